@@ -1,0 +1,1 @@
+"""nnU-Net as a Rust-accelerated Python library: medical image segmentation that configures itself."""

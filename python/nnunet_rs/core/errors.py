@@ -1,0 +1,17 @@
+"""What goes wrong by the user's hand; `cli` prints these as one line, without a traceback."""
+
+
+class NnunetError(Exception):
+    """A fact that stops the work: what, where, which rule, which value, what to do."""
+
+
+class DatasetError(NnunetError):
+    """A dataset, an image or a label file breaks a rule."""
+
+
+class PlanError(NnunetError):
+    """A plan or a fingerprint cannot be made, read or followed."""
+
+
+class CheckpointError(NnunetError):
+    """A model folder or checkpoint is missing, damaged or of another plan."""

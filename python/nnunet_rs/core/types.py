@@ -1,0 +1,134 @@
+"""The values that flow through the library. Axes are z, y, x; spacing is in mm; sizes are in voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape: TypeAlias = tuple[int, ...]
+Shape3: TypeAlias = tuple[int, int, int]
+Spacing3: TypeAlias = tuple[float, float, float]
+Box: TypeAlias = tuple[tuple[int, int], ...]  # half-open [start, stop) per axis
+FloatArray: TypeAlias = NDArray[np.float32]
+IntArray: TypeAlias = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says besides its voxels: enough to write a result that opens beside the image."""
+
+    format: Literal["nifti", "itk"]
+    affine: tuple[tuple[float, ...], ...]  # 4 x 4, voxel (x, y, z) to world in mm, RAS+ as nibabel has it
+    nifti: bytes = b""  # the NIfTI header block as read; empty for other formats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """An image of one case, all channels."""
+
+    data: FloatArray  # (c, z, y, x)
+    spacing: Spacing3  # of z, y, x
+    header: Header
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """A segmentation of one case."""
+
+    data: IntArray  # (z, y, x)
+    spacing: Spacing3  # of z, y, x
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A union of classes that is predicted as one (for example the whole tumour)."""
+
+    name: str
+    classes: tuple[int, ...]  # class indices
+    paint: int  # the file value that an exported segmentation gets where this region is predicted
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """Which values label files hold, and what the network calls them.
+
+    Inside the library labels are class indices 0 … count-1 (0 is the background), and `count` is the ignore label
+    where there is one; `values` maps class indices to file values and back.
+    """
+
+    names: tuple[str, ...]  # one per class; names[0] is the background
+    values: tuple[int, ...]  # file value of each class; values[0] == 0
+    regions: tuple[Region, ...] = ()  # in the order in which they are painted; empty: plain classes
+    ignore: int | None = None  # file value of the ignore label
+
+    @property
+    def count(self) -> int:
+        """Number of classes, the background included, the ignore label not."""
+        return len(self.values)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's output: one per region, or one per class."""
+        return len(self.regions) or self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The files of one case."""
+
+    name: str
+    images: tuple[Path, ...]  # one file per channel, or a single file whose last axis holds the channels
+    label: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset as its folder and dataset.json declare it; no image has been read."""
+
+    name: str
+    root: Path
+    layout: Literal["decathlon", "nnunet"]
+    channels: tuple[str, ...]  # names in channel order; they decide the normalisation
+    labels: LabelSet
+    training: tuple[Case, ...]  # sorted by name
+    test: tuple[Case, ...] = ()
+    ending: str = ".nii.gz"
+
+
+class Task(Protocol):
+    """One counted piece of work on display."""
+
+    def advance(self, count: float = 1, note: str = "") -> None:
+        """Count `count` more units as done; `note` replaces the text beside the bar."""
+
+
+class Progress(Protocol):
+    """How the library tells what it is doing; `cli` shows it as bars or lines."""
+
+    def task(self, name: str, total: float) -> AbstractContextManager[Task]:
+        """Open a task of `total` units."""
+
+    def say(self, text: str) -> None:
+        """Report one line."""
+
+
+class Silent:
+    """The Progress of a library call: shows nothing."""
+
+    @contextmanager
+    def task(self, name: str, total: float) -> Iterator[Task]:  # noqa: ARG002
+        """Open a task that nobody sees."""
+        yield self
+
+    def advance(self, count: float = 1, note: str = "") -> None:
+        """Count nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""

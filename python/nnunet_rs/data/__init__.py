@@ -1,0 +1,1 @@
+"""Prepare: preprocessing, the store of prepared cases, patches, augmentation, batches."""

@@ -1,0 +1,1 @@
+"""Learn: the network, losses, checkpoints, the training loop."""

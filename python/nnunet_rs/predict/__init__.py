@@ -1,0 +1,1 @@
+"""Use: sliding windows, export to the original grid, ensembles, post-processing, scores."""

@@ -1,0 +1,1 @@
+"""Look: figures and tables of what was made."""
