@@ -1,9 +1,11 @@
-//! The module `nnunet_rs._kernels`.
+//! The module `nnunet_rs._kernels`. A binding borrows, detaches from the interpreter, calls, maps the error.
 
 use pyo3::prelude::*;
 
+mod convert;
+
 /// The CPU kernels of nnunet_rs.
 #[pymodule]
-fn _kernels(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }

@@ -1,1 +1,7 @@
-//! The CPU kernels of nnunet_rs.
+//! The CPU kernels of nnunet_rs: resampling, statistics, blending and warping on `ndarray` views, in parallel.
+//!
+//! Every fast function has an obvious twin in [`naive`] and a property test that they agree.
+
+pub mod error;
+pub mod naive;
+pub mod pool;

@@ -1,0 +1,1 @@
+//! The obvious version of every kernel: the oracle of the property tests, never the way to do the work.
