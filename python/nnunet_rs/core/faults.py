@@ -1,0 +1,48 @@
+"""What is wrong with a file of a dataset, as a value: listed by `check`, raised by the readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.core.errors import DatasetError
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A broken rule: in which file, by which value, and what to do about it."""
+
+    file: Path
+    rule: str  # short and stable, for machines: "shape-mismatch"
+    value: str  # what was found, against what was expected
+    advice: str  # what to do
+    case: str = ""  # empty when the fault is the dataset's, not one case's
+    fatal: bool = True  # False: a warning; the case can be used
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.rule}: {self.value}; {self.advice}"
+
+
+class FaultError(DatasetError):
+    """A fault that stops the reading of a file; `fault` says the same as the text."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+def fatal(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+    """Return the faults that make a case or dataset unusable."""
+    return tuple(fault for fault in faults if fault.fatal)
+
+
+def require_none(faults: tuple[Fault, ...]) -> None:
+    """Raise the first fatal fault, if there is one, telling how many more there are.
+
+    Raises
+    ------
+    FaultError
+        At the first fatal fault.
+    """
+    for fault in fatal(faults)[:1]:
+        raise FaultError(fault)

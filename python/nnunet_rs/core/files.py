@@ -1,0 +1,135 @@
+"""Files that are whole or absent: atomic writes, and JSON whose faults name file and line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_rs.core.errors import DatasetError, NnunetError
+
+_TEMPORARY = ".tmp-"
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well it becomes `path`, else it is removed.
+
+    The temporary name keeps the ending (writers choose the format by it) and begins with a dot, so that no folder
+    listing of this library takes it for data. The file reaches the disk (fsync) before it is renamed.
+
+    Parameters
+    ----------
+    path
+        The file to make or replace. Its folder is made when it is not there.
+
+    Yields
+    ------
+    Path
+        Where the block writes.
+
+    Raises
+    ------
+    NnunetError
+        The folder cannot be written, the disk is full, or the block wrote nothing.
+    """
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise _explained(error, path, temporary) from error
+    finally:
+        # Reached after success too, when the temporary is already gone; also on KeyboardInterrupt.
+        temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove the temporary files that a killed process left in `folder`; returns how many.
+
+    Call it only where no other process writes to the folder.
+    """
+    leftovers = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(_TEMPORARY)]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` atomically; errors as `write_atomically`."""
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON, atomically; NumPy numbers and arrays, paths and sets are understood."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: Path, error: type[NnunetError] = DatasetError) -> Any:
+    """Read a JSON file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    error
+        The exception to raise, by what the file is (DatasetError, PlanError, CheckpointError).
+
+    Raises
+    ------
+    NnunetError
+        As `error`: the file is missing or unreadable, not UTF-8, or not JSON (with line and column).
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except OSError as fault:
+        raise error(f"{path}: cannot be read: {fault.strerror}") from fault
+    except UnicodeDecodeError as fault:
+        raise error(f"{path}: is not UTF-8 text (byte {fault.start}); save it as UTF-8") from fault
+    except json.JSONDecodeError as fault:
+        where = f"line {fault.lineno}, column {fault.colno}"
+        raise error(f"{path}: is not JSON: {where}: {fault.msg}; correct that line") from fault
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explained(error: OSError, path: Path, temporary: Path) -> Exception:
+    """Return `error` as a NnunetError where it is about writing `path`; errors of other files pass as they are."""
+    if error.errno in _NO_SPACE:
+        return NnunetError(f"{path}: cannot be written: {error.strerror}; free space on this disk and run again")
+    if error.filename is None or Path(os.fsdecode(error.filename)) not in (temporary, path, *path.parents):
+        return error
+    if error.errno == errno.ENOENT:
+        return NnunetError(f"{path}: nothing was written")
+    return NnunetError(f"{path}: cannot be written: {error.strerror}; check the folder's permissions")
+
+
+def _plain(value: object) -> object:
+    """Turn what the json module does not know into what it knows."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

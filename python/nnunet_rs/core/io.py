@@ -1,0 +1,146 @@
+"""Image and label files of every format, read into Volume and Labels and written back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from nnunet_rs.core import itk, nifti
+from nnunet_rs.core.faults import Fault, FaultError, require_none
+from nnunet_rs.core.scan import Scan, compare_grids
+from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Shape3, Spacing3, Volume
+
+ENDINGS = (*nifti.ENDINGS, *itk.ENDINGS)  # longest first where one ends another
+
+
+def can_read(path: Path) -> bool:
+    """Whether the ending is one that this library reads (the file is not opened)."""
+    return path.name.lower().endswith(ENDINGS)
+
+
+def read_volume(paths: Sequence[Path], case: str = "") -> Volume:
+    """Read an image.
+
+    Parameters
+    ----------
+    paths
+        One file per channel on the same grid, or one file that holds all channels.
+    case
+        The case's name, for messages.
+
+    Returns
+    -------
+    Volume
+        float32 (c, z, y, x), finite, C-contiguous, writable; the header is the first file's.
+
+    Raises
+    ------
+    FaultError
+        The first fatal fault: a file that cannot be read, grids that differ, `channels`, `spacing-invalid`,
+        `spacing-affine`, `non-finite`.
+    """
+    scans = [read_scan(path) for path in paths]
+    data, faults = gather(scans)
+    require_none(tuple(dataclasses.replace(fault, case=case) for fault in faults))
+    return Volume(data, scans[0].spacing, scans[0].header)
+
+
+def read_labels(path: Path) -> Labels:
+    """Read a segmentation.
+
+    Returns
+    -------
+    Labels
+        The file's values, (z, y, x), of integer type.
+
+    Raises
+    ------
+    FaultError
+        The first fatal fault: as `read_volume`, and `label-not-integral`.
+    """
+    scan = read_scan(path)
+    require_none(scan.faults)
+    return Labels(scan.labels(), scan.spacing, scan.header)
+
+
+def read_header(path: Path) -> tuple[Shape3, Spacing3]:
+    """Read size (voxels) and spacing (mm) along x, y, z without the voxels; errors as `read_volume`."""
+    (_, z, y, x), (dz, dy, dx) = _format(path).read_grid(path)
+    return (x, y, z), (dx, dy, dz)
+
+
+def write_labels(path: Path, data: IntArray, header: Header) -> None:
+    """Write a segmentation (z, y, x) so that it opens beside the image that `header` comes from.
+
+    The format is the path's; the voxel type is the smallest that holds the values; the write is atomic and the bytes
+    depend on the arguments alone.
+
+    Raises
+    ------
+    ValueError
+        `data` is no integer volume, or not of the header's shape.
+    NnunetError
+        The file cannot be written.
+    """
+    if data.ndim != 3 or data.dtype.kind not in "iu":
+        raise ValueError(f"labels must be an integer array (z, y, x), got {data.dtype} with {data.ndim} axes")
+    _format(path).write_labels(path, data, header)
+
+
+def read_scan(path: Path) -> Scan:
+    """Read one file as it is; the faults of its header are in `Scan.faults`, those that prevent reading are raised."""
+    scan: Scan = _format(path).read(path)
+    return scan
+
+
+def gather(scans: Sequence[Scan]) -> tuple[FloatArray, tuple[Fault, ...]]:
+    """Bring the files of one case together as channels.
+
+    Returns
+    -------
+    image
+        float32 (c, z, y, x). Where the files cannot go together it holds only those that go with the first.
+    faults
+        All of them: of the headers, of grids that differ from the first file's, of intensities that are not finite.
+    """
+    faults = [fault for scan in scans for fault in scan.faults]
+    fitting = [scans[0]]
+    for scan in scans[1:]:
+        faults += compare_grids(scans[0], scan)
+        if scan.shape == scans[0].shape:
+            fitting.append(scan)
+    if len(scans) > 1:
+        faults += [_several_channels(scan) for scan in scans if scan.voxels.shape[0] > 1]
+    parts = [scan.image() for scan in fitting]
+    for scan, part in zip(fitting, parts, strict=True):
+        faults += _not_finite(scan, part)
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)), tuple(faults)
+
+
+def _several_channels(scan: Scan) -> Fault:
+    value = f"{scan.voxels.shape[0]} channels in one of several files of a case"
+    return Fault(scan.file, "channels", value, "give one file per channel, or one file with all channels")
+
+
+def _not_finite(scan: Scan, image: FloatArray) -> list[Fault]:
+    # Integers times finite numbers are finite, unless scaling overflows float32. min and max carry NaN and infinity
+    # out without a temporary of the volume's size.
+    if (scan.voxels.dtype.kind in "iu" and not scan.scaled) or np.isfinite([image.min(), image.max()]).all():
+        return []
+    wrong = np.argwhere(~np.isfinite(image))
+    c, z, y, x = wrong[0]
+    value = f"{len(wrong)} voxels are not finite, the first {image[c, z, y, x]} at z={z} y={y} x={x}"
+    return [Fault(scan.file, "non-finite", value, "replace NaN and infinity by an intensity that means background")]
+
+
+def _format(path: Path) -> ModuleType:
+    name = path.name.lower()
+    for module in (nifti, itk):
+        if name.endswith(module.ENDINGS):
+            return module
+    value = f"ending {''.join(path.suffixes[-2:]) or 'missing'}"
+    raise FaultError(Fault(path, "format", value, f"save it as one of {' '.join(ENDINGS)}"))

@@ -1,0 +1,269 @@
+"""NIfTI-1 and NIfTI-2 single files, read at the speed of igzip, written so that they open beside their image."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from isal import igzip, igzip_lib
+
+from nnunet_rs.core.faults import Fault, FaultError
+from nnunet_rs.core.files import write_bytes
+from nnunet_rs.core.scan import SPACING_TOLERANCE, Scan, smallest_integer
+from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Header
+
+ENDINGS = (".nii.gz", ".nii")
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_SIZES = {348: b"n+1", 540: b"n+2"}  # header size -> magic of the single-file form
+_COMPRESSION_LEVEL = 2  # of igzip: labels shrink as with zlib's level 1, a dozen times faster (docs/decisions)
+_COPY_AGAIN = "copy or download the file again"
+_RESAVE = "open it in the program that made it and save it as NIfTI"
+
+
+def read(path: Path) -> Scan:
+    """Read a file whole.
+
+    Parameters
+    ----------
+    path
+        A `.nii` or `.nii.gz` file: 3-D, or 4-D with the channels on the last axis. Further axes of size 1 are dropped.
+
+    Returns
+    -------
+    Scan
+        Voxels as stored, a view (c, z, y, x) of the file's bytes. Spacing is the header's `pixdim`, as nnU-Net and
+        ITK take it; `spacing-affine` is a fault where the affine says otherwise.
+
+    Raises
+    ------
+    FaultError
+        `unreadable`, `file-empty`, `not-gzip`, `gzip-truncated`, `gzip-corrupt`, `not-nifti`, `header-invalid`,
+        `voxel-type`, `dimensions`, `file-truncated`.
+    """
+    content = _content(path)
+    header = _parse(path, content)
+    kind = _voxel_type(path, header)
+    shape = _shape(path, header)
+    slope, intercept = _scaling(path, header)
+    affine = _affine(path, header)
+    spacing = _spacing(header)
+    voxels = _voxels(path, content, header.get_data_offset(), kind, shape)
+    return Scan(
+        file=path,
+        voxels=voxels,
+        spacing=spacing,
+        header=Header("nifti", tuple(tuple(map(float, row)) for row in affine), content[: header.sizeof_hdr]),
+        slope=slope,
+        intercept=intercept,
+        faults=_header_faults(path, header, spacing, affine),
+    )
+
+
+def read_grid(path: Path) -> tuple[Shape, Spacing3]:
+    """Read shape (c, z, y, x) and spacing (z, y, x) from the first bytes of a file; errors as `read`."""
+    header = _parse(path, _content(path, limit=max(_SIZES) + 4))
+    return _shape(path, header), _spacing(header)
+
+
+def write_labels(path: Path, labels: IntArray, header: Header) -> None:
+    """Write labels (z, y, x) with the affine, codes, units and zooms of `header`, atomically.
+
+    The voxels get the smallest integer type that holds them, no scaling, no extensions. A `.gz` file's bytes depend on
+    nothing but the arguments.
+
+    Raises
+    ------
+    ValueError
+        The header is of a grid of another shape.
+    NnunetError
+        The file cannot be written.
+    """
+    block = _label_header(labels, header)
+    kind = block.get_data_dtype()
+    content = b"".join([block.binaryblock, bytes(4), labels.astype(kind, order="C").tobytes()])
+    if path.name.endswith(".gz"):
+        content = igzip.compress(content, _COMPRESSION_LEVEL, mtime=0)
+    write_bytes(path, content)
+
+
+# ---- bytes -----------------------------------------------------------------------------------------------------------
+
+
+def _content(path: Path, limit: int | None = None) -> bytes:
+    """Read the file's bytes, decompressed; only the first `limit` where it is given."""
+    try:
+        with path.open("rb") as stream:
+            # A header sits in the first few hundred bytes; deflate cannot need more than this to tell them.
+            stored = stream.read() if limit is None else stream.read(64 * 1024)
+    except FileNotFoundError:
+        raise FaultError(Fault(path, "missing", "no such file", "restore it, or take the case out")) from None
+    except OSError as error:
+        raise FaultError(Fault(path, "unreadable", str(error.strerror), "check permissions and the disk")) from error
+    if not stored:
+        raise FaultError(Fault(path, "file-empty", "0 bytes", _COPY_AGAIN))
+    zipped = stored[:2] == _GZIP_MAGIC
+    if zipped != path.name.endswith(".gz"):
+        raise FaultError(_wrong_ending(path, stored))
+    return _gunzip(path, stored, limit) if zipped else stored
+
+
+def _gunzip(path: Path, stored: bytes, limit: int | None) -> bytes:
+    try:
+        if limit is None:
+            return bytes(igzip.decompress(stored))  # several members and zero padding too
+        with igzip.IGzipFile(fileobj=io.BytesIO(stored)) as stream:
+            return bytes(stream.read(limit))
+    except EOFError as error:
+        value = f"the compressed data end early, after {len(stored)} bytes"
+        raise FaultError(Fault(path, "gzip-truncated", value, _COPY_AGAIN)) from error
+    except (igzip_lib.IsalError, gzip.BadGzipFile, zlib.error, OSError) as error:
+        raise FaultError(Fault(path, "gzip-corrupt", str(error), _COPY_AGAIN)) from error
+
+
+def _wrong_ending(path: Path, stored: bytes) -> Fault:
+    if stored[:2] == _GZIP_MAGIC:
+        return Fault(path, "not-nifti", "is gzip-compressed", "name it .nii.gz")
+    value = f"the first bytes are {stored[:4].hex(' ')}, not 1f 8b"
+    return Fault(path, "not-gzip", value, "compress it with gzip, or name it .nii if it is plain NIfTI")
+
+
+def _voxels(path: Path, content: bytes, offset: int, kind: np.dtype[Any], shape: Shape) -> np.ndarray[Any, Any]:
+    count = int(np.prod(shape))
+    there, needed = len(content) - offset, count * kind.itemsize
+    if there < needed:
+        value = f"{max(there, 0)} bytes of voxels, the header promises {needed}"
+        raise FaultError(Fault(path, "file-truncated", value, _COPY_AGAIN))
+    # NIfTI stores x fastest: the reversed shape is the C order.
+    return np.frombuffer(content, kind, count, offset).reshape(shape)
+
+
+# ---- header ----------------------------------------------------------------------------------------------------------
+
+
+def _parse(path: Path, content: bytes) -> Nifti1Header:
+    """Make nibabel's header of the first bytes, in whichever version and byte order they are."""
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    for order, sign in (("little", "<"), ("big", ">")):
+        size = int.from_bytes(content[:4], order)  # type: ignore[arg-type]
+        if size in _SIZES and len(content) >= size:
+            magic = content[344:348] if size == 348 else content[4:8]
+            if magic[:3] != _SIZES[size]:
+                value = f"the magic is {magic!r}, not {_SIZES[size]!r}"
+                raise FaultError(Fault(path, "not-nifti", value, _RESAVE))
+            kind = Nifti1Header if size == 348 else Nifti2Header
+            return kind(content[:size], endianness=sign, check=False)
+    value = f"{len(content)} bytes, beginning {content[:4].hex(' ')}, hold no NIfTI header"
+    raise FaultError(Fault(path, "not-nifti", value, _RESAVE))
+
+
+def _voxel_type(path: Path, header: Nifti1Header) -> np.dtype[Any]:
+    code = int(header["datatype"])
+    try:
+        kind = np.dtype(header.get_data_dtype())
+    except (KeyError, ValueError, TypeError) as error:
+        raise FaultError(Fault(path, "voxel-type", f"unknown code {code}", _RESAVE)) from error
+    if kind.kind not in "iuf" or kind.itemsize > 8:
+        value = f"{kind} (code {code})"
+        raise FaultError(Fault(path, "voxel-type", value, "save it with 8- to 64-bit integer or float voxels"))
+    return kind
+
+
+def _shape(path: Path, header: Nifti1Header) -> Shape:
+    """Shape (c, z, y, x) of a 3-D or 4-D header."""
+    sizes = tuple(int(size) for size in header["dim"][1 : 1 + int(header["dim"][0])])
+    while len(sizes) > 3 and sizes[-1] == 1:
+        sizes = sizes[:-1]
+    if len(sizes) == 5 and sizes[3] == 1:
+        sizes = (*sizes[:3], sizes[4])  # vectors, as ITK writes several channels
+    if len(sizes) not in (3, 4) or min(sizes) < 1:
+        value = f"size {' x '.join(map(str, sizes)) or 'unknown'}"
+        advice = "save it as x, y, z (one channel) or x, y, z, channel; a single slice has z = 1"
+        raise FaultError(Fault(path, "dimensions", value, advice))
+    return (sizes[3] if len(sizes) == 4 else 1, *sizes[2::-1])
+
+
+def _scaling(path: Path, header: Nifti1Header) -> tuple[float, float]:
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if not np.isfinite(slope) or slope == 0:  # both mean: no scaling
+        return 1.0, 0.0
+    if not np.isfinite(intercept):
+        value = f"scl_slope {slope} with scl_inter {intercept}"
+        raise FaultError(Fault(path, "header-invalid", value, _RESAVE))
+    return slope, intercept
+
+
+def _affine(path: Path, header: Nifti1Header) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Voxel (x, y, z) to world (mm, RAS+): the sform, else the qform, else what pixdim alone tells."""
+    try:
+        affine = np.asarray(header.get_best_affine(), np.float64)
+    except ValueError as error:
+        raise FaultError(Fault(path, "header-invalid", f"the qform is no rotation: {error}", _RESAVE)) from error
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        value = f"the affine {affine[:3].round(6).tolist()} cannot be inverted"
+        raise FaultError(Fault(path, "header-invalid", value, _RESAVE))
+    return affine
+
+
+def _spacing(header: Nifti1Header) -> Spacing3:
+    x, y, z = (float(size) for size in header["pixdim"][1:4])
+    return z, y, x
+
+
+def _header_faults(path: Path, header: Nifti1Header, spacing: Spacing3, affine: Any) -> tuple[Fault, ...]:
+    """What is wrong with a header whose voxels could be read."""
+    if not (np.isfinite(spacing).all() and min(spacing) > 0):
+        value = f"pixdim (z, y, x) is {spacing}"
+        return (Fault(path, "spacing-invalid", value, "set the voxel size in mm in the header"),)
+    found = []
+    columns = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
+    if np.abs(columns / spacing - 1).max() > SPACING_TOLERANCE[1]:
+        value = f"pixdim (z, y, x) is {spacing}, the affine's columns are {tuple(columns.round(6).tolist())} mm long"
+        found.append(Fault(path, "spacing-affine", value, "correct the one that is wrong"))
+    if header["sform_code"] > 0 and header["qform_code"] > 0:
+        apart = np.abs(header.get_sform() - header.get_qform()).max()
+        if apart > 1e-2 * min(spacing) * max(header["dim"][1:4]):
+            value = f"sform and qform differ by up to {apart:.4g}"
+            found.append(Fault(path, "qform-sform", value, "the sform is used, see that it is right", fatal=False))
+    units = header.get_xyzt_units()[0]
+    if units in ("meter", "micron"):
+        found.append(Fault(path, "units", f"spacing in {units}", "the numbers are taken as mm", fatal=False))
+    return tuple(found)
+
+
+def _label_header(labels: IntArray, header: Header) -> Nifti1Header:
+    """Derive the header of a label file from that of the image it belongs to, in little-endian order."""
+    block = _parse(Path(), header.nifti).as_byteswapped("<") if header.nifti else _fresh_header(labels, header)
+    shape = labels.shape[::-1]
+    if header.nifti and _shape(Path(), block)[:0:-1] != shape:
+        raise ValueError(f"labels (z, y, x) are {labels.shape}, the header's grid is {_shape(Path(), block)[1:]}")
+    block.set_data_shape(shape)
+    block.set_data_dtype(smallest_integer(int(labels.min(initial=0)), int(labels.max(initial=0))))
+    for field in ("scl_inter", "cal_max", "cal_min", "intent_code", "intent_p1", "intent_p2", "intent_p3"):
+        block[field] = 0
+    block["scl_slope"] = 1
+    block["intent_name"] = block["aux_file"] = b""
+    block["vox_offset"] = int(block.sizeof_hdr) + 4
+    return block
+
+
+def _fresh_header(labels: IntArray, header: Header) -> Nifti1Header:
+    """Make the header of a file whose image is of another format: affine and mm."""
+    from nibabel.nifti1 import Nifti1Header
+
+    block = Nifti1Header(endianness="<")
+    block.set_data_shape(labels.shape[::-1])
+    block.set_sform(np.asarray(header.affine), code="scanner")
+    block.set_qform(np.asarray(header.affine), code="scanner")
+    block.set_xyzt_units("mm")
+    block["magic"] = b"n+1"
+    return block

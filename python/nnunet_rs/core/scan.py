@@ -1,0 +1,140 @@
+"""One file as it was read, whatever its format: voxels, grid, and how to turn voxels into intensities or labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_rs.core.faults import Fault, FaultError
+from nnunet_rs.core.types import FloatArray, Header, IntArray, Shape3, Spacing3
+
+# Headers hold float32 numbers and tools round them; what differs by less than the first number is the same, by less
+# than the second a warning, by more a fault.
+SPACING_TOLERANCE = (1e-5, 1e-3)  # relative
+DIRECTION_TOLERANCE = (1e-4, 1e-3)  # of direction cosines
+ORIGIN_TOLERANCE = (1e-2, 1e-1)  # of the smallest voxel edge
+SCALED_LABEL_TOLERANCE = 1e-5  # scl_slope is a float32: 0.1 * 10 is 1.0000000149
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """A file's content; an image holds channels, a label file holds one."""
+
+    file: Path
+    voxels: NDArray[Any]  # (c, z, y, x), as stored: any number type, maybe read-only, maybe of foreign byte order
+    spacing: Spacing3  # of z, y, x
+    header: Header
+    slope: float = 1.0  # intensity = slope * voxel + intercept
+    intercept: float = 0.0
+    faults: tuple[Fault, ...] = ()  # of the header; the voxels could be read nevertheless
+
+    @property
+    def shape(self) -> Shape3:
+        """Size along z, y, x."""
+        z, y, x = self.voxels.shape[1:]
+        return z, y, x
+
+    @property
+    def scaled(self) -> bool:
+        """Whether stored voxels are not yet intensities."""
+        return (self.slope, self.intercept) != (1.0, 0.0)
+
+    def image(self) -> FloatArray:
+        """Return the intensities as a new float32 array (c, z, y, x), C-contiguous; scaling is done in float64."""
+        if not self.scaled:
+            return self.voxels.astype(np.float32, order="C")
+        image = np.empty(self.voxels.shape, np.float32)
+        for channel in range(image.shape[0]):
+            for z in range(image.shape[1]):  # plane by plane: no float64 copy of the volume
+                image[channel, z] = self.voxels[channel, z] * np.float64(self.slope) + self.intercept
+        return image
+
+    def labels(self) -> IntArray:
+        """Return the values as a new integer array (z, y, x) of native byte order.
+
+        Integers keep their type; floating-point files with integral values become the smallest type that holds them.
+
+        Raises
+        ------
+        FaultError
+            `channels` (more than one), `non-finite`, `label-not-integral`.
+        """
+        if self.voxels.shape[0] != 1:
+            value = f"{self.voxels.shape[0]} volumes in one label file"
+            raise FaultError(Fault(self.file, "channels", value, "save the labels as one 3-D volume"))
+        voxels = self.voxels[0]
+        if voxels.dtype.kind in "iub" and not self.scaled:
+            kind = np.dtype(np.uint8) if voxels.dtype.kind == "b" else voxels.dtype.newbyteorder("=")
+            return voxels.astype(kind, order="C")
+        return self._integral(voxels)
+
+    def _integral(self, voxels: NDArray[Any]) -> IntArray:
+        scale = np.float64(self.slope)
+        ends = [float(end) * self.slope + self.intercept for end in (voxels.min(), voxels.max())]
+        if not np.isfinite(ends).all():
+            raise FaultError(Fault(self.file, "non-finite", "NaN or infinity among the labels", "write whole numbers"))
+        labels = np.empty(voxels.shape, smallest_integer(round(min(ends)), round(max(ends))))
+        for z, plane in enumerate(voxels):
+            values = plane * scale + self.intercept if self.scaled else plane
+            labels[z] = np.rint(values)
+            bound = SCALED_LABEL_TOLERANCE * np.maximum(np.abs(values), 1) if self.scaled else 0
+            wrong = np.abs(values - labels[z]) > bound
+            if wrong.any():
+                raise FaultError(self._not_integral(z, values, wrong))
+        return labels
+
+    def _not_integral(self, z: int, values: NDArray[Any], wrong: NDArray[np.bool_]) -> Fault:
+        y, x = np.argwhere(wrong)[0]
+        value = f"value {float(values[y, x])!r} at z={z} y={y} x={x}"
+        return Fault(self.file, "label-not-integral", value, "round the labels to whole numbers and save them again")
+
+
+def smallest_integer(low: int, high: int) -> np.dtype[Any]:
+    """Return the smallest of uint8, uint16, int32, int64 that holds `low` to `high`: types that every format knows."""
+    for kind in (np.uint8, np.uint16, np.int32):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return np.dtype(kind)
+    return np.dtype(np.int64)
+
+
+def compare_grids(reference: Scan, other: Scan) -> tuple[Fault, ...]:
+    """List how the voxel grid of `other` differs from that of `reference`; an empty tuple means: voxel on voxel.
+
+    Rules: `shape-mismatch` (alone, the rest would be noise), `spacing-mismatch`, `orientation-mismatch`,
+    `origin-mismatch`. Differences between the two tolerances above are warnings.
+    """
+    against = f"{reference.file.name} has"
+    if other.shape != reference.shape:
+        value = f"(z, y, x) is {other.shape}, {against} {reference.shape}"
+        return (Fault(other.file, "shape-mismatch", value, "resample it to the image's grid, or pair the right files"),)
+    (turn, start), (turn_r, start_r) = _pose(other), _pose(reference)
+    spacing = np.abs(np.divide(other.spacing, reference.spacing) - 1).max()
+    shift = np.linalg.norm(start - start_r) / min(reference.spacing)
+    found = [
+        ("spacing-mismatch", spacing, SPACING_TOLERANCE, other.spacing, reference.spacing),
+        ("orientation-mismatch", np.abs(turn - turn_r).max(), DIRECTION_TOLERANCE, _row(turn), _row(turn_r)),
+        ("origin-mismatch", shift, ORIGIN_TOLERANCE, _row(start), _row(start_r)),
+    ]
+    return tuple(
+        Fault(other.file, rule, f"{here}, {against} {there}", _advice(amount > fault), fatal=bool(amount > fault))
+        for rule, amount, (same, fault), here, there in found
+        if not amount <= same  # NaN is a difference
+    )
+
+
+def _pose(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Direction cosines (3, 3) and position of the first voxel (mm) of a scan."""
+    affine = np.asarray(scan.header.affine)
+    return affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0), affine[:3, 3]
+
+
+def _advice(fatal: bool) -> str:
+    return "copy the image's header, if the voxels belong together" if fatal else "a rounding difference, accepted"
+
+
+def _row(numbers: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(round(float(number), 5) + 0.0 for number in numbers.ravel())
