@@ -1,0 +1,69 @@
+# setup · demo · test · lint · bench — CI, the README and pre-commit call these and nothing else.
+#
+#   make demo                          made-up scans through the whole pipeline, in minutes
+#   make test                          everything that can be tested on this machine
+#   make setup PYTHON=python3.12       another interpreter
+#   make setup TORCH='torch --index-url https://…/cpu'      another build of PyTorch (empty: what pyproject.toml allows)
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+TORCH  ?= torch==2.13.0
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+# PyO3 and maturin look here for the interpreter; pip has nothing to ask anybody.
+export VIRTUAL_ENV := $(abspath $(VENV))
+export PYO3_PYTHON := $(abspath $(BIN)/python)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport CONDA_PREFIX
+
+RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
+
+.PHONY: help setup demo test lint bench clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+
+setup: $(VENV)/.built ## an environment in .venv with everything, the Rust core built for this machine
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) was not found; install Python 3.10 or newer, or name one: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: $(PYTHON) is older than 3.10; name a newer one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# PyTorch first and alone, so that its version (or its index) binds what follows.
+$(VENV)/.torch: | $(BIN)/python
+	$(if $(strip $(TORCH)),$(BIN)/python -m pip install --quiet $(TORCH))
+	@touch $@
+
+$(VENV)/.built: pyproject.toml $(RUST) | $(VENV)/.torch
+	@command -v cargo >/dev/null || { echo "make: cargo was not found; install Rust 1.88 or newer (rustup.rs)"; exit 1; }
+	$(BIN)/python -m pip install --quiet 'maturin>=1.9,<2'
+	$(BIN)/maturin develop --release --extras dev --quiet
+	@touch $@
+
+demo: setup ## made-up scans: check, plan, preprocess, train, predict, evaluate; a table and a picture
+	$(BIN)/nnunet-rs demo -o demo
+
+test: setup ## Python and Rust tests
+	$(BIN)/python -m pytest
+	cargo test --quiet --release
+
+lint: setup ## formatting, types, layers, clippy, the stub against the module
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m mypy.stubtest nnunet_rs._kernels
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+
+bench: setup ## kernels beside scipy, skimage and numpy; rewrites the README's table
+	cargo bench
+
+clean: ## remove what was built
+	rm -rf $(VENV) target demo dist python/nnunet_rs/*.so

@@ -1,0 +1,64 @@
+"""The command line: the only part that prints or reads the environment."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+
+from nnunet_rs.cli.console import Console, Display
+from nnunet_rs.cli.parser import build_parser
+
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv
+        Arguments after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 it did not work, 130 interrupted. Wrong usage leaves by `SystemExit` with code 2.
+    """
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    console = Console(Display(arguments.json, arguments.quiet, arguments.verbose))
+    begun = time.monotonic()
+    try:
+        from nnunet_rs.cli import commands
+
+        with commands.warnings_shown(arguments.verbose):
+            outcome = commands.run(arguments, console)
+        return console.finish(arguments.command, outcome, time.monotonic() - begun)
+    except KeyboardInterrupt:
+        console.fail(arguments.command, "interrupted", "what was finished is kept, nothing is half-written")
+        return INTERRUPTED
+    except Exception as error:  # the last line of defence: no traceback unless asked for
+        if arguments.verbose:
+            traceback.print_exc(file=sys.stderr)
+        console.fail(arguments.command, *_explain(error))
+        return 1
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """Say what went wrong and, where the error itself does not, what to do."""
+    from nnunet_rs.core.errors import NnunetError
+
+    text = str(error) or type(error).__name__
+    if isinstance(error, NnunetError):
+        return text, ""
+    if isinstance(error, MemoryError) or "out of memory" in text.lower():
+        return f"out of memory ({text})", "give less to do at once: --memory, -j, --batch-size or a smaller --vram"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or text}", ""
+    return f"{type(error).__name__}: {text}", "this should not happen; run again with -v and report what it prints"

@@ -1,0 +1,261 @@
+"""What a person or a machine sees: progress on standard error, the result on standard output.
+
+On a terminal progress is a bar with rate and time left; elsewhere it is a plain line now and then. `rich` is loaded
+when the first bar or table is drawn, so that `--help` and `--version` start at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.table import Table as RichTable
+
+    from nnunet_rs.core.types import Task
+    from nnunet_rs.report.tables import Table
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """How much is shown, and to whom."""
+
+    json: bool = False  # one object on standard output, nothing else there
+    quiet: bool = False  # no progress and no remarks
+    verbose: bool = False  # tracebacks and the libraries' warnings
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command hands back: the same facts for a machine and for a person."""
+
+    result: Mapping[str, Any]
+    shown: tuple[Table | str, ...] = ()
+    code: int = 0
+
+
+@dataclass(slots=True)
+class _Count:
+    """A task as lines: says where it stands at most every few seconds, and when it is done."""
+
+    name: str
+    total: float
+    say: Callable[[str], None]
+    done: float = 0.0
+    note: str = ""
+    begun: float = field(default_factory=time.monotonic)
+    said: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def advance(self, count: float = 1, note: str = "") -> None:
+        """Count; say so when the last line is some time ago."""
+        with self.lock:
+            self.done += count
+            self.note = note or self.note
+            if time.monotonic() - self.said < SECONDS_BETWEEN_LINES:
+                return
+            self.said = time.monotonic()
+        spent = self.said - self.begun
+        left = f", {clock((self.total - self.done) * spent / self.done)} left" if 0 < self.done <= self.total else ""
+        self.say(f"{self.name}: {self.done:g} of {self.total:g}, {rate(self.done, spent)}{left}{_after(self.note)}")
+
+    def finish(self) -> str:
+        """Sum the task up."""
+        return f"{self.name}: {self.done:g} in {clock(time.monotonic() - self.begun)}{_after(self.note)}"
+
+
+@dataclass(slots=True)
+class _Bar:
+    """A task as a bar."""
+
+    bars: Bars
+    key: Any
+    count: _Count
+
+    def advance(self, count: float = 1, note: str = "") -> None:
+        """Move the bar."""
+        with self.count.lock:
+            self.count.done += count
+            self.count.note = note or self.count.note
+        self.bars.update(self.key, advance=count, note=self.count.note)
+
+
+class Console:
+    """The Progress of a command, and the way out for its result."""
+
+    def __init__(self, display: Display | None = None, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.display = display or Display()
+        self._out, self._err = out or sys.stdout, err or sys.stderr
+        self._terminal = self._err.isatty() and os.environ.get("TERM") != "dumb"
+        self._bars: Bars | None = None
+        self._open = 0
+
+    def say(self, text: str) -> None:
+        """Report one line, unless asked to be quiet."""
+        if self.display.quiet:
+            return
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._err, flush=True)
+
+    @contextmanager
+    def task(self, name: str, total: float) -> Iterator[Task]:
+        """Show a task of `total` units until the block ends; a failed one leaves no line behind."""
+        count = _Count(name, total, self.say)
+        if self.display.quiet or not self._terminal:
+            yield count
+            self.say(count.finish())
+            return
+        with self._shown() as bars:
+            key = bars.add_task(name, total=total, note="")
+            try:
+                yield _Bar(bars, key, count)
+            finally:
+                bars.remove_task(key)
+            bars.console.print(f"[green]✓[/green] {_escape(count.finish())}", highlight=False)
+
+    @contextmanager
+    def _shown(self) -> Iterator[Bars]:
+        """Keep the live display as long as any task is open."""
+        if self._bars is None:
+            self._bars = _make_bars(self._err)
+            self._bars.start()
+        self._open += 1
+        try:
+            yield self._bars
+        finally:
+            self._open -= 1
+            if self._open == 0:
+                self._bars.stop()
+                self._bars = None
+
+    def finish(self, command: str, outcome: Outcome, seconds: float) -> int:
+        """Print a command's result and give its exit code."""
+        if self.display.json:
+            self._object({"command": command, "ok": outcome.code == 0, "seconds": round(seconds, 3), **outcome.result})
+        else:
+            for item in outcome.shown:
+                self._show(item)
+        return outcome.code
+
+    def fail(self, command: str, error: str, hint: str = "") -> None:
+        """Print one line that says what went wrong; to machines also an object."""
+        if self.display.json:
+            self._object({"command": command, "ok": False, "error": error})
+        line = " ".join(f"{error}{_after(hint)}".split())
+        if self._terminal:
+            _rich(self._err).print(f"[bold red]error:[/bold red] {_escape(line)}", highlight=False, soft_wrap=True)
+        else:
+            print(f"error: {line}", file=self._err, flush=True)
+
+    def _object(self, value: Mapping[str, Any]) -> None:
+        print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), file=self._out, flush=True)
+
+    def _show(self, item: Table | str) -> None:
+        if isinstance(item, str):
+            print(item, file=self._out, flush=True)
+        elif self._out.isatty():
+            _rich(self._out).print(_rich_table(item))
+        else:
+            print("\n".join(item.lines()), file=self._out, flush=True)
+
+
+def plain(value: Any) -> Any:
+    """Reduce to what JSON knows: paths become text, numbers that are none become null, arrays lists."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)
+
+
+def clock(seconds: float) -> str:
+    """Show a time as 0.4 s, 12 s, 3:05 or 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def rate(done: float, seconds: float) -> str:
+    """Show a speed as 12/s, or 3.4 s each where that says more."""
+    if done <= 0 or seconds <= 0:
+        return "-"
+    each = seconds / done
+    return f"{each:.1f} s each" if each > 1 else f"{1 / each:.3g}/s"
+
+
+def _after(text: str) -> str:
+    return f"; {text}" if text else ""
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _rich(stream: TextIO) -> Any:
+    from rich.console import Console as RichConsole
+
+    return RichConsole(file=stream)
+
+
+def _make_bars(stream: TextIO) -> Bars:
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Task as RichTask
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """Units a second, or seconds a unit."""
+
+        def render(self, task: RichTask) -> Text:
+            return Text(rate(1, 1 / task.speed) if task.speed else "", style="cyan")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.completed:g}/{task.total:g}"),
+        Speed(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("[dim]{task.fields[note]}[/dim]"),
+    )
+    return Progress(*columns, console=_rich(stream), speed_estimate_period=60, expand=False)
+
+
+def _rich_table(table: Table) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    shown = RichTable(
+        title=table.title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for index, name in enumerate(table.columns):
+        shown.add_column(name, justify="left" if index == 0 else "right")
+    for index, row in enumerate(table.rows):
+        last = table.summary and index == len(table.rows) - 1
+        if last:
+            shown.add_section()
+        shown.add_row(*map(_escape, row), style="bold" if last else None)
+    shown.caption = table.note or None
+    shown.caption_justify = "left"
+    return shown

@@ -1,0 +1,229 @@
+"""What each command takes: its arguments and options, in groups that all commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nnunet_rs.cli import values
+
+RECIPES = "paper, v2, v2-resenc-m, v2-resenc-l"
+TRAIN_RECIPES = "paper, v2, fast"
+
+
+def display(parser: argparse.ArgumentParser) -> None:
+    """Add what every command takes."""
+    group = parser.add_argument_group("display")
+    group.add_argument("--json", action="store_true", help="print the result as one JSON object on standard output")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks, only the result")
+    group.add_argument("-v", "--verbose", action="store_true", help="show tracebacks and the libraries' warnings")
+
+
+def _add_device(group: Any) -> None:
+    group.add_argument(
+        "--device",
+        "-device",
+        metavar="D",
+        default="auto",
+        help="cpu, cuda, cuda:1, mps or auto (the default: the best there is)",
+    )
+
+
+def _add_resources(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("resources")
+    group.add_argument(
+        "--memory",
+        metavar="SIZE",
+        type=values.size,
+        help="keep below this much memory, as in 8G (default: most of what is free)",
+    )
+    _add_threads(group)
+
+
+def _add_threads(group: Any) -> None:
+    group.add_argument(
+        "-j",
+        "--threads",
+        metavar="N",
+        type=values.count,
+        help="threads to use (default: all processors of this process)",
+    )
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("plan", "What the rules decide, unless said here.")
+    group.add_argument("--recipe", metavar="NAME", default="paper", help=f"whose rules: {RECIPES} (default: paper)")
+    group.add_argument("--vram", metavar="GB", type=values.positive, help="plan for a device with this much memory")
+    group.add_argument(
+        "--spacing", metavar="Z,Y,X", type=values.spacing, help="target spacing in mm, in the files' axis order"
+    )
+    group.add_argument(
+        "--patch-size", metavar="Z,Y,X", type=values.patch, help="patch size in voxels (two numbers: 2d only)"
+    )
+    group.add_argument("--batch-size", metavar="N", type=values.count, help="samples in a batch")
+    group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
+
+
+def demo(parser: argparse.ArgumentParser) -> None:
+    """Add what `demo` takes."""
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, default=Path("demo"), help="where everything goes (default: demo)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=values.seed, default=0, help="another seed, other scans (default: 0)"
+    )
+    parser.add_argument(
+        "--time-budget",
+        metavar="TIME",
+        type=values.duration,
+        help="train for this long instead of a fixed number of batches",
+    )
+    _add_device(parser)
+
+
+def check(parser: argparse.ArgumentParser) -> None:
+    """Add what `check` takes."""
+    parser.add_argument("data", metavar="DATA", type=Path, help="dataset folder, Decathlon or nnU-Net raw layout")
+    _add_resources(parser)
+
+
+def plan(parser: argparse.ArgumentParser) -> None:
+    """Add what `plan` takes."""
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, nargs="?", help="dataset folder; or use --fingerprint and --dataset-json"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="WORK", type=Path, help="work folder: fingerprint.json and plan.json go there"
+    )
+    parser.add_argument("--explain", action="store_true", help="print the rule and the numbers behind every choice")
+    _add_overrides(parser)
+    group = parser.add_argument_group("nnU-Net's own files")
+    group.add_argument("--fingerprint", metavar="FILE", type=Path, help="dataset_fingerprint.json")
+    group.add_argument("--dataset-json", metavar="FILE", type=Path, help="dataset.json")
+    group.add_argument(
+        "--as-nnunet", metavar="FILE", type=Path, help="write the plan as nnU-Net v2 writes its plans.json"
+    )
+    _add_resources(parser)
+
+
+def preprocess(parser: argparse.ArgumentParser) -> None:
+    """Add what `preprocess` takes."""
+    parser.add_argument("data", metavar="DATA", type=Path, help="dataset folder, Decathlon or nnU-Net raw layout")
+    parser.add_argument(
+        "-o", "--output", metavar="WORK", type=Path, required=True, help="work folder, made if it is not there"
+    )
+    parser.add_argument(
+        "-c",
+        "--configuration",
+        metavar="CONFIG",
+        action="append",
+        help="prepare this configuration; may be given several times (default: all of the plan)",
+    )
+    parser.add_argument(
+        "--groups", metavar="FILE", type=Path, help="JSON {case: group}; cases of a group stay in one fold"
+    )
+    parser.add_argument("--skip-faulty", action="store_true", help="leave cases with faults out instead of stopping")
+    parser.add_argument("--half", action="store_true", help="store images in half precision")
+    _add_overrides(parser)
+    _add_resources(parser)
+
+
+def train(parser: argparse.ArgumentParser) -> None:
+    """Add what `train` takes."""
+    parser.add_argument("work", metavar="WORK", type=Path, help="work folder of `nnunet-rs preprocess`")
+    parser.add_argument(
+        "-c", "--configuration", metavar="CONFIG", required=True, help="2d, 3d_fullres, ... as in plan.json"
+    )
+    parser.add_argument(
+        "-f",
+        "--fold",
+        metavar="FOLD",
+        type=values.fold,
+        required=True,
+        help="fold to leave out, from 0; all: every fold in turn",
+    )
+    parser.add_argument("--resume", "--c", action="store_true", help="go on where an interrupted training stopped")
+    group = parser.add_argument_group("schedule")
+    group.add_argument(
+        "--recipe",
+        metavar="NAME",
+        default="paper",
+        help=f"loss, optimiser, schedule and augmentation: {TRAIN_RECIPES} (default: paper)",
+    )
+    group.add_argument("--epochs", metavar="N", type=values.count, help="epochs at most")
+    group.add_argument("--batches", metavar="N", type=values.count, help="batches an epoch")
+    group.add_argument(
+        "--time-budget", metavar="TIME", type=values.duration, help="be done within this time, as in 20m"
+    )
+    group.add_argument(
+        "--seed",
+        metavar="N",
+        type=values.seed,
+        default=0,
+        help="seed of weights, patches and augmentation (default: 0)",
+    )
+    group = parser.add_argument_group("resources")
+    _add_device(group)
+    _add_threads(group)
+
+
+def predict(parser: argparse.ArgumentParser) -> None:
+    """Add what `predict` takes."""
+    parser.add_argument(
+        "model", metavar="MODEL_OR_WORK", type=Path, help="a work folder, or a model folder (models/CONFIG or one fold)"
+    )
+    parser.add_argument("-i", "--input", metavar="IN", type=Path, required=True, help="folder of images")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for segmentations")
+    parser.add_argument(
+        "-c",
+        "--configuration",
+        metavar="CONFIG",
+        help="which configuration of a work folder (default: the one trained)",
+    )
+    parser.add_argument(
+        "-f",
+        "--fold",
+        metavar="FOLD",
+        type=values.fold,
+        nargs="+",
+        help="folds to average (default: all that are trained)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="predict again what is there already")
+    group = parser.add_argument_group("sliding window")
+    group.add_argument(
+        "--no-mirror", "--disable_tta", action="store_true", help="no mirrored passes: faster, a little less accurate"
+    )
+    group.add_argument(
+        "--step",
+        "-step_size",
+        metavar="S",
+        type=values.step,
+        default=0.5,
+        help="step as a part of the window (default: 0.5)",
+    )
+    group.add_argument(
+        "--save-probabilities",
+        "--save_probabilities",
+        action="store_true",
+        help="write the class probabilities too, as .npz",
+    )
+    group = parser.add_argument_group("resources")
+    _add_device(group)
+    _add_threads(group)
+
+
+def evaluate(parser: argparse.ArgumentParser) -> None:
+    """Add what `evaluate` takes."""
+    parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="folder of predicted segmentations")
+    parser.add_argument("reference", metavar="REFERENCE", type=Path, help="folder of reference segmentations")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="write the summary as JSON, in nnU-Net's keys and more"
+    )
+    parser.add_argument(
+        "--dataset-json",
+        metavar="FILE",
+        type=Path,
+        help="names the labels (default: dataset.json beside REFERENCE or PREDICTIONS, else the values found)",
+    )
+    _add_threads(parser)

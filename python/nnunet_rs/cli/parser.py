@@ -1,0 +1,196 @@
+"""The grammar of the command line: the commands, their help, their examples. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import shutil
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from nnunet_rs.cli import options
+
+WIDTH = 100
+INTRO = "nnU-Net with its arithmetic in Rust: from a folder of scans and labels to a segmentation network."
+OUTRO = """\
+examples:
+  nnunet-rs demo                                      see everything work, on made-up scans
+  nnunet-rs check Task04_Hippocampus                  is this dataset sound?
+  nnunet-rs preprocess Task04_Hippocampus -o work     plan it, prepare it
+  nnunet-rs train work -c 3d_fullres -f 0             train one fold
+  nnunet-rs predict work -i scans -o segmentations    use it
+
+`nnunet-rs COMMAND --help` tells the rest.
+Exit codes: 0 done; 1 it did not work, one line says why; 2 wrong usage; 130 interrupted.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: where it stands in the list, what it says of itself, which arguments it takes."""
+
+    name: str
+    group: str
+    summary: str
+    usage: str
+    description: str
+    examples: tuple[str, ...]
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+COMMANDS = (
+    Command(
+        name="demo",
+        group="try",
+        summary="made-up scans through everything, in minutes on two cores",
+        usage="[-o DIR] [options]",
+        description="Make anisotropic abdominal scans, then check, plan, preprocess, train, predict and evaluate. "
+        "Ends with a table of Dice scores and a picture.",
+        examples=("nnunet-rs demo", "nnunet-rs demo -o elsewhere --device cuda"),
+        add_arguments=options.demo,
+    ),
+    Command(
+        name="check",
+        group="prepare",
+        summary="every fault of a dataset, with file, rule and value",
+        usage="DATA [options]",
+        description="Read every file of a dataset once and report all that would go wrong later. "
+        "The exit code is 1 if anything is wrong.",
+        examples=("nnunet-rs check Task04_Hippocampus", "nnunet-rs check Dataset027_ACDC --json | jq .faults"),
+        add_arguments=options.check,
+    ),
+    Command(
+        name="plan",
+        group="prepare",
+        summary="fingerprint a dataset and decide everything that follows from it",
+        usage="DATA -o WORK [options]",
+        description="Measure a dataset (its fingerprint) and choose spacing, patch, batch and network by rule.",
+        examples=(
+            "nnunet-rs plan Task04_Hippocampus -o work --explain",
+            "nnunet-rs plan Dataset027_ACDC -o work --vram 24 --recipe v2",
+            "nnunet-rs plan --fingerprint dataset_fingerprint.json --dataset-json dataset.json \\",
+            "               --recipe v2 --as-nnunet plans.json",
+        ),
+        add_arguments=options.plan,
+    ),
+    Command(
+        name="preprocess",
+        group="prepare",
+        summary="check, fingerprint, plan and prepare a dataset in one go; resumes",
+        usage="DATA -o WORK [options]",
+        description="Bring a dataset into the form that training reads: cropped, normalised, resampled. Checks and "
+        "plans on the way. Run it again after an interruption or a change: what is whole stays, the rest is made.",
+        examples=(
+            "nnunet-rs preprocess Task04_Hippocampus -o work",
+            "nnunet-rs preprocess Dataset027_ACDC -o work -c 3d_fullres --memory 8G --groups patients.json",
+        ),
+        add_arguments=options.preprocess,
+    ),
+    Command(
+        name="train",
+        group="learn",
+        summary="train one fold of a configuration and score its validation cases",
+        usage="WORK -c CONFIG -f FOLD [options]",
+        description="Train a network on all cases but one fold's, then predict that fold's cases and score them.",
+        examples=(
+            "nnunet-rs train work -c 3d_fullres -f 0",
+            "nnunet-rs train work -c 3d_fullres -f 0 --recipe fast --time-budget 20m",
+            "nnunet-rs train work -c 2d -f all --resume",
+        ),
+        add_arguments=options.train,
+    ),
+    Command(
+        name="predict",
+        group="use",
+        summary="segment a folder of images",
+        usage="MODEL_OR_WORK -i IN -o OUT [options]",
+        description="Segment images with a trained model. Each result has its image's header and opens beside it. "
+        "A rerun skips what is there.",
+        examples=(
+            "nnunet-rs predict work -i scans -o segmentations",
+            "nnunet-rs predict work -i scans -o segmentations -c 3d_fullres -f 0 1 2 --no-mirror",
+        ),
+        add_arguments=options.predict,
+    ),
+    Command(
+        name="evaluate",
+        group="use",
+        summary="compare segmentations with references",
+        usage="PREDICTIONS REFERENCE [-o FILE] [options]",
+        description="Score predicted segmentations against references: Dice, IoU and voxel counts per case and class.",
+        examples=("nnunet-rs evaluate segmentations labelsTs -o summary.json",),
+        add_arguments=options.evaluate,
+    ),
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    root = _Root(prog="nnunet-rs")
+    root.add_argument("--version", action=_Version, nargs=0)
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for command in COMMANDS:
+        parser = commands.add_parser(
+            command.name,
+            usage=f"nnunet-rs {command.name} {command.usage}",
+            description=textwrap.fill(command.description, WIDTH),
+            epilog="\n  ".join(("examples:", *command.examples)),
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(parser)
+        options.display(parser)
+    return root
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as the terminal, up to WIDTH columns; an option's value is named once."""
+
+    def __init__(self, prog: str, **_: Any) -> None:
+        super().__init__(prog, max_help_position=30, width=min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH))
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells wrong usage in one line, with the way to the help."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with code 2."""
+        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+
+
+class _Root(_Parser):
+    """The parser of `nnunet-rs` itself: lists the commands in groups, guesses at misspelt ones."""
+
+    def format_help(self) -> str:
+        """Give the page that `nnunet-rs --help` prints."""
+        lines = ["usage: nnunet-rs COMMAND ...", "", INTRO]
+        for group in dict.fromkeys(command.group for command in COMMANDS):
+            lines += ["", f"{group}:"]
+            lines += [f"  {command.name:<14}{command.summary}" for command in COMMANDS if command.group == group]
+        lines += ["", "options:", "  -h, --help    show this page", "  --version     show the version", "", OUTRO]
+        return "\n".join(lines)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.dest == "command" and value not in (names := [command.name for command in COMMANDS]):
+            close = difflib.get_close_matches(str(value), names, 1)
+            known = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}"
+            raise argparse.ArgumentError(None, f"no command '{value}'; {known}")
+        super()._check_value(action, value)
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it and leave."""
+        from importlib.metadata import version
+
+        parser.exit(0, f"nnunet-rs {version('nnunet-rs')}\n")

@@ -1,0 +1,279 @@
+"""Pictures: a prediction beside its reference, and the curves of a training.
+
+Colours are Okabe and Ito's (2008), which readers with any common colour vision tell apart; further classes repeat them
+lighter, and contours mark what a fill alone would leave to the eye.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.files import write_atomically
+from nnunet_rs.core.types import FloatArray, Header, IntArray, Spacing3
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
+INK, PAPER, FAINT = "#e8eaed", "#101216", "#8b929c"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """One case to look at: what the scanner saw, what the reference says, what the network says."""
+
+    title: str
+    image: FloatArray  # (z, y, x)
+    prediction: IntArray  # (z, y, x), class indices
+    reference: IntArray | None  # (z, y, x), class indices
+    spacing: Spacing3  # of z, y, x, in mm
+    header: Header
+    names: tuple[str, ...]  # one per class, the background first
+    dice: Mapping[str, float] | None = None  # per class name
+
+
+def class_colour(index: int) -> tuple[float, float, float]:
+    """Give the colour of class `index` (1 is the first in front of the background), red, green, blue in 0 … 1."""
+    from matplotlib.colors import to_rgb
+
+    turn, place = divmod(index - 1, len(PALETTE))
+    whiten = 0.45 * min(turn, 2) / 2
+    red, green, blue = (part + (1 - part) * whiten for part in to_rgb(PALETTE[place]))
+    return red, green, blue
+
+
+def overlay_picture(path: Path, case: Comparison) -> None:
+    """Write a PNG: image, reference and prediction through the slice with the most foreground.
+
+    The upper row cuts across the body (axial), the lower along it (coronal), with the patient's right at the left, as
+    radiologists look; voxels have their true proportions. Volumes of one slice get the upper row alone.
+
+    Parameters
+    ----------
+    path
+        The PNG to write, atomically.
+    case
+        What to show; without a reference the picture has two columns.
+    """
+    layers = [("image", None), ("reference", case.reference), ("prediction", case.prediction)]
+    columns = [(name, labels) for name, labels in layers if name == "image" or labels is not None]
+    shown = case.prediction if case.reference is None else case.reference
+    cuts = _cuts(shown, case)
+    figure = _panels(columns, cuts, case)
+    _legend(figure, case)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130, facecolor=PAPER)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """One plane through a case: how to take it from a volume in canonical axes (x, y, z)."""
+
+    name: str
+    axis: int
+    index: int
+    width: float  # mm
+    height: float  # mm
+
+    def take(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """Give the plane as rows from top to bottom, columns from the patient's right to left."""
+        return np.take(volume, self.index, axis=self.axis).T[::-1, ::-1]
+
+
+def _canonical(data: NDArray[Any], header: Header) -> NDArray[Any]:
+    """Flip and permute (z, y, x) to the axes nearest to right, anterior, superior (x, y, z)."""
+    from nibabel import orientations
+
+    turned: NDArray[Any] = orientations.apply_orientation(data.T, orientations.io_orientation(np.array(header.affine)))
+    return turned
+
+
+def _cuts(labels: IntArray, case: Comparison) -> list[_Cut]:
+    """Choose the axial and the coronal plane with the most foreground (the middle where there is none)."""
+    from nibabel import orientations
+
+    order = orientations.io_orientation(np.array(case.header.affine))[:, 0].astype(int)
+    spacing = np.empty(3)
+    spacing[order] = case.spacing[::-1]
+    volume = _canonical(labels, case.header) > 0
+    size = np.array(volume.shape) * spacing
+    cuts = [
+        _Cut("axial", 2, _fullest(volume, 2), size[0], size[1]),
+        _Cut("coronal", 1, _fullest(volume, 1), size[0], size[2]),
+    ]
+    return cuts if min(volume.shape) > 1 else [min(cuts, key=lambda cut: volume.shape[cut.axis])]
+
+
+def _fullest(foreground: NDArray[np.bool_], axis: int) -> int:
+    counts = foreground.sum(axis=tuple(other for other in range(3) if other != axis))
+    return int(counts.argmax()) if counts.any() else len(counts) // 2
+
+
+def _panels(columns: list[tuple[str, IntArray | None]], cuts: list[_Cut], case: Comparison) -> Figure:
+    """Lay out one row a cut and one column a layer, sized so that a millimetre is the same everywhere."""
+    from matplotlib.figure import Figure
+
+    width = 3.6 * len(columns)
+    heights = [3.6 * cut.height / max(c.width for c in cuts) for cut in cuts]
+    figure = Figure(figsize=(width, sum(heights) + 1.05), facecolor=PAPER)
+    top, bottom = 1 - 0.62 / figure.get_figheight(), 0.43 / figure.get_figheight()
+    gaps = {"left": 0.01, "right": 0.99, "hspace": 0.03, "wspace": 0.02}
+    grid = figure.add_gridspec(len(cuts), len(columns), height_ratios=heights, top=top, bottom=bottom, **gaps)
+    figure.text(0.012, 1 - 0.2 / figure.get_figheight(), case.title, color=INK, fontsize=10, va="center", weight="bold")
+    image = _canonical(case.image, case.header)
+    window = np.percentile(image[np.isfinite(image)], (0.5, 99.5))
+    for column, (name, labels) in enumerate(columns):
+        turned = None if labels is None else _canonical(labels, case.header)
+        for row, cut in enumerate(cuts):
+            axes = figure.add_subplot(grid[row, column])
+            _panel(axes, cut, image, turned, (float(window[0]), float(window[1])))
+            if row == 0:
+                axes.set_title(name, color=FAINT, fontsize=9, pad=5)
+    return figure
+
+
+def _panel(
+    axes: Axes, cut: _Cut, image: NDArray[Any], labels: NDArray[Any] | None, window: tuple[float, float]
+) -> None:
+    """Draw one plane: grey values, each class as a veil with a firm outline."""
+    extent = (0.0, cut.width, cut.height, 0.0)
+    axes.set_axis_off()
+    axes.imshow(cut.take(image), cmap="gray", vmin=window[0], vmax=window[1], extent=extent, interpolation="bilinear")
+    if labels is None:
+        return
+    plane = cut.take(labels)
+    rows, columns = plane.shape
+    x = (np.arange(columns) + 0.5) * cut.width / columns
+    y = (np.arange(rows) + 0.5) * cut.height / rows
+    for index in (int(value) for value in np.unique(plane) if value > 0):
+        inside = (plane == index).astype(np.float32)
+        colour = class_colour(index)
+        veil = np.zeros((*plane.shape, 4), np.float32)
+        veil[..., :3], veil[..., 3] = colour, 0.34 * inside
+        axes.imshow(veil, extent=extent, interpolation="nearest")
+        if min(plane.shape) > 1:
+            axes.contour(x, y, inside, levels=[0.5], colors=[colour], linewidths=1.3)
+
+
+def _legend(figure: Figure, case: Comparison) -> None:
+    """Name the classes that occur, with their Dice where it is known."""
+    from matplotlib.patches import Patch
+
+    occurring = set(np.unique(case.prediction)) | (set() if case.reference is None else set(np.unique(case.reference)))
+    patches = []
+    for index, name in enumerate(case.names):
+        if index == 0 or index not in occurring:
+            continue
+        score = (case.dice or {}).get(name)
+        text = name if score is None or not np.isfinite(score) else f"{name}  {score:.3f}"
+        patches.append(Patch(facecolor=class_colour(index), label=text))
+    if not patches:
+        return
+    legend = figure.legend(
+        handles=patches, loc="lower center", ncols=min(len(patches), 7), frameon=False, fontsize=9, labelcolor=INK,
+        handlelength=1.0, handleheight=1.0, columnspacing=1.8, borderaxespad=0.35,
+    )  # fmt: skip
+    if case.dice:
+        legend.set_title("")
+        figure.text(
+            0.988, 1 - 0.2 / figure.get_figheight(), "Dice below", color=FAINT, fontsize=9, ha="right", va="center"
+        )
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl: one object an epoch; a last line cut short by a crash is passed over.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, or a line before the last is not JSON.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise CheckpointError(f"{path}: training history cannot be read: {error.strerror}") from error
+    history: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            history.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise CheckpointError(f"{path}: line {number} is not JSON; delete it or the file") from error
+    return history
+
+
+def training_curves(path: Path, history: Sequence[Mapping[str, Any]], title: str = "") -> None:
+    """Write a PNG of loss, Dice and learning rate over the epochs.
+
+    Parameters
+    ----------
+    path
+        The PNG to write, atomically.
+    history
+        One mapping an epoch, with `epoch`, `loss`, `validation_loss`, `dice` (per class or one number) and
+        `learning_rate`; what is missing is not drawn.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.8, 3.5), facecolor="white", layout="constrained")
+    loss, dice, rate = figure.subplots(1, 3)
+    epochs = [int(entry.get("epoch", number)) + 1 for number, entry in enumerate(history)]
+    _curve(loss, epochs, history, "loss", PALETTE[6], "training")
+    _curve(loss, epochs, history, "validation_loss", PALETTE[0], "validation")
+    _dice_curves(dice, epochs, history)
+    _curve(rate, epochs, history, "learning_rate", "#444444", "")
+    for axes, name in ((loss, "loss"), (dice, "Dice on validation patches"), (rate, "learning rate")):
+        _dress(axes, name)
+    if any(entry.get("learning_rate", 0) > 0 for entry in history):
+        rate.set_yscale("log")
+    dice.set_ylim(0, 1)
+    if title:
+        figure.suptitle(title, fontsize=10.5, weight="bold", x=0.01, ha="left")
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def _curve(
+    axes: Axes, epochs: Sequence[int], history: Sequence[Mapping[str, Any]], key: str, colour: str, label: str
+) -> None:
+    points = [(epoch, entry[key]) for epoch, entry in zip(epochs, history, strict=True) if entry.get(key) is not None]
+    if points:
+        # A dot where there is one epoch only: a line of one point cannot be seen.
+        axes.plot(
+            *zip(*points, strict=True), color=colour, linewidth=1.6, label=label, marker="o" if len(points) < 3 else ""
+        )
+
+
+def _dice_curves(axes: Axes, epochs: Sequence[int], history: Sequence[Mapping[str, Any]]) -> None:
+    """One thin line a class, their mean bold."""
+    rows = [np.atleast_1d(np.array(entry["dice"], float)) for entry in history if entry.get("dice") is not None]
+    if not rows:
+        return
+    shown = np.array([epoch for epoch, entry in zip(epochs, history, strict=True) if entry.get("dice") is not None])
+    table = np.stack(rows)  # (epochs, classes)
+    for index in range(table.shape[1] if table.shape[1] > 1 else 0):
+        axes.plot(shown, table[:, index], color=class_colour(index + 1), linewidth=1, label=f"class {index + 1}")
+    known = np.isfinite(table)
+    mean = np.where(known, table, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    axes.plot(shown, mean, color="#222222", linewidth=2, label="mean", marker="o" if len(shown) < 3 else "")
+
+
+def _dress(axes: Axes, name: str) -> None:
+    axes.set_title(name, fontsize=10, loc="left")
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.tick_params(labelsize=8, length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    handles, labels = axes.get_legend_handles_labels()
+    if any(labels):
+        axes.legend(handles, labels, frameon=False, fontsize=8)
