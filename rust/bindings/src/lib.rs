@@ -2,10 +2,12 @@
 
 use pyo3::prelude::*;
 
+mod arrays;
 mod convert;
+mod resample;
 
 /// The CPU kernels of nnunet_rs.
 #[pymodule]
 fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+    resample::register(module)
 }

@@ -3,5 +3,12 @@
 //! Every fast function has an obvious twin in [`naive`] and a property test that they agree.
 
 pub mod error;
+pub mod image;
+pub mod labels;
+pub mod logits;
 pub mod naive;
 pub mod pool;
+pub mod rank;
+pub mod separable;
+pub mod spline;
+pub mod taps;

@@ -1,0 +1,48 @@
+"""The Rust kernels as Python sees them. Users call `nnunet_rs.core.kernels`, which re-exports these."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Integer = TypeVar("_Integer", bound=np.integer[Any] | np.bool_)
+
+def resample_image(
+    image: NDArray[np.float32],
+    shape: Sequence[int],
+    *,
+    order: int = 3,
+    lowres_axis: int | None = None,
+    threads: int | None = None,
+) -> NDArray[np.float32]: ...
+def resample_labels(
+    labels: NDArray[_Integer],
+    shape: Sequence[int],
+    *,
+    lowres_axis: int | None = None,
+    threads: int | None = None,
+) -> NDArray[_Integer]: ...
+def logits_to_labels(
+    logits: NDArray[np.float32] | NDArray[np.float16],
+    shape: Sequence[int],
+    *,
+    lowres_axis: int | None = None,
+    threads: int | None = None,
+) -> NDArray[np.uint8] | NDArray[np.uint16]: ...
+def logits_to_regions(
+    logits: NDArray[np.float32] | NDArray[np.float16],
+    shape: Sequence[int],
+    paint: Sequence[int],
+    *,
+    lowres_axis: int | None = None,
+    threads: int | None = None,
+) -> NDArray[np.uint8] | NDArray[np.uint16]: ...
+def resample_probabilities(
+    probabilities: NDArray[np.float32] | NDArray[np.float16],
+    shape: Sequence[int],
+    *,
+    half: bool = False,
+    lowres_axis: int | None = None,
+    threads: int | None = None,
+) -> NDArray[Any]: ...

@@ -1,0 +1,57 @@
+"""The Rust kernels under one roof: the only module that imports `nnunet_rs._kernels`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_rs._kernels import logits_to_labels, logits_to_regions, resample_image, resample_labels
+from nnunet_rs._kernels import resample_probabilities as _resample_probabilities
+
+__all__ = [
+    "logits_to_labels",
+    "logits_to_regions",
+    "resample_image",
+    "resample_labels",
+    "resample_probabilities",
+]
+
+
+def resample_probabilities(
+    probabilities: NDArray[np.float32] | NDArray[np.float16],
+    shape: Sequence[int],
+    *,
+    dtype: Literal["float32", "float16"] = "float32",
+    lowres_axis: int | None = None,
+    threads: int | None = None,
+) -> NDArray[Any]:
+    """Resample class probabilities linearly, for saving.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float32 or float16, (c, z, y, x) or (c, y, x)
+    shape : sequence of int
+        Voxels of the result along (z, y, x) or (y, x).
+    dtype : {"float32", "float16"}
+        Of the result; the computation is float32.
+    lowres_axis : int, optional
+        This axis takes the nearest slice instead.
+    threads : int, optional
+        All processors of this process if not given.
+
+    Returns
+    -------
+    ndarray of `dtype`, (c, *shape)
+
+    Raises
+    ------
+    ValueError
+        If `dtype` is another, or as `resample_image` does.
+    """
+    if dtype not in ("float32", "float16"):
+        raise ValueError(f"dtype must be 'float32' or 'float16'; got {dtype!r}")
+    half = dtype == "float16"
+    return _resample_probabilities(probabilities, shape, half=half, lowres_axis=lowres_axis, threads=threads)

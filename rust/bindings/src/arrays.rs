@@ -1,0 +1,61 @@
+//! Arrays in and out: which dtypes a kernel takes, and where its result is allocated.
+
+use nnunet_kernels::error::KernelError;
+use numpy::{
+    Element, PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray,
+};
+use numpy::{PyUntypedArrayMethods, dtype};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// `value` as an array of any dtype, named `name` in errors. Elements that do not lie where the processor wants them
+/// (packed records) are copied; other strides, negative ones too, are taken as they are.
+pub fn array<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
+    let Ok(array) = value.cast::<PyUntypedArray>() else {
+        return Err(PyTypeError::new_err(format!("{name} must be a numpy array; got {}", value.get_type())));
+    };
+    let size = array.dtype().itemsize().max(1) as isize;
+    if array.is_aligned() && array.strides().iter().all(|stride| stride % size == 0) {
+        return Ok(array.clone());
+    }
+    Ok(array.call_method0("copy")?.cast_into()?)
+}
+
+/// The error of an array whose dtype is none of `accepted`.
+pub fn wrong_dtype(name: &str, accepted: &str, got: &Bound<'_, PyArrayDescr>) -> PyErr {
+    PyTypeError::new_err(format!("{name} must be {accepted}, in the processor's byte order; got {got}"))
+}
+
+/// Borrows `array` where its elements are `T`s.
+pub fn borrow<'py, T: Element>(array: &Bound<'py, PyUntypedArray>) -> Option<PyResult<PyReadonlyArrayDyn<'py, T>>> {
+    let array = array.cast::<PyArrayDyn<T>>().ok()?;
+    let busy = |_| PyValueError::new_err("an array must not be written to by one kernel while another reads it");
+    Some(array.try_readonly().map_err(busy))
+}
+
+/// A new array of zeros, allocated by numpy, which asks for huge pages and raises `MemoryError` itself.
+pub fn zeros<'py, T: Element>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
+    let shape = PyTuple::new(py, shape)?;
+    Ok(py.import("numpy")?.call_method1("zeros", (shape, dtype::<T>(py)))?.cast_into()?)
+}
+
+/// `array`'s shape with the axes after the first `leading` replaced by `shape`.
+pub fn regrid(array: &[usize], leading: usize, shape: &[usize]) -> Vec<usize> {
+    array.iter().take(leading).chain(shape).copied().collect()
+}
+
+/// The unsigned dtype of the same size as an integer or boolean `array`, and the array seen as such; `None` for others.
+pub fn as_unsigned<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Option<Bound<'py, PyUntypedArray>>> {
+    let dtype = array.dtype();
+    if !b"biu".contains(&dtype.kind()) || dtype.is_native_byteorder() == Some(false) {
+        return Ok(None);
+    }
+    let unsigned = format!("u{}", dtype.itemsize());
+    Ok(Some(array.call_method1("view", (unsigned,))?.cast_into()?))
+}
+
+/// Refuses classes beyond what 16-bit labels can name.
+pub fn paint_value(value: usize) -> Result<u16, KernelError> {
+    u16::try_from(value).map_err(|_| KernelError::argument("paint", "hold values between 0 and 65535", value))
+}

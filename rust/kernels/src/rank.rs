@@ -1,0 +1,62 @@
+//! Two-dimensional grids as three-dimensional ones of a single slice, so that kernels know three axes only.
+
+use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Axis, Dimension};
+
+use crate::error::{KernelError, Result};
+
+/// How many axes a grid has in the caller's eyes, and which of them is the coarse one.
+#[derive(Debug, Clone, Copy)]
+pub struct Rank {
+    /// 2 or 3.
+    pub axes: usize,
+    /// The coarse axis among these.
+    pub lowres_axis: Option<usize>,
+}
+
+impl Rank {
+    /// The rank of a grid of `shape` in an array that has `leading` axes before it.
+    ///
+    /// # Errors
+    /// Arrays and shapes that do not agree in their number of axes; a coarse axis that is none of them.
+    pub fn new(
+        name: &'static str,
+        array: &[usize],
+        leading: usize,
+        shape: &[usize],
+        lowres_axis: Option<usize>,
+    ) -> Result<Self> {
+        let axes = array.len().wrapping_sub(leading);
+        if !(2..=3).contains(&axes) {
+            let rule = format!("have {} or {} axes", leading + 2, leading + 3);
+            return Err(KernelError::argument(name, rule, array));
+        }
+        if shape.len() != axes {
+            return Err(KernelError::argument("shape", format!("have {axes} axes, as {name} has"), shape));
+        }
+        if let Some(axis) = lowres_axis.filter(|axis| *axis >= axes) {
+            return Err(KernelError::argument("lowres_axis", format!("be an axis between 0 and {}", axes - 1), axis));
+        }
+        Ok(Self { axes, lowres_axis })
+    }
+
+    /// The coarse axis among z, y, x.
+    pub fn lowres_axis(self) -> Option<usize> {
+        self.lowres_axis.map(|axis| axis + 3 - self.axes)
+    }
+
+    /// The view with all three axes; the last ones are z, y, x.
+    pub fn lift<T, D: Dimension>(self, view: ArrayViewD<'_, T>) -> Result<ArrayView<'_, T, D>> {
+        let last = Axis(view.ndim() - 2);
+        let view = if self.axes == 2 { view.insert_axis(last) } else { view };
+        let shape = view.shape().to_vec();
+        view.into_dimensionality().map_err(|_| KernelError::argument("array", "have the axes of its rank", shape))
+    }
+
+    /// As [`Self::lift`], to write to.
+    pub fn lift_mut<T, D: Dimension>(self, view: ArrayViewMutD<'_, T>) -> Result<ArrayViewMut<'_, T, D>> {
+        let last = Axis(view.ndim() - 2);
+        let view = if self.axes == 2 { view.insert_axis(last) } else { view };
+        let shape = view.shape().to_vec();
+        view.into_dimensionality().map_err(|_| KernelError::argument("array", "have the axes of its rank", shape))
+    }
+}
