@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from nnunet_rs.core.dataset import encode_labels
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.io import can_read, read_labels
+from nnunet_rs.core.faults import FaultError, require_none
+from nnunet_rs.core.io import can_read, read_labels, read_scan
+from nnunet_rs.core.labels import encode_labels
+from nnunet_rs.core.scan import Scan, compare_grids
 from nnunet_rs.core.types import Labels, LabelSet, Progress, Silent
 from nnunet_rs.predict.scores import Score, score_case, scored_targets
 from nnunet_rs.predict.summary import CaseScores, Summary
 
 TOLERANCE = 1.0  # mm; of the normalised surface Dice
-SAME_PLACE = 0.1  # of a voxel: how far the corners of prediction and reference may lie apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,9 @@ def evaluate_pairs(
 
 def read_pair(pair: Pair, labels: LabelSet) -> tuple[Labels, Labels]:
     """Read prediction and reference as class indices, and see that they lie in the same place."""
-    files = read_labels(pair.prediction), read_labels(pair.reference)
-    _require_same_place(pair, *files)
-    encoded = [
-        Labels(_encode(path, file, labels), file.spacing, file.header)
-        for path, file in zip((pair.prediction, pair.reference), files, strict=True)
-    ]
-    return encoded[0], encoded[1]
+    prediction, reference = read_scan(pair.prediction), read_scan(pair.reference)
+    require_none(prediction.faults + reference.faults + compare_grids(reference, prediction))
+    return _encoded(prediction, labels), _encoded(reference, labels)
 
 
 def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> tuple[Pair, ...]:
@@ -145,29 +141,10 @@ def found_labels(pairs: Sequence[Pair]) -> LabelSet:
     return LabelSet(names=tuple(str(value) for value in ordered), values=ordered)
 
 
-def _encode(path: Path, labels: Labels, declared: LabelSet) -> np.ndarray[tuple[int, ...], np.dtype[np.integer]]:
+def _encoded(scan: Scan, labels: LabelSet) -> Labels:
     try:
-        return encode_labels(labels.data, declared)
+        return Labels(encode_labels(scan.labels(), labels), scan.spacing, scan.header)
+    except FaultError:
+        raise  # names the file already
     except DatasetError as error:
-        raise DatasetError(f"{path}: {error}") from error
-
-
-def _require_same_place(pair: Pair, prediction: Labels, reference: Labels) -> None:
-    where = f"{pair.prediction} and {pair.reference}"
-    ours, theirs = prediction.data.shape, reference.data.shape
-    if ours != theirs:
-        raise DatasetError(f"{where}: have shapes {ours} and {theirs} (z, y, x); both must be those of the image")
-    apart = _corner_distance(prediction, reference)
-    if apart > SAME_PLACE * min(reference.spacing):
-        raise DatasetError(
-            f"{where}: lie {apart:.3g} mm apart (spacing, origin or direction differ); write both with the image's header"
-        )
-
-
-def _corner_distance(first: Labels, second: Labels) -> float:
-    """Greatest distance, in mm, between corresponding corners of two volumes of the same shape."""
-    last = [size - 1 for size in reversed(first.data.shape)]  # x, y, z
-    corners = np.asarray([(*corner, 1) for corner in product(*((0, end) for end in last))], dtype=np.float64)
-    affines = [np.asarray(labels.header.affine, dtype=np.float64) for labels in (first, second)]
-    apart = corners @ (affines[0] - affines[1])[:3].T
-    return float(np.linalg.norm(apart, axis=1).max())
+        raise DatasetError(f"{scan.file}: {error}") from error
