@@ -54,8 +54,8 @@ class _Count:
     say: Callable[[str], None]
     done: float = 0.0
     note: str = ""
-    begun: float = field(default_factory=time.monotonic)
-    said: float = field(default_factory=time.monotonic)
+    begun: float = field(default_factory=lambda: time.monotonic())
+    said: float = field(default_factory=lambda: time.monotonic())
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, count: float = 1, note: str = "") -> None:
@@ -189,8 +189,8 @@ def plain(value: Any) -> Any:
 
 def clock(seconds: float) -> str:
     """Show a time as 0.4 s, 12 s, 3:05 or 1:02:03."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -128,7 +128,7 @@ def _panels(columns: list[tuple[str, IntArray | None]], cuts: list[_Cut], case: 
     top, bottom = 1 - 0.62 / figure.get_figheight(), 0.43 / figure.get_figheight()
     gaps = {"left": 0.01, "right": 0.99, "hspace": 0.03, "wspace": 0.02}
     grid = figure.add_gridspec(len(cuts), len(columns), height_ratios=heights, top=top, bottom=bottom, **gaps)
-    figure.text(0.012, 1 - 0.2 / figure.get_figheight(), case.title, color=INK, fontsize=10, va="center", weight="bold")
+    _headline(figure, 0.012, case.title, color=INK, fontsize=10, weight="bold")
     image = _canonical(case.image, case.header)
     window = np.percentile(image[np.isfinite(image)], (0.5, 99.5))
     for column, (name, labels) in enumerate(columns):
@@ -178,15 +178,16 @@ def _legend(figure: Figure, case: Comparison) -> None:
         patches.append(Patch(facecolor=class_colour(index), label=text))
     if not patches:
         return
-    legend = figure.legend(
-        handles=patches, loc="lower center", ncols=min(len(patches), 7), frameon=False, fontsize=9, labelcolor=INK,
-        handlelength=1.0, handleheight=1.0, columnspacing=1.8, borderaxespad=0.35,
-    )  # fmt: skip
-    if case.dice:
-        legend.set_title("")
-        figure.text(
-            0.988, 1 - 0.2 / figure.get_figheight(), "Dice below", color=FAINT, fontsize=9, ha="right", va="center"
-        )
+    style = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.0, "handleheight": 1.0}
+    figure.legend(handles=patches, loc="lower center", ncols=min(len(patches), 7), columnspacing=1.8, **style)
+    known = [score for score in (case.dice or {}).values() if np.isfinite(score)]
+    if known:
+        _headline(figure, 0.988, f"mean Dice {np.mean(known):.3f}", color=FAINT, fontsize=9, ha="right")
+
+
+def _headline(figure: Figure, x: float, text: str, **style: Any) -> None:
+    """Write into the margin above the panels."""
+    figure.text(x, 1 - 0.2 / figure.get_figheight(), text, va="center", **style)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -211,7 +212,9 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return history
 
 
-def training_curves(path: Path, history: Sequence[Mapping[str, Any]], title: str = "") -> None:
+def training_curves(
+    path: Path, history: Sequence[Mapping[str, Any]], *, classes: Sequence[str] = (), title: str = ""
+) -> None:
     """Write a PNG of loss, Dice and learning rate over the epochs.
 
     Parameters
@@ -221,6 +224,8 @@ def training_curves(path: Path, history: Sequence[Mapping[str, Any]], title: str
     history
         One mapping an epoch, with `epoch`, `loss`, `validation_loss`, `dice` (per class or one number) and
         `learning_rate`; what is missing is not drawn.
+    classes
+        What the entries of `dice` are called.
     """
     from matplotlib.figure import Figure
 
@@ -229,7 +234,7 @@ def training_curves(path: Path, history: Sequence[Mapping[str, Any]], title: str
     epochs = [int(entry.get("epoch", number)) + 1 for number, entry in enumerate(history)]
     _curve(loss, epochs, history, "loss", PALETTE[6], "training")
     _curve(loss, epochs, history, "validation_loss", PALETTE[0], "validation")
-    _dice_curves(dice, epochs, history)
+    _dice_curves(dice, epochs, history, classes)
     _curve(rate, epochs, history, "learning_rate", "#444444", "")
     for axes, name in ((loss, "loss"), (dice, "Dice on validation patches"), (rate, "learning rate")):
         _dress(axes, name)
@@ -253,15 +258,18 @@ def _curve(
         )
 
 
-def _dice_curves(axes: Axes, epochs: Sequence[int], history: Sequence[Mapping[str, Any]]) -> None:
+def _dice_curves(
+    axes: Axes, epochs: Sequence[int], history: Sequence[Mapping[str, Any]], classes: Sequence[str]
+) -> None:
     """One thin line a class, their mean bold."""
     rows = [np.atleast_1d(np.array(entry["dice"], float)) for entry in history if entry.get("dice") is not None]
     if not rows:
         return
     shown = np.array([epoch for epoch, entry in zip(epochs, history, strict=True) if entry.get("dice") is not None])
     table = np.stack(rows)  # (epochs, classes)
-    for index in range(table.shape[1] if table.shape[1] > 1 else 0):
-        axes.plot(shown, table[:, index], color=class_colour(index + 1), linewidth=1, label=f"class {index + 1}")
+    names = classes if len(classes) == table.shape[1] else [f"class {index + 1}" for index in range(table.shape[1])]
+    for index, name in enumerate(names if len(names) > 1 else ()):
+        axes.plot(shown, table[:, index], color=class_colour(index + 1), linewidth=1, label=name)
     known = np.isfinite(table)
     mean = np.where(known, table, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     axes.plot(shown, mean, color="#222222", linewidth=2, label="mean", marker="o" if len(shown) < 3 else "")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnunet_rs.plan.schema import Configuration, Plan
+    from nnunet_rs.predict.summary import Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +22,10 @@ class Table:
     summary: bool = False  # the last row sums the others up
 
     def lines(self) -> list[str]:
-        """Lay the table out in aligned columns for a file or a pipe."""
+        """Lay the table out in aligned columns, for a file or a pipe."""
         table = [self.columns, *self.rows]
         widths = [max(len(row[column]) for row in table) for column in range(len(self.columns))]
-        body = [
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in cells
-            ).rstrip()
-            for cells in (list(enumerate(zip(row, widths, strict=True))) for row in table)
-        ]
-        return [text for text in (self.title, *body, self.note) if text]
+        return [line for line in (self.title, *(_aligned(row, widths) for row in table), self.note) if line]
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -35,40 +33,46 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
-def dice_table(title: str, scores: Mapping[str, Sequence[float]], note: str = "") -> Table:
-    """Summarise Dice per class over cases.
+def scores_table(title: str, summary: Summary, note: str = "") -> Table:
+    """Show what was scored: one row a class or region, the foreground mean last.
 
-    Parameters
-    ----------
-    title
-        What was scored.
-    scores
-        Class name to one Dice a case, NaN where the class is in neither segmentation.
-
-    Returns
-    -------
-    Table
-        Mean, median, minimum and maximum of the defined values, and their number; the last row means over classes.
+    Columns without a single value (surface distances that were not measured) are left out.
     """
-    rows = [_row(name, [value for value in values if math.isfinite(value)]) for name, values in scores.items()]
-    means = [sum(known) / len(known) for known in map(_known, scores.values()) if known]
-    mean = sum(means) / len(means) if means else math.nan
-    rows.append(("mean of classes", number(mean), "", "", "", ""))
-    return Table(title, ("class", "Dice", "median", "min", "max", "cases"), tuple(rows), note, summary=True)
+    head, *body = (tuple(row) for row in summary.table())
+    kept = [i for i in range(len(head)) if any(row[i] != "-" for row in body)]
+    rows = tuple(tuple(row[i] for i in kept) for row in body)
+    return Table(title, tuple(head[i] for i in kept), rows, note, summary=True)
 
 
-def _known(values: Sequence[float]) -> list[float]:
-    return [value for value in values if math.isfinite(value)]
+def plan_table(plan: Plan) -> Table:
+    """Show the configurations of a plan: one column each, one row a choice."""
+    chosen = list(plan.configurations.values())
+    rows = tuple((name, *(show(each) for each in chosen)) for name, show in _CHOICES)
+    title = f"{plan.dataset}, planned by the rules of {plan.recipe}"
+    return Table(title, ("", *(each.name for each in chosen)), rows)
 
 
-def _row(name: str, known: list[float]) -> tuple[str, ...]:
-    if not known:
-        return (name, "-", "-", "-", "-", "0")
-    ordered = sorted(known)
-    middle = len(ordered) // 2
-    median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-    return (
-        name,
-        *(number(value) for value in (sum(known) / len(known), median, ordered[0], ordered[-1])),
-        str(len(known)),
-    )
+_CHOICES = (
+    ("target spacing, mm", lambda c: " ".join(f"{value:.3g}" for value in c.spacing)),
+    ("median size, voxels", lambda c: _by(c.median_shape)),
+    ("patch, voxels", lambda c: _by(c.patch_size)),
+    ("batch", lambda c: str(c.batch_size)),
+    ("stages", lambda c: str(len(c.features))),
+    ("feature maps", lambda c: " ".join(map(str, c.features))),
+    ("pooled by", lambda c: _by(_product(c))),
+    ("Dice of", lambda c: "the batch" if c.batch_dice else "each sample"),
+)
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return " × ".join(map(str, sizes))
+
+
+def _product(configuration: Configuration) -> tuple[int, ...]:
+    return tuple(math.prod(strides) for strides in zip(*configuration.strides, strict=True))
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
+    first = row[0].ljust(widths[0])
+    rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+    return "  ".join((first, *rest)).rstrip()

@@ -1,0 +1,105 @@
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nnunet_rs.cli.console import Console, Display, Outcome, clock, plain, rate
+from nnunet_rs.report.tables import Table
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def console(display: Display = Display(), *, terminal: bool = False) -> tuple[Console, io.StringIO, io.StringIO]:  # noqa: B008
+    out, err = (Terminal(), Terminal()) if terminal else (io.StringIO(), io.StringIO())
+    return Console(display, out, err), out, err
+
+
+def test_progress_away_from_a_terminal_is_plain_lines_on_standard_error() -> None:
+    shown, out, err = console()
+    with shown.task("read", 3) as task:
+        for name in "abc":
+            task.advance(note=name)
+    shown.say("a remark")
+    assert out.getvalue() == ""
+    first, second = err.getvalue().splitlines()
+    assert first.startswith("read: 3 in ")
+    assert first.endswith("; c")
+    assert second == "a remark"
+
+
+def test_lines_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 0.0, 20.0, 20.0, 40.0, 40.0, 41.0])
+    monkeypatch.setattr("nnunet_rs.cli.console.time.monotonic", lambda: next(now))
+    shown, _, err = console()
+    with shown.task("read", 4) as task:
+        task.advance()
+    assert err.getvalue().splitlines()[0] == "read: 1 of 4, 20.0 s each, 1:00 left"
+
+
+def test_a_terminal_gets_a_bar_that_becomes_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    shown, _, err = console(terminal=True)
+    with shown.task("read", 2) as task, shown.task("inner", 1) as inner:
+        task.advance(note="one")
+        inner.advance()
+        task.advance()
+    assert "✓" in err.getvalue()
+    assert "read: 2 in" in err.getvalue()
+
+
+def test_a_failed_task_leaves_no_line_that_says_it_is_done() -> None:
+    shown, _, err = console()
+    with pytest.raises(ValueError, match="no"), shown.task("read", 2):
+        raise ValueError("no")
+    assert err.getvalue() == ""
+
+
+def test_quiet_shows_the_result_and_nothing_else() -> None:
+    shown, out, err = console(Display(quiet=True))
+    with shown.task("read", 1) as task:
+        task.advance()
+    shown.say("a remark")
+    shown.finish("check", Outcome({}, ("result",)), 1.0)
+    assert err.getvalue() == ""
+    assert out.getvalue() == "result\n"
+
+
+def test_json_is_one_object_with_numbers_that_json_knows() -> None:
+    shown, out, _ = console(Display(json=True))
+    outcome = Outcome({"file": Path("a/b"), "dice": math.nan, "size": np.int64(3)}, ("text",), 1)
+    code = shown.finish("check", outcome, 0.5)
+    assert code == 1
+    expected = {"command": "check", "ok": False, "seconds": 0.5, "file": str(Path("a/b")), "dice": None, "size": 3}
+    assert json.loads(out.getvalue()) == expected
+
+
+def test_an_error_is_one_line_and_in_json_an_object_too() -> None:
+    shown, out, err = console(Display(json=True))
+    shown.fail("check", "first\nsecond", "do this")
+    assert err.getvalue() == "error: first second; do this\n"
+    assert json.loads(out.getvalue()) == {"command": "check", "ok": False, "error": "first\nsecond"}
+
+
+def test_tables_are_aligned_away_from_a_terminal_and_drawn_on_one() -> None:
+    table = Table("Dice", ("class", "mean"), (("liver", "0.9"), ("mean", "0.9")), "a note", summary=True)
+    shown, out, _ = console()
+    shown.finish("evaluate", Outcome({}, (table,)), 0.0)
+    assert out.getvalue().splitlines() == ["Dice", "class  mean", "liver   0.9", "mean    0.9", "a note"]
+    shown, out, _ = console(terminal=True)
+    shown.finish("evaluate", Outcome({}, (table,)), 0.0)
+    assert "liver" in out.getvalue()
+    assert "─" in out.getvalue()
+
+
+def test_clock_and_rate() -> None:
+    assert [clock(t) for t in (0.41, 12.3, 59.99, 185, 3723)] == ["0.4 s", "12 s", "1:00", "3:05", "1:02:03"]
+    assert [rate(10, 2), rate(2, 7), rate(0, 1)] == ["5/s", "3.5 s each", "-"]
+
+
+def test_plain_reduces_arrays_sets_and_infinities() -> None:
+    assert plain({1: (np.arange(2), {3}), "b": math.inf}) == {"1": [[0, 1], [3]], "b": None}

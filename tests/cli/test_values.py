@@ -1,0 +1,69 @@
+from argparse import ArgumentTypeError
+
+import pytest
+from nnunet_rs.cli import values
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1024", 1024),
+        ("8G", 8 * 2**30),
+        ("512m", 512 * 2**20),
+        ("1.5GiB", 3 * 2**29),
+        ("2 TB", 2 * 2**40),
+        ("3K", 3072),
+    ],
+)
+def test_size(text: str, expected: int) -> None:
+    assert values.size(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("90s", 90), ("20m", 1200), ("1.5h", 5400), ("1h30m", 5400), ("1h1m1s", 3661)]
+)
+def test_duration(text: str, expected: float) -> None:
+    assert values.duration(text) == expected
+
+
+def test_sizes_of_three() -> None:
+    assert values.spacing("3,1,0.5") == (3.0, 1.0, 0.5)
+    assert values.patch("64x128x128") == (64, 128, 128)
+    assert values.patch("256,256") == (256, 256)
+
+
+def test_fold() -> None:
+    assert values.fold("3") == 3
+    assert values.fold("all") == "all"
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (values.size, "8X"),
+        (values.size, "0"),
+        (values.size, "-1G"),
+        (values.size, ""),
+        (values.duration, "soon"),
+        (values.duration, ""),
+        (values.duration, "0s"),
+        (values.count, "0"),
+        (values.count, "-3"),
+        (values.count, "1.5"),
+        (values.seed, "-1"),
+        (values.positive, "nan"),
+        (values.positive, "inf"),
+        (values.step, "1.5"),
+        (values.step, "0"),
+        (values.spacing, "1,1"),
+        (values.spacing, "1,a,1"),
+        (values.patch, "64"),
+        (values.patch, "64,64.5"),
+        (values.fold, "-1"),
+        (values.fold, "first"),
+    ],
+)
+def test_nonsense_is_refused_and_repeated(read, text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"is not|has") as caught:
+        read(text)
+    assert f"'{text}'" in str(caught.value)

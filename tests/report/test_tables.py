@@ -1,0 +1,37 @@
+import math
+
+from nnunet_rs.core.types import LabelSet
+from nnunet_rs.predict.scores import score_case, scored_targets
+from nnunet_rs.predict.summary import CaseScores, Summary
+from nnunet_rs.report.tables import Table, number, scores_table
+
+LABELS = LabelSet(names=("background", "liver", "spleen"), values=(0, 1, 2))
+
+
+def summary() -> Summary:
+    import numpy as np
+
+    reference = np.zeros((1, 4, 4), np.uint8)
+    reference[0, :2] = 1  # eight voxels of liver, no spleen
+    prediction = reference.copy()
+    prediction[0, 1] = 0  # half of them found: Dice 2·4 / (4 + 8)
+    scores = score_case(prediction, reference, LABELS, (1.0, 1.0, 1.0), None)
+    return Summary(scored_targets(LABELS), (CaseScores("a", "p", "r", scores),), None)
+
+
+def test_a_table_of_scores_leaves_out_what_was_not_measured() -> None:
+    table = scores_table("Dice", summary())
+    assert "HD95 mm" not in table.columns
+    column = table.columns.index("Dice")
+    assert [row[0] for row in table.rows] == ["liver", "spleen", "mean"]
+    assert [row[column] for row in table.rows] == ["0.6667", "-", "0.6667"]
+    assert table.summary
+
+
+def test_lines_align_the_first_column_left_and_the_others_right() -> None:
+    table = Table("", ("a", "long"), (("x", "1"), ("yy", "22222")))
+    assert table.lines() == ["a    long", "x       1", "yy  22222"]
+
+
+def test_an_undefined_number_is_a_dash() -> None:
+    assert [number(math.nan), number(None), number(0.12345)] == ["-", "-", "0.123"]
