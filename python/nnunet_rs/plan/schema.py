@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
+from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.types import LabelSet, Shape3, Spacing3
+from nnunet_rs.plan.document import decode, encode, render
+from nnunet_rs.plan.validation import check_plan
 
 SCHEMA_VERSION = 1
 
@@ -64,7 +70,7 @@ class Configuration:
     spacing: tuple[float, ...]  # target spacing, mm
     patch_size: tuple[int, ...]
     batch_size: int
-    median_shape: tuple[int, ...]  # of the resampled cases
+    median_shape: tuple[float, ...]  # of the resampled cases; v2 keeps the half between two middle cases
     strides: tuple[tuple[int, ...], ...]  # per stage; the first is all ones
     kernels: tuple[tuple[int, ...], ...]  # per stage
     features: tuple[int, ...]  # per stage
@@ -73,7 +79,8 @@ class Configuration:
     residual: bool  # residual encoder
     batch_dice: bool
     inplane_augmentation: bool  # spatial augmentation within the last two axes only
-    memory_estimate: int  # the planner's feature-map elements of one sample; compare with Recipe references
+    memory_estimate: int  # the planner's feature-map elements of one sample; compare with PlanRecipe references
+    memory_gb: float = 0.0  # the same for the whole batch, scaled to GB by the recipe's reference
     previous: str | None = None  # cascade: the configuration whose segmentation is an extra input
     reasons: tuple[str, ...] = ()  # the rule and the numbers behind each choice
 
@@ -95,3 +102,109 @@ class Plan:
     normalization: tuple[Normalization, ...]  # per channel
     configurations: dict[str, Configuration]
     reasons: tuple[str, ...] = ()
+
+
+Document = TypeVar("Document", Fingerprint, Plan)
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+
+UPGRADES: Mapping[type, Mapping[int, Upgrade]] = {Fingerprint: {}, Plan: {}}  # from version n to n + 1
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """Return the JSON document of a plan: tables, lists, texts and numbers."""
+    return _envelope("plan", plan)
+
+
+def plan_from_json(document: Any, source: str = "plan") -> Plan:
+    """Read a plan's JSON document, of this or any earlier version, and check that it can be followed.
+
+    Parameters
+    ----------
+    document
+        What the JSON parser returned.
+    source
+        The file it came from, for error messages.
+
+    Raises
+    ------
+    PlanError
+        Unknown version, missing or unknown key, value of another type, or values that contradict each other: the text
+        names file, key, value and what is allowed.
+    """
+    plan = _open("plan", Plan, document, source)
+    check_plan(plan, source)
+    return plan
+
+
+def fingerprint_to_json(fingerprint: Fingerprint) -> dict[str, Any]:
+    """Return the JSON document of a fingerprint."""
+    return _envelope("fingerprint", fingerprint)
+
+
+def fingerprint_from_json(document: Any, source: str = "fingerprint") -> Fingerprint:
+    """Read a fingerprint's JSON document, of this or any earlier version.
+
+    Raises
+    ------
+    PlanError
+        As `plan_from_json`.
+    """
+    return _open("fingerprint", Fingerprint, document, source)
+
+
+def plan_text(plan: Plan) -> str:
+    """Return the text of plan.json: indented, small lists on one line."""
+    return render(plan_to_json(plan)) + "\n"
+
+
+def fingerprint_text(fingerprint: Fingerprint) -> str:
+    """Return the text of fingerprint.json: one line a case."""
+    return render(fingerprint_to_json(fingerprint)) + "\n"
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write plan.json; the file is whole or not there."""
+    write_bytes(path, plan_text(plan).encode())
+
+
+def read_plan(path: Path) -> Plan:
+    """Read plan.json as written by `write_plan` and perhaps edited by hand.
+
+    Raises
+    ------
+    PlanError
+        The file is not there, is no JSON, or `plan_from_json` refuses it.
+    """
+    return plan_from_json(read_json(path, PlanError), str(path))
+
+
+def write_fingerprint(path: Path, fingerprint: Fingerprint) -> None:
+    """Write fingerprint.json; the file is whole or not there."""
+    write_bytes(path, fingerprint_text(fingerprint).encode())
+
+
+def read_fingerprint(path: Path) -> Fingerprint:
+    """Read fingerprint.json.
+
+    Raises
+    ------
+    PlanError
+        The file is not there, is no JSON, or `fingerprint_from_json` refuses it.
+    """
+    return fingerprint_from_json(read_json(path, PlanError), str(path))
+
+
+def _envelope(name: str, value: Plan | Fingerprint) -> dict[str, Any]:
+    return {"format": f"nnunet_rs {name}", "version": SCHEMA_VERSION, **encode(value)}
+
+
+def _open(name: str, kind: type[Document], document: Any, source: str) -> Document:
+    if not isinstance(document, dict) or document.get("format") != f"nnunet_rs {name}":
+        raise PlanError(f'{source}: is no {name} of nnunet_rs: the key format must be "nnunet_rs {name}"')
+    version = document.get("version")
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+        raise PlanError(f"{source}: version is {version!r}: this release reads 1 to {SCHEMA_VERSION}; plan again")
+    body = {key: item for key, item in document.items() if key not in ("format", "version")}
+    for older in range(version, SCHEMA_VERSION):
+        body = UPGRADES[kind][older](body)
+    return decode(kind, body, f"{source}:")

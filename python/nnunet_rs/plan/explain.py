@@ -1,0 +1,223 @@
+"""Why a plan is as it is: one sentence per decision, with its rule and numbers, and the whole as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from nnunet_rs.plan.patch import Batch, Fitted, Setting
+from nnunet_rs.plan.recipe import RECIPES, PlanRecipe
+from nnunet_rs.plan.schema import Configuration, Fingerprint, Normalization, Plan
+from nnunet_rs.plan.spacing import Floats, is_anisotropic, percentile
+
+if TYPE_CHECKING:
+    from nnunet_rs.plan.planner import Stage
+
+AXES = ("z", "y", "x")
+
+
+def by(values: Iterable[float], spec: str = "g") -> str:
+    """Write sizes or spacings as people do: 128 x 128 x 96."""
+    return " x ".join(format(value, spec) for value in values)
+
+
+def why_recipe(setting: Setting) -> str:
+    """Say which recipe and which memory."""
+    recipe = setting.recipe
+    scaled = setting.budget_gb != recipe.reference_gb
+    origin = f", scaled from the recipe's {recipe.reference_gb:g} GB" if scaled else ""
+    return (
+        f"recipe {recipe.name}: {recipe.summary}; {setting.budget_gb:g} GB of GPU memory{origin}; "
+        f"{setting.channels} input channel(s), {setting.classes} declared labels, {setting.cases} training case(s)"
+    )
+
+
+def why_spacing(fingerprint: Fingerprint, target: Floats, recipe: PlanRecipe, given: bool) -> str:
+    """Say where the target spacing comes from."""
+    spacing = f"target spacing {by(target, '.4g')} mm (z, y, x of the files)"
+    if given:
+        return f"{spacing}: given by --spacing"
+    reason = f"{spacing}: the median over {len(fingerprint.cases)} case(s), axis by axis"
+    coarse = max(range(3), key=lambda axis: target[axis])
+    if recipe.coarse_percentile is None or not is_anisotropic(fingerprint, recipe.anisotropy):
+        return reason
+    middle = percentile([case.spacing[coarse] for case in fingerprint.cases], 50)
+    return (
+        f"{reason}; along {AXES[coarse]} the {recipe.coarse_percentile:g}th percentile instead of the median "
+        f"{middle:.4g} mm, as this axis is more than {recipe.anisotropy:g} times coarser, and has more than "
+        f"{recipe.anisotropy:g} times fewer voxels, than the others"
+    )
+
+
+def why_order(order: Sequence[int], target: Floats, shape: Floats) -> str:
+    """Say which axis comes first."""
+    front = order[0]
+    named = ", ".join(AXES[axis] for axis in order)
+    if target[front] < max(target):
+        return (
+            f"working axes {named}: the data is flat along {AXES[front]} ({shape[front]:.3g} voxels), which comes first"
+        )
+    return (
+        f"working axes {named}: the coarsest, {AXES[front]} with {target[front]:.4g} mm, comes first; 2-D cuts across"
+    )
+
+
+def why_normalization(
+    channels: Sequence[str], rules: Sequence[Normalization], fingerprint: Fingerprint, recipe: PlanRecipe
+) -> tuple[str, ...]:
+    """Say how each channel is normalised."""
+    size = fingerprint.relative_size_after_crop
+    crop = f"the crop to non-zero leaves {size:.0%} of the median case"
+    return tuple(
+        f"channel {index} ({name}): {_scheme(rule)}{_mask(rule, crop, size, recipe)}"
+        for index, (name, rule) in enumerate(zip(channels, rules, strict=True))
+    )
+
+
+def _scheme(rule: Normalization) -> str:
+    if rule.scheme == "ct" and rule.stats is not None:
+        s = rule.stats
+        return (
+            f"clipped to the foreground's 0.5 to 99.5 percentiles [{s.percentile_00_5:.4g}, {s.percentile_99_5:.4g}], "
+            f"minus its mean {s.mean:.4g}, divided by its deviation {s.std:.4g}, because it is named CT"
+        )
+    return {
+        "zscore": "each case's own mean and deviation (z-score)",
+        "none": "left as it is, because it is named noNorm",
+        "rescale_to_0_1": "each case rescaled to 0 … 1, because it is named so",
+        "rgb_to_0_1": "divided by 255, because it is named rgb_to_0_1",
+    }.get(rule.scheme, rule.scheme)
+
+
+def _mask(rule: Normalization, crop: str, size: float, recipe: PlanRecipe) -> str:
+    if rule.scheme != "zscore":
+        return ""
+    if rule.use_mask:
+        return f", inside the non-zero mask: {crop}, less than {recipe.mask_below:.0%}"
+    if size < recipe.mask_below:
+        return f", of all voxels: the name contains {' or '.join(recipe.unmasked_names)}"
+    return f", of all voxels: {crop}, not less than {recipe.mask_below:.0%}"
+
+
+def why_flat(median: Floats) -> str:
+    """Say why there is only a 2-D network."""
+    return (
+        f"2-D only: the median case has {by(median, '.4g')} voxels; a 3-D network needs more than the "
+        f"{min(median):.3g} along its shortest axis"
+    )
+
+
+def why_patch(fitted: Fitted, median: Floats, setting: Setting) -> str:
+    """Say how the patch came about."""
+    dims, recipe = len(fitted.patch), setting.recipe
+    rules = recipe.rules(dims)
+    share = math.prod(fitted.patch) / math.prod(median)
+    limit = setting.reference(dims) * rules.reference_batch / rules.fit_batch
+    patch = f"patch {by(fitted.patch)} ({share:.0%} of the median {by(median, 'g')})"
+    count = f"{fitted.estimate / 1e6:.4g} million feature-map elements a sample"
+    if fitted.fixed:
+        over = "within" if fitted.estimate <= limit else "MORE than"
+        given = f"{patch}: given by --patch-size, padded to what the poolings divide"
+        return f"{given}; {count}, {over} the {limit / 1e6:.4g} that fit"
+    begun = f"{patch}: begun at {by(fitted.start)} (at most the median)"
+    if fitted.steps == 0:
+        return f"{begun}, padded to what the poolings divide; {count} fit the {limit / 1e6:.4g}"
+    extra = "; the 2019 code refuses slices this large" if recipe.name == "paper" and dims == 2 else ""
+    return (
+        f"{begun}; the axis that covers most of the median shrank, {fitted.steps} time(s), until {count} "
+        f"fit the {limit / 1e6:.4g} that {rules.fit_batch} samples may take{extra}"
+    )
+
+
+def why_topology(fitted: Fitted) -> str:
+    """Say where the network pools."""
+    network, topology = fitted.network, fitted.network.topology
+    thin = sum(1 in kernel for kernel in topology.kernels)
+    flat = f"; {thin} stage(s) with kernels of 1 along axes still much coarser or finer than the others" if thin else ""
+    return (
+        f"{len(topology.strides)} stages, {by(topology.pools)} poolings per axis down to {by(topology.bottleneck)} "
+        f"voxels{flat}; features {network.features[0]} to {network.features[-1]}, doubled at each pooling"
+    )
+
+
+def why_batch(batch: Batch, fitted: Fitted, setting: Setting) -> str:
+    """Say how the batch size came about."""
+    recipe = setting.recipe
+    needs = setting.gigabytes(len(fitted.patch), fitted.estimate, batch.size)
+    if batch.fixed:
+        return f"batch {batch.size}: given by --batch-size; about {needs:.2g} GB of the {setting.budget_gb:g} GB"
+    cover = f"{batch.by_cover} make up {recipe.dataset_cover:.0%} of the dataset's voxels, the most one batch may see"
+    least = f"; at least {recipe.min_batch}" if min(batch.by_memory, batch.by_cover) < recipe.min_batch else ""
+    return f"batch {batch.size}: memory allows {batch.by_memory}, {cover}{least}; about {needs:.2g} GB"
+
+
+def why_cascade(full: Stage, fitted: Fitted, low: Stage, low_fitted: Fitted, kept: bool, recipe: PlanRecipe) -> str:
+    """Say why there is a cascade or not."""
+    share = fitted.voxels / full.voxels(recipe)
+    rule = f"the patch covers {share:.1%} of the median case's {by(full.median, 'g')} voxels"
+    if low is full:
+        return f"no cascade: {rule}, not less than {recipe.cascade_cover:.0%}"
+    times = full.voxels(recipe) / low.voxels(recipe)
+    smaller = f"{by(low.median, 'g')} voxels at {by(low.spacing, '.3g')} mm is {times:.3g} times smaller"
+    if not kept:
+        return (
+            f"no cascade: {rule}, less than {recipe.cascade_cover:.0%}, but the lower resolution that the patch "
+            f"{by(low_fitted.patch)} would cover ({smaller}) is not more than {recipe.clearly_smaller:g} times smaller"
+        )
+    return f"cascade: {rule}, less than {recipe.cascade_cover:.0%}; at the lower resolution {smaller}"
+
+
+def why_low(full: Stage, low: Stage, recipe: PlanRecipe) -> str:
+    """Say how the low resolution came about."""
+    return (
+        f"spacing {by(low.spacing, '.3g')} mm: raised from {by(full.spacing, '.3g')} in steps of "
+        f"{recipe.raise_factor - 1:.0%}, the fine axes first, until the patch planned for it covers "
+        f"{recipe.cascade_cover:.0%} of the median case"
+    )
+
+
+def why_last(configuration: Configuration) -> str:
+    """Say what the second network of the cascade is."""
+    return f"as 3d_fullres, with the segmentation of {configuration.previous} as further input, one-hot"
+
+
+def explain(plan: Plan) -> list[str]:
+    """Return a plan as lines for a terminal: the decisions, a table of the configurations, and the reasons.
+
+    Parameters
+    ----------
+    plan
+        As planned, or as read from an edited file.
+    """
+    table = RECIPES.get(plan.recipe)
+    title = f"{plan.dataset}: {len(plan.configurations)} configuration(s) by recipe {plan.recipe}"
+    lines = [title + (f" ({table.summary})" if table else ""), ""]
+    lines += [f"  {reason}" for reason in plan.reasons] + [""]
+    lines += _columns([_HEADINGS, *(_row(c) for c in plan.configurations.values())])
+    for name, configuration in plan.configurations.items():
+        lines += ["", name] + [f"  {reason}" for reason in configuration.reasons]
+    return lines
+
+
+_HEADINGS = ("configuration", "spacing mm", "median voxels", "patch", "batch", "poolings", "features", "Dice", "~GB")
+
+
+def _row(c: Configuration) -> tuple[str, ...]:
+    pools = [sum(stride[axis] > 1 for stride in c.strides) for axis in range(c.dims)]
+    return (
+        c.name,
+        by(c.spacing, ".3g"),
+        by(c.median_shape, "g"),
+        by(c.patch_size),
+        str(c.batch_size),
+        by(pools),
+        f"{c.features[0]}-{c.features[-1]}",
+        "batch" if c.batch_dice else "sample",
+        f"{c.memory_gb:.2g}" if c.memory_gb else "?",
+    )
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,271 @@
+"""The planner: from a fingerprint to a plan, by a recipe's rules. Arithmetic only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.types import Dataset, LabelSet, Shape3, Spacing3
+from nnunet_rs.plan import explain
+from nnunet_rs.plan.patch import Batch, Fitted, Setting, choose_batch, fit_patch
+from nnunet_rs.plan.recipe import PlanRecipe, recipe_named
+from nnunet_rs.plan.schema import Configuration, Fingerprint, Normalization, Plan, Scheme
+from nnunet_rs.plan.spacing import (
+    Floats,
+    coarsest_axis,
+    front_axis,
+    median_shape,
+    raised,
+    shape_at,
+    target_spacing,
+    transposed,
+)
+
+SCHEMES: dict[str, Scheme] = {
+    "ct": "ct",
+    "nonorm": "none",
+    "zscore": "zscore",
+    "rescale_to_0_1": "rescale_to_0_1",
+    "rgb_to_0_1": "rgb_to_0_1",
+}  # channel name in any case -> scheme; all others zscore
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOverrides:
+    """What the user decides instead of the recipe; None leaves the decision to it."""
+
+    vram_gb: float | None = None
+    spacing: Spacing3 | None = None  # target, mm, axes as in the files (z, y, x)
+    patch_size: tuple[int, ...] | None = None  # working axes; three entries for the 3-D configurations, two for 2d
+    batch_size: int | None = None  # of every configuration
+    features: int | None = None  # of the first stage
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A resolution: its spacing and the median case at it. Working axes."""
+
+    spacing: Floats
+    exact: Floats  # median shape with fractions
+    median: Floats  # the same as planning takes it
+
+    def voxels(self, recipe: PlanRecipe) -> float:
+        """Voxels of the median case."""
+        return math.prod(self.median if recipe.round_median else self.exact)
+
+
+def make_plan(
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    recipe: PlanRecipe | str = "paper",
+    overrides: PlanOverrides | None = None,
+    *,
+    training_cases: int | None = None,
+) -> Plan:
+    """Decide everything about a dataset, and say why.
+
+    Parameters
+    ----------
+    dataset
+        Its name, channels and labels are used.
+    fingerprint
+        Of the training cases; axes as in the files.
+    recipe
+        A table of constants or its name.
+    overrides
+        What the user decides.
+    training_cases
+        Number of training cases where it is not that of the fingerprint's cases.
+
+    Returns
+    -------
+    Plan
+        With ``2d``, where the data is not flat ``3d_fullres``, and where the patch covers too little of the median
+        case ``3d_lowres`` and ``3d_cascade_fullres``.
+
+    Raises
+    ------
+    PlanError
+        The fingerprint or an override breaks a rule, or nothing fits the memory.
+    """
+    table = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    wishes = overrides or PlanOverrides()
+    _check(dataset, fingerprint, wishes)
+    setting = _setting(dataset, table, wishes, training_cases or len(fingerprint.cases))
+    target = wishes.spacing or target_spacing(fingerprint, table.coarse_percentile, table.anisotropy)
+    shape = median_shape(fingerprint, target, table.round_cases)
+    order = _working_order(target, shape, table)
+    full = _stage(transposed(target, order), transposed(shape, order), table)
+    normalization = _normalization(dataset.channels, fingerprint, table)
+    return Plan(
+        dataset=dataset.name,
+        recipe=table.name,
+        transpose=order,
+        channels=dataset.channels,
+        labels=dataset.labels,
+        normalization=normalization,
+        configurations=_configurations(full, setting),
+        reasons=(
+            explain.why_recipe(setting),
+            explain.why_spacing(fingerprint, target, table, wishes.spacing is not None),
+            explain.why_order(order, target, shape),
+            *explain.why_normalization(dataset.channels, normalization, fingerprint, table),
+        ),
+    )
+
+
+def declared_labels(labels: LabelSet) -> int:
+    """Count the labels that dataset.json declares: background, classes or regions, and the ignore label."""
+    declared = 1 + len(labels.regions) if labels.regions else labels.count
+    return declared + (labels.ignore is not None)
+
+
+def _setting(dataset: Dataset, recipe: PlanRecipe, wishes: PlanOverrides, cases: int) -> Setting:
+    patch = wishes.patch_size or ()
+    return Setting(
+        recipe=recipe,
+        budget_gb=wishes.vram_gb or recipe.reference_gb,
+        base_features=wishes.features or recipe.base_features,
+        channels=len(dataset.channels),
+        classes=declared_labels(dataset.labels),
+        cases=cases,
+        patch_2d=patch if len(patch) == 2 else None,
+        patch_3d=patch if len(patch) == 3 else None,
+        batch=wishes.batch_size,
+    )
+
+
+def _check(dataset: Dataset, fingerprint: Fingerprint, wishes: PlanOverrides) -> None:
+    if not fingerprint.cases:
+        raise PlanError("the fingerprint holds no case: planning needs at least one")
+    for case in fingerprint.cases:
+        if min(case.spacing) <= 0 or min(case.shape_after_crop) < 1:
+            raise PlanError(
+                f"the fingerprint's case {case.name} has spacing {list(case.spacing)} and shape after crop "
+                f"{list(case.shape_after_crop)}: spacing must be greater than 0 and each axis have a voxel"
+            )
+    if len(fingerprint.channels) != len(dataset.channels):
+        raise PlanError(
+            f"the fingerprint has {len(fingerprint.channels)} channels, dataset.json {len(dataset.channels)}: "
+            f"they must be of the same dataset; take the fingerprint again"
+        )
+    _check_wishes(wishes)
+
+
+def _check_wishes(wishes: PlanOverrides) -> None:
+    for name, value in (("vram", wishes.vram_gb), ("batch-size", wishes.batch_size), ("features", wishes.features)):
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise PlanError(f"--{name} is {value:g}: must be greater than 0")
+    if wishes.spacing is not None and not all(0 < s < math.inf for s in wishes.spacing):
+        raise PlanError(f"--spacing is {list(wishes.spacing)}: must be three numbers greater than 0, in mm")
+    patch = wishes.patch_size
+    if patch is not None and (len(patch) not in (2, 3) or min(patch) < 1):
+        raise PlanError(f"--patch-size is {list(patch)}: must be two (2d) or three (3-D) sizes of at least 1 voxel")
+
+
+def _working_order(target: Spacing3, shape: Floats, recipe: PlanRecipe) -> Shape3:
+    """Bring the coarsest axis to the front; of flat data the shortest, so that 2-D slices are the data's slices."""
+    order = front_axis(coarsest_axis(target))
+    if recipe.two_d_only(transposed(shape, order)) and round(shape[order[0]]) >= recipe.shortest_edge:
+        return front_axis(shape.index(min(shape)))
+    return order
+
+
+def _stage(spacing: Floats, exact: Floats, recipe: PlanRecipe) -> Stage:
+    if min(round(size) for size in exact) < 1:
+        raise PlanError(
+            f"--spacing leaves a median shape of {explain.by(exact, '.2g')} voxels: must be at least 1 along each "
+            f"axis; take a smaller spacing"
+        )
+    return Stage(spacing, exact, _rounded(exact) if recipe.round_median else exact)
+
+
+def _rounded(shape: Floats) -> Floats:
+    return tuple(max(1, round(size)) for size in shape)
+
+
+def _configurations(full: Stage, setting: Setting) -> dict[str, Configuration]:
+    """Plan 2d, and in three dimensions full resolution and the cascade."""
+    recipe = setting.recipe
+    flat = recipe.two_d_only(full.median)
+    plane = Stage(full.spacing[1:], full.exact[1:], full.median[1:])
+    slices = fit_patch(plane.spacing, plane.median, setting)
+    batch = choose_batch(slices, full.voxels(recipe) * setting.cases, setting)
+    two = _configuration("2d", plane, slices, batch, setting)
+    two = replace(two, batch_dice=True, reasons=(*two.reasons, *((explain.why_flat(full.median),) if flat else ())))
+    return {"2d": two} if flat else {"2d": two, **_three_dimensional(full, setting)}
+
+
+def _three_dimensional(full: Stage, setting: Setting) -> dict[str, Configuration]:
+    recipe = setting.recipe
+    fitted = fit_patch(full.spacing, full.median, setting)
+    low, low_fitted = _low_resolution(full, fitted, setting)
+    cascade = full.voxels(recipe) > recipe.clearly_smaller * low.voxels(recipe)
+    why = explain.why_cascade(full, fitted, low, low_fitted, cascade, recipe)
+    batch = choose_batch(fitted, full.voxels(recipe) * setting.cases, setting)
+    three = _configuration("3d_fullres", full, fitted, batch, setting)
+    three = replace(three, batch_dice=cascade, reasons=(*three.reasons, why))
+    if not cascade:
+        return {"3d_fullres": three}
+    low_batch = choose_batch(low_fitted, low.voxels(recipe) * setting.cases, setting)
+    lower = _configuration("3d_lowres", low, low_fitted, low_batch, setting)
+    last = replace(three, name="3d_cascade_fullres", previous="3d_lowres")
+    last = replace(last, reasons=(explain.why_last(last), *three.reasons))
+    return {
+        "3d_lowres": replace(lower, reasons=(explain.why_low(full, low, recipe), *lower.reasons)),
+        "3d_fullres": three,
+        "3d_cascade_fullres": last,
+    }
+
+
+def _low_resolution(full: Stage, fitted: Fitted, setting: Setting) -> tuple[Stage, Fitted]:
+    """Raise the spacing step by step until the patch planned for it covers enough of the median case."""
+    recipe, stage = setting.recipe, full
+    while fitted.voxels / stage.voxels(recipe) < recipe.cascade_cover:
+        spacing = raised(stage.spacing, recipe.raise_factor)
+        exact = shape_at(spacing, full.spacing, full.exact)
+        stage = Stage(spacing, exact, _rounded(exact))
+        fitted = fit_patch(stage.spacing, stage.median, setting)
+    return stage, fitted
+
+
+def _configuration(name: str, stage: Stage, fitted: Fitted, batch: Batch, setting: Setting) -> Configuration:
+    network, patch = fitted.network, fitted.patch
+    return Configuration(
+        name=name,
+        spacing=stage.spacing,
+        patch_size=patch,
+        batch_size=batch.size,
+        median_shape=stage.median,
+        strides=network.topology.strides,
+        kernels=network.topology.kernels,
+        features=network.features,
+        blocks_encoder=network.blocks_encoder,
+        blocks_decoder=network.blocks_decoder,
+        residual=network.residual,
+        batch_dice=False,
+        inplane_augmentation=len(patch) == 3 and max(patch) / patch[0] > setting.recipe.anisotropy,
+        memory_estimate=fitted.estimate,
+        memory_gb=round(setting.gigabytes(len(patch), fitted.estimate, batch.size), 3),
+        reasons=(
+            explain.why_patch(fitted, stage.median, setting),
+            explain.why_topology(fitted),
+            explain.why_batch(batch, fitted, setting),
+        ),
+    )
+
+
+def _normalization(
+    channels: tuple[str, ...], fingerprint: Fingerprint, recipe: PlanRecipe
+) -> tuple[Normalization, ...]:
+    """Choose each channel's scheme by its name, and the mask by how much the crop took off."""
+    cropped = fingerprint.relative_size_after_crop < recipe.mask_below
+
+    def choose(channel: int, name: str) -> Normalization:
+        scheme = SCHEMES.get(name.casefold(), "zscore")
+        named = any(part in name for part in recipe.unmasked_names)
+        masked = cropped and scheme == "zscore" and not named
+        return Normalization(scheme, masked, fingerprint.channels[channel])
+
+    return tuple(choose(channel, name) for channel, name in enumerate(channels))
