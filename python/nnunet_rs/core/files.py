@@ -20,16 +20,19 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it becomes `path`, else it is removed.
 
     The temporary name keeps the ending (writers choose the format by it) and begins with a dot, so that no folder
-    listing of this library takes it for data. The file reaches the disk (fsync) before it is renamed.
+    listing of this library takes it for data. The file reaches the disk (fsync) before it is renamed,
+    unless it need not.
 
     Parameters
     ----------
     path
         The file to make or replace. Its folder is made when it is not there.
+    durable
+        Wait until the disk has the file (a few milliseconds); False for the many files that a rerun can make again.
 
     Yields
     ------
@@ -45,7 +48,8 @@ def write_atomically(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
     except OSError as error:
         raise _explained(error, path, temporary) from error
@@ -65,16 +69,16 @@ def remove_leftovers(folder: Path) -> int:
     return len(leftovers)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` atomically; errors as `write_atomically`."""
-    with write_atomically(path) as temporary:
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write `content` atomically; `durable` and errors as `write_atomically`."""
+    with write_atomically(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Write `value` as indented UTF-8 JSON, atomically; NumPy numbers and arrays, paths and sets are understood."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
-    write_bytes(path, (text + "\n").encode())
+    write_bytes(path, (text + "\n").encode(), durable=durable)
 
 
 def read_json(path: Path, error: type[NnunetError] = DatasetError) -> Any:

@@ -65,7 +65,8 @@ class Geometry:
         lead = cropped.ndim - 3
         full = np.full((*cropped.shape[:lead], *self.shape), fill, cropped.dtype)
         working = full.transpose(*range(lead), *(axis + lead for axis in self.transpose))
-        working[(..., *(slice(start, stop) for start, stop in self.box))] = cropped
+        inside: tuple[Any, ...] = (..., *(slice(start, stop) for start, stop in self.box))
+        working[inside] = cropped
         return full
 
     def to_json(self) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def _first(data: NDArray[Any], axis: int) -> int:
         found = data[(slice(None),) * axis + (slice(start, start + _SLAB),)].any(axis=others)
         if found.any():
             return start + int(found.argmax())
-    return data.shape[axis]
+    return int(data.shape[axis])
 
 
 def lowres_axis(spacing: tuple[float, ...], target: tuple[float, ...]) -> int | None:

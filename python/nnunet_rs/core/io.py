@@ -103,22 +103,24 @@ def gather(scans: Sequence[Scan]) -> tuple[FloatArray, tuple[Fault, ...]]:
     Returns
     -------
     image
-        float32 (c, z, y, x). Where the files cannot go together it holds only those that go with the first.
+        float32 (c, z, y, x), C-contiguous. Files that are not of the first one's shape are left out.
     faults
-        All of them: of the headers, of grids that differ from the first file's, of intensities that are not finite.
+        All of them: of the headers, of grids that differ from the first file's, of intensities.
     """
     faults = [fault for scan in scans for fault in scan.faults]
-    fitting = [scans[0]]
     for scan in scans[1:]:
-        faults += compare_grids(scans[0], scan)
-        if scan.shape == scans[0].shape:
-            fitting.append(scan)
+        faults += compare_grids(scans[0].grid, scan.grid)
     if len(scans) > 1:
         faults += [_several_channels(scan) for scan in scans if scan.voxels.shape[0] > 1]
-    parts = [scan.image() for scan in fitting]
-    for scan, part in zip(fitting, parts, strict=True):
-        faults += _not_finite(scan, part)
-    return (parts[0] if len(parts) == 1 else np.concatenate(parts)), tuple(faults)
+    fitting = [scan for scan in scans if scan.shape == scans[0].shape]
+    image: FloatArray = np.empty((sum(scan.voxels.shape[0] for scan in fitting), *scans[0].shape), np.float32)
+    channel = 0
+    for scan in fitting:
+        part = image[channel : channel + scan.voxels.shape[0]]
+        scan.write_image(part)
+        faults += _intensity_faults(scan, part)
+        channel += len(part)
+    return image, tuple(faults)
 
 
 def _several_channels(scan: Scan) -> Fault:
@@ -126,15 +128,24 @@ def _several_channels(scan: Scan) -> Fault:
     return Fault(scan.file, "channels", value, "give one file per channel, or one file with all channels")
 
 
-def _not_finite(scan: Scan, image: FloatArray) -> list[Fault]:
-    # Integers times finite numbers are finite, unless scaling overflows float32. min and max carry NaN and infinity
-    # out without a temporary of the volume's size.
-    if (scan.voxels.dtype.kind in "iu" and not scan.scaled) or np.isfinite([image.min(), image.max()]).all():
-        return []
+def _intensity_faults(scan: Scan, image: FloatArray) -> list[Fault]:
+    # min and max carry NaN and infinity out without a temporary of the volume's size.
+    ends = [(float(channel.min()), float(channel.max())) for channel in image]
+    if not np.isfinite(ends).all():
+        return [_not_finite(scan, image)]
+    advice = "nothing can be learnt from it; see that the file is the right one"
+    return [
+        Fault(scan.file, "image-constant", f"all voxels of channel {channel} are {low}", advice, fatal=False)
+        for channel, (low, high) in enumerate(ends)
+        if low == high
+    ]
+
+
+def _not_finite(scan: Scan, image: FloatArray) -> Fault:
     wrong = np.argwhere(~np.isfinite(image))
     c, z, y, x = wrong[0]
-    value = f"{len(wrong)} voxels are not finite, the first {image[c, z, y, x]} at z={z} y={y} x={x}"
-    return [Fault(scan.file, "non-finite", value, "replace NaN and infinity by an intensity that means background")]
+    value = f"{len(wrong)} voxels are not finite, the first is {image[c, z, y, x]} at z={z} y={y} x={x}"
+    return Fault(scan.file, "non-finite", value, "replace NaN and infinity by an intensity that means background")
 
 
 def _format(path: Path) -> ModuleType:

@@ -55,8 +55,9 @@ def read_grid(path: Path) -> tuple[Shape, Spacing3]:
 
 
 def write_labels(path: Path, labels: IntArray, header: Header) -> None:
-    """Write labels (z, y, x) with the origin, direction and spacing of `header`, atomically; one slice as 2-D image
-    where the format is one for pictures.
+    """Write labels (z, y, x) with the origin, direction and spacing of `header`, atomically.
+
+    One slice becomes a 2-D image where the format is one for pictures.
 
     Raises
     ------
@@ -111,7 +112,9 @@ def _opened(path: Path) -> Any:
 
 def _unreadable(path: Path, error: BaseException) -> FaultError:
     last = str(error).strip().splitlines()[-1].strip()
-    return FaultError(Fault(path, "unreadable", re.sub(r"^ITK ERROR:\s*", "", last), "copy the file again or resave it"))
+    return FaultError(
+        Fault(path, "unreadable", re.sub(r"^ITK ERROR:\s*", "", last), "copy the file again or resave it")
+    )
 
 
 def _channels_first(path: Path, voxels: NDArray[Any], image: Any) -> NDArray[Any]:

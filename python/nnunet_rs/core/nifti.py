@@ -6,7 +6,7 @@ import gzip
 import io
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from isal import igzip, igzip_lib
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".nii.gz", ".nii")
 
+_ISAL_ERROR: type[Exception] = cast(Any, igzip_lib).IsalError  # its stub declares an instance
 _GZIP_MAGIC = b"\x1f\x8b"
 _SIZES = {348: b"n+1", 540: b"n+2"}  # header size -> magic of the single-file form
 _COMPRESSION_LEVEL = 2  # of igzip: labels shrink as with zlib's level 1, a dozen times faster (docs/decisions)
@@ -124,7 +125,7 @@ def _gunzip(path: Path, stored: bytes, limit: int | None) -> bytes:
     except EOFError as error:
         value = f"the compressed data end early, after {len(stored)} bytes"
         raise FaultError(Fault(path, "gzip-truncated", value, _COPY_AGAIN)) from error
-    except (igzip_lib.IsalError, gzip.BadGzipFile, zlib.error, OSError) as error:
+    except (_ISAL_ERROR, gzip.BadGzipFile, zlib.error, OSError) as error:
         raise FaultError(Fault(path, "gzip-corrupt", str(error), _COPY_AGAIN)) from error
 
 
@@ -169,7 +170,7 @@ def _parse(path: Path, content: bytes) -> Nifti1Header:
 def _voxel_type(path: Path, header: Nifti1Header) -> np.dtype[Any]:
     code = int(header["datatype"])
     try:
-        kind = np.dtype(header.get_data_dtype())
+        kind: np.dtype[Any] = np.dtype(header.get_data_dtype())
     except (KeyError, ValueError, TypeError) as error:
         raise FaultError(Fault(path, "voxel-type", f"unknown code {code}", _RESAVE)) from error
     if kind.kind not in "iuf" or kind.itemsize > 8:
@@ -220,7 +221,7 @@ def _spacing(header: Nifti1Header) -> Spacing3:
 
 
 def _header_faults(path: Path, header: Nifti1Header, spacing: Spacing3, affine: Any) -> tuple[Fault, ...]:
-    """What is wrong with a header whose voxels could be read."""
+    """List what is wrong with a header whose voxels could be read."""
     if not (np.isfinite(spacing).all() and min(spacing) > 0):
         value = f"pixdim (z, y, x) is {spacing}"
         return (Fault(path, "spacing-invalid", value, "set the voxel size in mm in the header"),)

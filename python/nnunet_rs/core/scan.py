@@ -20,6 +20,16 @@ ORIGIN_TOLERANCE = (1e-2, 1e-1)  # of the smallest voxel edge
 SCALED_LABEL_TOLERANCE = 1e-5  # scl_slope is a float32: 0.1 * 10 is 1.0000000149
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the voxels of a file are."""
+
+    file: Path
+    shape: Shape3  # z, y, x
+    spacing: Spacing3  # of z, y, x
+    affine: tuple[tuple[float, ...], ...]  # voxel (x, y, z) to world, as in Header
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
     """A file's content; an image holds channels, a label file holds one."""
@@ -35,23 +45,27 @@ class Scan:
     @property
     def shape(self) -> Shape3:
         """Size along z, y, x."""
-        z, y, x = self.voxels.shape[1:]
+        _, z, y, x = self.voxels.shape
         return z, y, x
+
+    @property
+    def grid(self) -> Grid:
+        """What another file of the case must share."""
+        return Grid(self.file, self.shape, self.spacing, self.header.affine)
 
     @property
     def scaled(self) -> bool:
         """Whether stored voxels are not yet intensities."""
         return (self.slope, self.intercept) != (1.0, 0.0)
 
-    def image(self) -> FloatArray:
-        """Return the intensities as a new float32 array (c, z, y, x), C-contiguous; scaling is done in float64."""
+    def write_image(self, out: FloatArray) -> None:
+        """Write the intensities into a float32 array (c, z, y, x); scaling is done in float64."""
         if not self.scaled:
-            return self.voxels.astype(np.float32, order="C")
-        image = np.empty(self.voxels.shape, np.float32)
-        for channel in range(image.shape[0]):
-            for z in range(image.shape[1]):  # plane by plane: no float64 copy of the volume
-                image[channel, z] = self.voxels[channel, z] * np.float64(self.slope) + self.intercept
-        return image
+            out[...] = self.voxels
+            return
+        for channel, planes in enumerate(self.voxels):
+            for z, plane in enumerate(planes):  # plane by plane: no float64 copy of the volume
+                out[channel, z] = plane * np.float64(self.slope) + self.intercept
 
     def labels(self) -> IntArray:
         """Return the values as a new integer array (z, y, x) of native byte order.
@@ -69,7 +83,8 @@ class Scan:
         voxels = self.voxels[0]
         if voxels.dtype.kind in "iub" and not self.scaled:
             kind = np.dtype(np.uint8) if voxels.dtype.kind == "b" else voxels.dtype.newbyteorder("=")
-            return voxels.astype(kind, order="C")
+            native: IntArray = voxels.astype(kind, order="C")
+            return native
         return self._integral(voxels)
 
     def _integral(self, voxels: NDArray[Any]) -> IntArray:
@@ -101,7 +116,7 @@ def smallest_integer(low: int, high: int) -> np.dtype[Any]:
     return np.dtype(np.int64)
 
 
-def compare_grids(reference: Scan, other: Scan) -> tuple[Fault, ...]:
+def compare_grids(reference: Grid, other: Grid) -> tuple[Fault, ...]:
     """List how the voxel grid of `other` differs from that of `reference`; an empty tuple means: voxel on voxel.
 
     Rules: `shape-mismatch` (alone, the rest would be noise), `spacing-mismatch`, `orientation-mismatch`,
@@ -126,9 +141,9 @@ def compare_grids(reference: Scan, other: Scan) -> tuple[Fault, ...]:
     )
 
 
-def _pose(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Direction cosines (3, 3) and position of the first voxel (mm) of a scan."""
-    affine = np.asarray(scan.header.affine)
+def _pose(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Direction cosines (3, 3) and position of the first voxel (mm) of a grid."""
+    affine = np.asarray(grid.affine)
     return affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0), affine[:3, 3]
 
 

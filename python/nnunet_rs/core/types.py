@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_rs.core.faults import Fault
+
 Shape: TypeAlias = tuple[int, ...]
 Shape3: TypeAlias = tuple[int, int, int]
 Spacing3: TypeAlias = tuple[float, float, float]
@@ -100,6 +102,7 @@ class Dataset:
     training: tuple[Case, ...]  # sorted by name
     test: tuple[Case, ...] = ()
     ending: str = ".nii.gz"
+    faults: tuple[Fault, ...] = ()  # found by listing the files; cases with a fatal one are not in `training`
 
 
 class Task(Protocol):

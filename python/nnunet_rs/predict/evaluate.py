@@ -92,7 +92,7 @@ def evaluate_pairs(
 def read_pair(pair: Pair, labels: LabelSet) -> tuple[Labels, Labels]:
     """Read prediction and reference as class indices, and see that they lie in the same place."""
     prediction, reference = read_scan(pair.prediction), read_scan(pair.reference)
-    require_none(prediction.faults + reference.faults + compare_grids(reference, prediction))
+    require_none(prediction.faults + reference.faults + compare_grids(reference.grid, prediction.grid))
     return _encoded(prediction, labels), _encoded(reference, labels)
 
 

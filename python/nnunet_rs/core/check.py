@@ -1,0 +1,174 @@
+"""Every fault of a dataset, in one pass over its files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.faults import Fault, FaultError, fatal, require_none
+from nnunet_rs.core.io import gather, read_scan
+from nnunet_rs.core.labels import encode_labels, present_classes
+from nnunet_rs.core.machine import processors
+from nnunet_rs.core.scan import Grid, Scan, compare_grids
+from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Progress, Silent, Volume
+
+__all__ = ["Fault", "FaultError", "Seen", "check_case", "check_dataset", "dataset_faults", "fatal", "require_none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one case contributes to the verdict on the dataset."""
+
+    faults: tuple[Fault, ...]
+    classes: tuple[bool, ...] = ()  # which classes it holds, the ignore label last; empty: unknown
+
+
+def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | None, tuple[Fault, ...]]:
+    """Read a case and list everything that is wrong with it.
+
+    Fingerprint and preprocessing take image and labels from here, so that each file is read once.
+
+    Returns
+    -------
+    volume
+        The image, float32 (c, z, y, x); None where it has a fatal fault.
+    labels
+        Class indices (z, y, x), `count` where ignored; None where there is no label file or it has a fatal fault.
+    faults
+        First the image's, then the label's. Fatal: `missing`, `unreadable`, `file-empty`, `not-gzip`, `gzip-truncated`,
+        `gzip-corrupt`, `not-nifti`, `header-invalid`, `voxel-type`, `dimensions`, `file-truncated`, `format`, `memory`,
+        `channels`, `spacing-invalid`, `spacing-affine`, `non-finite`, `shape-mismatch`, `spacing-mismatch`,
+        `orientation-mismatch`, `origin-mismatch`, `label-not-integral`, `label-undeclared`. Warnings: `qform-sform`,
+        `units`, `image-constant`, `no-foreground`, and mismatches within rounding.
+    """
+    volume, grid, found = _check_image(dataset, case)
+    labels, more = (None, ()) if case.label is None else _check_label(case.label, grid, dataset.labels)
+    return volume, labels, tuple(dataclasses.replace(fault, case=case.name) for fault in (*found, *more))
+
+
+def check_dataset(dataset: Dataset, progress: Progress | None = None, threads: int | None = None) -> tuple[Fault, ...]:
+    """Read every training case and list every fault of the dataset.
+
+    Parameters
+    ----------
+    dataset
+        As `read_dataset` gave it; its own faults come first.
+    progress
+        Is told of each case.
+    threads
+        Cases read at the same time, each in memory as a whole; None: one per processor this process may use.
+
+    Returns
+    -------
+    tuple of Fault
+        In the order of the cases, whatever the number of threads. A dataset is sound if none is fatal.
+    """
+    seen: dict[int, Seen] = {}
+    with (progress or Silent()).task("check", len(dataset.training)) as task:
+        for index, result in _see_all(dataset, threads):
+            seen[index] = result
+            task.advance(1, dataset.training[index].name)
+    ordered = [seen[index] for index in sorted(seen)]
+    return (*dataset.faults, *(fault for one in ordered for fault in one.faults), *dataset_faults(dataset, ordered))
+
+
+def dataset_faults(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Fault, ...]:
+    """List what only the readable cases together can tell.
+
+    Rules: `no-foreground-anywhere` (fatal); `label-unused`, a warning, for each class that no case holds.
+    """
+    known = [one.classes for one in seen if one.classes]
+    if not known:
+        return ()
+    file = dataset.root / "dataset.json"
+    held = [any(flags) for flags in zip(*known, strict=True)][1 : dataset.labels.count]
+    if not any(held):
+        value = f"no label file holds any of {', '.join(dataset.labels.names[1:])}"
+        return (Fault(file, "no-foreground-anywhere", value, "see that the right label files are in place"),)
+    return tuple(
+        Fault(file, "label-unused", f"no case holds '{name}' ({value})", "nothing can be learnt for it", fatal=False)
+        for name, value, here in zip(dataset.labels.names[1:], dataset.labels.values[1:], held, strict=True)
+        if not here
+    )
+
+
+def _see(dataset: Dataset, case: Case) -> Seen:
+    _, labels, faults = check_case(dataset, case)
+    return Seen(faults, present_classes(labels.data, dataset.labels) if labels else ())
+
+
+def _see_all(dataset: Dataset, threads: int | None) -> Iterator[tuple[int, Seen]]:
+    """Check the cases on a pool, giving (index, result) as they end; an exception or Ctrl-C drops those not begun."""
+    with ThreadPoolExecutor(threads or processors()) as pool:
+        try:
+            index = {pool.submit(_see, dataset, case): i for i, case in enumerate(dataset.training)}
+            for future in as_completed(index):
+                yield index[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _read_all(paths: Sequence[Path]) -> tuple[list[Scan], list[Fault]]:
+    """Read files; those that cannot be read are among the faults instead."""
+    scans: list[Scan] = []
+    faults: list[Fault] = []
+    for path in paths:
+        try:
+            scans.append(read_scan(path))
+        except FaultError as error:
+            faults.append(error.fault)
+        except MemoryError:
+            faults.append(Fault(path, "memory", "does not fit into memory", "free memory, or use fewer threads"))
+    return scans, faults
+
+
+def _check_image(dataset: Dataset, case: Case) -> tuple[Volume | None, Grid | None, list[Fault]]:
+    scans, faults = _read_all(case.images)
+    if not scans:
+        return None, None, faults
+    data, found = gather(scans)
+    faults += found
+    if len(scans) == len(case.images) and not fatal(tuple(found)):
+        faults += _channel_fault(dataset, case, len(data))
+    volume = None if fatal(tuple(faults)) else Volume(data, scans[0].spacing, scans[0].header)
+    return volume, scans[0].grid, faults
+
+
+def _channel_fault(dataset: Dataset, case: Case, found: int) -> list[Fault]:
+    if found == len(dataset.channels):
+        return []
+    value = f"{found} channels, dataset.json declares {len(dataset.channels)}: {', '.join(dataset.channels)}"
+    advice = "give one file per channel ({case}_0000, {case}_0001 …) or one with all, or correct dataset.json"
+    return [Fault(case.images[0], "channels", value, advice)]
+
+
+def _check_label(path: Path, image: Grid | None, labels: LabelSet) -> tuple[Labels | None, list[Fault]]:
+    """Read and encode a label file and hold its grid against the image's."""
+    scans, faults = _read_all([path])
+    if not scans:
+        return None, faults
+    (scan,) = scans
+    faults += [*scan.faults, *(compare_grids(image, scan.grid) if image else ())]
+    classes, found = _classes(scan, labels)
+    faults += found
+    usable = classes is not None and not fatal(tuple(faults))
+    return (Labels(classes, scan.spacing, scan.header) if usable else None), faults
+
+
+def _classes(scan: Scan, labels: LabelSet) -> tuple[IntArray | None, list[Fault]]:
+    try:
+        classes = encode_labels(scan.labels(), labels)
+    except FaultError as error:
+        return None, [error.fault]
+    except DatasetError as error:
+        advice = "declare them under 'labels', or correct the file"
+        return None, [Fault(scan.file, "label-undeclared", str(error), advice)]
+    if classes.any():
+        return classes, []
+    value = "the label file holds background only"
+    return classes, [Fault(scan.file, "no-foreground", value, "accepted; see that it is meant", fatal=False)]

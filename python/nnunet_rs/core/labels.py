@@ -1,0 +1,108 @@
+"""Label files' values and the library's class indices, turned into one another by table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.scan import smallest_integer
+from nnunet_rs.core.types import IntArray, LabelSet
+
+MAX_VALUE = 65535  # of a label file; tables and uint16 go no further
+
+
+def encode_labels(raw: IntArray, labels: LabelSet) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Turn a file's values into class indices 0 … count-1, and the ignore label into `count`.
+
+    Parameters
+    ----------
+    raw
+        Values of a label file, any integer type and shape.
+    labels
+        What the dataset declares.
+
+    Returns
+    -------
+    ndarray
+        uint8 (uint16 from 255 classes on), same shape, C-contiguous.
+
+    Raises
+    ------
+    DatasetError
+        A value that is not declared.
+    """
+    kind = _class_type(labels)
+    outside = raw.size > 0 and (raw.min() < 0 or raw.max() > _top(labels))
+    if not outside and _consecutive(labels):
+        return raw.astype(kind, order="C")
+    if outside:
+        raise _undeclared(raw, labels)
+    # One more than every class index marks what is not declared.
+    unknown = labels.count + 1
+    table = np.full(_top(labels) + 1, unknown, kind)
+    table[list(labels.values)] = range(labels.count)
+    if labels.ignore is not None:
+        table[labels.ignore] = labels.count
+    classes = table[raw]
+    if classes.size and classes.max() == unknown:
+        raise _undeclared(raw, labels)
+    return classes
+
+
+def decode_labels(classes: IntArray, labels: LabelSet) -> IntArray:
+    """Turn class indices (and `count`, where there is an ignore label) into the file values, in the smallest type.
+
+    Raises
+    ------
+    ValueError
+        An index beyond the classes.
+    """
+    values = [*labels.values, *([] if labels.ignore is None else [labels.ignore])]
+    if classes.size and not 0 <= classes.min() <= classes.max() < len(values):
+        raise ValueError(f"class indices must be 0 … {len(values) - 1}, got {classes.min()} … {classes.max()}")
+    kind = smallest_integer(0, max(values))
+    if values == list(range(len(values))):
+        return classes.astype(kind, order="C")
+    return np.array(values, kind)[classes]
+
+
+def undeclared_values(raw: IntArray, labels: LabelSet) -> tuple[tuple[int, int], ...]:
+    """List (value, number of voxels) of what a label file holds and the dataset does not declare, by value."""
+    found, counts = np.unique(raw, return_counts=True)
+    declared = {*labels.values, labels.ignore}
+    return tuple((int(value), int(n)) for value, n in zip(found, counts, strict=True) if int(value) not in declared)
+
+
+def present_classes(classes: IntArray, labels: LabelSet) -> tuple[bool, ...]:
+    """Tell of each class, and of the ignore label last, whether encoded labels (z, y, x) hold it."""
+    counts = np.zeros(labels.count + 1, np.int64)
+    for plane in classes:  # bincount copies to int64: a plane at a time
+        counts += np.bincount(plane.ravel(), minlength=labels.count + 1)
+    return tuple(bool(count) for count in counts)
+
+
+def _class_type(labels: LabelSet) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if labels.count + 1 <= 255 else np.uint16)
+
+
+def _top(labels: LabelSet) -> int:
+    return max(*labels.values, labels.ignore or 0)
+
+
+def _consecutive(labels: LabelSet) -> bool:
+    """Whether values are class indices already: 0, 1, 2 … with the ignore label, if any, next."""
+    return labels.values == tuple(range(labels.count)) and labels.ignore in (None, labels.count)
+
+
+def _undeclared(raw: IntArray, labels: LabelSet) -> DatasetError:
+    held = ", ".join(f"{value} ({count} voxels)" for value, count in undeclared_values(raw, labels)[:8])
+    return DatasetError(f"values {held} are not declared in dataset.json, which has {describe_values(labels)}")
+
+
+def describe_values(labels: LabelSet) -> str:
+    """Return the declared file values as text."""
+    values = ", ".join(map(str, labels.values))
+    return values if labels.ignore is None else f"{values} and ignore {labels.ignore}"
