@@ -10,5 +10,6 @@ pub mod naive;
 pub mod pool;
 pub mod rank;
 pub mod separable;
+pub mod simd;
 pub mod spline;
 pub mod taps;

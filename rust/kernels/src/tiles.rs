@@ -1,0 +1,92 @@
+//! Where sliding windows start, and how much each voxel of a window counts.
+//!
+//! Reference: nnU-Net's `compute_steps_for_sliding_window` and `compute_gaussian` (release 2.8.1, float32).
+
+use ndarray::{ArrayD, Axis};
+
+use crate::error::{KernelError, Result};
+use crate::memory;
+
+/// More windows than any image needs; beyond it a size is a mistake.
+const MOST_WINDOWS: f64 = (1 << 24) as f64;
+
+/// SciPy's `gaussian_filter` cuts its kernel off here, in standard deviations.
+const TRUNCATE: f64 = 4.0;
+
+/// Starts of the windows that cover `size` in steps of at most `step · tile`, evenly spread; the last axis runs
+/// fastest.
+///
+/// Each axis gets `ceil((size - tile) / (tile · step)) + 1` starts, rounded half to even as `numpy.round` does.
+///
+/// # Errors
+/// `size` and `tile` differ in dimensions or have none, a tile is empty or larger than the size, `step` is outside
+/// (0, 1], or there would be more than 2^24 windows.
+pub fn window_starts(size: &[usize], tile: &[usize], step: f64) -> Result<Vec<Vec<usize>>> {
+    check_tile(tile)?;
+    if size.len() != tile.len() || size.iter().zip(tile).any(|(size, tile)| size < tile) {
+        let rule = format!("be at least the tile {tile:?} along every axis (pad the volume first)");
+        return Err(KernelError::argument("size", rule, size));
+    }
+    if !(step > 0.0 && step <= 1.0) {
+        return Err(KernelError::argument("step", "be above 0 and at most 1, a fraction of the tile", step));
+    }
+    let counts: Vec<f64> = size.iter().zip(tile).map(|(&size, &tile)| window_count(size, tile, step)).collect();
+    let total: f64 = counts.iter().product();
+    if total > MOST_WINDOWS {
+        let rule = format!("need at most {MOST_WINDOWS} windows; {total} of tile {tile:?} at step {step} are too many");
+        return Err(KernelError::argument("size", rule, size));
+    }
+    let axes = (0..size.len()).map(|axis| axis_starts(size[axis] - tile[axis], counts[axis]));
+    Ok(axes.fold(vec![Vec::new()], |starts, axis| extend_each(&starts, &axis)))
+}
+
+fn window_count(size: usize, tile: usize, step: f64) -> f64 {
+    ((size - tile) as f64 / (tile as f64 * step)).ceil() + 1.0
+}
+
+fn axis_starts(last: usize, count: f64) -> Vec<usize> {
+    let stride = last as f64 / (count - 1.0).max(1.0);
+    (0..count as usize).map(|i| (stride * i as f64).round_ties_even() as usize).collect()
+}
+
+fn extend_each(starts: &[Vec<usize>], axis: &[usize]) -> Vec<Vec<usize>> {
+    let longer = |start: &Vec<usize>, &next: &usize| start.iter().copied().chain([next]).collect();
+    starts.iter().flat_map(|start| axis.iter().map(move |next| longer(start, next))).collect()
+}
+
+/// The weight of each voxel of a window: a Gaussian around `tile / 2` with a standard deviation of an eighth of the
+/// tile, at most 1.
+///
+/// SciPy cuts the Gaussian off at four standard deviations, half a tile, which just reaches every voxel: no weight is
+/// zero, and nothing has to be replaced as in half precision.
+///
+/// # Errors
+/// `tile` has no axes, an empty one, or more voxels than memory holds.
+pub fn gaussian_importance(tile: &[usize]) -> Result<ArrayD<f32>> {
+    check_tile(tile)?;
+    let mut weights = memory::filled(tile, 1.0_f64, "the importance of a tile")?;
+    for (axis, &length) in tile.iter().enumerate() {
+        let profile = axis_profile(length);
+        for (mut plane, weight) in weights.axis_iter_mut(Axis(axis)).zip(profile) {
+            plane *= weight;
+        }
+    }
+    let highest = weights.iter().copied().fold(0.0, f64::max);
+    Ok(weights.mapv_into_any(|weight| (weight / highest) as f32))
+}
+
+/// One line through the filtered unit impulse.
+fn axis_profile(length: usize) -> impl Iterator<Item = f64> {
+    let sigma = length as f64 / 8.0;
+    let bell = move |distance: f64| (-0.5 * distance * distance / (sigma * sigma)).exp();
+    let radius = (TRUNCATE * sigma + 0.5) as i64;
+    let total: f64 = (-radius..=radius).map(|distance| bell(distance as f64)).sum();
+    (0..length).map(move |i| bell(i as f64 - (length / 2) as f64) / total)
+}
+
+pub(crate) fn check_tile(tile: &[usize]) -> Result<()> {
+    if tile.is_empty() || tile.contains(&0) {
+        return Err(KernelError::argument("tile", "have at least one axis and at least 1 voxel along each", tile));
+    }
+    Ok(())
+}
