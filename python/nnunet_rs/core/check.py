@@ -156,8 +156,9 @@ def _check_label(path: Path, image: Grid | None, labels: LabelSet) -> tuple[Labe
     faults += [*scan.faults, *(compare_grids(image, scan.grid) if image else ())]
     classes, found = _classes(scan, labels)
     faults += found
-    usable = classes is not None and not fatal(tuple(faults))
-    return (Labels(classes, scan.spacing, scan.header) if usable else None), faults
+    if classes is None or fatal(tuple(faults)):
+        return None, faults
+    return Labels(classes, scan.spacing, scan.header), faults
 
 
 def _classes(scan: Scan, labels: LabelSet) -> tuple[IntArray | None, list[Fault]]:

@@ -1,0 +1,126 @@
+"""What all tests share: the real data sets where they are there, and small made-up ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+LABELS = {"background": 0, "large": 1, "small": 2}
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder `shared` beside the checkout: real data sets and oracles. Tests that need it skip without it."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder.name} beside the checkout")
+    return folder
+
+
+@pytest.fixture
+def save_nifti() -> Callable[..., Path]:
+    """`save_nifti(path, array, spacing=(1, 1, 1))`: write (z, y, x) or (c, z, y, x) as NIfTI, spacing z, y, x."""
+    return _save_nifti
+
+
+@pytest.fixture
+def made_up_case() -> Callable[..., tuple[NDArray[np.int16], NDArray[np.uint8]]]:
+    """`made_up_case(seed, shape, channels=1)`: an image (c, z, y, x), int16, zero margin, and labels 0, 1, 2."""
+    return _case
+
+
+@pytest.fixture
+def raw_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """`raw_dataset(cases=4, ...)`: write a small data set in nnU-Net's raw layout; see `_raw` for the arguments."""
+
+    def make(name: str = "Dataset001_Made", **arguments: Any) -> Path:
+        return _raw(tmp_path / name, **arguments)
+
+    return make
+
+
+@pytest.fixture
+def decathlon_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """`decathlon_dataset(cases=4, ...)`: the same in the Decathlon's layout, several channels in 4-D files."""
+
+    def make(name: str = "Task01_Made", **arguments: Any) -> Path:
+        return _decathlon(tmp_path / name, **arguments)
+
+    return make
+
+
+def _save_nifti(path: Path, array: NDArray[Any], spacing: Sequence[float] = (1, 1, 1)) -> Path:
+    voxels = np.moveaxis(array, 0, -1) if array.ndim == 4 else array  # (z, y, x[, c])
+    affine = np.diag([*reversed(spacing), 1.0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels.transpose(2, 1, 0, *range(3, voxels.ndim)), affine), path)
+    return path
+
+
+def _case(
+    seed: int, shape: Sequence[int] = (10, 24, 20), channels: int = 1
+) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    chance = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij"))
+    centre = chance.uniform(-0.2, 0.2, (3, 1, 1, 1))
+    distance = np.sqrt(((grid - centre) ** 2).sum(axis=0))
+    labels = np.zeros(shape, np.uint8)
+    labels[distance < 0.6] = 1
+    labels[distance < 0.3] = 2
+    scale = np.array([100, 40, -70, 20])[:channels, np.newaxis, np.newaxis, np.newaxis]
+    image = 200 + scale * labels + chance.normal(0, 8, (channels, *shape))
+    image[:, np.abs(grid).max(axis=0) > 0.95] = 0
+    return image.round().astype(np.int16), labels
+
+
+def _raw(
+    root: Path,
+    *,
+    cases: int = 4,
+    channels: Sequence[str] = ("MRI",),
+    labels: dict[str, Any] = LABELS,
+    shape: Sequence[int] = (10, 24, 20),
+    spacing: Sequence[float] = (3, 1, 1),
+    **keys: Any,
+) -> Path:
+    """Write cases `case_0` … with sizes that grow by a voxel along y; `keys` go into dataset.json."""
+    for index in range(cases):
+        image, truth = _case(index, (shape[0], shape[1] + index, shape[2]), len(channels))
+        for channel, part in enumerate(image):
+            _save_nifti(root / "imagesTr" / f"case_{index}_{channel:04d}.nii.gz", part, spacing)
+        _save_nifti(root / "labelsTr" / f"case_{index}.nii.gz", truth, spacing)
+    names = {str(number): name for number, name in enumerate(channels)}
+    content = {"channel_names": names, "labels": labels, "numTraining": cases, "file_ending": ".nii.gz", **keys}
+    (root / "dataset.json").write_text(json.dumps(content))
+    return root
+
+
+def _decathlon(
+    root: Path,
+    *,
+    cases: int = 4,
+    channels: Sequence[str] = ("MRI",),
+    labels: dict[str, Any] = LABELS,
+    shape: Sequence[int] = (10, 24, 20),
+    spacing: Sequence[float] = (3, 1, 1),
+    **keys: Any,
+) -> Path:
+    """Write cases `case_0` …; `keys` go into dataset.json."""
+    entries = []
+    for index in range(cases):
+        image, truth = _case(index, (shape[0], shape[1] + index, shape[2]), len(channels))
+        _save_nifti(root / "imagesTr" / f"case_{index}.nii.gz", image if len(channels) > 1 else image[0], spacing)
+        _save_nifti(root / "labelsTr" / f"case_{index}.nii.gz", truth, spacing)
+        entries.append({"image": f"./imagesTr/case_{index}.nii.gz", "label": f"./labelsTr/case_{index}.nii.gz"})
+    modality = {str(number): name for number, name in enumerate(channels)}
+    turned = {str(value): name for name, value in labels.items()}
+    content = {"modality": modality, "labels": turned, "numTraining": cases, "training": entries, "test": [], **keys}
+    (root / "dataset.json").write_text(json.dumps(content))
+    return root
