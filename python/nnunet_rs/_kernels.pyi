@@ -1,7 +1,7 @@
 """The Rust kernels as Python sees them. Users call `nnunet_rs.core.kernels`, which re-exports these."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,3 +46,20 @@ def resample_probabilities(
     lowres_axis: int | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]: ...
+
+def window_starts(size: Sequence[int], tile: Sequence[int], step: float = 0.5) -> list[tuple[int, ...]]: ...
+def gaussian_importance(tile: Sequence[int]) -> NDArray[np.float32]: ...
+
+class Blend:
+    def __init__(
+        self,
+        classes: int,
+        size: Sequence[int],
+        tile: Sequence[int],
+        *,
+        stream_axis: int | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
+        threads: int | None = None,
+    ) -> None: ...
+    def add(self, patch: NDArray[np.float32] | NDArray[np.float16], start: Sequence[int]) -> NDArray[Any] | None: ...
+    def finish(self) -> NDArray[Any]: ...

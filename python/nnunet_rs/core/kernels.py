@@ -8,15 +8,26 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs._kernels import logits_to_labels, logits_to_regions, resample_image, resample_labels
+from nnunet_rs._kernels import (
+    Blend,
+    gaussian_importance,
+    logits_to_labels,
+    logits_to_regions,
+    resample_image,
+    resample_labels,
+    window_starts,
+)
 from nnunet_rs._kernels import resample_probabilities as _resample_probabilities
 
 __all__ = [
+    "Blend",
+    "gaussian_importance",
     "logits_to_labels",
     "logits_to_regions",
     "resample_image",
     "resample_labels",
     "resample_probabilities",
+    "window_starts",
 ]
 
 

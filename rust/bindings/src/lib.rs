@@ -3,11 +3,13 @@
 use pyo3::prelude::*;
 
 mod arrays;
+mod blend;
 mod convert;
 mod resample;
 
 /// The CPU kernels of nnunet_rs.
 #[pymodule]
 fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    resample::register(module)
+    resample::register(module)?;
+    blend::register(module)
 }

@@ -2,10 +2,12 @@
 //!
 //! Every fast function has an obvious twin in [`naive`] and a property test that they agree.
 
+pub mod blend;
 pub mod error;
 pub mod image;
 pub mod labels;
 pub mod logits;
+mod memory;
 pub mod naive;
 pub mod pool;
 pub mod rank;
@@ -13,3 +15,4 @@ pub mod separable;
 pub mod simd;
 pub mod spline;
 pub mod taps;
+pub mod tiles;
