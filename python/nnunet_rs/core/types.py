@@ -49,6 +49,19 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelStats:
+    """Intensities of the foreground voxels of one channel: of one case, or of all training cases together."""
+
+    mean: float
+    std: float  # of the population (divided by the number of voxels)
+    median: float
+    min: float
+    max: float
+    percentile_00_5: float  # linear between neighbours, as numpy.percentile
+    percentile_99_5: float
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A union of classes that is predicted as one (for example the whole tumour)."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.files import read_json, write_bytes
+from nnunet_rs.core.types import ChannelStats as ChannelStats
 from nnunet_rs.core.types import LabelSet, Shape3, Spacing3
 from nnunet_rs.plan.document import decode, encode, render
 from nnunet_rs.plan.validation import check_plan
@@ -16,19 +17,6 @@ from nnunet_rs.plan.validation import check_plan
 SCHEMA_VERSION = 1
 
 Scheme = Literal["zscore", "ct", "none", "rescale_to_0_1", "rgb_to_0_1"]
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelStats:
-    """Intensities of all foreground voxels of all training cases, one channel."""
-
-    mean: float
-    std: float
-    median: float
-    min: float
-    max: float
-    percentile_00_5: float
-    percentile_99_5: float
 
 
 @dataclass(frozen=True, slots=True)
