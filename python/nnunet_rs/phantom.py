@@ -255,8 +255,8 @@ def _paint(
 def _covers(points: FloatArray, anatomy: list[Blob], edge: float) -> Iterator[tuple[Blob, FloatArray]]:
     """Give how much of each voxel a blob covers, 0 … 1, from its distance to the surface."""
     for blob in anatomy:
-        local = (points - np.float32(blob.centre)) @ _rotation(2, blob.turn).astype(np.float32)
-        local /= np.float32(blob.radii)
+        local = (points - np.array(blob.centre, np.float32)) @ _rotation(2, blob.turn).astype(np.float32)
+        local /= np.array(blob.radii, np.float32)
         reach = np.sqrt(np.einsum("...i,...i", local, local))
         cover: FloatArray = np.clip(0.5 + (1 - reach) * (min(blob.radii) / edge), 0, 1)
         yield blob, cover

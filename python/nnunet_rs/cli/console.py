@@ -72,7 +72,7 @@ class _Count:
 
     def finish(self) -> str:
         """Sum the task up."""
-        return f"{self.name}: {self.done:g} in {clock(time.monotonic() - self.begun)}{_after(self.note)}"
+        return f"{self.name}: {self.done:g} in {clock(time.monotonic() - self.begun)}"
 
 
 @dataclass(slots=True)
@@ -112,34 +112,43 @@ class Console:
 
     @contextmanager
     def task(self, name: str, total: float) -> Iterator[Task]:
-        """Show a task of `total` units until the block ends; a failed one leaves no line behind."""
+        """Show a task of `total` units until the block ends.
+
+        A task within a task is gone when it ends; the outermost leaves a line, unless it failed.
+        """
         count = _Count(name, total, self.say)
-        if self.display.quiet or not self._terminal:
-            yield count
-            self.say(count.finish())
-            return
-        with self._shown() as bars:
-            key = bars.add_task(name, total=total, note="")
-            try:
-                yield _Bar(bars, key, count)
-            finally:
-                bars.remove_task(key)
-            bars.console.print(f"[green]✓[/green] {_escape(count.finish())}", highlight=False)
+        self._open += 1
+        try:
+            if self.display.quiet or not self._terminal:
+                yield count
+            else:
+                with self._bar(count) as bar:
+                    yield bar
+        finally:
+            self._open -= 1
+            if self._open == 0 and self._bars is not None:
+                self._bars.stop()
+                self._bars = None
+        if self._open == 0:
+            self._done(count)
 
     @contextmanager
-    def _shown(self) -> Iterator[Bars]:
-        """Keep the live display as long as any task is open."""
+    def _bar(self, count: _Count) -> Iterator[_Bar]:
+        """Show a bar in the live display, which the first one opens."""
         if self._bars is None:
             self._bars = _make_bars(self._err)
             self._bars.start()
-        self._open += 1
+        key = self._bars.add_task(count.name, total=count.total, note="")
         try:
-            yield self._bars
+            yield _Bar(self._bars, key, count)
         finally:
-            self._open -= 1
-            if self._open == 0:
-                self._bars.stop()
-                self._bars = None
+            self._bars.remove_task(key)
+
+    def _done(self, count: _Count) -> None:
+        if self._terminal and not self.display.quiet:
+            _rich(self._err).print(f"[green]✓[/green] {_escape(count.finish())}", highlight=False)
+        else:
+            self.say(count.finish())
 
     def finish(self, command: str, outcome: Outcome, seconds: float) -> int:
         """Print a command's result and give its exit code."""
@@ -239,7 +248,7 @@ def _make_bars(stream: TextIO) -> Bars:
         TimeRemainingColumn(compact=True),
         TextColumn("[dim]{task.fields[note]}[/dim]"),
     )
-    return Progress(*columns, console=_rich(stream), speed_estimate_period=60, expand=False)
+    return Progress(*columns, console=_rich(stream), speed_estimate_period=60, transient=True)
 
 
 def _rich_table(table: Table) -> RichTable:
@@ -253,8 +262,6 @@ def _rich_table(table: Table) -> RichTable:
         shown.add_column(name, justify="left" if index == 0 else "right")
     for index, row in enumerate(table.rows):
         last = table.summary and index == len(table.rows) - 1
-        if last:
-            shown.add_section()
         shown.add_row(*map(_escape, row), style="bold" if last else None)
     shown.caption = table.note or None
     shown.caption_justify = "left"

@@ -226,4 +226,8 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="names the labels (default: dataset.json beside REFERENCE or PREDICTIONS, else the values found)",
     )
+    parser.add_argument(
+        "--partial", action="store_true", help="score what is predicted; references without prediction are left out"
+    )
+    parser.add_argument("--no-distances", action="store_true", help="no surface distances: several times faster")
     _add_threads(parser)

@@ -86,7 +86,8 @@ class _Cut:
 
     def take(self, volume: NDArray[Any]) -> NDArray[Any]:
         """Give the plane as rows from top to bottom, columns from the patient's right to left."""
-        return np.take(volume, self.index, axis=self.axis).T[::-1, ::-1]
+        plane: NDArray[Any] = np.take(volume, self.index, axis=self.axis).T[::-1, ::-1]
+        return plane
 
 
 def _canonical(data: NDArray[Any], header: Header) -> NDArray[Any]:
@@ -276,12 +277,14 @@ def _dice_curves(
 
 
 def _dress(axes: Axes, name: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_title(name, fontsize=10, loc="left")
     axes.set_xlabel("epoch", fontsize=9)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.tick_params(labelsize=8, length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = axes.get_legend_handles_labels()
     if any(labels):
         axes.legend(handles, labels, frameon=False, fontsize=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,24 +53,19 @@ def plan_table(plan: Plan) -> Table:
     return Table(title, ("", *(each.name for each in chosen)), rows)
 
 
-_CHOICES = (
-    ("target spacing, mm", lambda c: " ".join(f"{value:.3g}" for value in c.spacing)),
-    ("median size, voxels", lambda c: _by(c.median_shape)),
-    ("patch, voxels", lambda c: _by(c.patch_size)),
-    ("batch", lambda c: str(c.batch_size)),
-    ("stages", lambda c: str(len(c.features))),
-    ("feature maps", lambda c: " ".join(map(str, c.features))),
-    ("pooled by", lambda c: _by(_product(c))),
-    ("Dice of", lambda c: "the batch" if c.batch_dice else "each sample"),
+_CHOICES: tuple[tuple[str, Callable[[Configuration], str]], ...] = (
+    ("target spacing, mm", lambda chosen: _by(chosen.spacing)),
+    ("median size, voxels", lambda chosen: _by(chosen.median_shape)),
+    ("patch, voxels", lambda chosen: _by(chosen.patch_size)),
+    ("batch", lambda chosen: str(chosen.batch_size)),
+    ("stages", lambda chosen: str(len(chosen.features))),
+    ("feature maps", lambda chosen: " ".join(map(str, chosen.features))),
+    ("pooled by", lambda chosen: _by([math.prod(axis) for axis in zip(*chosen.strides, strict=True)])),
 )
 
 
-def _by(sizes: tuple[int, ...]) -> str:
-    return " × ".join(map(str, sizes))
-
-
-def _product(configuration: Configuration) -> tuple[int, ...]:
-    return tuple(math.prod(strides) for strides in zip(*configuration.strides, strict=True))
+def _by(sizes: Sequence[float]) -> str:
+    return " × ".join(f"{size:.4g}" for size in sizes)
 
 
 def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
