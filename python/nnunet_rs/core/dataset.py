@@ -51,6 +51,8 @@ def read_dataset(root: Path) -> Dataset:
     file = root / "dataset.json"
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; give the folder that holds dataset.json")
+    if not file.exists():
+        raise DatasetError(f"{file}: no such file; give the folder that holds it, not one above or below")
     content = read_json(file)
     if not isinstance(content, dict):
         raise DatasetError(f"{file}: holds a {type(content).__name__}, not an object; see nnU-Net's dataset format")
