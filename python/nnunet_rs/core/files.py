@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from nnunet_rs.core.errors import DatasetError, NnunetError
 
 _TEMPORARY = ".tmp-"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_FAILED_WRITES = {errno.EIO, errno.EFBIG, errno.EROFS}  # come without a file name
 
 
 @contextmanager
@@ -53,9 +54,9 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise _explained(error, path, temporary) from error
-    finally:
-        # Reached after success too, when the temporary is already gone; also on KeyboardInterrupt.
-        temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
+    finally:  # after success too, when the temporary has its name already; and on KeyboardInterrupt
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> int:
@@ -121,11 +122,12 @@ def _explained(error: OSError, path: Path, temporary: Path) -> Exception:
     """Return `error` as a NnunetError where it is about writing `path`; errors of other files pass as they are."""
     if error.errno in _NO_SPACE:
         return NnunetError(f"{path}: cannot be written: {error.strerror}; free space on this disk and run again")
-    if error.filename is None or Path(os.fsdecode(error.filename)) not in (temporary, path, *path.parents):
+    own = error.filename and Path(os.fsdecode(error.filename)) in (temporary, path, *path.parents)
+    if not own and error.errno not in _FAILED_WRITES:
         return error
     if error.errno == errno.ENOENT:
-        return NnunetError(f"{path}: nothing was written")
-    return NnunetError(f"{path}: cannot be written: {error.strerror}; check the folder's permissions")
+        return NnunetError(f"{path}: cannot be written: its writer made no file")
+    return NnunetError(f"{path}: cannot be written: {error.strerror}; check the disk and the folder's permissions")
 
 
 def _plain(value: object) -> object:

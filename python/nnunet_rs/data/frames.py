@@ -1,0 +1,115 @@
+"""Compressed arrays on disk, cut into blocks that are decoded apart: the only module that knows Blosc2.
+
+The codec is Zstandard at its fastest level. Blosc2 over zarr, the codec and the filters were chosen by measurement:
+docs/decisions has the figures.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.types import Shape
+
+_BLOCK_VOXELS = 1 << 15  # decoded together: 128 KiB of float32, which a level-2 cache holds
+_CHUNK_VOXELS = 1 << 22  # compressed together; bounds the buffers of reader and writer
+_LEVEL = 1
+
+
+def write_frame(path: Path, array: NDArray[Any], patch: Sequence[int], *, shuffle: bool) -> None:
+    """Write an array as one Blosc2 frame, in this thread; the bytes depend on the arguments alone.
+
+    Parameters
+    ----------
+    path
+        The file to make.
+    array
+        (..., z, y, x), contiguous.
+    patch
+        What will be read at once, along z, y, x: blocks get its proportions.
+    shuffle
+        Sort the bytes of the numbers by significance before compressing. It helps where neighbours differ a little
+        (interpolated intensities), and hurts where a few values repeat (labels, intensities never resampled).
+
+    Raises
+    ------
+    NnunetError
+        The file could not be written.
+    """
+    blosc2 = _blosc2()
+    lead = array.ndim - len(patch)
+    block, chunk = partition(array.shape[lead:], patch)
+    compression = {
+        "codec": blosc2.Codec.ZSTD,
+        "clevel": _LEVEL,
+        "filters": [blosc2.Filter.SHUFFLE if shuffle else blosc2.Filter.NOFILTER],
+        "nthreads": 1,  # cases are written side by side
+    }
+    ones = (1,) * lead
+    try:
+        blosc2.asarray(
+            array, urlpath=str(path), mode="w", chunks=ones + chunk, blocks=ones + block, cparams=compression
+        )
+    except RuntimeError as error:  # Blosc2 does not say what the system told it
+        free = shutil.disk_usage(path.parent).free
+        raise NnunetError(
+            f"{path.parent}: an array of {array.nbytes} bytes cannot be written ({free} bytes are free on this disk)"
+        ) from error
+
+
+def read_frame(path: Path, box: Sequence[slice]) -> NDArray[Any]:
+    """Read a box of the last axes of an array, in this thread, decoding the blocks that it touches.
+
+    Raises
+    ------
+    DatasetError
+        The file is missing or damaged.
+    """
+    blosc2 = _blosc2()
+    try:
+        # Mapping saves a copy of every block; Blosc2 cannot do it on Windows.
+        frame = blosc2.open(str(path), mode="r", mmap_mode=None if os.name == "nt" else "r", dparams={"nthreads": 1})
+        lead = frame.ndim - len(box)
+        return np.asarray(frame[(slice(None),) * lead + tuple(box)])
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DatasetError(f"{path}: missing or damaged ({error}); run preprocess again") from error
+
+
+def partition(shape: Sequence[int], patch: Sequence[int]) -> tuple[Shape, Shape]:
+    """Cut an array into blocks (decoded together) within chunks (compressed together).
+
+    A block has the patch's proportions and at most 2^15 voxels, so that a patch anywhere decodes little besides itself;
+    a chunk is made of whole blocks, at most 2^22 voxels.
+
+    Returns
+    -------
+    block, chunk
+        Sizes along the axes of `shape`, at most `shape`.
+    """
+    block = _halved([min(size, length) for size, length in zip(patch, shape, strict=True)], _BLOCK_VOXELS)
+    counts = [-(-length // size) for length, size in zip(shape, block, strict=True)]
+    counts = _halved(counts, max(1, _CHUNK_VOXELS // math.prod(block)))
+    chunk = [min(n * size, length) for n, size, length in zip(counts, block, shape, strict=True)]
+    return tuple(block), tuple(chunk)
+
+
+def _halved(sizes: list[int], limit: int) -> list[int]:
+    """Halve the longest of `sizes` until their product is at most `limit`."""
+    while math.prod(sizes) > limit:
+        longest = max(range(len(sizes)), key=sizes.__getitem__)
+        sizes = [-(-size // 2) if axis == longest else size for axis, size in enumerate(sizes)]
+    return sizes
+
+
+def _blosc2() -> Any:
+    """Import Blosc2 at first use: it takes longer than many a command that needs none of it."""
+    return importlib.import_module("blosc2")

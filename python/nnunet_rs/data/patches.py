@@ -1,0 +1,84 @@
+"""Choose where training patches lie. Chance only: nothing here reads voxels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_rs.core.types import LabelSet, Shape3
+from nnunet_rs.data.locations import Locations
+
+FOREGROUND_SHARE = 0.33  # of the samples of a batch that are centred on foreground
+
+
+@dataclass(frozen=True, slots=True)
+class PatchRule:
+    """What decides where a patch lies, apart from the case and chance."""
+
+    patch: Shape3  # size in working axes; (1, y, x) for 2-D
+    targets: tuple[tuple[int, ...], ...]  # what a forced patch is centred on: a class, or the classes of a region
+    annotated: tuple[int, ...] = ()  # with an ignore label: the classes that any patch must be centred on
+
+    @classmethod
+    def of(cls, patch: Sequence[int], labels: LabelSet) -> PatchRule:
+        """Return the rule for a configuration's patch size (two or three axes) and a dataset's labels."""
+        size = (1, *patch) if len(patch) == 2 else tuple(patch)
+        targets = tuple(r.classes for r in labels.regions) or tuple((c,) for c in range(1, labels.count))
+        annotated = tuple(range(labels.count)) if labels.ignore is not None else ()
+        return cls((size[0], size[1], size[2]), targets, annotated)
+
+
+def forced_samples(batch_size: int, share: float = FOREGROUND_SHARE) -> int:
+    """Return how many samples of a batch, its last ones, are centred on foreground: a third, at least one."""
+    return max(1, math.ceil(share * batch_size))
+
+
+def choose_start(rule: PatchRule, locations: Locations, forced: bool, rng: np.random.Generator) -> Shape3:
+    """Draw where a patch starts in a case.
+
+    Parameters
+    ----------
+    rule
+        The patch size and what to centre on.
+    locations
+        The case's shape and its sampled class voxels.
+    forced
+        Centre on a voxel of a random class (or region) among those that occur; where none does, anywhere.
+    rng
+        The sample's own generator.
+
+    Returns
+    -------
+    Shape3
+        First voxel of the patch, working axes. Negative, or with the patch's end beyond the case, where the patch
+        hangs over the border: a case smaller than the patch is centred in it, and a patch centred on foreground may
+        hang over the far end, as nnU-Net's `get_bbox` lets it.
+    """
+    bounds = [_bounds(size, length) for size, length in zip(rule.patch, locations.shape, strict=True)]
+    target = _target(rule, locations, forced, rng)
+    if target is None:
+        z, y, x = (int(rng.integers(low, high + 1)) for low, high in bounds)
+        return z, y, x
+    voxel = locations.pick(target, rng)
+    z, y, x = (max(low, v - size // 2) for (low, _), v, size in zip(bounds, voxel, rule.patch, strict=True))
+    return z, y, x
+
+
+def _bounds(size: int, length: int) -> tuple[int, int]:
+    """Return an axis' first and last start: inside the case, or centred on it (rounded either way) if it is shorter."""
+    lacking = max(size - length, 0)
+    return -(lacking // 2) - lacking % 2, length - size + lacking // 2 + lacking % 2
+
+
+def _target(rule: PatchRule, locations: Locations, forced: bool, rng: np.random.Generator) -> tuple[int, ...] | None:
+    """Return the classes to centre on, None for anywhere."""
+    if forced:
+        present = [target for target in rule.targets if any(c in locations.spans for c in target)]
+        if present:
+            return present[rng.integers(len(present))]
+    if any(c in locations.spans for c in rule.annotated):
+        return rule.annotated
+    return None

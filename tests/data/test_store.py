@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.geometry import Geometry
+from nnunet_rs.core.types import Header, LabelSet
+from nnunet_rs.data.preprocess import Prepared
+from nnunet_rs.data.store import Layout, Store
+
+SHAPE = (9, 20, 31)
+LAYOUT = Layout(patch=(4, 8, 8), classes=(1, 2))
+
+
+def _prepared(seed: int = 0, mask: bool = True, scale: float = 1) -> Prepared:
+    rng = np.random.default_rng(seed)
+    image = (rng.standard_normal((2, *SHAPE)) * scale).astype(np.float32)
+    labels = rng.integers(0, 3, SHAPE).astype(np.uint8)
+    header = Header("nifti", tuple(tuple(row) for row in np.eye(4).tolist()), b"\x00\x01")
+    geometry = Geometry((9, 25, 31), (3.0, 1.0, 1.0), (0, 1, 2), ((0, 9), (2, 22), (0, 31)), SHAPE, header)
+    return Prepared(image, labels, rng.random(SHAPE) > 0.3 if mask else None, geometry)
+
+
+def _padded(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
+    """What read_patch must give: the array in a large zero frame, then cut."""
+    margin = 50
+    wide = np.pad(array, [(margin, margin)] * array.ndim)
+    return wide[tuple(slice(s + margin, s + margin + n) for s, n in zip(start, size, strict=True))]
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> dict[str, Store]:
+    folder = tmp_path_factory.mktemp("prepared")
+    Store(folder).write("a", _prepared(), "key", LAYOUT)
+    return {"disk": Store(folder), "cache": Store(folder, cache=1 << 20)}
+
+
+@pytest.mark.parametrize("kind", ["disk", "cache"])
+@given(start=st.tuples(*[st.integers(-40, 40)] * 3), size=st.tuples(*[st.integers(1, 9)] * 3))
+@settings(max_examples=40, deadline=None)
+def test_patches_anywhere(stores, kind, start, size) -> None:
+    prepared = _prepared()
+    image, labels, mask = stores[kind].read_patch("a", start, size)
+    for channel in range(2):
+        np.testing.assert_array_equal(image[channel], _padded(prepared.image[channel], start, size))
+    np.testing.assert_array_equal(labels, _padded(prepared.labels, start, size))
+    np.testing.assert_array_equal(mask, _padded(prepared.mask, start, size))
+    assert (image.dtype, labels.dtype, mask.dtype) == (np.float32, np.int16, np.bool_)
+
+
+def test_the_cache_keeps_what_fits(tmp_path: Path) -> None:
+    store = Store(tmp_path, cache=9 * 20 * 31 * 11)
+    for name in ("a", "b"):
+        store.write(name, _prepared(), "key", LAYOUT)
+        store.read_patch(name, (0, 0, 0), (4, 4, 4))
+    (tmp_path / "a.image.b2nd").unlink()
+    store.read_patch("a", (0, 0, 0), (4, 4, 4))  # from memory
+    (tmp_path / "b.image.b2nd").unlink()
+    with pytest.raises(DatasetError, match=r"b\.image\.b2nd: missing or damaged"):
+        store.read_patch("b", (0, 0, 0), (4, 4, 4))
+
+
+def test_a_patch_is_the_callers_own(stores) -> None:
+    before = stores["cache"].read_patch("a", (0, 0, 0), SHAPE)
+    for array in stores["cache"].read_patch("a", (0, 0, 0), SHAPE):
+        array[...] = 1
+    for found, expected in zip(stores["cache"].read_patch("a", (0, 0, 0), SHAPE), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_record_and_locations_come_back(stores) -> None:
+    prepared, store = _prepared(), stores["disk"]
+    assert store.names() == ("a",)
+    assert store.shape("a") == SHAPE
+    assert store.record("a").geometry == prepared.geometry
+    found = store.locations("a")
+    for c in (1, 2):
+        start, stop = found.spans[c]
+        np.testing.assert_array_equal(found.flat[start:stop], np.flatnonzero(prepared.labels == c))
+
+
+def test_has_wants_the_key_and_whole_files(tmp_path: Path) -> None:
+    store = Store(tmp_path / "new")
+    assert store.names() == ()
+    assert not store.has("a", "key")
+    written = store.write("a", _prepared(), "key", LAYOUT)
+    assert written == sum(path.stat().st_size for path in store.folder.iterdir() if path.suffix != ".json")
+    assert store.has("a", "key")
+    assert not store.has("a", "other")
+    labels = store.folder / "a.labels.b2nd"
+    labels.write_bytes(labels.read_bytes()[:-1])
+    assert not store.has("a", "key")
+
+
+def test_writing_again_replaces_and_is_byte_identical(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("a", _prepared(), "key", LAYOUT)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    store.write("a", _prepared(seed=1), "other", LAYOUT)
+    assert not np.array_equal(store.read_patch("a", (0, 0, 0), SHAPE)[1], _prepared().labels)
+    store.write("a", _prepared(), "key", LAYOUT)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+
+
+def test_a_failing_write_leaves_no_record(tmp_path: Path, monkeypatch) -> None:
+    store = Store(tmp_path)
+    store.write("a", _prepared(), "key", LAYOUT)
+    monkeypatch.setattr("nnunet_rs.data.store.write_frame", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.write("a", _prepared(), "key", LAYOUT)
+    assert store.names() == ()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    store, layout = Store(tmp_path), Layout((4, 8, 8), (1, 2), half=True)
+    store.write("a", _prepared(), "key", layout)
+    image, _, _ = store.read_patch("a", (0, 0, 0), SHAPE)
+    np.testing.assert_allclose(image, _prepared().image, rtol=2**-11)
+    with pytest.raises(DatasetError, match=r"do not fit float16 \(up to 65504\)"):
+        store.write("b", _prepared(scale=1e5), "key", layout)
+
+
+def test_without_labels_mask_or_foreground(tmp_path: Path) -> None:
+    store, whole = Store(tmp_path), _prepared(mask=False)
+    with pytest.raises(DatasetError, match="has no labels"):
+        store.write("a", Prepared(whole.image, None, None, whole.geometry), "key", LAYOUT)
+    store.write("a", Prepared(whole.image, np.zeros(SHAPE, np.uint8), None, whole.geometry), "key", LAYOUT)
+    assert store.locations("a").spans == {}
+    assert store.read_patch("a", (0, 0, 0), (2, 2, 2))[2] is None
+
+
+def test_missing_and_damaged_records(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(DatasetError, match=r"a\.json: case a has not been prepared; run preprocess"):
+        store.shape("a")
+    store.write("a", _prepared(), "key", LAYOUT)
+    content = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps({**content, "version": 99}))
+    with pytest.raises(DatasetError, match=r"a\.json: damaged, or of another version \(version 99"):
+        Store(tmp_path).shape("a")
+
+
+def test_many_threads_read_the_same(stores) -> None:
+    starts = [(int(z), int(y), int(x)) for z, y, x in np.random.default_rng(0).integers(-5, 20, (60, 3))]
+    expected = [_padded(_prepared().labels, start, (5, 6, 7)) for start in starts]
+    for store in stores.values():
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda start, store=store: store.read_patch("a", start, (5, 6, 7))[1], starts))
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_layout_of_a_configuration() -> None:
+    class Two:
+        patch_size = (64, 48)
+
+    labels = LabelSet(("background", "a"), (0, 1))
+    assert Layout.of(Two(), labels) == Layout((1, 64, 48), (1,))
+    assert Layout.of(Two(), LabelSet(labels.names, labels.values, ignore=2)).classes == (0, 1)
