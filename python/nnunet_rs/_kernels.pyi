@@ -28,6 +28,7 @@ def logits_to_labels(
     shape: Sequence[int],
     *,
     lowres_axis: int | None = None,
+    slab: tuple[int, int, int, int, int] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]: ...
 def logits_to_regions(
@@ -36,6 +37,7 @@ def logits_to_regions(
     paint: Sequence[int],
     *,
     lowres_axis: int | None = None,
+    slab: tuple[int, int, int, int, int] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]: ...
 def resample_probabilities(
@@ -44,6 +46,7 @@ def resample_probabilities(
     *,
     half: bool = False,
     lowres_axis: int | None = None,
+    slab: tuple[int, int, int, int, int] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]: ...
 

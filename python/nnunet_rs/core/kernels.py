@@ -37,6 +37,7 @@ def resample_probabilities(
     *,
     dtype: Literal["float32", "float16"] = "float32",
     lowres_axis: int | None = None,
+    slab: tuple[int, int, int, int, int] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
     """Resample class probabilities linearly, for saving.
@@ -50,6 +51,10 @@ def resample_probabilities(
         Of the result; the computation is float32.
     lowres_axis : int, optional
         This axis takes the nearest slice instead.
+    slab : (axis, start, planes, out_start, out_planes), optional
+        Both grids are parts of longer ones along `axis`: `probabilities` holds planes `start` and following of
+        `planes`, the result holds planes `out_start` and following of `out_planes`. The values are those that the
+        whole would have; planes that they need must be at hand.
     threads : int, optional
         All processors of this process if not given.
 
@@ -65,4 +70,4 @@ def resample_probabilities(
     if dtype not in ("float32", "float16"):
         raise ValueError(f"dtype must be 'float32' or 'float16'; got {dtype!r}")
     half = dtype == "float16"
-    return _resample_probabilities(probabilities, shape, half=half, lowres_axis=lowres_axis, threads=threads)
+    return _resample_probabilities(probabilities, shape, half=half, lowres_axis=lowres_axis, slab=slab, threads=threads)

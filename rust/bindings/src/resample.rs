@@ -5,7 +5,7 @@ use ndarray::{ArrayViewD, ArrayViewMutD};
 use nnunet_kernels::error::Result;
 use nnunet_kernels::image;
 use nnunet_kernels::labels;
-use nnunet_kernels::logits::{self, Label, Real};
+use nnunet_kernels::logits::{self, Label, Real, Slab};
 use nnunet_kernels::rank::Rank;
 use nnunet_kernels::taps::Order;
 use numpy::{Element, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
@@ -29,6 +29,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 struct Request {
     rank: Rank,
     shape: Vec<usize>,
+    slab: Option<Slab>,
     threads: Option<Count>,
 }
 
@@ -42,7 +43,13 @@ impl Request {
     ) -> PyResult<Self> {
         let lowres_axis = lowres_axis.map(|Count(axis)| axis);
         let rank = Rank::new(name, array.shape(), leading, &shape, lowres_axis).map_err(to_python)?;
-        Ok(Self { rank, shape: regrid(array.shape(), leading, &shape), threads })
+        Ok(Self { rank, shape: regrid(array.shape(), leading, &shape), slab: None, threads })
+    }
+
+    /// The same for a part of a longer axis: (axis, first plane, planes in all, first plane of the result, all of them).
+    fn within(self, slab: Option<Counts>) -> PyResult<Self> {
+        let slab = slab.map(|Counts(numbers)| self.rank.slab(&numbers)).transpose().map_err(to_python)?;
+        Ok(Self { slab, ..self })
     }
 
     /// Allocates the result and has `work` fill it from `source`, without the interpreter.
@@ -120,16 +127,17 @@ fn vote<'py, T: Element + Copy + PartialEq + Send + Sync>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (logits, shape, *, lowres_axis=None, threads=None))]
+#[pyo3(signature = (logits, shape, *, lowres_axis=None, slab=None, threads=None))]
 fn logits_to_labels<'py>(
     py: Python<'py>,
     logits: &Array<'py>,
     shape: Counts,
     lowres_axis: Option<Count>,
+    slab: Option<Counts>,
     threads: Option<Count>,
 ) -> PyResult<Array<'py>> {
     let logits = array("logits", logits)?;
-    let request = Request::new("logits", (&logits, 1), shape, lowres_axis, threads)?;
+    let request = Request::new("logits", (&logits, 1), shape, lowres_axis, threads)?.within(slab)?;
     let small = logits.shape()[0] <= 1 << 8;
     let single = if small { decide::<f32, u8> } else { decide::<f32, u16> };
     let half = if small { decide::<f16, u8> } else { decide::<f16, u16> };
@@ -139,17 +147,18 @@ fn logits_to_labels<'py>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (logits, shape, paint, *, lowres_axis=None, threads=None))]
+#[pyo3(signature = (logits, shape, paint, *, lowres_axis=None, slab=None, threads=None))]
 fn logits_to_regions<'py>(
     py: Python<'py>,
     logits: &Array<'py>,
     shape: Counts,
     paint: Counts,
     lowres_axis: Option<Count>,
+    slab: Option<Counts>,
     threads: Option<Count>,
 ) -> PyResult<Array<'py>> {
     let logits = array("logits", logits)?;
-    let request = Request::new("logits", (&logits, 1), shape, lowres_axis, threads)?;
+    let request = Request::new("logits", (&logits, 1), shape, lowres_axis, threads)?.within(slab)?;
     let paint: Vec<u16> = paint.0.into_iter().map(paint_value).collect::<Result<_>>().map_err(to_python)?;
     let small = paint.iter().all(|value| *value < 1 << 8);
     let single = if small { decide::<f32, u8> } else { decide::<f32, u16> };
@@ -166,12 +175,13 @@ fn decide<'py, R: Real + Element, L: Label + Element>(
     request: &Request,
     paint: Option<&[u16]>,
 ) -> Option<PyResult<Array<'py>>> {
-    let rank = request.rank;
+    let (rank, slab) = (request.rank, request.slab);
     let run = |source: PyResult<_>| {
-        request.fill::<R, L>(py, source?, &request.shape[1..], move |source, target| match paint {
-            None => logits::logits_to_labels(rank.lift(source)?, rank.lift_mut(target)?, rank.lowres_axis()),
-            Some(paint) => {
-                logits::logits_to_regions(rank.lift(source)?, rank.lift_mut(target)?, paint, rank.lowres_axis())
+        request.fill::<R, L>(py, source?, &request.shape[1..], move |source, target| {
+            let (source, target, lowres_axis) = (rank.lift(source)?, rank.lift_mut(target)?, rank.lowres_axis());
+            match paint {
+                None => logits::logits_to_labels(source, target, lowres_axis, slab),
+                Some(paint) => logits::logits_to_regions(source, target, paint, lowres_axis, slab),
             }
         })
     };
@@ -179,17 +189,18 @@ fn decide<'py, R: Real + Element, L: Label + Element>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (probabilities, shape, *, half=false, lowres_axis=None, threads=None))]
+#[pyo3(signature = (probabilities, shape, *, half=false, lowres_axis=None, slab=None, threads=None))]
 fn resample_probabilities<'py>(
     py: Python<'py>,
     probabilities: &Array<'py>,
     shape: Counts,
     half: bool,
     lowres_axis: Option<Count>,
+    slab: Option<Counts>,
     threads: Option<Count>,
 ) -> PyResult<Array<'py>> {
     let probabilities = array("probabilities", probabilities)?;
-    let request = Request::new("probabilities", (&probabilities, 1), shape, lowres_axis, threads)?;
+    let request = Request::new("probabilities", (&probabilities, 1), shape, lowres_axis, threads)?.within(slab)?;
     let from_single = if half { spread::<f32, f16> } else { spread::<f32, f32> };
     let from_half = if half { spread::<f16, f16> } else { spread::<f16, f32> };
     from_single(py, &probabilities, &request)
@@ -203,10 +214,10 @@ fn spread<'py, R: Real + Element, S: Real + Element>(
     probabilities: &Bound<'py, PyUntypedArray>,
     request: &Request,
 ) -> Option<PyResult<Array<'py>>> {
-    let rank = request.rank;
+    let (rank, slab) = (request.rank, request.slab);
     let run = |source: PyResult<_>| {
         request.fill::<R, S>(py, source?, &request.shape, move |source, target| {
-            logits::resample_probabilities(rank.lift(source)?, rank.lift_mut(target)?, rank.lowres_axis())
+            logits::resample_probabilities(rank.lift(source)?, rank.lift_mut(target)?, rank.lowres_axis(), slab)
         })
     };
     borrow::<R>(probabilities).map(run)

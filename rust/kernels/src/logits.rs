@@ -56,18 +56,33 @@ impl Label for u16 {
 /// Most classes that a label can name.
 pub const MOST_CLASSES: usize = 1 << 16;
 
+/// The part of one axis that is at hand, so that a volume can be decided slab by slab: the same voxels from the same
+/// neighbours as if all of it were there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slab {
+    /// 0, 1 or 2, for z, y, x.
+    pub axis: usize,
+    /// The first plane of the logits at hand, of how many in all.
+    pub logits: (usize, usize),
+    /// The first plane of the result at hand, of how many in all.
+    pub out: (usize, usize),
+}
+
 /// The class with the greatest logit at every voxel of `out` (z', y', x'), from `logits` (c, z, y, x) resampled linearly.
 ///
-/// Equal logits: the lowest class. NaN is never the greatest. With `lowres_axis` that axis takes the nearest slice.
+/// Equal logits: the lowest class. NaN is never the greatest. With `lowres_axis` that axis takes the nearest slice, with
+/// `slab` both arrays are parts of longer ones.
 ///
 /// # Errors
-/// No classes or more than 65 536, an axis without voxels, an axis that is not one of the three.
+/// No classes or more than 65 536, an axis without voxels, an axis that is not one of the three, a slab whose result
+/// lies beyond the whole or needs planes that are not at hand.
 pub fn logits_to_labels<R: Real, L: Label>(
     logits: ArrayView4<'_, R>,
     mut out: ArrayViewMut3<'_, L>,
     lowres_axis: Option<usize>,
+    slab: Option<Slab>,
 ) -> Result<()> {
-    let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis)?;
+    let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slab)?;
     rows(&mut out, &grid, |line, mut out: ndarray::ArrayViewMut1<'_, L>, z, y| {
         line.best.fill(f32::NEG_INFINITY);
         out.fill(L::from_index(0));
@@ -94,8 +109,9 @@ pub fn logits_to_regions<R: Real, L: Label>(
     mut out: ArrayViewMut3<'_, L>,
     paint: &[u16],
     lowres_axis: Option<usize>,
+    slab: Option<Slab>,
 ) -> Result<()> {
-    let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis)?;
+    let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slab)?;
     if paint.len() != logits.len_of(Axis(0)) {
         return Err(KernelError::argument("paint", format!("hold {} values, one a region", logits.shape()[0]), paint));
     }
@@ -121,8 +137,9 @@ pub fn resample_probabilities<R: Real, S: Real>(
     probabilities: ArrayView4<'_, R>,
     mut out: ArrayViewMut4<'_, S>,
     lowres_axis: Option<usize>,
+    slab: Option<Slab>,
 ) -> Result<()> {
-    let grid = Grid::new("probabilities", probabilities.shape(), &out.shape()[1..], lowres_axis)?;
+    let grid = Grid::new("probabilities", probabilities.shape(), &out.shape()[1..], lowres_axis, slab)?;
     if probabilities.len_of(Axis(0)) != out.len_of(Axis(0)) {
         let rule = format!("have {} classes", out.shape()[0]);
         return Err(KernelError::argument("probabilities", rule, probabilities.shape()));
@@ -151,7 +168,13 @@ struct Between {
 }
 
 impl Grid {
-    fn new(name: &'static str, from: &[usize], to: &[usize], lowres_axis: Option<usize>) -> Result<Self> {
+    fn new(
+        name: &'static str,
+        from: &[usize],
+        to: &[usize],
+        lowres_axis: Option<usize>,
+        slab: Option<Slab>,
+    ) -> Result<Self> {
         check_axes(name, &from[1..])?;
         check_axes("shape", to)?;
         if !(1..=MOST_CLASSES).contains(&from[0]) {
@@ -160,14 +183,40 @@ impl Grid {
         if lowres_axis.is_some_and(|axis| axis > 2) {
             return Err(KernelError::argument("lowres_axis", "be one of the volume's axes", lowres_axis));
         }
-        let axes = std::array::from_fn(|axis| {
+        if slab.is_some_and(|slab| slab.axis > 2) {
+            return Err(KernelError::argument("slab", "lie along one of the volume's axes", slab));
+        }
+        let along = |axis: usize| {
             let (n_in, n_out) = (from[axis + 1], to[axis]);
-            let cell = |i| Cell::new(i, n_in, n_out, lowres_axis == Some(axis));
-            let between = |c: Cell| Between { at: c.at, t: (c.weight[1] as f64 / (2 * n_out) as f64) as f32 };
-            (0..n_out).map(cell).map(between).collect()
-        });
-        Ok(Self { axes, width: [from[3], to[2]] })
+            let part = slab.filter(|slab| slab.axis == axis);
+            let part = part.unwrap_or(Slab { axis, logits: (0, n_in), out: (0, n_out) });
+            between(&part, (n_in, n_out), lowres_axis == Some(axis))
+        };
+        Ok(Self { axes: [along(0)?, along(1)?, along(2)?], width: [from[3], to[2]] })
     }
+}
+
+/// What each of the `n_out` planes of the result at hand lies between, among the `n_in` planes of logits at hand.
+fn between(slab: &Slab, (n_in, n_out): (usize, usize), take_nearest: bool) -> Result<Vec<Between>> {
+    let (start, planes) = slab.logits;
+    let (out_start, out_planes) = slab.out;
+    let ends = [(start, n_in, planes), (out_start, n_out, out_planes)];
+    if ends.iter().any(|&(start, count, all)| start.checked_add(count).is_none_or(|stop| stop > all)) {
+        let rule = format!("lie within its whole, with {n_in} planes of logits and {n_out} of the result at hand");
+        return Err(KernelError::argument("slab", rule, slab));
+    }
+    check_axes("slab", &[planes, out_planes])?;
+    let cell = |i| {
+        let cell = Cell::new(out_start + i, planes, out_planes, take_nearest);
+        let t = (cell.weight[1] as f64 / (2 * out_planes) as f64) as f32;
+        let at = if cell.weight[1] == 0 { [cell.at[0]; 2] } else { cell.at };
+        if at[0] < start || at[1] >= start + n_in {
+            let rule = format!("hold the planes {at:?} of the logits, which plane {} needs", out_start + i);
+            return Err(KernelError::argument("slab", rule, slab));
+        }
+        Ok(Between { at: at.map(|plane| plane - start), t })
+    };
+    (0..n_out).map(cell).collect()
 }
 
 #[derive(Default)]

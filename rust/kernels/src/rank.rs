@@ -3,6 +3,7 @@
 use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Axis, Dimension};
 
 use crate::error::{KernelError, Result};
+use crate::logits::Slab;
 
 /// How many axes a grid has in the caller's eyes, and which of them is the coarse one.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,22 @@ impl Rank {
     /// The coarse axis among z, y, x.
     pub fn lowres_axis(self) -> Option<usize> {
         self.lowres_axis.map(|axis| axis + 3 - self.axes)
+    }
+
+    /// The slab that the caller names by (axis, first plane, planes, first plane of the result, planes of it).
+    ///
+    /// # Errors
+    /// Not five numbers; an axis that is none of the grid's.
+    pub fn slab(self, numbers: &[usize]) -> Result<Slab> {
+        match *numbers {
+            [axis, start, planes, out_start, out_planes] if axis < self.axes => {
+                Ok(Slab { axis: axis + 3 - self.axes, logits: (start, planes), out: (out_start, out_planes) })
+            }
+            _ => {
+                let rule = format!("be (axis, start, planes, out_start, out_planes) with an axis below {}", self.axes);
+                Err(KernelError::argument("slab", rule, numbers))
+            }
+        }
     }
 
     /// The view with all three axes; the last ones are z, y, x.
