@@ -15,3 +15,7 @@ class PlanError(NnunetError):
 
 class CheckpointError(NnunetError):
     """A model folder or checkpoint is missing, damaged or of another plan."""
+
+
+class TrainingError(NnunetError):
+    """A training cannot go on: its loss is no number, or memory is exhausted."""

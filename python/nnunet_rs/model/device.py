@@ -1,0 +1,130 @@
+"""Where and in which precision a network computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from nnunet_rs.core.errors import NnunetError, TrainingError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """A device, and the number type of its convolutions; weights, norms' statistics and losses stay float32."""
+
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool = False
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which forward passes run."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return the gradient scaler, which passes everything through unless the type is float16."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+    def place(self, network: nn.Module, dims: int) -> nn.Module:
+        """Move a network to the device, in the memory layout of its data."""
+        return network.to(self.device, memory_format=self.layout(dims))  # type: ignore[call-overload,no-any-return]
+
+    def layout(self, dims: int) -> torch.memory_format:
+        """Return the memory layout of feature maps with two or three spatial dimensions."""
+        if not self.channels_last:
+            return torch.contiguous_format
+        return torch.channels_last if dims == 2 else torch.channels_last_3d
+
+    def describe(self) -> str:
+        """Return the device and the number type, for people."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        return f"{name}, {str(self.dtype).removeprefix('torch.')}"
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """Return the device of this name; `auto` is CUDA where there is one.
+
+    Raises
+    ------
+    NnunetError
+        The name is none, or the machine has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise NnunetError(f"device {name!r}: unknown; use auto, cpu, cuda, cuda:1, mps") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise NnunetError(
+            f"device {name}: this machine has {torch.cuda.device_count()} CUDA devices that PyTorch "
+            f"{torch.__version__} can use; use cpu, or install a PyTorch that fits the driver"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise NnunetError("device mps: PyTorch cannot use it on this machine; use cpu")
+    return device
+
+
+def choose_compute(device: torch.device, precision: Precision = "auto", channels_last: bool | None = None) -> Compute:
+    """Return how to compute on a device.
+
+    Parameters
+    ----------
+    device
+        From `find_device`.
+    precision
+        `auto`: bfloat16 where the device multiplies it natively (twice the speed of float32 on processors with
+        AVX-512 BF16 or AMX), else float16 on CUDA, else float32.
+    channels_last
+        None: no, which measured faster for 3-D networks of few channels.
+    """
+    dtype = _native_type(device) if precision == "auto" else _TYPES[precision]
+    return Compute(device, dtype, bool(channels_last))
+
+
+@contextmanager
+def out_of_memory_explained(advice: str) -> Iterator[None]:
+    """Turn an allocation that failed, on the device or on the processor, into one line that says what to change.
+
+    Raises
+    ------
+    TrainingError
+        In place of PyTorch's error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(f"out of GPU memory ({_first_line(error)}); {advice}") from error
+    except MemoryError as error:
+        raise TrainingError(f"out of memory; {advice}") from error
+    except RuntimeError as error:
+        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            raise TrainingError(f"out of memory ({_first_line(error)}); {advice}") from error
+        raise
+
+
+def _native_type(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        major, _ = torch.cuda.get_device_capability(device)
+        return torch.bfloat16 if major >= 8 else torch.float16
+    if device.type == "cpu" and any(_processor_has(name) for name in ("avx512_bf16", "amx_tile")):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _processor_has(instructions: str) -> bool:
+    """Whether PyTorch finds these instructions; it tells since 2.5 or later, older ones count as no."""
+    asked = getattr(torch.cpu, f"_is_{instructions}_supported", None)
+    return bool(asked and asked())
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")

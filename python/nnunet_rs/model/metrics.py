@@ -1,0 +1,73 @@
+"""Dice on validation patches while training: true and false voxels counted over all patches, then one ratio a class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nnunet_rs.core.types import LabelSet
+from nnunet_rs.model.losses import region_table, region_truth
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Voxels per foreground class, or per region, summed over patches; float64 on the network's device."""
+
+    true_positive: Tensor  # (outputs,)
+    false_positive: Tensor
+    false_negative: Tensor
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return the counts of both."""
+        return Counts(
+            self.true_positive + other.true_positive,
+            self.false_positive + other.false_positive,
+            self.false_negative + other.false_negative,
+        )
+
+    def dice(self) -> tuple[float, ...]:
+        """Return 2·TP / (2·TP + FP + FN) per class; NaN where a class is neither predicted nor there."""
+        twice = 2 * self.true_positive
+        ratio = twice / (twice + self.false_positive + self.false_negative)
+        return tuple(float(value) for value in ratio)
+
+
+def count_voxels(logits: Tensor, target: Tensor, labels: LabelSet) -> Counts:
+    """Compare a prediction with its labels.
+
+    Parameters
+    ----------
+    logits
+        (b, outputs, *size): the greatest wins among classes; a region is predicted where its logit is at least 0.
+    target
+        Class indices (b, *size); the ignore label's voxels are not counted.
+    labels
+        What the outputs stand for.
+
+    Returns
+    -------
+    Counts
+        As nnU-Net's "pseudo Dice" collects them: foreground classes only, or all regions.
+    """
+    if labels.regions:
+        table = region_table([region.classes for region in labels.regions], labels.count).to(logits.device)
+        truth, predicted = region_truth(table, target) > 0, logits >= 0  # (b, outputs, *size)
+    else:
+        classes = torch.arange(1, labels.count, device=logits.device).view(1, -1, *(1,) * (logits.ndim - 2))
+        truth, predicted = target.unsqueeze(1) == classes, logits.argmax(1, keepdim=True) == classes
+    if labels.ignore is not None:
+        counted = (target != labels.count).unsqueeze(1)
+        truth, predicted = truth & counted, predicted & counted
+    axes = (0, *range(2, logits.ndim))
+    both = (truth & predicted).sum(axes).double()
+    return Counts(both, predicted.sum(axes).double() - both, truth.sum(axes).double() - both)
+
+
+def mean_dice(values: Sequence[float]) -> float:
+    """Return the mean over the classes that have a Dice; NaN where none has."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan

@@ -1,0 +1,97 @@
+"""The training recipes: one table of constants each. Where recipes differ, the difference stands here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.model.losses import Terms
+from nnunet_rs.model.schedule import PlateauRule
+
+OptimiserName = Literal["adam_amsgrad", "adamw", "sgd_nesterov"]
+ScheduleName = Literal["plateau", "polynomial", "one_cycle"]
+
+PATIENT = PlateauRule()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRecipe:
+    """The constants of one way of training."""
+
+    name: str
+    summary: str
+    epochs: int  # at most
+    batches: int  # an epoch's
+    validation_batches: int  # after each epoch, for the validation loss and the Dice on patches
+    optimiser: OptimiserName
+    learning_rate: float  # initial, or the peak of the cycle
+    weight_decay: float
+    schedule: ScheduleName
+    augmentation: str  # a name that data.augment knows
+    loss: Terms = "ce_dice"
+    momentum: float = 0.0  # sgd_nesterov
+    gradient_clip: float | None = None  # greatest norm of all gradients together
+    deep_supervision: bool = False
+    plateau: PlateauRule = PATIENT  # plateau
+    average: float | None = None  # decay of the weights' moving average, which is then the model; None: no average
+
+
+PAPER = TrainRecipe(
+    name="paper",
+    summary="Adam (AMSGrad) at 3e-4, lowered when the training loss stops falling, up to 1000 epochs",
+    epochs=1000,
+    batches=250,
+    validation_batches=50,
+    optimiser="adam_amsgrad",
+    learning_rate=3e-4,
+    weight_decay=3e-5,
+    schedule="plateau",
+    augmentation="paper",
+)
+
+V2 = TrainRecipe(
+    name="v2",
+    summary="nnU-Net v2: SGD with momentum 0.99 from 0.01 to 0 over 1000 epochs, deep supervision",
+    epochs=1000,
+    batches=250,
+    validation_batches=50,
+    optimiser="sgd_nesterov",
+    learning_rate=1e-2,
+    weight_decay=3e-5,
+    schedule="polynomial",
+    augmentation="v2",
+    momentum=0.99,
+    gradient_clip=12.0,
+    deep_supervision=True,
+)
+
+FAST = TrainRecipe(
+    name="fast",
+    summary="minutes instead of days: one cycle of AdamW to 2e-3 over the epochs or the time budget, averaged weights",
+    epochs=20,
+    batches=250,
+    validation_batches=10,
+    optimiser="adamw",
+    learning_rate=2e-3,
+    weight_decay=1e-2,
+    schedule="one_cycle",
+    augmentation="light",
+    gradient_clip=12.0,
+    average=0.999,
+)
+
+RECIPES: dict[str, TrainRecipe] = {recipe.name: recipe for recipe in (PAPER, V2, FAST)}
+
+
+def find_recipe(name: str) -> TrainRecipe:
+    """Return the recipe of this name.
+
+    Raises
+    ------
+    NnunetError
+        There is none.
+    """
+    if name not in RECIPES:
+        raise NnunetError(f"training recipe {name!r}: there is none of this name; there are {', '.join(RECIPES)}")
+    return RECIPES[name]
