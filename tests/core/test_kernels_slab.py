@@ -31,7 +31,10 @@ def test_any_slab_equals_that_part_of_the_whole(size, shape, axis, lowres, data)
     small = tuple(stop - first if i == axis else n for i, n in enumerate(shape))
     slab = (axis, low, n_in, first, n_out)
     for whole, cut in (
-        (logits_to_labels(logits, shape, lowres_axis=lowres), logits_to_labels(part, small, lowres_axis=lowres, slab=slab)),
+        (
+            logits_to_labels(logits, shape, lowres_axis=lowres),
+            logits_to_labels(part, small, lowres_axis=lowres, slab=slab),
+        ),
         (
             logits_to_regions(logits, shape, (1, 2, 3), lowres_axis=lowres),
             logits_to_regions(part, small, (1, 2, 3), lowres_axis=lowres, slab=slab),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.faults import Fault, FaultError
 from nnunet_rs.core.files import read_json, write_atomically, write_json
 from nnunet_rs.core.scan import Scan, smallest_integer
@@ -183,15 +183,22 @@ def _place(image: Any, affine: NDArray[np.float64]) -> None:
 
 
 def _write(path: Path, image: Any) -> None:
-    sitk = _sitk()
-    if path.suffix.lower() != ".mhd":
-        with write_atomically(path) as temporary:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-        return
-    # A .mhd names its voxel file, so both are written under their own names elsewhere; the header comes last.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=path.parent) as folder:
-        sitk.WriteImage(image, str(Path(folder, path.name)), useCompression=True)
-        for part in sorted(Path(folder).iterdir(), key=lambda part: part.suffix == ".mhd"):
-            with write_atomically(path.with_name(part.name)) as temporary:
-                shutil.move(part, temporary)
+    with write_atomically(path) as temporary:
+        if path.suffix.lower() != ".mhd":
+            _save(image, path, temporary)
+            return
+        # A .mhd names its voxel file, so both are written elsewhere under their own names; the header moves last.
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=path.parent) as folder:
+            _save(image, path, Path(folder, path.name))
+            for voxels in Path(folder).glob("*.*raw"):
+                voxels.replace(path.with_name(voxels.name))
+            Path(folder, path.name).replace(temporary)
+
+
+def _save(image: Any, path: Path, temporary: Path) -> None:
+    try:
+        _sitk().WriteImage(image, str(temporary), useCompression=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        advice = "see that the format holds such labels, and check the disk"
+        raise NnunetError(f"{path}: cannot be written: {reason}; {advice}") from error

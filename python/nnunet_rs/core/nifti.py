@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +14,7 @@ from isal import igzip, igzip_lib
 
 from nnunet_rs.core.faults import Fault, FaultError
 from nnunet_rs.core.files import write_bytes
-from nnunet_rs.core.scan import SPACING_TOLERANCE, Scan, smallest_integer
+from nnunet_rs.core.scan import ORIGIN_TOLERANCE, SPACING_TOLERANCE, Scan, smallest_integer
 from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _ISAL_ERROR: type[Exception] = cast(Any, igzip_lib).IsalError  # its stub declar
 _GZIP_MAGIC = b"\x1f\x8b"
 _SIZES = {348: b"n+1", 540: b"n+2"}  # header size -> magic of the single-file form
 _COMPRESSION_LEVEL = 2  # of igzip: labels shrink as with zlib's level 1, a dozen times faster (docs/decisions)
+_OTHER_UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units; 0 (unknown) is taken for mm
 _COPY_AGAIN = "copy or download the file again"
 _RESAVE = "open it in the program that made it and save it as NIfTI"
 
@@ -56,7 +58,7 @@ def read(path: Path) -> Scan:
     slope, intercept = _scaling(path, header)
     affine = _affine(path, header)
     spacing = _spacing(header)
-    voxels = _voxels(path, content, header.get_data_offset(), kind, shape)
+    voxels = _voxels(path, content, _offset(path, header), kind, shape)
     return Scan(
         file=path,
         voxels=voxels,
@@ -137,7 +139,7 @@ def _wrong_ending(path: Path, stored: bytes) -> Fault:
 
 
 def _voxels(path: Path, content: bytes, offset: int, kind: np.dtype[Any], shape: Shape) -> np.ndarray[Any, Any]:
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     there, needed = len(content) - offset, count * kind.itemsize
     if there < needed:
         value = f"{max(there, 0)} bytes of voxels, the header promises {needed}"
@@ -181,7 +183,8 @@ def _voxel_type(path: Path, header: Nifti1Header) -> np.dtype[Any]:
 
 def _shape(path: Path, header: Nifti1Header) -> Shape:
     """Shape (c, z, y, x) of a 3-D or 4-D header."""
-    sizes = tuple(int(size) for size in header["dim"][1 : 1 + int(header["dim"][0])])
+    axes = int(header["dim"][0])
+    sizes = tuple(int(size) for size in header["dim"][1 : 1 + axes]) if axes < 8 else ()
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes = sizes[:-1]
     if len(sizes) == 5 and sizes[3] == 1:
@@ -203,10 +206,21 @@ def _scaling(path: Path, header: Nifti1Header) -> tuple[float, float]:
     return slope, intercept
 
 
+def _offset(path: Path, header: Nifti1Header) -> int:
+    """Where the voxels begin; 0 means right after the header and the four bytes that announce extensions."""
+    offset, least = float(header["vox_offset"]), int(header.sizeof_hdr) + 4
+    if offset == 0:
+        return least
+    if not least <= offset < math.inf:  # NaN too
+        raise FaultError(Fault(path, "header-invalid", f"vox_offset is {offset}, not at least {least}", _RESAVE))
+    return int(offset)
+
+
 def _affine(path: Path, header: Nifti1Header) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Voxel (x, y, z) to world (mm, RAS+): the sform, else the qform, else what pixdim alone tells."""
     try:
-        affine = np.asarray(header.get_best_affine(), np.float64)
+        with np.errstate(all="ignore"):
+            affine = np.asarray(header.get_best_affine(), np.float64)
     except ValueError as error:
         raise FaultError(Fault(path, "header-invalid", f"the qform is no rotation: {error}", _RESAVE)) from error
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
@@ -230,15 +244,27 @@ def _header_faults(path: Path, header: Nifti1Header, spacing: Spacing3, affine: 
     if np.abs(columns / spacing - 1).max() > SPACING_TOLERANCE[1]:
         value = f"pixdim (z, y, x) is {spacing}, the affine's columns are {tuple(columns.round(6).tolist())} mm long"
         found.append(Fault(path, "spacing-affine", value, "correct the one that is wrong"))
-    if header["sform_code"] > 0 and header["qform_code"] > 0:
-        apart = np.abs(header.get_sform() - header.get_qform()).max()
-        if apart > 1e-2 * min(spacing) * max(header["dim"][1:4]):
-            value = f"sform and qform differ by up to {apart:.4g}"
-            found.append(Fault(path, "qform-sform", value, "the sform is used, see that it is right", fatal=False))
-    units = header.get_xyzt_units()[0]
-    if units in ("meter", "micron"):
-        found.append(Fault(path, "units", f"spacing in {units}", "the numbers are taken as mm", fatal=False))
+    apart = _forms_apart(header) / min(spacing)
+    if not apart <= ORIGIN_TOLERANCE[1]:
+        value = f"sform and qform place voxels up to {apart:.3g} voxels apart"
+        found.append(Fault(path, "qform-sform", value, "the sform is used; see that it is right", fatal=False))
+    unit = _OTHER_UNITS.get(int(header["xyzt_units"]) & 7)
+    if unit:
+        found.append(Fault(path, "units", f"spacing in {unit}", "the numbers are taken as mm", fatal=False))
     return tuple(found)
+
+
+def _forms_apart(header: Nifti1Header) -> float:
+    """Distance (mm) between the places that sform and qform give to a corner of the volume; 0 if one is not set."""
+    if header["sform_code"] <= 0 or header["qform_code"] <= 0:
+        return 0.0
+    try:
+        between = header.get_sform() - header.get_qform()
+    except ValueError:  # the quaternion is none
+        return math.inf
+    ends = [(0, int(size) - 1) for size in header["dim"][1:4]]
+    corners = np.array([(x, y, z, 1) for x in ends[0] for y in ends[1] for z in ends[2]])
+    return float(np.linalg.norm(corners @ between.T, axis=1).max())
 
 
 def _label_header(labels: IntArray, header: Header) -> Nifti1Header:

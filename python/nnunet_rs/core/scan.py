@@ -60,12 +60,13 @@ class Scan:
 
     def write_image(self, out: FloatArray) -> None:
         """Write the intensities into a float32 array (c, z, y, x); scaling is done in float64."""
-        if not self.scaled:
-            out[...] = self.voxels
-            return
-        for channel, planes in enumerate(self.voxels):
-            for z, plane in enumerate(planes):  # plane by plane: no float64 copy of the volume
-                out[channel, z] = plane * np.float64(self.slope) + self.intercept
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and found as that
+            if not self.scaled:
+                out[...] = self.voxels
+                return
+            for channel, planes in enumerate(self.voxels):
+                for z, plane in enumerate(planes):  # plane by plane: no float64 copy of the volume
+                    out[channel, z] = plane * np.float64(self.slope) + self.intercept
 
     def labels(self) -> IntArray:
         """Return the values as a new integer array (z, y, x) of native byte order.
@@ -92,6 +93,9 @@ class Scan:
         ends = [float(end) * self.slope + self.intercept for end in (voxels.min(), voxels.max())]
         if not np.isfinite(ends).all():
             raise FaultError(Fault(self.file, "non-finite", "NaN or infinity among the labels", "write whole numbers"))
+        if max(map(abs, ends)) >= 2**31:
+            value = f"values from {ends[0]:g} to {ends[1]:g}"
+            raise FaultError(Fault(self.file, "label-not-integral", value, "see that it is a label file"))
         labels = np.empty(voxels.shape, smallest_integer(round(min(ends)), round(max(ends))))
         for z, plane in enumerate(voxels):
             values = plane * scale + self.intercept if self.scaled else plane
@@ -127,15 +131,16 @@ def compare_grids(reference: Grid, other: Grid) -> tuple[Fault, ...]:
         value = f"(z, y, x) is {other.shape}, {against} {reference.shape}"
         return (Fault(other.file, "shape-mismatch", value, "resample it to the image's grid, or pair the right files"),)
     (turn, start), (turn_r, start_r) = _pose(other), _pose(reference)
-    spacing = np.abs(np.divide(other.spacing, reference.spacing) - 1).max()
-    shift = np.linalg.norm(start - start_r) / min(reference.spacing)
+    with np.errstate(all="ignore"):  # a spacing of 0 is told of by the reader
+        spacing = np.abs(np.divide(other.spacing, reference.spacing) - 1).max()
+        shift = np.linalg.norm(start - start_r) / np.float64(min(reference.spacing))
     found = [
         ("spacing-mismatch", spacing, SPACING_TOLERANCE, other.spacing, reference.spacing),
         ("orientation-mismatch", np.abs(turn - turn_r).max(), DIRECTION_TOLERANCE, _row(turn), _row(turn_r)),
         ("origin-mismatch", shift, ORIGIN_TOLERANCE, _row(start), _row(start_r)),
     ]
     return tuple(
-        Fault(other.file, rule, f"{here}, {against} {there}", _advice(amount > fault), fatal=bool(amount > fault))
+        _difference(other.file, rule, f"{here}, {against} {there}", fatal=not amount <= fault)
         for rule, amount, (same, fault), here, there in found
         if not amount <= same  # NaN is a difference
     )
@@ -147,8 +152,9 @@ def _pose(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0), affine[:3, 3]
 
 
-def _advice(fatal: bool) -> str:
-    return "copy the image's header, if the voxels belong together" if fatal else "a rounding difference, accepted"
+def _difference(file: Path, rule: str, value: str, fatal: bool) -> Fault:
+    advice = "copy the image's header, if the voxels belong together" if fatal else "accepted as a rounding difference"
+    return Fault(file, rule, value, advice, fatal=fatal)
 
 
 def _row(numbers: NDArray[np.float64]) -> tuple[float, ...]:

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nnunet_rs.core.errors import DatasetError, NnunetError, PlanError
+from nnunet_rs.core.files import read_json, remove_leftovers, write_atomically, write_bytes, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_and_raise(path: Path, fault: BaseException) -> None:
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise fault
+
+
+def test_a_file_appears_whole_under_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.nii.gz"
+    with write_atomically(path) as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.name.startswith(".")
+        assert temporary.name.endswith("a.nii.gz")
+        temporary.write_bytes(b"12")
+        assert not path.exists()
+    assert path.read_bytes() == b"12"
+    assert names(path.parent) == ["a.nii.gz"]
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, fault: type[BaseException]) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(fault):
+        write_and_raise(path, fault())
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(NnunetError, match=r"a\.bin: cannot be written: No space left on device; free space"):
+        write_and_raise(tmp_path / "a.bin", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NnunetError, match=r"b\.bin: cannot be written: .*permissions"):
+        write_bytes(tmp_path / "file" / "b.bin", b"x")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(NnunetError, match="Permission denied"):
+        write_bytes(tmp_path / "b.bin", b"x")
+
+
+def test_a_writer_that_makes_no_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NnunetError, match="made no file"), write_atomically(tmp_path / "a"):
+        pass
+
+
+def test_errors_of_other_files_pass_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), write_atomically(tmp_path / "a"):
+        (tmp_path / "other" / "b").read_bytes()
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "kept", b"")
+    (tmp_path / ".tmp-0123-lost").write_bytes(b"x")
+    assert remove_leftovers(tmp_path) == 1
+    assert names(tmp_path) == ["kept"]
+
+
+def test_json_comes_back_and_numpy_is_understood(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": np.float32(0.5), "b": np.arange(2), "c": Path("x"), "d": {2, 1}, "ä": None})
+    assert read_json(path) == {"a": 0.5, "b": [0, 1], "c": "x", "d": [1, 2], "ä": None}
+    assert path.read_bytes().endswith(b"}\n")
+
+
+def test_what_json_does_not_know_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="object cannot be written"):
+        write_json(tmp_path / "a.json", object())
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b'{\n "a": 1,\n}', r"a\.json: is not JSON: line 3, column 1: .*correct that line"),
+        (b"", r"line 1, column 1"),
+        (b"\xff\xfe", r"is not UTF-8 text \(byte 0\)"),
+    ],
+)
+def test_malformed_json_is_told_with_its_line(tmp_path: Path, content: bytes, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=text):
+        read_json(path)
+
+
+def test_missing_json_raises_what_the_caller_asks_for(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="no such file"):
+        read_json(tmp_path / "a.json", PlanError)
+    with pytest.raises(DatasetError, match="cannot be read: Is a directory"):
+        read_json(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "a.json") == [1]

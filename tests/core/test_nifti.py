@@ -1,0 +1,377 @@
+"""NIfTI files against nibabel 5.4, and against what real archives do wrong."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nnunet_rs.core import nifti
+from nnunet_rs.core.faults import FaultError
+from nnunet_rs.core.io import read_header, read_labels, read_volume, write_labels
+
+KINDS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
+
+
+def oblique(spacing: tuple[float, ...] = (1.5, 0.8, 3.0)) -> np.ndarray:
+    """A rotation about two axes, spacing along x, y, z, and an origin."""
+    a, b = 0.3, -0.2
+    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
+    affine[:3, 3] = [-91.5, 12.25, 40]
+    return affine
+
+
+def voxels(shape: tuple[int, ...] = (4, 5, 6), kind: str = "i2") -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 100, shape).astype(kind)
+
+
+def saved(path: Path, array: np.ndarray, affine: Any = None, **fields: Any) -> Path:
+    """Write (x, y, z[, c]) with nibabel, then set header fields."""
+    image = nibabel.Nifti1Image(array, np.eye(4) if affine is None else affine)
+    for field, value in fields.items():
+        image.header[field] = value
+    nibabel.save(image, path)
+    return path
+
+
+def patched(path: Path, changes: dict[str, Any]) -> Path:
+    """Change header fields of a written `.nii` as nibabel would not."""
+    content = path.read_bytes()
+    header = nibabel.Nifti1Header(content[:348], check=False)
+    for field, value in changes.items():
+        header[field] = value
+    path.write_bytes(header.binaryblock + content[348:])
+    return path
+
+
+def rule(call: Callable[[], object]) -> str:
+    with pytest.raises(FaultError) as caught:
+        call()
+    assert str(caught.value.fault.file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return caught.value.fault.rule
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("version", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_every_voxel_type_and_byte_order_reads_as_nibabel_reads_it(
+    tmp_path: Path, kind: str, order: str, version: Any
+) -> None:
+    header = version.header_class(endianness=order)
+    header.set_data_dtype(np.dtype(kind).newbyteorder(order))
+    image = version(voxels(kind=kind), np.diag([1, 2, 3, 1]), header)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    volume = read_volume([tmp_path / "a.nii.gz"])
+    expected = nibabel.load(tmp_path / "a.nii.gz").get_fdata(dtype=np.float32).T
+    np.testing.assert_array_equal(volume.data[0], expected)
+    assert volume.data.dtype == np.float32
+    assert volume.data.flags.c_contiguous
+    assert volume.data.flags.writeable
+    assert volume.spacing == (3.0, 2.0, 1.0)
+    labels = read_labels(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(labels.data, expected)
+    assert labels.data.dtype.kind in "iu"
+    assert labels.data.dtype.isnative
+    assert read_header(tmp_path / "a.nii.gz") == ((4, 5, 6), (1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(0.5, -1024.0), (1.0, 7.0), (1.0, 0.0), (0.0, 5.0)])
+def test_intensities_are_scaled_as_nibabel_scales_them(tmp_path: Path, slope: float, inter: float) -> None:
+    path = patched(saved(tmp_path / "a.nii", voxels()), {"scl_slope": slope, "scl_inter": inter})
+    expected = nibabel.load(path).get_fdata(dtype=np.float32).T
+    np.testing.assert_array_equal(read_volume([path]).data[0], expected)
+
+
+def test_the_last_axis_of_a_4d_file_holds_channels(tmp_path: Path) -> None:
+    array = voxels((4, 5, 6, 3))
+    volume = read_volume([saved(tmp_path / "a.nii.gz", array)])
+    np.testing.assert_array_equal(volume.data, np.moveaxis(array, -1, 0).transpose(0, 3, 2, 1))
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6, 1), (4, 5, 6, 1, 1), (4, 5, 1), (1, 1, 1)])
+def test_axes_of_size_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    volume = read_volume([saved(tmp_path / "a.nii", voxels(shape))])
+    assert volume.data.shape == (1, *shape[2::-1])
+
+
+def test_vectors_as_itk_writes_them_are_channels(tmp_path: Path) -> None:
+    array = voxels((4, 5, 6, 1, 2))
+    volume = read_volume([saved(tmp_path / "a.nii", array)])
+    np.testing.assert_array_equal(volume.data[1], array[:, :, :, 0, 1].T)
+
+
+def test_several_gzip_members_and_padding_are_one_file(tmp_path: Path) -> None:
+    plain = saved(tmp_path / "a.nii", voxels()).read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(plain[:400]) + gzip.compress(plain[400:]) + bytes(512))
+    np.testing.assert_array_equal(read_volume([tmp_path / "b.nii.gz"]).data[0], voxels().T)
+
+
+# ---- labels ----------------------------------------------------------------------------------------------------------
+
+
+def test_float_labels_with_whole_numbers_are_taken(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.nii", np.array([0, 1, 300], "f4").reshape(1, 1, 3))
+    labels = read_labels(path).data
+    assert labels.dtype == np.uint16
+    assert labels.ravel().tolist() == [0, 1, 300]
+
+
+def test_labels_scaled_by_a_rounded_slope_are_taken(tmp_path: Path) -> None:
+    path = patched(saved(tmp_path / "a.nii", np.array([[[0, 10, 30]]], "i2")), {"scl_slope": 0.1, "scl_inter": 0})
+    assert read_labels(path).data.ravel().tolist() == [0, 1, 3]
+
+
+def test_a_label_that_is_no_whole_number_is_told_with_its_place(tmp_path: Path) -> None:
+    array = np.zeros((2, 3, 4), "f4")
+    array[1, 2, 3] = np.nextafter(np.float32(1), np.float32(2))
+    with pytest.raises(FaultError, match=r"a\.nii: label-not-integral: value 1\.0000001\d* at z=3 y=2 x=1; round"):
+        read_labels(saved(tmp_path / "a.nii", array))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(np.nan, "non-finite"), (np.inf, "non-finite"), (1e30, "label-not-integral")]
+)
+def test_labels_that_are_no_numbers(tmp_path: Path, value: float, expected: str) -> None:
+    path = saved(tmp_path / "a.nii", np.full((2, 2, 2), value, "f4"))
+    assert rule(lambda: read_labels(path)) == expected
+
+
+def test_labels_of_several_volumes_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.nii.gz", voxels((3, 3, 3, 2)))
+    assert rule(lambda: read_labels(path)) == "channels"
+
+
+# ---- what is wrong with files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.nii.gz", b"", "file-empty"),
+        ("a.nii", b"", "file-empty"),
+        ("a.nii.gz", b"PK\x03\x04 and more", "not-gzip"),
+        ("a.nii.gz", gzip.compress(b"short"), "not-nifti"),
+        ("a.nii", b"x" * 1000, "not-nifti"),
+        ("a.nii", gzip.compress(bytes(400)), "not-nifti"),
+        ("a.dcm", b"x", "format"),
+        ("a", b"x", "format"),
+    ],
+)
+def test_files_that_are_no_nifti(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert rule(lambda: read_volume([tmp_path / name])) == expected
+    assert rule(lambda: read_header(tmp_path / name)) == expected
+
+
+def test_missing_file_and_folder_as_file(tmp_path: Path) -> None:
+    (tmp_path / "b.nii").mkdir()
+    assert rule(lambda: read_volume([tmp_path / "a.nii"])) == "missing"
+    assert rule(lambda: read_volume([tmp_path / "b.nii"])) == "unreadable"
+
+
+def test_an_analyze_pair_is_refused(tmp_path: Path) -> None:
+    path = patched(saved(tmp_path / "a.nii", voxels()), {"magic": b"ni1"})
+    assert rule(lambda: read_volume([path])) == "not-nifti"
+
+
+def test_a_file_cut_at_any_place_is_told(tmp_path: Path) -> None:
+    whole = saved(tmp_path / "a.nii.gz", voxels()).read_bytes()
+    plain = gzip.decompress(whole)
+    for cut in (3, 12, 100, len(whole) - 9, len(whole) - 4, len(whole) - 1):
+        (tmp_path / "b.nii.gz").write_bytes(whole[:cut])
+        assert rule(lambda: read_volume([tmp_path / "b.nii.gz"])) in ("gzip-truncated", "gzip-corrupt"), cut
+    for cut in (4, 347, 348, 352, len(plain) - 1):
+        (tmp_path / "b.nii").write_bytes(plain[:cut])
+        assert rule(lambda: read_volume([tmp_path / "b.nii"])) in ("not-nifti", "file-truncated"), cut
+
+
+def test_a_truncated_file_names_both_sizes(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.nii", voxels())
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(FaultError, match="file-truncated: 200 bytes of voxels, the header promises 240; copy"):
+        read_volume([path])
+
+
+def test_a_corrupt_checksum_is_told(tmp_path: Path) -> None:
+    content = bytearray(saved(tmp_path / "a.nii.gz", voxels()).read_bytes())
+    content[-6] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    assert rule(lambda: read_volume([tmp_path / "a.nii.gz"])) == "gzip-corrupt"
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 6, 2, 2), (4,)])
+def test_files_of_too_few_or_too_many_axes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = saved(tmp_path / "a.nii", voxels(shape))
+    assert rule(lambda: read_volume([path])) == "dimensions"
+
+
+@pytest.mark.parametrize("kind", ["c8", np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])])
+def test_voxels_that_are_no_real_numbers(tmp_path: Path, kind: Any) -> None:
+    path = saved(tmp_path / "a.nii", np.zeros((2, 2, 2), kind))
+    assert rule(lambda: read_volume([path])) == "voxel-type"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"datatype": 12345}, "voxel-type"),
+        ({"vox_offset": np.nan}, "header-invalid"),
+        ({"vox_offset": 8}, "header-invalid"),
+        ({"dim": [3, 0, 5, 6, 1, 1, 1, 1]}, "dimensions"),
+        ({"dim": [9, 4, 5, 6, 1, 1, 1, 1]}, "dimensions"),
+        ({"dim": [3, -4, 5, 6, 1, 1, 1, 1]}, "dimensions"),
+        ({"scl_slope": 2, "scl_inter": np.nan}, "header-invalid"),
+        ({"srow_x": [np.nan] * 4}, "header-invalid"),
+        ({"srow_x": [0] * 4}, "header-invalid"),
+        ({"pixdim": [1, 0, 1, 1, 0, 0, 0, 0]}, "spacing-invalid"),
+        ({"pixdim": [1, 1, np.nan, 1, 0, 0, 0, 0]}, "spacing-invalid"),
+        ({"pixdim": [1, 1, 1, 1.01, 0, 0, 0, 0]}, "spacing-affine"),
+        ({"quatern_b": 2, "qform_code": 1, "sform_code": 0}, "header-invalid"),
+    ],
+)
+def test_headers_that_contradict(tmp_path: Path, fields: dict[str, Any], expected: str) -> None:
+    path = patched(saved(tmp_path / "a.nii", voxels()), fields)
+    assert rule(lambda: read_volume([path])) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"qform_code": 1, "qoffset_x": 5}, "qform-sform"),
+        ({"qform_code": 1, "quatern_b": 2}, "qform-sform"),
+        ({"xyzt_units": 3}, "units"),
+        ({"xyzt_units": 2}, None),
+        ({"sform_code": 0, "qform_code": 0}, None),
+        ({"vox_offset": 0}, None),
+    ],
+)
+def test_headers_that_are_taken_with_a_warning_or_none(tmp_path: Path, fields: dict[str, Any], expected: Any) -> None:
+    path = patched(saved(tmp_path / "a.nii", voxels(), sform_code=2), fields)
+    scan = nifti.read(path)
+    assert [fault.rule for fault in scan.faults] == ([expected] if expected else [])
+    assert not any(fault.fatal for fault in scan.faults)
+    read_volume([path])
+
+
+def test_nan_and_infinity_are_told_with_count_and_place(tmp_path: Path) -> None:
+    array = np.zeros((3, 4, 5), "f4")
+    array[2, 3, 1] = np.nan
+    array[2, 3, 4] = -np.inf
+    with pytest.raises(FaultError, match="non-finite: 2 voxels are not finite, the first is nan at z=1 y=3 x=2"):
+        read_volume([saved(tmp_path / "a.nii", array)])
+
+
+def test_what_float32_cannot_hold_is_not_finite(tmp_path: Path) -> None:
+    assert rule(lambda: read_volume([saved(tmp_path / "a.nii", np.full((2, 2, 2), 1e300))])) == "non-finite"
+    path = patched(saved(tmp_path / "b.nii", voxels()), {"scl_slope": 3e38, "scl_inter": 0})
+    assert rule(lambda: read_volume([path])) == "non-finite"
+
+
+@given(st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_header_is_read_or_told_never_more(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    path = tmp_path / "a.nii"
+    content = bytearray(saved(path, voxels(), affine=oblique()).read_bytes())
+    for place, value in changes:
+        content[place] = value
+    path.write_bytes(content)
+    with suppress(FaultError):
+        read_volume([path])
+    with suppress(FaultError):
+        read_labels(path)
+    with suppress(FaultError):
+        read_header(path)
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def forms(kind: str) -> nibabel.Nifti1Image:
+    """An image whose header says where it is by sform, qform, both alike, both differing, or not at all."""
+    image = nibabel.Nifti1Image(voxels(), None)
+    image.header.set_zooms((1.5, 0.8, 3.0))
+    image.header.set_xyzt_units("mm", "sec")
+    if kind in ("qform", "both", "different"):
+        image.header.set_qform(oblique(), code=1)
+    if kind in ("sform", "both", "different"):
+        image.header.set_sform(oblique() if kind != "different" else oblique() + np.eye(4, k=3) * 9, code=4)
+    if kind == "axis-aligned":
+        image.header.set_sform(np.array([[-1.5, 0, 0, 9], [0, 0.8, 0, 8], [0, 0, 3, 7], [0, 0, 0, 1]]), code=2)
+    return image
+
+
+@pytest.mark.parametrize("kind", ["sform", "qform", "both", "different", "axis-aligned", "none"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_written_labels_open_beside_their_image(tmp_path: Path, kind: str, order: str) -> None:
+    image = forms(kind)
+    header = image.header.as_byteswapped(order)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    content = np.asarray(image.dataobj).astype(order + "i2").tobytes(order="F")
+    (tmp_path / "image.nii").write_bytes(header.binaryblock + bytes(4) + content)
+
+    volume = read_volume([tmp_path / "image.nii"])
+    labels = (volume.data[0] > 50).astype(np.uint8)
+    write_labels(tmp_path / "labels.nii.gz", labels, volume.header)
+
+    given_, written = nibabel.load(tmp_path / "image.nii"), nibabel.load(tmp_path / "labels.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), labels.T)
+    assert written.get_data_dtype() == np.uint8
+    assert written.shape == given_.shape
+    np.testing.assert_array_equal(written.affine, given_.affine)
+    for form in ("get_sform", "get_qform"):
+        ours, theirs = (getattr(one, form)(coded=True) for one in (written, given_))
+        assert ours[1] == theirs[1]
+        np.testing.assert_array_equal(ours[0], theirs[0])
+    assert written.header.get_zooms() == given_.header.get_zooms()
+    assert written.header.get_xyzt_units() == given_.header.get_xyzt_units()
+    for field in ("srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c", "quatern_d", "pixdim", "qoffset_x"):
+        np.testing.assert_array_equal(written.header[field], given_.header[field], field)
+
+
+def test_labels_of_a_scaled_4d_image_are_plain_and_3d(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.nii", voxels((4, 5, 6, 2)), affine=oblique(), cal_max=900, intent_code=1007)
+    volume = read_volume([patched(path, {"scl_slope": 2, "scl_inter": -1024, "aux_file": b"lut"})])
+    write_labels(tmp_path / "b.nii", np.full((6, 5, 4), 7, np.int64), volume.header)
+    written = nibabel.load(tmp_path / "b.nii")
+    assert written.shape == (4, 5, 6)
+    assert (written.get_fdata() == 7).all()
+    assert (written.header["cal_max"], written.header["intent_code"], written.header["aux_file"]) == (0, 0, b"")
+    np.testing.assert_array_equal(written.affine, nibabel.load(path).affine)
+
+
+@pytest.mark.parametrize(("top", "kind"), [(255, "u1"), (256, "u2"), (65535, "u2"), (65536, "i4")])
+def test_the_smallest_type_that_holds_the_values(tmp_path: Path, top: int, kind: str) -> None:
+    header = read_volume([saved(tmp_path / "a.nii", voxels())]).header
+    labels = np.zeros((6, 5, 4), np.int64)
+    labels[0, 0, 0] = top
+    write_labels(tmp_path / "b.nii.gz", labels, header)
+    assert nibabel.load(tmp_path / "b.nii.gz").get_data_dtype() == np.dtype(kind)
+    np.testing.assert_array_equal(read_labels(tmp_path / "b.nii.gz").data, labels)
+
+
+def test_the_same_labels_give_the_same_bytes(tmp_path: Path) -> None:
+    header = read_volume([saved(tmp_path / "a.nii.gz", voxels())]).header
+    for name in ("b.nii.gz", "c.nii.gz"):
+        write_labels(tmp_path / name, voxels((6, 5, 4), "u1"), header)
+    assert (tmp_path / "b.nii.gz").read_bytes() == (tmp_path / "c.nii.gz").read_bytes()
+    assert gzip.decompress((tmp_path / "b.nii.gz").read_bytes())[:4] == (348).to_bytes(4, "little")
+
+
+def test_labels_of_another_grid_are_refused(tmp_path: Path) -> None:
+    header = read_volume([saved(tmp_path / "a.nii", voxels())]).header
+    with pytest.raises(ValueError, match=r"labels \(z, y, x\) are \(4, 5, 6\), the header's grid is \(6, 5, 4\)"):
+        write_labels(tmp_path / "b.nii", np.zeros((4, 5, 6), np.uint8), header)
+    with pytest.raises(ValueError, match="integer array"):
+        write_labels(tmp_path / "b.nii", np.zeros((6, 5, 4), np.float32), header)
+    assert not (tmp_path / "b.nii").exists()
