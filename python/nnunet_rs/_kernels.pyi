@@ -1,7 +1,7 @@
 """The Rust kernels as Python sees them. Users call `nnunet_rs.core.kernels`, which re-exports these."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,12 @@ def resample_probabilities(
     threads: int | None = None,
 ) -> NDArray[Any]: ...
 
+
+_Row: TypeAlias = tuple[float, float, float, float, float, float, float]  # in the order of ChannelStats
+
+def foreground_statistics(
+    image: NDArray[Any], labels: NDArray[np.integer[Any] | np.bool_], *, threads: int | None = None
+) -> list[_Row]: ...
 def window_starts(size: Sequence[int], tile: Sequence[int], step: float = 0.5) -> list[tuple[int, ...]]: ...
 def gaussian_importance(tile: Sequence[int]) -> NDArray[np.float32]: ...
 

@@ -17,10 +17,13 @@ from nnunet_rs._kernels import (
     resample_labels,
     window_starts,
 )
+from nnunet_rs._kernels import foreground_statistics as _foreground_statistics
 from nnunet_rs._kernels import resample_probabilities as _resample_probabilities
+from nnunet_rs.core.types import ChannelStats
 
 __all__ = [
     "Blend",
+    "foreground_statistics",
     "gaussian_importance",
     "logits_to_labels",
     "logits_to_regions",
@@ -71,3 +74,34 @@ def resample_probabilities(
         raise ValueError(f"dtype must be 'float32' or 'float16'; got {dtype!r}")
     half = dtype == "float16"
     return _resample_probabilities(probabilities, shape, half=half, lowres_axis=lowres_axis, slab=slab, threads=threads)
+
+
+def foreground_statistics(
+    image: NDArray[Any], labels: NDArray[np.integer[Any] | np.bool_], *, threads: int | None = None
+) -> tuple[ChannelStats, ...]:
+    """Exact statistics of the voxels whose label is above 0, channel by channel.
+
+    The result depends neither on the voxels' order nor on the number of threads. Sums are exact integers (types of up
+    to 32 bits) and rounded once; percentiles are order statistics with linear interpolation between neighbours.
+
+    Parameters
+    ----------
+    image : ndarray of any integer or float dtype, (c, z, y, x) or (c, y, x)
+    labels : ndarray of any integer dtype or bool, (z, y, x) or (y, x)
+        Voxels above 0 are foreground.
+    threads : int, optional
+        All processors of this process if not given.
+
+    Returns
+    -------
+    tuple of ChannelStats
+        One a channel: `numpy.mean`, `numpy.std`, `numpy.percentile` of the foreground as float64.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, no voxel is foreground, or a foreground voxel is NaN or infinite.
+    TypeError
+        If a dtype is none of these.
+    """
+    return tuple(ChannelStats(*row) for row in _foreground_statistics(image, labels, threads=threads))

@@ -5,11 +5,13 @@ use pyo3::prelude::*;
 mod arrays;
 mod blend;
 mod convert;
+mod foreground;
 mod resample;
 
 /// The CPU kernels of nnunet_rs.
 #[pymodule]
 fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     resample::register(module)?;
-    blend::register(module)
+    blend::register(module)?;
+    foreground::register(module)
 }

@@ -4,6 +4,7 @@
 
 pub mod blend;
 pub mod error;
+pub mod foreground;
 pub mod image;
 pub mod labels;
 pub mod logits;
