@@ -1,54 +1,33 @@
-//! The cubic B-spline prefilter along lanes: from voxels to the coefficients of the spline that passes through them.
+//! The cubic B-spline prefilter: from voxels to the coefficients of the spline that passes through them.
 //!
+//! ```text
+//! causal      c+[k] = s[k] + z c+[k-1]          s repeats s[0] before the lane and s[n-1] behind it
+//! anticausal  c-[k] = z (c-[k+1] - c+[k])       6 c- are the coefficients
+//! ```
 //! Reference: M. Unser, "Splines: a perfect fit for signal and image processing", IEEE Signal Processing Magazine 16(6),
-//! 1999; equal to `scipy.ndimage.spline_filter1d` on a lane whose edges are repeated (checked against SciPy 1.15: its
-//! `zoom(mode="nearest")` repeats them 12 times, here they are repeated without end; the two differ by |z|^24 = 2e-14).
-
-use crate::taps::PAD;
+//! 1999. `scipy.ndimage.zoom(mode="nearest")` repeats the edges 12 times and mirrors there; here they are repeated
+//! without end. The two differ by z^24 = 2e-14.
 
 /// The cubic B-spline's pole, sqrt(3) - 2.
-const POLE: f64 = -0.267_949_192_431_122_7;
+pub const POLE: f32 = POLE_EXACT as f32;
 
-/// Turns `lane[PAD..PAD + n]`, L lanes side by side, into spline coefficients over 6, and the padding with them.
-///
-/// ```text
-/// causal      c+[k] = s[k] + z c+[k-1]          s repeats s[0] before and s[n-1] behind
-/// anticausal  c-[k] = z (c-[k+1] - c+[k])
-/// ```
-/// A NaN or infinite value reaches every coefficient of its lane, for the recursion has no end.
+const POLE_EXACT: f64 = -0.267_949_192_431_122_7;
+
+/// Where the causal recursion rests before a lane that begins with `head`: `s / (1 - z)`.
 #[inline(always)]
-pub fn prefilter<const L: usize>(lane: &mut [[f32; L]]) {
-    let z = POLE as f32;
-    let (first, last) = (PAD, lane.len() - PAD - 1);
-    let (head, tail) = (lane[first], lane[last]);
-    // Before the lane the causal recursion rests at s[0] / (1 - z).
-    let rest = (1.0 / (1.0 - POLE)) as f32;
-    let mut state = head.map(|s| s * rest);
-    lane[..first].fill(state);
-    for values in &mut lane[first..=last] {
-        for (value, state) in values.iter_mut().zip(&mut state) {
-            *state = *value + z * *state;
-            *value = *state;
-        }
-    }
-    for values in &mut lane[last + 1..] {
-        for ((value, state), s) in values.iter_mut().zip(&mut state).zip(&tail) {
-            *state = *s + z * *state;
-            *value = *state;
-        }
-    }
-    // Behind the lane c+ = r + d z^j with r = s / (1 - z); the anticausal sum over it is closed.
-    let (settled, decaying) = ((-POLE / (1.0 - POLE)) as f32, (-POLE / (1.0 - POLE * POLE)) as f32);
-    for ((value, state), s) in lane.last_mut().into_iter().flatten().zip(&mut state).zip(&tail) {
-        let r = s * rest;
-        *state = r * settled + (*state - r) * decaying;
-        *value = *state;
-    }
-    let end = lane.len() - 1;
-    for values in lane[..end].iter_mut().rev() {
-        for (value, state) in values.iter_mut().zip(&mut state) {
-            *state = z * (*state - *value);
-            *value = *state;
-        }
-    }
+pub fn rest(head: f32) -> f32 {
+    const GAIN: f32 = (1.0 / (1.0 - POLE_EXACT)) as f32;
+    head * GAIN
+}
+
+/// Where the anticausal recursion starts: the coefficient at the place whose causal value is `causal` and behind which
+/// the lane repeats `tail` without end.
+///
+/// There `c+ = r + d z^j` with `r = tail / (1 - z)` and `d = causal - r`, and the anticausal sum over j is closed.
+#[inline(always)]
+pub fn anticausal_start(causal: f32, tail: f32) -> f32 {
+    const SETTLED: f32 = (-POLE_EXACT / (1.0 - POLE_EXACT)) as f32;
+    const DECAYING: f32 = (-POLE_EXACT / (1.0 - POLE_EXACT * POLE_EXACT)) as f32;
+    let settled = rest(tail);
+    settled * SETTLED + (causal - settled) * DECAYING
 }
