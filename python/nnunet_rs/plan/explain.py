@@ -22,6 +22,11 @@ def by(values: Iterable[float], spec: str = "g") -> str:
     return " x ".join(format(value, spec) for value in values)
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun: 1 case, 2 cases."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def why_recipe(setting: Setting) -> str:
     """Say which recipe and which memory."""
     recipe = setting.recipe
@@ -29,7 +34,8 @@ def why_recipe(setting: Setting) -> str:
     origin = f", scaled from the recipe's {recipe.reference_gb:g} GB" if scaled else ""
     return (
         f"recipe {recipe.name}: {recipe.summary}; {setting.budget_gb:g} GB of GPU memory{origin}; "
-        f"{setting.channels} input channel(s), {setting.classes} declared labels, {setting.cases} training case(s)"
+        f"{counted(setting.channels, 'input channel')}, {counted(setting.classes, 'declared label')}, "
+        f"{counted(setting.cases, 'training case')}"
     )
 
 
@@ -38,7 +44,7 @@ def why_spacing(fingerprint: Fingerprint, target: Floats, recipe: PlanRecipe, gi
     spacing = f"target spacing {by(target, '.4g')} mm (z, y, x of the files)"
     if given:
         return f"{spacing}: given by --spacing"
-    reason = f"{spacing}: the median over {len(fingerprint.cases)} case(s), axis by axis"
+    reason = f"{spacing}: the median over {counted(len(fingerprint.cases), 'case')}, axis by axis"
     coarse = max(range(3), key=lambda axis: target[axis])
     if recipe.coarse_percentile is None or not is_anisotropic(fingerprint, recipe.anisotropy):
         return reason
@@ -125,7 +131,7 @@ def why_patch(fitted: Fitted, median: Floats, setting: Setting) -> str:
         return f"{begun}, padded to what the poolings divide; {count} fit the {limit / 1e6:.4g}"
     extra = "; the 2019 code refuses slices this large" if recipe.name == "paper" and dims == 2 else ""
     return (
-        f"{begun}; the axis that covers most of the median shrank, {fitted.steps} time(s), until {count} "
+        f"{begun}; the axis that covers most of the median shrank, {counted(fitted.steps, 'time')}, until {count} "
         f"fit the {limit / 1e6:.4g} that {rules.fit_batch} samples may take{extra}"
     )
 
@@ -134,7 +140,11 @@ def why_topology(fitted: Fitted) -> str:
     """Say where the network pools."""
     network, topology = fitted.network, fitted.network.topology
     thin = sum(1 in kernel for kernel in topology.kernels)
-    flat = f"; {thin} stage(s) with kernels of 1 along axes still much coarser or finer than the others" if thin else ""
+    flat = (
+        f"; {counted(thin, 'stage')} with kernels of 1 along axes still much coarser or finer than the others"
+        if thin
+        else ""
+    )
     return (
         f"{len(topology.strides)} stages, {by(topology.pools)} poolings per axis down to {by(topology.bottleneck)} "
         f"voxels{flat}; features {network.features[0]} to {network.features[-1]}, doubled at each pooling"
@@ -177,9 +187,9 @@ def why_low(full: Stage, low: Stage, recipe: PlanRecipe) -> str:
     )
 
 
-def why_last(configuration: Configuration) -> str:
+def why_last(previous: str) -> tuple[str, ...]:
     """Say what the second network of the cascade is."""
-    return f"as 3d_fullres, with the segmentation of {configuration.previous} as further input, one-hot"
+    return (f"as 3d_fullres in everything; the segmentation of {previous}, one-hot, is a further input",)
 
 
 def explain(plan: Plan) -> list[str]:
@@ -191,7 +201,7 @@ def explain(plan: Plan) -> list[str]:
         As planned, or as read from an edited file.
     """
     table = RECIPES.get(plan.recipe)
-    title = f"{plan.dataset}: {len(plan.configurations)} configuration(s) by recipe {plan.recipe}"
+    title = f"{plan.dataset}: {counted(len(plan.configurations), 'configuration')} by recipe {plan.recipe}"
     lines = [title + (f" ({table.summary})" if table else ""), ""]
     lines += [f"  {reason}" for reason in plan.reasons] + [""]
     lines += _columns([_HEADINGS, *(_row(c) for c in plan.configurations.values())])

@@ -210,8 +210,7 @@ def _three_dimensional(full: Stage, setting: Setting) -> dict[str, Configuration
         return {"3d_fullres": three}
     low_batch = choose_batch(low_fitted, low.voxels(recipe) * setting.cases, setting)
     lower = _configuration("3d_lowres", low, low_fitted, low_batch, setting)
-    last = replace(three, name="3d_cascade_fullres", previous="3d_lowres")
-    last = replace(last, reasons=(explain.why_last(last), *three.reasons))
+    last = replace(three, name="3d_cascade_fullres", previous=lower.name, reasons=explain.why_last(lower.name))
     return {
         "3d_lowres": replace(lower, reasons=(explain.why_low(full, low, recipe), *lower.reasons)),
         "3d_fullres": three,

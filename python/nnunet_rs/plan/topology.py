@@ -113,7 +113,7 @@ def _pool_by_stage(
     size: Floats,
     choose: Callable[[Floats, Floats], list[int]],
     kernel: Callable[[Floats, Ints], Ints],
-    keep: Callable[[float], float],
+    halved: Callable[[float], float],  # what becomes of half an axis
 ) -> Topology:
     dims = len(size)
     now, left, spans = spacing, size, (1,) * dims
@@ -124,7 +124,7 @@ def _pool_by_stage(
         stride = tuple(2 if axis in axes else 1 for axis in range(dims))
         strides.append(stride)
         now = tuple(s * step for s, step in zip(now, stride, strict=True))
-        left = tuple(keep(n / step) for n, step in zip(left, stride, strict=True))
+        left = tuple(halved(n / 2) if axis in axes else n for axis, n in enumerate(left))
     kernels.append((3,) * dims)
     pools = tuple(sum(stride[axis] == 2 for stride in strides) for axis in range(dims))
     return Topology(_padded(size, pools), pools, tuple(strides), tuple(kernels))

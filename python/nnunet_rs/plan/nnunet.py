@@ -1,0 +1,260 @@
+"""nnU-Net v2's own files: read its fingerprint and dataset.json, write a plan as its plans.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from nnunet_rs.core.declaration import read_channels, read_labels
+from nnunet_rs.core.errors import DatasetError, PlanError
+from nnunet_rs.core.files import read_json, write_json
+from nnunet_rs.core.types import ChannelStats, Dataset, Spacing3
+from nnunet_rs.plan.document import decode, encode
+from nnunet_rs.plan.schema import CasePrint, Configuration, Fingerprint, Plan
+from nnunet_rs.plan.spacing import median_of_cases, transposed
+
+
+@dataclass(frozen=True, slots=True)
+class NnunetFiles:
+    """What nnU-Net knows of a dataset when it plans."""
+
+    dataset: Dataset  # without cases: dataset.json names none
+    fingerprint: Fingerprint
+    training_cases: int  # numTraining, which need not be the number of the fingerprint's cases
+    reader: str  # nnU-Net's class that reads the images
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What nnU-Net calls a recipe."""
+
+    planner: str
+    plans: str
+    shared: str  # prefix of the preprocessed data of 2d and 3d_fullres, which planners of one family share
+
+
+_NAMES = {
+    "v2": _Names("ExperimentPlanner", "nnUNetPlans", "nnUNetPlans"),
+    "v2-resenc-m": _Names("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans", "nnUNetPlans"),
+    "v2-resenc-l": _Names("nnUNetPlannerResEncL", "nnUNetResEncUNetLPlans", "nnUNetPlans"),
+    "paper": _Names("ExperimentPlanner", "nnUNetPaperPlans", "nnUNetPaperPlans"),
+}
+
+_SCHEMES = {
+    "ct": "CTNormalization",
+    "zscore": "ZScoreNormalization",
+    "none": "NoNormalization",
+    "rescale_to_0_1": "RescaleTo01Normalization",
+    "rgb_to_0_1": "RGBTo01Normalization",
+}
+
+_READERS = {
+    ".png": "NaturalImage2DIO",
+    ".bmp": "NaturalImage2DIO",
+    ".nii.gz": "SimpleITKIO",
+    ".nrrd": "SimpleITKIO",
+    ".mha": "SimpleITKIO",
+    ".gipl": "SimpleITKIO",
+    ".tif": "Tiff3DIO",
+    ".tiff": "Tiff3DIO",
+    ".nii": "NibabelIO",
+}  # file ending -> the first of nnU-Net's readers that takes it; a flat .tif is a natural image
+
+_RESAMPLE = "resample_data_or_seg_to_shape"
+_RESAMPLING = {
+    "resampling_fn_data": _RESAMPLE,
+    "resampling_fn_seg": _RESAMPLE,
+    "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
+    "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
+    "resampling_fn_probabilities": _RESAMPLE,
+    "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _NnunetFingerprint:
+    """The keys of dataset_fingerprint.json that planning reads."""
+
+    spacings: tuple[Spacing3, ...]
+    shapes_after_crop: tuple[tuple[int, int, int], ...]
+    foreground_intensity_properties_per_channel: dict[str, ChannelStats]
+    median_relative_size_after_cropping: float
+
+
+def read_nnunet(fingerprint_file: Path, dataset_file: Path) -> NnunetFiles:
+    """Read nnU-Net's dataset_fingerprint.json and dataset.json.
+
+    Parameters
+    ----------
+    fingerprint_file, dataset_file
+        As `nnUNetv2_extract_fingerprint` writes it, and as it lies in the raw dataset's folder, whose name the plan
+        takes.
+
+    Raises
+    ------
+    PlanError
+        The fingerprint is missing or malformed: file, key and value are named.
+    DatasetError
+        The same of dataset.json.
+    """
+    content = read_json(dataset_file, DatasetError)
+    if not isinstance(content, dict):
+        raise DatasetError(f"{dataset_file}: is no JSON object; give nnU-Net's dataset.json")
+    channels = read_channels(dataset_file, content)
+    fingerprint = _read_fingerprint(fingerprint_file, len(channels))
+    dataset = Dataset(
+        name=dataset_file.absolute().parent.name,
+        root=dataset_file.parent,
+        layout="nnunet",
+        channels=channels,
+        labels=read_labels(dataset_file, content),
+        training=(),
+        ending=str(content.get("file_ending", ".nii.gz")),
+    )
+    return NnunetFiles(
+        dataset, fingerprint, _training_cases(dataset_file, content, fingerprint), _reader(content, fingerprint)
+    )
+
+
+def as_nnunet(
+    plan: Plan, fingerprint: Fingerprint, reader: str | None = None, ending: str = ".nii.gz"
+) -> dict[str, Any]:
+    """Return a plan as nnU-Net v2 writes it: the content of a plans.json that its commands load.
+
+    Parameters
+    ----------
+    plan, fingerprint
+        The fingerprint is the one that was planned.
+    reader
+        nnU-Net's class that reads the images; None: chosen by the file ending.
+    ending
+        Of the image files.
+    """
+    names = _NAMES.get(plan.recipe, _NAMES["paper"])
+    spacing, shape = median_of_cases(fingerprint)
+    stats = [rule.stats for rule in plan.normalization]
+    return {
+        "dataset_name": plan.dataset,
+        "plans_name": names.plans,
+        "original_median_spacing_after_transp": list(transposed(spacing, plan.transpose)),
+        "original_median_shape_after_transp": [round(size) for size in transposed(shape, plan.transpose)],
+        "image_reader_writer": reader or _READERS.get(ending.lower(), "SimpleITKIO"),
+        "transpose_forward": list(plan.transpose),
+        "transpose_backward": [plan.transpose.index(axis) for axis in range(3)],
+        "configurations": {
+            name: _configuration(plan.configurations[name], plan, names)
+            for name in ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")
+            if name in plan.configurations
+        },
+        "experiment_planner_used": names.planner,
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {str(channel): encode(s) for channel, s in enumerate(stats)},
+    }
+
+
+def write_as_nnunet(path: Path, plan: Plan, fingerprint: Fingerprint, reader: str | None = None) -> None:
+    """Write `as_nnunet` to a file, whole or not at all."""
+    write_json(path, as_nnunet(plan, fingerprint, reader))
+
+
+def _read_fingerprint(file: Path, channels: int) -> Fingerprint:
+    content = read_json(file, PlanError)
+    known = _known(content)
+    found = decode(_NnunetFingerprint, known, f"{file}:")
+    if len(found.spacings) != len(found.shapes_after_crop):
+        raise PlanError(
+            f"{file}: spacings has {len(found.spacings)} entries, shapes_after_crop {len(found.shapes_after_crop)}: "
+            f"they must have one per case"
+        )
+    stats = found.foreground_intensity_properties_per_channel
+    if set(stats) != {str(channel) for channel in range(channels)}:
+        raise PlanError(
+            f"{file}: foreground_intensity_properties_per_channel has {', '.join(stats) or 'nothing'}: must have the "
+            f"{channels} channels that dataset.json declares, numbered from 0"
+        )
+    cases = tuple(
+        CasePrint(f"number {index}", shape, shape, spacing)  # shapes before the crop are not told
+        for index, (shape, spacing) in enumerate(zip(found.shapes_after_crop, found.spacings, strict=True))
+    )
+    ordered = tuple(stats[str(channel)] for channel in range(channels))
+    return Fingerprint(cases, ordered, found.median_relative_size_after_cropping)
+
+
+def _known(content: Any) -> Any:
+    """Leave out keys that planning does not read; other releases write more of them."""
+    if not isinstance(content, dict):
+        return content
+    kept = {f.name: content[f.name] for f in fields(_NnunetFingerprint) if f.name in content}
+    stats = kept.get("foreground_intensity_properties_per_channel")
+    if isinstance(stats, dict):
+        names = {f.name for f in fields(ChannelStats)}
+        kept["foreground_intensity_properties_per_channel"] = {
+            channel: {key: item for key, item in row.items() if key in names} if isinstance(row, dict) else row
+            for channel, row in stats.items()
+        }
+    return kept
+
+
+def _training_cases(file: Path, content: dict[str, Any], fingerprint: Fingerprint) -> int:
+    count = content.get("numTraining", len(fingerprint.cases))
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise DatasetError(f"{file}: numTraining is {count!r}; give the number of training cases, at least 1")
+    return count
+
+
+def _reader(content: dict[str, Any], fingerprint: Fingerprint) -> str:
+    named = content.get("overwrite_image_reader_writer", "None")
+    if isinstance(named, str) and named != "None":
+        return named
+    ending = str(content.get("file_ending", ".nii.gz")).lower()
+    if ending == ".tif" and all(1 in case.shape_after_crop for case in fingerprint.cases):
+        return "NaturalImage2DIO"
+    return _READERS.get(ending, "SimpleITKIO")
+
+
+def _configuration(configuration: Configuration, plan: Plan, names: _Names) -> dict[str, Any]:
+    if configuration.previous is not None:
+        return {"inherits_from": "3d_fullres", "previous_stage": configuration.previous}
+    prefix = names.shared if configuration.name in ("2d", "3d_fullres") else names.plans
+    following = [c.name for c in plan.configurations.values() if c.previous == configuration.name]
+    return {
+        "data_identifier": f"{prefix}_{configuration.name}",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": configuration.batch_size,
+        "patch_size": list(configuration.patch_size),
+        "median_image_size_in_voxels": list(configuration.median_shape),
+        "spacing": list(configuration.spacing),
+        "normalization_schemes": [_SCHEMES[rule.scheme] for rule in plan.normalization],
+        "use_mask_for_norm": [rule.use_mask for rule in plan.normalization],
+        **_RESAMPLING,
+        "architecture": _architecture(configuration),
+        "batch_dice": configuration.batch_dice,
+        **({"next_stage": following[0]} if following else {}),
+    }
+
+
+def _architecture(configuration: Configuration) -> dict[str, Any]:
+    dims = configuration.dims
+    network = "ResidualEncoderUNet" if configuration.residual else "PlainConvUNet"
+    blocks = "n_blocks_per_stage" if configuration.residual else "n_conv_per_stage"
+    return {
+        "network_class_name": f"dynamic_network_architectures.architectures.unet.{network}",
+        "arch_kwargs": {
+            "n_stages": len(configuration.strides),
+            "features_per_stage": list(configuration.features),
+            "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
+            "kernel_sizes": [list(kernel) for kernel in configuration.kernels],
+            "strides": [list(stride) for stride in configuration.strides],
+            blocks: list(configuration.blocks_encoder),
+            "n_conv_per_stage_decoder": list(configuration.blocks_decoder),
+            "conv_bias": True,
+            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
+            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
