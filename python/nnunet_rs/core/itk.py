@@ -20,15 +20,17 @@ from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
 ENDINGS = (".nrrd", ".mha", ".mhd", ".png", ".tiff", ".tif", ".bmp")
 
 _FLAT = (".png", ".bmp")  # hold slices only
-_TIFF = (".tif", ".tiff")  # hold slices and stacks, but no distance between slices
+_TIFF = (".tif", ".tiff")  # hold slices and stacks
+_PICTURES = (*_FLAT, *_TIFF)  # hold no place, and dots per inch instead of a spacing
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's world points left and back, nibabel's right and front
 
 
 def read(path: Path) -> Scan:
     """Read a file whole.
 
-    Colours and vectors become channels; a slice becomes a volume with z = 1 and spacing 1 along z. The spacing of a
-    TIFF is taken from the JSON file `{case}.json` beside it (`{"spacing": [z, y, x]}`, nnU-Net's convention), if there.
+    Colours and vectors become channels; a slice becomes a volume with z = 1 and spacing 1 along z. Pictures have
+    spacing 1: their dots per inch speak of printing, and differ between an image and its labels. The spacing of a TIFF
+    may stand in a JSON file `{case}.json` beside it, `{"spacing": [z, y, x]}` (nnU-Net's convention).
 
     Raises
     ------
@@ -42,15 +44,15 @@ def read(path: Path) -> Scan:
         raise _unreadable(path, error) from error
     voxels = _channels_first(path, _sitk().GetArrayFromImage(image), image)
     spacing = _spacing(path, image)
-    header = Header("itk", _affine(image, spacing))
+    header = Header("itk", _affine(path, image, spacing))
     return Scan(path, voxels, spacing, header, faults=_header_faults(path, spacing))
 
 
 def read_grid(path: Path) -> tuple[Shape, Spacing3]:
     """Read shape (c, z, y, x) and spacing (z, y, x) without the voxels; errors as `read`."""
     reader = _opened(path)
-    sizes = reader.GetSize()
-    channels = reader.GetNumberOfComponents() * (sizes[3] if len(sizes) == 4 else 1)
+    sizes, components = reader.GetSize(), 1 if _grey_bitmap(path) else reader.GetNumberOfComponents()
+    channels = components * (sizes[3] if len(sizes) == 4 else 1)
     return (channels, *(*sizes, 1)[2::-1]), _spacing(path, reader)
 
 
@@ -126,17 +128,36 @@ def _channels_first(path: Path, voxels: NDArray[Any], image: Any) -> NDArray[Any
     if len(sizes) not in (2, 3, 4) or (len(sizes) == 4 and components > 1):
         value = f"size {' x '.join(map(str, sizes))} with {components} components"
         raise FaultError(Fault(path, "dimensions", value, "save it as 2-D or 3-D image"))
-    if components > 1:
+    if components > 1 and _grey_bitmap(path):
+        voxels = voxels[np.newaxis, ..., 0]
+    elif components > 1:
         voxels = np.moveaxis(voxels, -1, 0)
     elif len(sizes) < 4:
         voxels = voxels[np.newaxis]
     return voxels if voxels.ndim == 4 else voxels[:, np.newaxis]
 
 
+def _grey_bitmap(path: Path) -> bool:
+    """Whether a file is a BMP with a palette of greys, which ITK gives three equal channels."""
+    if path.suffix.lower() != ".bmp":
+        return False
+    with path.open("rb") as stream:
+        head = stream.read(54 + 4 * 256)
+    bits, entries = int.from_bytes(head[28:30], "little"), int.from_bytes(head[46:50], "little")
+    if bits > 8:
+        return False
+    start, count = 14 + int.from_bytes(head[14:18], "little"), entries or 2**bits
+    palette = np.frombuffer(head[start : start + 4 * count], np.uint8)
+    palette = palette[: palette.size // 4 * 4].reshape(-1, 4)  # blue, green, red, unused
+    return bool((palette[:, :1] == palette[:, :3]).all())
+
+
 def _spacing(path: Path, image: Any) -> Spacing3:
     sidecar = path.with_name(re.sub(r"_\d{4}$", "", path.stem) + ".json")
     if path.suffix.lower() in _TIFF and sidecar.is_file():
         return _sidecar_spacing(sidecar)
+    if path.suffix.lower() in _PICTURES:
+        return 1.0, 1.0, 1.0
     x, y, z = (*(float(size) for size in image.GetSpacing()[:3]), 1.0)[:3]
     return z, y, x
 
@@ -150,14 +171,14 @@ def _sidecar_spacing(path: Path) -> Spacing3:
     return z, y, x
 
 
-def _affine(image: Any, spacing: Spacing3) -> tuple[tuple[float, ...], ...]:
+def _affine(path: Path, image: Any, spacing: Spacing3) -> tuple[tuple[float, ...], ...]:
     """Voxel (x, y, z) to world in RAS+; the third axis of a slice is that of the world."""
-    axes = min(image.GetDimension(), 3)
     affine = np.eye(4)
-    direction = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)[:axes, :axes]
-    affine[:axes, :axes] = direction
+    if path.suffix.lower() not in _PICTURES:
+        axes = min(image.GetDimension(), 3)
+        affine[:axes, :axes] = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)[:axes, :axes]
+        affine[:axes, 3] = image.GetOrigin()[:axes]
     affine[:3, :3] *= spacing[::-1]
-    affine[:axes, 3] = image.GetOrigin()[:axes]
     return tuple(tuple(map(float, row)) for row in _LPS_TO_RAS @ affine)
 
 

@@ -273,7 +273,9 @@ def _label_header(labels: IntArray, header: Header) -> Nifti1Header:
     shape = labels.shape[::-1]
     if header.nifti and _shape(Path(), block)[:0:-1] != shape:
         raise ValueError(f"labels (z, y, x) are {labels.shape}, the header's grid is {_shape(Path(), block)[1:]}")
-    block.set_data_shape(shape)
+    pixdim = block["pixdim"].copy()
+    block.set_data_shape(shape)  # overwrites the pixdim of further axes
+    block["pixdim"] = pixdim
     block.set_data_dtype(smallest_integer(int(labels.min(initial=0)), int(labels.max(initial=0))))
     for field in ("scl_inter", "cal_max", "cal_min", "intent_code", "intent_p1", "intent_p2", "intent_p3"):
         block[field] = 0

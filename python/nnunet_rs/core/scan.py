@@ -80,7 +80,7 @@ class Scan:
         """
         if self.voxels.shape[0] != 1:
             value = f"{self.voxels.shape[0]} volumes in one label file"
-            raise FaultError(Fault(self.file, "channels", value, "save the labels as one 3-D volume"))
+            raise FaultError(Fault(self.file, "channels", value, "save the labels as one volume of one channel"))
         voxels = self.voxels[0]
         if voxels.dtype.kind in "iub" and not self.scaled:
             kind = np.dtype(np.uint8) if voxels.dtype.kind == "b" else voxels.dtype.newbyteorder("=")

@@ -1,0 +1,121 @@
+"""Files of one case brought together; what single formats do is in test_nifti and test_itk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from nnunet_rs.core.faults import FaultError, fatal
+from nnunet_rs.core.io import can_read, gather, read_labels, read_scan, read_volume, write_labels
+from nnunet_rs.core.scan import Grid, compare_grids, smallest_integer
+
+Save = Callable[..., Path]
+EYE = tuple(tuple(map(float, row)) for row in np.eye(4))
+
+
+def grid(**changes: object) -> Grid:
+    values = {"file": Path("b.nii"), "shape": (3, 4, 5), "spacing": (1.0, 1.0, 1.0), "affine": EYE}
+    return Grid(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def moved(**entries: float) -> tuple[tuple[float, ...], ...]:
+    """The unit affine with entries changed: `moved(a03=2)` shifts along x."""
+    affine = np.eye(4)
+    for name, value in entries.items():
+        affine[int(name[1]), int(name[2])] = value
+    return tuple(tuple(map(float, row)) for row in affine)
+
+
+@pytest.mark.parametrize(
+    ("name", "readable"),
+    [("a.nii.gz", True), ("A.NII.GZ", True), ("a.nii", True), ("a.png", True), ("a.gz", False), ("nii", False)],
+)
+def test_the_ending_tells_the_format(name: str, readable: bool) -> None:
+    assert can_read(Path(name)) is readable
+
+
+def test_one_file_per_channel(tmp_path: Path, save_nifti: Save) -> None:
+    parts = [np.full((3, 4, 5), value, kind) for value, kind in ((-7, np.int16), (0.5, np.float32))]
+    paths = [save_nifti(tmp_path / f"a_{i:04d}.nii.gz", part, (3, 2, 1)) for i, part in enumerate(parts)]
+    volume = read_volume(paths)
+    np.testing.assert_array_equal(volume.data, np.stack(parts))
+    assert volume.spacing == (3.0, 2.0, 1.0)
+
+
+def test_channels_of_different_grids_are_refused(tmp_path: Path, save_nifti: Save) -> None:
+    paths = [save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16))]
+    paths.append(save_nifti(tmp_path / "b.nii", np.zeros((3, 4, 6), np.int16)))
+    with pytest.raises(FaultError, match=r"b\.nii: shape-mismatch: \(z, y, x\) is \(3, 4, 6\), a\.nii has \(3, 4, 5\)"):
+        read_volume(paths, "a")
+    paths[1] = save_nifti(tmp_path / "c.nii", np.zeros((3, 4, 5), np.int16), (2, 1, 1))
+    with pytest.raises(FaultError, match=r"c\.nii: spacing-mismatch: \(2.0, 1.0, 1.0\), a\.nii has \(1.0, 1.0, 1.0\)"):
+        read_volume(paths)
+
+
+def test_a_channel_file_with_several_channels_is_refused(tmp_path: Path, save_nifti: Save) -> None:
+    paths = [save_nifti(tmp_path / f"{n}.nii", np.zeros((n, 3, 4, 5), np.int16)) for n in (1, 2)]
+    with pytest.raises(FaultError, match=r"2\.nii: channels: 2 channels in one of several files"):
+        read_volume(paths)
+
+
+def test_all_faults_of_a_case_are_gathered(tmp_path: Path, save_nifti: Save) -> None:
+    broken = np.ones((3, 4, 5), np.float32)
+    broken[0, 0, 0] = np.inf
+    paths = [save_nifti(tmp_path / "a.nii", broken), save_nifti(tmp_path / "b.nii", np.ones((2, 2, 2), np.int16))]
+    image, faults = gather([read_scan(path) for path in paths])
+    assert [fault.rule for fault in faults] == ["shape-mismatch", "non-finite"]
+    assert image.shape == (1, 3, 4, 5)
+
+
+def test_a_constant_image_is_a_warning(tmp_path: Path, save_nifti: Save) -> None:
+    image = np.stack([np.arange(8).reshape(2, 2, 2), np.full((2, 2, 2), 3)]).astype(np.int16)
+    _, faults = gather([read_scan(save_nifti(tmp_path / "a.nii", image))])
+    assert [(fault.rule, fault.value, fault.fatal) for fault in faults] == [
+        ("image-constant", "all voxels of channel 1 are 3.0", False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "rules", "is_fatal"),
+    [
+        (grid(), [], False),
+        (grid(shape=(3, 4, 6)), ["shape-mismatch"], True),
+        (grid(spacing=(1.0, 1.0, 1.000001)), [], False),
+        (grid(spacing=(1.0, 1.0, 1.0005)), ["spacing-mismatch"], False),
+        (grid(spacing=(1.0, 1.0, 1.002)), ["spacing-mismatch"], True),
+        (grid(affine=moved(a03=0.005)), [], False),
+        (grid(affine=moved(a03=0.05)), ["origin-mismatch"], False),
+        (grid(affine=moved(a13=-2)), ["origin-mismatch"], True),
+        (grid(affine=moved(a01=0.0005)), ["orientation-mismatch"], False),
+        (grid(affine=moved(a00=-1)), ["orientation-mismatch"], True),
+        (grid(affine=moved(a00=-1, a23=9)), ["orientation-mismatch", "origin-mismatch"], True),
+    ],
+)
+def test_differences_between_grids(other: Grid, rules: list[str], is_fatal: bool) -> None:
+    faults = compare_grids(grid(file=Path("a.nii")), other)
+    assert [fault.rule for fault in faults] == rules
+    assert bool(fatal(faults)) is is_fatal
+    assert all(fault.file == Path("b.nii") for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind"),
+    [(0, 255, "u1"), (0, 256, "u2"), (0, 65536, "i4"), (-1, 0, "i4"), (0, 2**31, "i8")],
+)
+def test_the_smallest_integer_type(low: int, high: int, kind: str) -> None:
+    assert smallest_integer(low, high) == np.dtype(kind)
+
+
+def test_real_headers_come_back(shared: Path, tmp_path: Path) -> None:
+    for folder in ("Task04_Hippocampus", "Dataset027_ACDC"):
+        path = sorted((shared / "data" / folder / "imagesTr").glob("*.nii.gz"))[0]
+        volume = read_volume([path])
+        write_labels(tmp_path / "a.nii.gz", np.zeros(volume.data.shape[1:], np.uint8), volume.header)
+        given, written = nibabel.load(path), nibabel.load(tmp_path / "a.nii.gz")
+        np.testing.assert_array_equal(written.affine, given.affine)
+        for field in ("dim", "pixdim", "qform_code", "sform_code", "quatern_c", "srow_x", "xyzt_units"):
+            np.testing.assert_array_equal(written.header[field], given.header[field])
+        assert read_labels(tmp_path / "a.nii.gz").spacing == volume.spacing

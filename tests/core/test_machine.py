@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from nnunet_rs.core import machine
+
+
+def test_at_least_one_and_no_more_than_there_are() -> None:
+    assert 1 <= machine.processors() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("150000 100000", 2), ("max 100000", None), ("50000 100000", 1), ("", None), (None, None)]
+)
+def test_the_quota_of_a_container(tmp_path: Path, text: str | None, count: int | None) -> None:
+    if text is not None:
+        (tmp_path / "cpu.max").write_text(text)
+    assert machine._quota(tmp_path / "cpu.max") == count
