@@ -15,7 +15,8 @@ def summary(dices, names=None):
     targets = tuple(Target(str(i + 1), f"class{i + 1}", (i + 1,)) for i in range(len(dices[0])))
     names = names or [f"case{i}" for i in range(len(dices))]
     cases = tuple(
-        CaseScores(name, "p", "r", tuple(replace(EMPTY, dice=d) for d in row)) for name, row in zip(names, dices)
+        CaseScores(name, "p", "r", tuple(replace(EMPTY, dice=d) for d in row))
+        for name, row in zip(names, dices, strict=True)
     )
     return Summary(targets, cases, 1.0)
 

@@ -7,9 +7,7 @@ from nnunet_rs.predict.evaluate import Pair, evaluate_pairs
 from nnunet_rs.predict.postprocess import PostProcessing, choose_postprocessing, read_postprocessing
 
 LABELS = LabelSet(("background", "liver", "tumour"), (0, 1, 2))
-REGIONS = LabelSet(
-    ("background", "oedema", "core"), (0, 1, 2), (Region("whole", (1, 2), 1), Region("core", (2,), 2))
-)
+REGIONS = LabelSet(("background", "oedema", "core"), (0, 1, 2), (Region("whole", (1, 2), 1), Region("core", (2,), 2)))
 HEADER = Header("itk", ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))
 
 

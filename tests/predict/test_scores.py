@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 from nnunet_rs.core.types import LabelSet, Region
+from nnunet_rs.predict.distances import surface_distances
 from nnunet_rs.predict.scores import count_pairs, overlap, score_case, scored_targets
 
 PLAIN = LabelSet(("background", "liver", "tumour"), (0, 1, 5))
@@ -56,8 +57,8 @@ def test_ignored_voxels_have_no_surface():
     assert (core.hd95, core.asd, core.nsd) == (0.0, 0.0, 1.0)
 
 
-def test_distances_are_those_of_the_whole_masks(rng=np.random.default_rng(0)):
-    from nnunet_rs.predict.distances import surface_distances
+def test_distances_are_those_of_the_whole_masks():
+    rng = np.random.default_rng(0)
 
     prediction, reference = rng.integers(0, 3, (2, 5, 6, 7)).astype(np.uint8)
     prediction[:, :2] = reference[3:] = 0

@@ -51,7 +51,14 @@ def comparison_table(rows: tuple[Comparison, ...]) -> list[list[str]]:
     """Rows of text, the head first."""
     head = ["class", "cases", "first", "second", "difference", "p"]
     return [head] + [
-        [row.name, str(row.cases), f"{row.first:.4f}", f"{row.second:.4f}", f"{row.difference:+.4f}", f"{row.p_value:.4g}"]
+        [
+            row.name,
+            str(row.cases),
+            f"{row.first:.4f}",
+            f"{row.second:.4f}",
+            f"{row.difference:+.4f}",
+            f"{row.p_value:.4g}",
+        ]
         for row in rows
     ]
 
@@ -63,7 +70,9 @@ def _aligned(first: Summary, second: Summary, metric: str) -> tuple[NDArray[np.f
     names = [[case.name for case in summary.cases] for summary in (first, second)]
     only = sorted(set(names[0]) ^ set(names[1]))
     if only:
-        raise DatasetError(f"case {only[0]} ({len(only)} in all) is scored in one of the two only: compare the same cases")
+        raise DatasetError(
+            f"case {only[0]} ({len(only)} in all) is scored in one of the two only: compare the same cases"
+        )
     order = [names[1].index(name) for name in names[0]]
     return first.values(metric), second.values(metric)[order]
 
@@ -71,7 +80,9 @@ def _aligned(first: Summary, second: Summary, metric: str) -> tuple[NDArray[np.f
 def _case_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1)
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    means = np.full(len(values), np.nan)
+    np.divide(total, count, out=means, where=count > 0)
+    return means
 
 
 def _compare(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Comparison:

@@ -90,4 +90,3 @@ def _interior(mask: Mask, flat: tuple[bool, ...]) -> Mask:
         kept[:-1] &= along[1:]
         kept[0] = kept[-1] = False
     return interior
-

@@ -13,6 +13,7 @@ from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.faults import FaultError, require_none
 from nnunet_rs.core.io import can_read, read_labels, read_scan
 from nnunet_rs.core.labels import encode_labels
+from nnunet_rs.core.machine import processors
 from nnunet_rs.core.scan import Scan, compare_grids
 from nnunet_rs.core.types import Labels, LabelSet, Progress, Silent
 from nnunet_rs.predict.scores import Score, score_case, scored_targets
@@ -38,7 +39,7 @@ def evaluate_folders(
     tolerance: float | None = TOLERANCE,
     partial: bool = False,
     threads: int | None = None,
-    progress: Progress = Silent(),
+    progress: Progress | None = None,
 ) -> Summary:
     """Score every segmentation of a folder against the reference of the same name.
 
@@ -54,7 +55,7 @@ def evaluate_folders(
     partial
         Accept references without prediction (they are left out) instead of raising.
     threads
-        Cases scored at a time; None: two.
+        Cases scored at a time; None: as many as there are processors.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def evaluate_pairs(
     *,
     tolerance: float | None = TOLERANCE,
     threads: int | None = None,
-    progress: Progress = Silent(),
+    progress: Progress | None = None,
 ) -> Summary:
     """Score pairs of files; parameters and errors as `evaluate_folders`."""
     chosen = labels or found_labels(pairs)
@@ -82,7 +83,8 @@ def evaluate_pairs(
         return score_case(prediction.data, reference.data, chosen, reference.spacing, tolerance)
 
     cases = []
-    with ThreadPoolExecutor(threads or 2) as pool, progress.task("evaluate", len(pairs)) as task:
+    shown = (progress or Silent()).task("evaluate", len(pairs))
+    with ThreadPoolExecutor(threads or processors()) as pool, shown as task:
         for pair, scores in zip(pairs, pool.map(score, pairs), strict=True):
             cases.append(CaseScores(pair.name, str(pair.prediction), str(pair.reference), scores))
             task.advance(1, pair.name)
@@ -101,12 +103,14 @@ def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> 
     ours, theirs = (_label_files(folder) for folder in (predictions, reference))
     alone = sorted(ours.keys() - theirs.keys())
     if alone:
-        raise DatasetError(f"{ours[alone[0]]}: has no reference in {reference} ({len(alone)} such files); add or remove")
+        raise DatasetError(
+            f"{ours[alone[0]]}: has no reference in {reference} ({len(alone)} such files); add or remove"
+        )
     missing = sorted(theirs.keys() - ours.keys())
     if missing and not partial:
         raise DatasetError(
-            f"{predictions}: holds no prediction of {missing[0]}, {len(missing)} of {len(theirs)} references have none; "
-            "predict them, or ask for a partial evaluation"
+            f"{predictions}: holds no prediction of {missing[0]}, {len(missing)} of {len(theirs)} references have "
+            "none; predict them, or ask for a partial evaluation"
         )
     return tuple(Pair(name, path, theirs[name]) for name, path in sorted(ours.items()))
 

@@ -62,7 +62,7 @@ def read_postprocessing(path: Path) -> PostProcessing:
         raise DatasetError(f"{path}: describes no post-processing ({error!r}); decide anew") from error
 
 
-def choose_postprocessing(pairs: Sequence[Pair], labels: LabelSet, progress: Progress = Silent()) -> PostProcessing:
+def choose_postprocessing(pairs: Sequence[Pair], labels: LabelSet, progress: Progress | None = None) -> PostProcessing:
     """Decide on cross-validation predictions which components to remove.
 
     First the largest component of the whole foreground, then, on top of what was decided, that of each class (or
@@ -78,7 +78,7 @@ def choose_postprocessing(pairs: Sequence[Pair], labels: LabelSet, progress: Pro
     """
     targets = scored_targets(labels)
     foreground = tuple(range(1, labels.count))
-    trial = _Trial(pairs, labels, targets, progress)
+    trial = _Trial(pairs, labels, targets, progress or Silent())
     steps, reasons = trial.decide((), [("the foreground", foreground)])
     candidates = [(target.name, target.classes) for target in targets if target.classes != foreground]
     # Removing components of one class changes no other class, those of a region do: regions are decided one by one.

@@ -119,8 +119,7 @@ def score_case(
     else:
         distances = _distances(prediction, reference, labels.count, targets, spacing, tolerance)
     return tuple(
-        _score(*overlap(pairs, target.classes), voxel, apart)
-        for target, apart in zip(targets, distances, strict=True)
+        _score(*overlap(pairs, target.classes), voxel, apart) for target, apart in zip(targets, distances, strict=True)
     )
 
 

@@ -107,9 +107,7 @@ class Summary:
             },
             "missing_distances": dict(zip(keys, self._missing_distances(), strict=True)),
             "tolerance_mm": self.tolerance,
-            "classes": {
-                target.key: {"name": target.name, "classes": list(target.classes)} for target in self.targets
-            },
+            "classes": {target.key: {"name": target.name, "classes": list(target.classes)} for target in self.targets},
             "metric_per_case": [self._case_json(case) for case in self.cases],
         }
 
@@ -230,4 +228,5 @@ def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _divide(total: NDArray[Any], count: NDArray[Any]) -> NDArray[np.float64]:
     quotient = np.full(np.shape(total), nan)
-    return np.divide(total, count, out=quotient, where=np.asarray(count) > 0)
+    np.divide(total, count, out=quotient, where=np.asarray(count) > 0)
+    return quotient

@@ -1,0 +1,90 @@
+"""Which trained models a folder holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nnunet_rs.core.errors import CheckpointError
+
+MODELS = "models"
+CARD = "model.json"  # a fold's folder with it is a finished model
+_FOLD = re.compile(r"fold_(\d+)")
+
+
+def find_models(folder: Path, configuration: str | None = None, folds: Sequence[int] | None = None) -> tuple[Path, ...]:
+    """List the fold folders to load.
+
+    Parameters
+    ----------
+    folder
+        A work folder (WORK), a configuration's models (WORK/models/3d_fullres) or one fold's model.
+    configuration
+        Which configuration of a work folder; None: the only one that is trained.
+    folds
+        Which folds; None: all that are trained.
+
+    Returns
+    -------
+    tuple of Path
+        In order of the folds; at least one.
+
+    Raises
+    ------
+    CheckpointError
+        No finished model there, several configurations to choose from, or a fold that is not trained.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder; give a work folder or a model folder")
+    if (folder / CARD).is_file():
+        return _single(folder, configuration, folds)
+    home = folder if _trained(folder) else _configuration_folder(folder, configuration)
+    if configuration is not None and home.name != configuration:
+        raise CheckpointError(f"{home}: holds models of {home.name}, not of {configuration}; give the work folder")
+    trained = _trained(home)
+    if not trained:
+        raise CheckpointError(f"{home}: holds no finished model (fold_K/{CARD}); train first")
+    missing = sorted(set(folds or ()) - trained.keys())
+    if missing:
+        raise CheckpointError(
+            f"{home}: fold {missing[0]} is not trained; there {_are(trained)}; train it, or name others"
+        )
+    return tuple(trained[fold] for fold in sorted(set(folds) if folds else trained))
+
+
+def trained_configurations(work: Path) -> tuple[str, ...]:
+    """Names of the configurations of a work folder with at least one finished fold."""
+    home = work / MODELS
+    return tuple(sorted(path.name for path in home.iterdir() if _trained(path))) if home.is_dir() else ()
+
+
+def _single(folder: Path, configuration: str | None, folds: Sequence[int] | None) -> tuple[Path, ...]:
+    named = _FOLD.fullmatch(folder.name)
+    if folds and named and set(folds) != {int(named[1])}:
+        raise CheckpointError(f"{folder}: is the model of fold {named[1]}; give {folder.parent} to choose other folds")
+    if configuration is not None and named and folder.parent.name != configuration:
+        raise CheckpointError(f"{folder}: is no model of {configuration}; give the work folder")
+    return (folder,)
+
+
+def _configuration_folder(work: Path, configuration: str | None) -> Path:
+    there = trained_configurations(work)
+    if configuration is not None:
+        return work / MODELS / configuration
+    if len(there) > 1:
+        raise CheckpointError(f"{work}: has models of {', '.join(there)}; name the configuration to use")
+    return work / MODELS / there[0] if there else work
+
+
+def _trained(home: Path) -> dict[int, Path]:
+    """Finished folds of a configuration's folder."""
+    if not home.is_dir():
+        return {}
+    found = ((_FOLD.fullmatch(path.name), path) for path in home.iterdir())
+    return {int(match[1]): path for match, path in found if match and (path / CARD).is_file()}
+
+
+def _are(folds: Iterable[int]) -> str:
+    names = [str(fold) for fold in sorted(folds)]
+    return f"is fold {names[0]}" if len(names) == 1 else f"are folds {', '.join(names)}"

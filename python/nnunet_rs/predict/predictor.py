@@ -1,0 +1,225 @@
+"""A trained model, loaded once and applied to images in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.labels import encode_labels
+from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Task, Volume
+from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare, target_spacing
+from nnunet_rs.model.checkpoint import ModelCard, load_model
+from nnunet_rs.model.device import Compute, Precision, choose_compute, find_device
+from nnunet_rs.plan.schema import Configuration, Plan
+from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels
+from nnunet_rs.predict.models import find_models
+from nnunet_rs.predict.sweep import Sweep, plan_sweep
+from nnunet_rs.predict.window import Activation, WindowOptions, sweep_scores
+
+SinkMaker = Callable[[Sweep, Prepared], ProbabilitySink]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """What a user decides about prediction."""
+
+    step: float = 0.5  # between neighbouring windows, as a share of the window
+    mirror: bool = True  # average over all mirror images
+    precision: Precision = "auto"  # of the networks' arithmetic
+    batch: int | None = None  # windows at a time; None: by their size
+    threads: int | None = None  # of the kernels; None: all processors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictor:
+    """One configuration's networks (one or several folds), averaged. Safe to call from several threads."""
+
+    networks: tuple[nn.Module, ...]
+    cards: tuple[ModelCard, ...]  # one per network
+    compute: Compute
+    options: PredictOptions
+    previous: Predictor | None = None  # cascade: whose segmentation is a further input
+
+    @classmethod
+    def load(
+        cls,
+        model_dir: str | Path,
+        device: str = "auto",
+        folds: Sequence[int] | None = None,
+        *,
+        configuration: str | None = None,
+        options: PredictOptions = PredictOptions(),
+    ) -> Predictor:
+        """Load trained models.
+
+        Parameters
+        ----------
+        model_dir
+            WORK/models/CONFIGURATION, one of its fold folders, or WORK itself. A cascade's first stage is looked for
+            beside it.
+        device
+            "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", "mps".
+        folds
+            Which folds to average; None: all that are trained.
+        configuration
+            Which configuration of WORK; may be left out where only one is trained.
+        options
+            Step, mirroring, precision.
+
+        Raises
+        ------
+        CheckpointError
+            No such model, a damaged one, or folds trained with different plans.
+        NnunetError
+            No such device.
+        """
+        folders = find_models(Path(model_dir), configuration, folds)
+        compute = choose_compute(find_device(device), options.precision)
+        networks, cards = zip(*(load_model(folder, compute.device) for folder in folders), strict=True)
+        _require_one_plan(folders, cards)
+        predictor = cls(networks, cards, compute, options)
+        lower = predictor.settings.previous
+        if lower is None:
+            return predictor
+        home = folders[0].parent.parent / lower
+        numbers = tuple(card.fold for card in cards)
+        first = cls.load(home, device, numbers, options=options)
+        return cls(networks, cards, compute, options, first)
+
+    @property
+    def plan(self) -> Plan:
+        """What the networks were trained for."""
+        return self.cards[0].plan
+
+    @property
+    def settings(self) -> Configuration:
+        """The configuration of the networks."""
+        return find_configuration(self.plan, self.cards[0].configuration)
+
+    def __call__(self, array: NDArray[np.generic], spacing: Sequence[float]) -> IntArray:
+        """Segment an image in memory.
+
+        Parameters
+        ----------
+        array
+            (c, z, y, x), or (z, y, x) of a model with one channel; any number type, intensities as in the training
+            images' files.
+        spacing
+            Of z, y, x, in mm.
+
+        Returns
+        -------
+        ndarray
+            (z, y, x), uint8 or uint16: values as in the training labels' files.
+
+        Raises
+        ------
+        DatasetError
+            A wrong number of channels or axes, a spacing that is not positive, an image that is not finite or zero
+            everywhere.
+        """
+        return self.predict_volume(as_volume(array, spacing)).data
+
+    def predict_volume(self, volume: Volume, task: Task | None = None) -> Labels:
+        """Segment an image; `task` is told of every window, as its share of 1. Errors as `__call__`."""
+        return Labels(self.predict_prepared(self.prepare(volume), task), volume.spacing, volume.header)
+
+    def prepare(self, volume: Volume) -> Prepared:
+        """Bring an image to the network's grid, the first stage's segmentation included; errors as `__call__`."""
+        names = self.plan.channels
+        if volume.data.shape[0] != len(names):
+            raise DatasetError(
+                f"the image has {volume.data.shape[0]} channels, the model takes {len(names)} ({', '.join(names)}); "
+                "give the channels that it was trained with, in that order"
+            )
+        if not volume.data.any():
+            raise DatasetError("the image is zero everywhere, so there is nothing to segment; see how it was exported")
+        lower = None if self.previous is None else self.previous.predict_volume(volume).data
+        known = None if lower is None else encode_labels(lower, self.plan.labels)
+        prepared = prepare(volume, self.plan, self.settings.name, known, threads=self.options.threads)
+        if prepared.labels is None:
+            return prepared
+        return Prepared(self._with_one_hot(prepared.image, prepared.labels), None, prepared.mask, prepared.geometry)
+
+    def predict_prepared(
+        self, prepared: Prepared, task: Task | None = None, make_sink: SinkMaker | None = None
+    ) -> IntArray:
+        """Segment what `prepare` returned.
+
+        Parameters
+        ----------
+        prepared
+            The image on the network's grid.
+        task
+            Told of every window, as its share of 1.
+        make_sink
+            Opens the place that takes the probabilities, once the sweep is known.
+
+        Returns
+        -------
+        ndarray
+            File values (z, y, x) on the image's grid, uint8 or uint16.
+        """
+        size = cast("tuple[int, int, int]", prepared.image.shape[1:])
+        sweep = plan_sweep(size, self.settings.patch_size, self.options.step)
+        geometry = prepared.geometry
+        target = Target.of(sweep, geometry, target_spacing(self.settings, geometry.working_spacing))
+        share = None if task is None else _Share(task, 1.0 / len(sweep.starts))
+        slabs = sweep_scores(self.networks, prepared.image, sweep, self._window(), self.compute, share)
+        decision = Decision(self.plan.labels, self._activation() != "none", self.options.threads)
+        sink = None if make_sink is None else make_sink(sweep, prepared)
+        return export_labels(slabs, target, geometry, decision, sink)
+
+    def _window(self) -> WindowOptions:
+        return WindowOptions(self.options.step, self.options.mirror, self._activation(), self.options.batch)
+
+    def _activation(self) -> Activation:
+        """Tell what is averaged over windows, mirror images and folds: probabilities (paper), or logits (v2)."""
+        if self.plan.recipe != "paper":
+            return "none"
+        return "sigmoid" if self.plan.labels.regions else "softmax"
+
+    def _with_one_hot(self, image: FloatArray, labels: IntArray) -> FloatArray:
+        classes = np.arange(1, self.plan.labels.count).reshape(-1, 1, 1, 1)
+        return np.concatenate([image, np.equal(labels, classes).astype(np.float32)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """A task whose units are a part of another's."""
+
+    task: Task
+    part: float
+
+    def advance(self, count: float = 1, note: str = "") -> None:
+        self.task.advance(count * self.part, note)
+
+
+def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:
+    """Take an array (c, z, y, x) or (z, y, x) for an image with its corner at the origin; errors as `Predictor`."""
+    if array.ndim not in (3, 4):
+        raise DatasetError(f"the image has shape {array.shape}; expected (z, y, x) or (channels, z, y, x)")
+    if len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise DatasetError(f"the spacing is {tuple(spacing)}; expected three positive numbers, z, y, x in mm")
+    data = np.ascontiguousarray(array if array.ndim == 4 else array[None], dtype=np.float32)
+    if not np.isfinite(data).all():
+        raise DatasetError("the image holds values that are not finite; replace NaN and infinity before prediction")
+    z, y, x = (float(s) for s in spacing)
+    affine = ((x, 0.0, 0.0, 0.0), (0.0, y, 0.0, 0.0), (0.0, 0.0, z, 0.0), (0.0, 0.0, 0.0, 1.0))
+    return Volume(data, (z, y, x), Header("itk", affine))
+
+
+def _require_one_plan(folders: Sequence[Path], cards: Sequence[ModelCard]) -> None:
+    first = cards[0]
+    for folder, card in zip(folders, cards, strict=True):
+        if card.configuration != first.configuration or card.plan != first.plan:
+            raise CheckpointError(
+                f"{folder}: was trained with another plan than {folders[0].name}; average folds of one plan only"
+            )

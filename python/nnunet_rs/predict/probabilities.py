@@ -1,0 +1,105 @@
+"""Class probabilities of a case on the image's grid, in a chunked, compressed file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.geometry import Geometry
+from nnunet_rs.core.types import FloatArray, Shape3
+from nnunet_rs.predict.sweep import Sweep
+
+ENDING = ".b2nd"
+VERSION = 1
+
+
+class ProbabilityFile:
+    """Writes probabilities plane by plane as they come; outside the crop box all is background.
+
+    The file is a blosc2 array (c, z, y, x) of float16 whose chunks are single planes across the sweep, all classes.
+    """
+
+    def __init__(self, path: Path, channels: int, sweep: Sweep, geometry: Geometry, regions: bool) -> None:
+        import blosc2
+
+        self._sweep, self._geometry, self._regions = sweep, geometry, regions
+        self._across = geometry.transpose[sweep.axes[0]]  # file axis that planes are stacked along
+        chunks = (channels, *(1 if axis == self._across else n for axis, n in enumerate(geometry.shape)))
+        self._array = blosc2.empty(
+            (channels, *geometry.shape), dtype=np.float16, chunks=chunks, urlpath=str(path), mode="w"
+        )
+        self._array.schunk.vlmeta["nnunet_rs"] = {"version": VERSION, "regions": regions}
+        low, high = geometry.box[sweep.axes[0]]
+        for plane in (*range(low), *range(high, geometry.shape[self._across])):
+            self._write(plane, None)
+
+    def put(self, first: int, values: FloatArray) -> None:
+        """Take the probabilities (c, planes, a, b) of planes `first` and following of the cropped grid, sweep axes."""
+        low = self._geometry.box[self._sweep.axes[0]][0]
+        for offset in range(values.shape[1]):
+            self._write(low + first + offset, values[:, offset])
+
+    def _write(self, plane: int, values: FloatArray | None) -> None:
+        block = np.zeros((self._array.shape[0], *self._thin()), np.float16)
+        if not self._regions:
+            block[0] = 1
+        if values is not None:
+            working = block.transpose(0, *(axis + 1 for axis in self._geometry.transpose))
+            swept = working.transpose(0, *(axis + 1 for axis in self._sweep.axes))[:, 0]
+            inside = (slice(*self._geometry.box[axis]) for axis in self._sweep.axes[1:])
+            swept[(slice(None), *inside)] = values
+        place = tuple(slice(plane, plane + 1) if axis == self._across else slice(None) for axis in range(3))
+        self._array[(slice(None), *place)] = block
+
+    def _thin(self) -> Shape3:
+        z, y, x = (1 if axis == self._across else n for axis, n in enumerate(self._geometry.shape))
+        return z, y, x
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probabilities:
+    """A file of probabilities, read in parts."""
+
+    path: Path
+    array: Any  # blosc2.NDArray of float16
+    regions: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(c, z, y, x)."""
+        return tuple(self.array.shape)
+
+    @property
+    def across(self) -> int:
+        """The file axis (0, 1, 2 for z, y, x) along which single planes are cheap to read."""
+        return int(np.argmin(np.asarray(self.array.chunks[1:]) / np.asarray(self.shape[1:])))
+
+    def planes(self, axis: int, start: int, stop: int) -> NDArray[np.float16]:
+        """Read planes along a file axis: (c, z, y, x), cut."""
+        cut = tuple(slice(start, stop) if i == axis else slice(None) for i in range(3))
+        return np.asarray(self.array[(slice(None), *cut)])
+
+
+def open_probabilities(path: Path) -> Probabilities:
+    """Open what `predict --save-probabilities` wrote.
+
+    Raises
+    ------
+    DatasetError
+        If the file is missing, damaged or something else.
+    """
+    import blosc2
+
+    try:
+        array = blosc2.open(str(path), mode="r")
+        content = array.schunk.vlmeta["nnunet_rs"]
+    except (OSError, RuntimeError, KeyError, AttributeError, ValueError) as error:
+        raise DatasetError(f"{path}: holds no probabilities ({error}); predict again and save them") from error
+    if content["version"] != VERSION:
+        raise DatasetError(f"{path}: is of version {content['version']}, not {VERSION}; predict again")
+    return Probabilities(path, array, bool(content["regions"]))

@@ -1,0 +1,104 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nnunet_rs.core.geometry import Geometry
+from nnunet_rs.core.kernels import logits_to_labels, resample_probabilities
+from nnunet_rs.core.types import Header, LabelSet, Region
+from nnunet_rs.predict.export import Decision, Target, export_labels
+from nnunet_rs.predict.sweep import plan_sweep
+from nnunet_rs.predict.window import Slab
+
+HEADER = Header("itk", ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))
+LABELS = LabelSet(("background", "a", "b"), (0, 3, 7))
+REGIONS = LabelSet(("background", "a", "b"), (0, 1, 2), (Region("all", (1, 2), 1), Region("b", (2,), 300)))
+
+
+def geometry(cropped, resampled, spacing=(1.0, 1.0, 1.0)):
+    return Geometry(cropped, spacing, (0, 1, 2), tuple((0, n) for n in cropped), resampled, HEADER)
+
+
+class Kept:
+    def __init__(self):
+        self.groups = []
+
+    def put(self, first, values):
+        assert first == sum(group.shape[1] for group in self.groups)
+        self.groups.append(values)
+
+
+def slabs(scores, sweep, cuts):
+    swept = scores.transpose(0, *(axis + 1 for axis in sweep.axes))
+    edges = [0, *cuts, sweep.size[0]]
+    return (Slab(a, swept[:, a:b]) for a, b in itertools.pairwise(edges))
+
+
+sizes = st.tuples(*[st.integers(1, 12)] * 3)
+
+
+@settings(max_examples=80, deadline=None)
+@given(sizes, sizes, st.sampled_from([(1.0, 1.0, 1.0), (9.0, 1.0, 1.0), (1.0, 1.0, 9.0)]), st.data())
+def test_however_it_is_cut_the_labels_are_those_of_the_whole(size, shape, spacing, data):
+    scores = np.random.default_rng(sum(size)).normal(size=(3, *size)).astype(np.float32)
+    sweep = plan_sweep(size, (4, 4, 4))
+    cuts = sorted(data.draw(st.sets(st.integers(1, max(1, sweep.size[0] - 1)), max_size=4)))
+    cuts = [cut for cut in cuts if cut < sweep.size[0]]
+    grid = geometry(shape, size, spacing)
+    target = Target.of(sweep, grid, spacing)
+    kept = Kept()
+    result = export_labels(slabs(scores, sweep, cuts), target, grid, Decision(LABELS, True), kept)
+    coarse = spacing.index(9.0) if 9.0 in spacing else None
+    swept = np.ascontiguousarray(scores.transpose(0, *(axis + 1 for axis in sweep.axes)))
+    lowres = None if coarse is None else sweep.axes.index(coarse)
+    whole = logits_to_labels(swept, target.shape, lowres_axis=lowres).transpose(sweep.back)
+    np.testing.assert_array_equal(result, np.array(LABELS.values, np.uint8)[whole])
+    np.testing.assert_array_equal(
+        np.concatenate(kept.groups, axis=1), resample_probabilities(swept, target.shape, lowres_axis=lowres)
+    )
+
+
+def test_labels_take_the_smallest_type_and_lie_in_the_crop_box():
+    size = (2, 2, 2)
+    scores = np.zeros((3, *size), np.float32)
+    scores[2] = 1
+    grid = Geometry((4, 4, 4), (1.0,) * 3, (0, 1, 2), ((1, 3), (1, 3), (2, 4)), size, HEADER)
+    sweep = plan_sweep(size, size)
+    target = Target.of(sweep, grid, (1.0,) * 3)
+    result = export_labels(slabs(scores, sweep, []), target, grid, Decision(LABELS, True))
+    assert result.dtype == np.uint8
+    assert (result == 7).sum() == 8
+    assert (result[1:3, 1:3, 2:4] == 7).all()
+
+
+@pytest.mark.parametrize(("probabilities", "threshold"), [(True, 0.5), (False, 0.0)])
+def test_regions_are_painted_in_order_at_one_half(probabilities, threshold):
+    size = (1, 1, 4)
+    scores = np.full((2, *size), threshold - 1, np.float32)
+    scores[0, 0, 0] = threshold, threshold, threshold - 1e-6, threshold + 1
+    scores[1, 0, 0] = threshold - 1e-6, threshold, threshold + 0.1, threshold - 1
+    grid = geometry(size, size)
+    sweep = plan_sweep(size, size)
+    target = Target.of(sweep, grid, (1.0,) * 3)
+    result = export_labels(slabs(scores, sweep, []), target, grid, Decision(REGIONS, probabilities))
+    assert result.dtype == np.uint16
+    assert result[0, 0].tolist() == [1, 300, 300, 1]
+
+
+@pytest.mark.parametrize("labels", [LABELS, REGIONS])
+def test_logits_become_probabilities_after_resampling(labels):
+    size, shape = (3, 4, 5), (5, 7, 9)
+    logits = 100 * np.random.default_rng(0).normal(size=(labels.outputs, *size)).astype(np.float32)
+    grid = geometry(shape, size)
+    sweep = plan_sweep(size, (3, 4, 4))
+    kept = Kept()
+    target = Target.of(sweep, grid, (1.0,) * 3)
+    export_labels(slabs(logits, sweep, [2]), target, grid, Decision(labels, False), kept)
+    swept = np.ascontiguousarray(logits.transpose(0, *(axis + 1 for axis in sweep.axes)))
+    whole = resample_probabilities(swept, target.shape).astype(np.float64)
+    with np.errstate(over="ignore"):
+        expected = 1 / (1 + np.exp(-whole)) if labels.regions else np.exp(whole - whole.max(0))
+    if not labels.regions:
+        expected /= expected.sum(0)
+    np.testing.assert_allclose(np.concatenate(kept.groups, axis=1), expected, atol=1e-6)
