@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nnunet_rs.core.dataset import find_input_cases, read_dataset, strip_ending
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.types import Case, Dataset
+
+Make = Callable[..., Path]
+
+
+def touch(root: Path, *names: str) -> None:
+    """Empty files: listing opens none."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def declare(root: Path, **keys: Any) -> Path:
+    """A dataset.json in nnU-Net's format; a key set to None is left out."""
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz", **keys}
+    root.mkdir(exist_ok=True)
+    (root / "dataset.json").write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    return root
+
+
+def decathlon(root: Path, training: Any, **keys: Any) -> Path:
+    return declare(root, channel_names=None, file_ending=None, modality={"0": "CT"}, training=training, **keys)
+
+
+def rules(dataset: Dataset) -> list[tuple[str, str, bool]]:
+    return [(fault.rule, fault.case, fault.fatal) for fault in dataset.faults]
+
+
+# ---- sound datasets --------------------------------------------------------------------------------------------------
+
+
+def test_nnunet_layout(raw_dataset: Make) -> None:
+    root = raw_dataset(cases=3, channels=("T1", "T2"))
+    dataset = read_dataset(root)
+    assert (dataset.name, dataset.layout, dataset.channels) == ("Dataset001_Made", "nnunet", ("T1", "T2"))
+    assert dataset.labels.names == ("background", "large", "small")
+    assert dataset.faults == ()
+    assert dataset.training[1] == Case(
+        "case_1",
+        (root / "imagesTr/case_1_0000.nii.gz", root / "imagesTr/case_1_0001.nii.gz"),
+        root / "labelsTr/case_1.nii.gz",
+    )
+
+
+def test_decathlon_layout(decathlon_dataset: Make) -> None:
+    root = decathlon_dataset(cases=2, channels=("T1", "T2"), test=["./imagesTs/x.nii.gz", "./imagesTs/gone.nii.gz"])
+    touch(root, "imagesTs/x.nii.gz")
+    dataset = read_dataset(root)
+    assert (dataset.layout, dataset.channels, dataset.ending) == ("decathlon", ("T1", "T2"), ".nii.gz")
+    assert dataset.training[0] == Case("case_0", (root / "imagesTr/case_0.nii.gz",), root / "labelsTr/case_0.nii.gz")
+    assert dataset.test == (Case("x", (root / "imagesTs/x.nii.gz",)),)
+    assert dataset.faults == ()
+
+
+def test_resource_forks_and_editors_files_are_no_cases(tmp_path: Path) -> None:
+    raw = declare(tmp_path / "raw")
+    touch(raw, "imagesTr/a_0000.nii.gz", "imagesTr/._a_0000.nii.gz", "imagesTr/_b_0000.nii.gz")
+    touch(raw, "labelsTr/a.nii.gz", "labelsTr/._a.nii.gz", "imagesTr/.DS_Store")
+    (raw / "imagesTr" / "old.nii.gz").mkdir()
+    assert [case.name for case in read_dataset(raw).training] == ["a"]
+    listed = [{"image": f"./imagesTr/{name}.nii.gz", "label": "./labelsTr/a.nii.gz"} for name in ("._a", "a_0000")]
+    assert [case.name for case in read_dataset(decathlon(raw, listed)).training] == ["a_0000"]
+
+
+def test_test_images_of_the_nnunet_layout(tmp_path: Path) -> None:
+    root = declare(tmp_path, channel_names={"0": "T1", "1": "T2"})
+    touch(root, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
+    touch(root, "imagesTs/c_0000.nii.gz", "imagesTs/c_0001.nii.gz", "imagesTs/b_0000.nii.gz", "imagesTs/d_0001.nii.gz")
+    assert [case.name for case in read_dataset(root).test] == ["b", "c"]  # b may hold both channels
+
+
+def test_one_file_may_hold_all_channels(tmp_path: Path) -> None:
+    root = declare(tmp_path, channel_names={"0": "R", "1": "G", "2": "B"}, file_ending=".png")
+    touch(root, "imagesTr/a_0000.png", "labelsTr/a.png")
+    assert read_dataset(root).training == (Case("a", (root / "imagesTr/a_0000.png",), root / "labelsTr/a.png"),)
+
+
+def test_files_that_dataset_json_lists(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    listed = {
+        "b": {"images": ["files/b.nii.gz"], "label": "truth/b.nii.gz"},
+        "a": {"images": [str(elsewhere / "a.nii.gz")], "label": "truth/a.nii.gz"},
+    }
+    root = declare(tmp_path / "data", dataset=listed)
+    touch(root, "files/b.nii.gz", "truth/a.nii.gz", "truth/b.nii.gz")
+    touch(elsewhere, "a.nii.gz")
+    dataset = read_dataset(root)
+    assert [case.images[0] for case in dataset.training] == [elsewhere / "a.nii.gz", root / "files/b.nii.gz"]
+    assert dataset.faults == ()
+
+
+def test_files_per_channel_under_a_decathlon_like_json(tmp_path: Path) -> None:
+    root = decathlon(tmp_path, [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}])
+    touch(root, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    assert read_dataset(root).training == (Case("a", (root / "imagesTr/a_0000.nii.gz",), root / "labelsTr/a.nii.gz"),)
+
+
+def test_cases_are_sorted_by_name_as_text(tmp_path: Path) -> None:
+    root = declare(tmp_path)
+    for name in ("c10", "c9", "C1", "b"):
+        touch(root, f"imagesTr/{name}_0000.nii.gz", f"labelsTr/{name}.nii.gz")
+    assert [case.name for case in read_dataset(root).training] == ["C1", "b", "c10", "c9"]
+
+
+def test_real_datasets(shared: Path) -> None:
+    hippocampus = read_dataset(shared / "data" / "Task04_Hippocampus")
+    assert (hippocampus.layout, len(hippocampus.training), hippocampus.faults) == ("decathlon", 208, ())
+    acdc = read_dataset(shared / "data" / "Dataset027_ACDC")
+    assert (acdc.layout, len(acdc.training), acdc.faults) == ("nnunet", 24, ())
+
+
+def test_many_cases_are_listed_by_one_look_at_each_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [{"image": f"./imagesTr/c{i}.nii.gz", "label": f"./labelsTr/c{i}.nii.gz"} for i in range(3000)]
+    root = decathlon(tmp_path, entries)
+    touch(root, *(f"{folder}/c{i}.nii.gz" for folder in ("imagesTr", "labelsTr") for i in range(3000)))
+    looks: list[Path] = []
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **kw: (looks.append(path), stat(path, **kw))[1])
+    assert len(read_dataset(root).training) == 3000
+    assert len(looks) < 10
+
+
+# ---- faults of single cases ------------------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_told_and_left_out(tmp_path: Path) -> None:
+    root = declare(tmp_path, channel_names={"0": "T1", "1": "T2"}, numTraining=9)
+    for case in "abcd":
+        touch(root, f"imagesTr/{case}_0000.nii.gz", f"imagesTr/{case}_0001.nii.gz", f"labelsTr/{case}.nii.gz")
+    (root / "labelsTr/b.nii.gz").unlink()
+    (root / "imagesTr/c_0000.nii.gz").unlink()
+    touch(root, "imagesTr/d_0002.nii.gz", "labelsTr/e.nii.gz", "imagesTr/f.nii.gz", "imagesTr/g_0000.nii")
+    dataset = read_dataset(root)
+    assert [case.name for case in dataset.training] == ["a"]
+    assert sorted(rules(dataset)) == [
+        ("channels", "c", True),
+        ("channels", "d", True),
+        ("ending", "", False),
+        ("image-missing", "e", True),
+        ("image-name", "f", True),
+        ("label-missing", "b", True),
+        ("num-training", "", False),
+    ]
+    texts = "\n".join(map(str, dataset.faults))
+    assert "c_0001.nii.gz: channels: channels 0001, 2 expected (0000 … 0001); give every channel a file" in texts
+    assert "num-training: numTraining is 9, found 6 cases" in texts
+    assert "ending: 1 .nii files are left out: file_ending is .nii.gz" in texts
+
+
+def test_listed_files_that_are_missing(tmp_path: Path) -> None:
+    entries = [{"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"} for case in "abcc"]
+    entries.append({"image": "./imagesTr/d.nii.gz"})
+    root = decathlon(tmp_path, entries, numTraining=4)
+    touch(root, "imagesTr/a.nii.gz", "imagesTr/c.nii.gz", "imagesTr/d.nii.gz", "labelsTr/b.nii.gz", "labelsTr/c.nii.gz")
+    dataset = read_dataset(root)
+    assert [case.name for case in dataset.training] == ["c"]
+    assert rules(dataset) == [
+        ("label-missing", "a", True),
+        ("image-missing", "b", True),
+        ("case-twice", "c", True),
+        ("label-missing", "d", True),
+        ("num-training", "", False),
+    ]
+
+
+def test_two_endings_of_one_case_in_a_listing(tmp_path: Path) -> None:
+    listed = {"a": {"images": ["a_0.nii.gz", "a_1.nii.gz", "a_2.nii.gz"], "label": "l.nii.gz"}}
+    root = declare(tmp_path, dataset=listed, channel_names={"0": "x", "1": "y"})
+    touch(root, "a_0.nii.gz", "a_1.nii.gz", "a_2.nii.gz", "l.nii.gz")
+    assert rules(read_dataset(root)) == [("channels", "a", True)]
+
+
+# ---- what stops everything -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"channel_names": None}, "'channel_names' is missing"),
+        ({"file_ending": None}, "'file_ending' is missing; give one of .nii.gz"),
+        ({"file_ending": ".dcm"}, "'file_ending' is '.dcm'"),
+        ({"file_ending": 3}, "'file_ending' is 3"),
+        ({"labels": None}, "'labels' is missing"),
+        ({"dataset": []}, "'dataset' is list, not an object"),
+        ({"dataset": {"a": {"images": "x"}}}, r"'dataset\['a'\]' is {'images': 'x'}; write"),
+        ({"dataset": {"a": {"images": ["x"], "label": 3}}}, "has the label 3"),
+        ({"dataset": {}}, "has no training case"),
+        ({}, "imagesTr: no such folder; nnU-Net's raw layout needs it"),
+    ],
+)
+def test_malformed_nnunet_json(tmp_path: Path, keys: dict[str, Any], text: str) -> None:
+    with pytest.raises(DatasetError, match=text):
+        read_dataset(declare(tmp_path, **keys))
+
+
+@pytest.mark.parametrize(
+    ("training", "text"),
+    [
+        ({}, "'training' is dict, not a list"),
+        (["a"], r"'training\[0\]' is 'a'; write"),
+        ([{"image": 3}], r"'training\[0\]' is {'image': 3}"),
+        ([{"image": "a.nii.gz", "label": []}], r"'training\[0\]' has the label \[\]"),
+        ([], "has no training case"),
+    ],
+)
+def test_malformed_decathlon_json(tmp_path: Path, training: Any, text: str) -> None:
+    with pytest.raises(DatasetError, match=text):
+        read_dataset(decathlon(tmp_path, training))
+
+
+def test_no_dataset_at_all(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="gone: no such folder"):
+        read_dataset(tmp_path / "gone")
+    with pytest.raises(DatasetError, match=r"dataset\.json: no such file"):
+        read_dataset(tmp_path)
+    (tmp_path / "dataset.json").write_text("[1]")
+    with pytest.raises(DatasetError, match="holds a list, not an object"):
+        read_dataset(tmp_path)
+    (tmp_path / "dataset.json").write_text('{"labels": {}}')
+    with pytest.raises(DatasetError, match="has neither 'training'"):
+        read_dataset(tmp_path)
+    (tmp_path / "dataset.json").write_text('{"labels": {},\n}')
+    with pytest.raises(DatasetError, match="is not JSON: line 2"):
+        read_dataset(tmp_path)
+
+
+def test_an_ending_that_no_image_has(tmp_path: Path) -> None:
+    root = declare(tmp_path, file_ending=".nrrd")
+    touch(root, "imagesTr/a_0000.nii.gz", "imagesTr/readme", "labelsTr/a.nii.gz")
+    with pytest.raises(DatasetError, match=r"no file ends in \.nrrd \(found: 1 .*no ending.*\); see file_ending"):
+        read_dataset(root)
+
+
+# ---- images to predict -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "cases"),
+    [
+        (["a_0000.nii.gz", "b_0000.nii.gz"], 1, {"a": 1, "b": 1}),
+        (["a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz"], 2, {"a": 2, "b": 2}),
+        (["a.nii.gz", "b_1.nii.gz"], 1, {"a": 1, "b_1": 1}),
+        (["scan_0001.nii.gz", "scan_0002.nii.gz"], 1, {"scan_0001": 1, "scan_0002": 1}),  # no 0000: plain names
+        (["a_0000.nii.gz", "b.nii.gz"], 1, {"a": 1, "b": 1}),
+        (["a_0000.nii.gz"], 3, {"a": 1}),
+        (["a.nii.gz", "._a.nii.gz", "notes.txt"], 1, {"a": 1}),
+    ],
+)
+def test_input_cases(tmp_path: Path, names: list[str], channels: int, cases: dict[str, int]) -> None:
+    touch(tmp_path, *names)
+    found = find_input_cases(tmp_path, channels, ".nii.gz")
+    assert {case.name: len(case.images) for case in found} == cases
+    assert [case.name for case in found] == sorted(cases)
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "text"),
+    [
+        (["a_0000.nii.gz", "a_0001.nii.gz"], 1, "channels 0000, 0001, one expected"),
+        (["a_0000.nii.gz", "a_0002.nii.gz"], 3, r"channels 0000, 0002, 3 expected \(0000 … 0002\)"),
+        (["a_0000.nii.gz", "b_0001.nii.gz"], 2, "channels 0001, 2 expected"),
+        (["a.nii.gz", "a_0000.nii.gz"], 1, "'a' is there twice"),
+        (["a.nrrd"], 1, r"no file ends in \.nii\.gz \(found: 1 \.nrrd\)"),
+        ([], 1, "found: nothing"),
+    ],
+)
+def test_input_folders_that_do_not_fit(tmp_path: Path, names: list[str], channels: int, text: str) -> None:
+    touch(tmp_path, *names)
+    with pytest.raises(DatasetError, match=text):
+        find_input_cases(tmp_path, channels, ".nii.gz")
+
+
+def test_without_an_ending_every_format_is_taken(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nrrd", "b.nii.gz", "c.txt")
+    assert [case.name for case in find_input_cases(tmp_path, 1)] == ["a", "b"]
+    with pytest.raises(DatasetError, match="gone: no such folder"):
+        find_input_cases(tmp_path / "gone", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"), [("a.b.nii.gz", "a.b"), ("a.NII.GZ", "a"), ("a.tif", "a"), ("a.tiff", "a"), ("a.x.y", "a.x")]
+)
+def test_names_without_their_ending(name: str, stem: str) -> None:
+    assert strip_ending(name) == stem
