@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_bytes
+from nnunet_rs.plan.document import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,25 @@ class History:
         """The epoch with the highest mean Dice on validation patches, the first of equals."""
         scored = [epoch for epoch in self.epochs if epoch.mean_dice is not None]
         return max(scored, key=lambda epoch: epoch.mean_dice or 0.0) if scored else None
+
+    @classmethod
+    def read(cls, path: Path, classes: Sequence[str]) -> History:
+        """Read metrics.jsonl as `write` leaves it.
+
+        Raises
+        ------
+        CheckpointError
+            The file is missing, or a line is no epoch.
+        """
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise CheckpointError(f"{path}: is not JSON, line by line: {error}") from error
+        bare = ({key: value for key, value in row.items() if key != "mean_dice"} for row in rows)
+        epochs = (decode(Epoch, row, f"{path}, line {n}:", CheckpointError) for n, row in enumerate(bare, start=1))
+        return cls(tuple(classes), tuple(epochs))
 
     def write(self, path: Path) -> None:
         """Write metrics.jsonl, whole: after a resumed training it holds no line of what was lost."""

@@ -1,0 +1,82 @@
+"""How long a training lasts, and its learning rate at any point of the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nnunet_rs.model.recipe import TrainRecipe
+from nnunet_rs.model.schedule import one_cycle, polynomial
+from nnunet_rs.model.state import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The way a training has before it, by epochs, by the clock, or by whichever ends first."""
+
+    recipe: TrainRecipe
+    epochs: int | None  # None: as many as the time budget lets
+    batches: int  # an epoch's
+    validation_batches: int
+    budget: float | None = None  # seconds, validation and checkpoints included
+
+    @classmethod
+    def of(
+        cls,
+        recipe: TrainRecipe,
+        *,
+        epochs: int | None = None,
+        batches: int | None = None,
+        validation_batches: int | None = None,
+        budget: float | None = None,
+    ) -> Course:
+        """Return the recipe's course with what the user wants otherwise.
+
+        A time budget without a number of epochs is all that bounds one cycle; the other schedules keep the recipe's
+        epochs as well.
+        """
+        free = budget is not None and recipe.schedule == "one_cycle"
+        default = None if free else recipe.epochs
+        return cls(
+            recipe,
+            default if epochs is None else epochs,
+            recipe.batches if batches is None else batches,
+            recipe.validation_batches if validation_batches is None else validation_batches,
+            budget,
+        )
+
+    def share(self, position: Position, reserve: float = 0.0) -> float:
+        """Return how much of the way is behind, from 0; 1 or more: it is over.
+
+        Parameters
+        ----------
+        position
+            Where the training stands.
+        reserve
+            Seconds of the time budget to keep for what follows the last iteration.
+        """
+        return max(
+            self._by_iterations(position.epoch + position.batch / self.batches), self._by_clock(position, reserve)
+        )
+
+    def rate(self, position: Position, reserve: float = 0.0) -> float:
+        """Return the learning rate of the next iteration."""
+        recipe = self.recipe
+        if recipe.schedule == "one_cycle":
+            return recipe.learning_rate * one_cycle(self.share(position, reserve))
+        if recipe.schedule == "polynomial":  # constant within an epoch, as nnU-Net v2
+            share = max(self._by_iterations(position.epoch), self._by_clock(position, reserve))
+            return recipe.learning_rate * polynomial(share)
+        return recipe.learning_rate * position.plateau.factor
+
+    def over(self, position: Position, reserve: float = 0.0) -> bool:
+        """Whether no iteration is left: epochs or time are used up, or the paper's learning rate is too small."""
+        exhausted = self.recipe.schedule == "plateau" and self.rate(position) < self.recipe.plateau.stop_below
+        return exhausted or self.share(position, reserve) >= 1
+
+    def _by_iterations(self, epochs: float) -> float:
+        return 0.0 if self.epochs is None else epochs / self.epochs
+
+    def _by_clock(self, position: Position, reserve: float) -> float:
+        if self.budget is None:
+            return 0.0
+        return position.seconds / max(self.budget - reserve, 0.5 * self.budget)

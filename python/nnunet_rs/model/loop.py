@@ -1,0 +1,257 @@
+"""Epoch after epoch: iterations, validation, history, checkpoints, and the wish to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nnunet_rs.core.errors import TrainingError
+from nnunet_rs.core.types import LabelSet, Progress, Task
+from nnunet_rs.model.course import Course
+from nnunet_rs.model.device import Compute
+from nnunet_rs.model.history import Epoch, History, describe, known_or_none
+from nnunet_rs.model.interrupt import StopWish
+from nnunet_rs.model.metrics import Counts, count_voxels
+from nnunet_rs.model.optimiser import set_rate
+from nnunet_rs.model.state import RESUME, Identity, Position, TrainingState, save_state
+
+METRICS = "metrics.jsonl"
+SAVE_EVERY = 300.0  # seconds, within an epoch
+SAVE_COST = 0.05  # at an epoch's end, unless saving would take more than this part of the time
+READ_LOSSES = 20  # iterations after which losses are fetched from a GPU, which waits for it
+
+
+class TrainingBatch(Protocol):
+    """What a loader hands out: arrays or tensors."""
+
+    @property
+    def data(self) -> Any:
+        """Float32 (b, c, *patch_size)."""
+
+    @property
+    def labels(self) -> Any:
+        """Class indices (b, 1, *patch_size) or (b, *patch_size)."""
+
+
+class Batches(Protocol):
+    """Where batches come from: a function of (seed, epoch, index) alone."""
+
+    def epoch(self, epoch: int, batches: int, start: int = 0) -> Iterator[TrainingBatch]:
+        """Yield batches `start` to `batches - 1` of an epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What stays the same while a network is trained."""
+
+    folder: Path  # WORK/models/CONFIGURATION/fold_K
+    identity: Identity
+    labels: LabelSet
+    compute: Compute
+    course: Course
+    loss: Callable[[Any, Tensor], Tensor]
+    training: Batches
+    validation: Batches
+    dims: int
+    on_epoch: Callable[[History], None] | None = None
+
+
+class Loop:
+    """A training under way."""
+
+    def __init__(self, job: Job, state: TrainingState, forward: Callable[[Tensor], Any], wish: StopWish) -> None:
+        """Take what is fixed, what changes, and the network's forward pass (itself, or compiled)."""
+        self.job, self.state, self.forward, self.wish = job, state, forward, wish
+        self._clock = self._saved = time.monotonic()
+        self._save_seconds = 0.0
+        self._pending: list[Tensor] = []  # losses not yet fetched from the device
+
+    def run(self, progress: Progress) -> bool:
+        """Train until the course is over, or somebody wishes to stop; returns whether it is over."""
+        with progress.task(self._title(), self._left()) as task:
+            while not self.job.course.over(self._now(), self._reserve()):
+                self._train(task)
+                if self.wish.made:
+                    self._save()
+                    return False
+                progress.say(describe(self._finish_epoch(), self.state.history.classes, self.job.course.epochs))
+        return True
+
+    def _train(self, task: Task) -> None:
+        """Do the iterations that are left of an epoch."""
+        job, position = self.job, self.state.position
+        self.state.network.train()
+        batches = iter(job.training.epoch(position.epoch, job.course.batches, position.batch))
+        while position.batch < job.course.batches and not self.wish.made:
+            before, left = time.monotonic(), self._left()
+            batch = next(batches)
+            ready = time.monotonic()
+            self._pending.append(self._iterate(batch))
+            position.batch += 1
+            position.iterations += 1
+            if job.compute.device.type == "cpu" or len(self._pending) >= READ_LOSSES:
+                self._read_losses()
+            position.waiting += ready - before
+            position.training += time.monotonic() - ready
+            self._now()
+            task.advance(left - self._left(), self._note())
+            if time.monotonic() - self._saved > SAVE_EVERY:
+                self._save()
+            if job.course.share(position, self._reserve()) >= 1:
+                break
+        before = time.monotonic()
+        self._read_losses()
+        position.training += time.monotonic() - before
+
+    def _iterate(self, batch: TrainingBatch) -> Tensor:
+        """Forward, backward, one step of the optimiser; returns the loss, on the device."""
+        job, state = self.job, self.state
+        set_rate(state.optimiser, job.course.rate(self._now(), self._reserve()))
+        data, labels = self._place(batch)
+        state.optimiser.zero_grad(set_to_none=True)
+        with job.compute.autocast():
+            outputs = self.forward(data)
+        loss = job.loss(outputs, labels)
+        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if job.course.recipe.gradient_clip is not None:
+            state.scaler.unscale_(state.optimiser)
+            nn.utils.clip_grad_norm_(state.network.parameters(), job.course.recipe.gradient_clip)
+        state.scaler.step(state.optimiser)
+        state.scaler.update()
+        if state.average is not None:
+            state.average.update(state.network)
+        return loss.detach()
+
+    def _finish_epoch(self) -> Epoch:
+        """Validate, write the epoch down, save."""
+        job, state, position = self.job, self.state, self.state.position
+        begun = time.monotonic()
+        loss, dice = self._validate()
+        seconds = time.monotonic() - begun
+        mean = position.loss / max(position.batch, 1)
+        epoch = Epoch(
+            epoch=position.epoch,
+            iterations=position.iterations,
+            loss=mean,
+            validation_loss=loss,
+            dice=known_or_none(dice),
+            learning_rate=float(state.optimiser.param_groups[0]["lr"]),
+            seconds=position.waiting + position.training + seconds,
+            seconds_waiting=position.waiting,
+            seconds_training=position.training,
+            seconds_validation=seconds,
+        )
+        state.history = state.history.with_epoch(epoch)
+        plateau = position.plateau.after(mean, job.course.recipe.plateau)
+        state.position = replace(
+            self._now(), epoch=position.epoch + 1, batch=0, loss=0.0, waiting=0.0, training=0.0, plateau=plateau
+        )
+        state.history.write(job.folder / METRICS)
+        if job.course.over(state.position) or time.monotonic() - self._saved > self._save_seconds / SAVE_COST:
+            self._save()
+        if job.on_epoch is not None:
+            job.on_epoch(state.history)
+        return epoch
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float | None, tuple[float, ...]]:
+        """Return loss and Dice per class of the model on the validation batches, the same ones every epoch."""
+        job, model = self.job, self.state.model
+        model.eval()
+        losses: list[Tensor] = []
+        counts: Counts | None = None
+        for batch in job.validation.epoch(0, job.course.validation_batches):
+            data, labels = self._place(batch)
+            with job.compute.autocast():
+                logits = model(data)
+            losses.append(job.loss(logits, labels))
+            found = count_voxels(logits, labels, job.labels)
+            counts = found if counts is None else counts + found
+        if counts is None:
+            return None, (math.nan,) * len(self.state.history.classes)
+        mean = float(torch.stack(losses).double().mean())
+        return (mean if math.isfinite(mean) else None), counts.dice()
+
+    def _place(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """Bring a batch to the device: data (b, c, *size) in the network's layout, class indices (b, *size)."""
+        compute = self.job.compute
+        data, labels = torch.as_tensor(batch.data), torch.as_tensor(batch.labels)
+        if labels.ndim == data.ndim:
+            labels = labels[:, 0]
+        if compute.device.type == "cuda":
+            data, labels = data.pin_memory(), labels.pin_memory()
+        data = data.to(compute.device, non_blocking=True, memory_format=compute.layout(self.job.dims))
+        return data, labels.to(compute.device, non_blocking=True)
+
+    def _read_losses(self) -> None:
+        """Add the losses so far to the epoch's sum.
+
+        Raises
+        ------
+        TrainingError
+            One of them is no number.
+        """
+        if not self._pending:
+            return
+        position = self.state.position
+        for value in torch.stack(self._pending).tolist():
+            if not math.isfinite(value):
+                raise TrainingError(self._diverged(value))
+            position.loss += value
+        self._pending.clear()
+
+    def _diverged(self, value: float) -> str:
+        position = self.state.position
+        rate = self.state.optimiser.param_groups[0]["lr"]
+        kept = f"; {self.job.folder / RESUME} holds an earlier state" if (self.job.folder / RESUME).is_file() else ""
+        where = f"in epoch {position.epoch + 1}, by batch {position.batch}"
+        return (
+            f"the loss is {value} {where} (learning rate {rate:.2e}, {self.job.compute.describe()}): training has "
+            "diverged. Run check to find intensities that are no numbers; else train with a lower learning rate or in "
+            f"float32{kept}"
+        )
+
+    def _save(self) -> None:
+        self._read_losses()
+        begun = time.monotonic()
+        self._now()
+        save_state(self.job.folder / RESUME, self.state, self.job.identity)
+        self._saved = time.monotonic()
+        self._save_seconds = self._saved - begun
+
+    def _now(self) -> Position:
+        """Return the position with its clock brought up to date."""
+        now = time.monotonic()
+        self.state.position.seconds += now - self._clock
+        self._clock = now
+        return self.state.position
+
+    def _reserve(self) -> float:
+        """Seconds of the time budget that the last validation and checkpoint will take."""
+        last = self.state.history.epochs[-1].seconds_validation if self.state.history.epochs else 0.0
+        return last + self._save_seconds
+
+    def _left(self) -> float:
+        """Return what is left of the way: iterations, or seconds where only a time budget bounds it."""
+        course, position = self.job.course, self.state.position
+        if course.epochs is None:
+            return max((course.budget or 0.0) - position.seconds, 0.0)
+        return course.epochs * course.batches - position.epoch * course.batches - position.batch
+
+    def _title(self) -> str:
+        unit = "seconds" if self.job.course.epochs is None else "batches"
+        return f"{self.job.identity.configuration}, fold {self.job.identity.fold} ({unit})"
+
+    def _note(self) -> str:
+        position, history = self.state.position, self.state.history
+        loss = f"loss {position.loss / position.batch:.3f}" if position.batch and position.loss else ""
+        dice = history.epochs[-1].mean_dice if history.epochs else None
+        scored = f", Dice {dice:.3f}" if dice is not None else ""
+        return f"epoch {position.epoch + 1}, {loss}{scored}"

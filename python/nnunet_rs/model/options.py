@@ -1,0 +1,51 @@
+"""What a user may ask of a training, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.model.device import Precision
+from nnunet_rs.model.history import History
+from nnunet_rs.model.losses import LossFunction, Terms
+from nnunet_rs.model.optimiser import OptimiserFunction
+from nnunet_rs.model.recipe import PAPER, TrainRecipe
+from nnunet_rs.model.unet import NetworkFunction, NetworkOptions
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What a training may have otherwise than its plan and recipe say."""
+
+    recipe: TrainRecipe = PAPER
+    epochs: int | None = None  # None: the recipe's
+    batches: int | None = None  # an epoch's
+    validation_batches: int | None = None
+    time_budget: float | None = None  # seconds
+    batch_size: int | None = None  # None: the plan's
+    features: int | None = None  # of the first stage; the others keep their ratio to it
+    network: NetworkOptions | None = None  # None: the plan's and the recipe's own
+    loss: Terms | None = None
+    augmentation: str | None = None
+    seed: int = 0
+    resume: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+    channels_last: bool | None = None
+    compile: bool = False
+    threads: int | None = None  # of the processor; None: PyTorch's choice for the network, all for the loader
+    # A user's own; the network's name goes into the model card as module:function.
+    custom_network: NetworkFunction | None = None
+    custom_loss: LossFunction | None = None
+    custom_optimiser: OptimiserFunction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What came of a training."""
+
+    folder: Path
+    history: History
+    seconds: float  # since the training began, interruptions not counted
+    finished: bool  # the model is written; else resume.safetensors is
+    signal: int | None = None  # what stopped it

@@ -1,0 +1,180 @@
+"""All that changes while a network is trained, and the one file an interrupted training goes on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.files import write_atomically
+from nnunet_rs.model.average import WeightAverage
+from nnunet_rs.model.checkpoint import load_weights
+from nnunet_rs.model.history import History
+from nnunet_rs.model.optimiser import optimiser_tensors, restore_optimiser
+from nnunet_rs.model.schedule import Plateau
+from nnunet_rs.model.unet import NetworkOptions
+from nnunet_rs.plan.document import decode, encode
+
+VERSION = 1
+FORMAT = "nnunet_rs training"
+RESUME = "resume.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What must be the same for a training to go on: another value would make it another training."""
+
+    configuration: str
+    plan: str  # digest of the configuration, labels and normalisation
+    fold: int
+    cases: str  # digest of the fold's cases
+    recipe: str
+    seed: int
+    batch_size: int
+    batches: int  # an epoch's
+    network: NetworkOptions
+    loss: str
+    augmentation: str
+    custom_network: str | None = None
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a training stands: a value that JSON holds."""
+
+    epoch: int = 0
+    batch: int = 0  # of the epoch, the next one
+    iterations: int = 0
+    seconds: float = 0.0  # since the beginning, interruptions not counted
+    loss: float = 0.0  # sum over the epoch's batches so far
+    waiting: float = 0.0  # seconds in this epoch
+    training: float = 0.0
+    plateau: Plateau = field(default_factory=Plateau)
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """The network, what the optimiser and the averages remember, and where the training stands."""
+
+    network: nn.Module
+    optimiser: Optimizer
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None
+    history: History
+    position: Position = field(default_factory=Position)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network that predicts: the averaged one where there is an average."""
+        return self.network if self.average is None else self.average.network
+
+
+def save_state(path: Path, state: TrainingState, identity: Identity) -> None:
+    """Write everything into one file, atomically: a kill at any moment leaves this state or the one before.
+
+    Raises
+    ------
+    NnunetError
+        The folder cannot be written or the disk is full; the file that was there stays.
+    """
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "identity": encode(identity),
+        "position": encode(state.position),
+        "history": encode(state.history),
+        "updates": 0 if state.average is None else state.average.updates,
+        "scaler": state.scaler.state_dict(),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(state).items()}
+    with write_atomically(path) as temporary:
+        save_file(tensors, temporary, metadata={"nnunet_rs": json.dumps(document)})
+
+
+def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
+    """Bring a freshly built state to where `save_state` left it; random numbers go on too.
+
+    Raises
+    ------
+    CheckpointError
+        The file is damaged, of another version, or of another training (the text names what differs).
+    """
+    document, tensors = _read(path)
+    saved = decode(Identity, document["identity"], f"{path}: identity", CheckpointError)
+    _check_identity(path, saved, identity)
+    load_weights(state.network, _part(tensors, "network"), str(path))
+    restore_optimiser(state.optimiser, _part(tensors, "optimiser"))
+    if state.average is not None:
+        load_weights(state.average.network, _part(tensors, "average"), str(path))
+        state.average.updates = int(document["updates"])
+    if document["scaler"]:
+        state.scaler.load_state_dict(document["scaler"])
+    random = _part(tensors, "random")
+    torch.set_rng_state(random["cpu"])
+    if "cuda" in random and _on_cuda(state.network):
+        torch.cuda.set_rng_state(random["cuda"])
+    state.position = decode(Position, document["position"], f"{path}: position", CheckpointError)
+    state.history = decode(History, document["history"], f"{path}: history", CheckpointError)
+
+
+def _tensors(state: TrainingState) -> dict[str, Tensor]:
+    parts: dict[str, Mapping[str, Tensor]] = {
+        "network": state.network.state_dict(),
+        "optimiser": optimiser_tensors(state.optimiser),
+        "average": {} if state.average is None else state.average.network.state_dict(),
+        "random": {"cpu": torch.get_rng_state()},
+    }
+    if _on_cuda(state.network):
+        parts["random"] = {**parts["random"], "cuda": torch.cuda.get_rng_state()}
+    return {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+
+
+def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    prefix = f"{part}/"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _on_cuda(network: nn.Module) -> bool:
+    return any(parameter.is_cuda for parameter in network.parameters())
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            document = json.loads((file.metadata() or {}).get("nnunet_rs", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: is damaged: {error}; delete it and train from the beginning") from error
+    if document.get("format") != FORMAT or document.get("version") != VERSION:
+        found = f"{document.get('format')!r}, version {document.get('version')!r}"
+        raise CheckpointError(
+            f"{path}: is {found}, this release goes on from {FORMAT!r}, version {VERSION}; "
+            "use the nnunet_rs that began it, or delete the file and train from the beginning"
+        )
+    return document, tensors
+
+
+def _check_identity(path: Path, saved: Identity, wanted: Identity) -> None:
+    for name in (item.name for item in fields(Identity)):
+        before, now = getattr(saved, name), getattr(wanted, name)
+        if before != now:
+            raise CheckpointError(
+                f"{path}: was begun with another {_SAID.get(name, name.replace('_', ' '))} ({_shown(before)}, now "
+                f"{_shown(now)}); resume with the same, or train from the beginning without resuming"
+            )
+
+
+_SAID = {"plan": "plan", "cases": "set of cases in this fold", "network": "network"}
+
+
+def _shown(value: object) -> str:
+    return ", ".join(f"{k}={v}" for k, v in encode(value).items()) if isinstance(value, NetworkOptions) else str(value)
