@@ -28,11 +28,11 @@ impl Lanes {
     /// to the first.
     #[inline(always)]
     pub fn resample(&mut self, taps: &Taps, lane: &mut impl Lane) {
-        if taps.order == Order::Cubic && !taps.is_identity() {
+        if taps.order == Order::Cubic {
             return self.cubic(taps, lane);
         }
         self.repeat_edges(taps.n_in, lane);
-        if taps.is_identity() || taps.order == Order::Nearest {
+        if taps.order == Order::Nearest {
             return taps.starts.iter().enumerate().rev().for_each(|(i, start)| lane.store(i, self.rows[*start]));
         }
         for (i, (start, w)) in taps.starts.iter().zip(&taps.weights).enumerate().rev() {

@@ -74,15 +74,11 @@ pub struct Taps {
 }
 
 impl Taps {
-    /// The taps that resample `n_in` voxels to `n_out`.
+    /// The taps that resample `n_in` voxels to `n_out`; an axis that keeps its length keeps every value.
     pub fn new(order: Order, n_in: usize, n_out: usize) -> Self {
+        let order = if n_in == n_out { Order::Nearest } else { order };
         let (starts, weights) = (0..n_out).map(|i| tap(order, i, n_in, n_out)).unzip();
         Self { n_in, n_out, order, starts, weights }
-    }
-
-    /// Whether the axis keeps its length, and with it every value.
-    pub fn is_identity(&self) -> bool {
-        self.n_in == self.n_out
     }
 }
 
