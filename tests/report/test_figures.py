@@ -1,12 +1,11 @@
-import json
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
-from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Header, IntArray
-from nnunet_rs.report.figures import PALETTE, Comparison, class_colour, overlay_picture, read_history, training_curves
+from nnunet_rs.model.history import Epoch, History
+from nnunet_rs.report.figures import PALETTE, Comparison, class_colour, overlay_picture, training_curves
 
 NAMES = ("background", "liver", "spleen")
 
@@ -62,23 +61,17 @@ def test_the_first_seven_classes_are_the_palette_and_further_ones_differ() -> No
     assert len(set(colours)) == 19
 
 
-def test_curves_of_long_short_and_partial_histories(tmp_path: Path) -> None:
-    history = [{"epoch": i, "loss": 1 / (i + 1), "dice": [0.5, None], "learning_rate": 0.01} for i in range(5)]
-    for count in (5, 1, 0):
-        training_curves(tmp_path / f"{count}.png", history[:count], classes=("a", "b"), title="fold 0")
-        assert matplotlib.image.imread(tmp_path / f"{count}.png").shape[1] > 800
+def epoch(number: int) -> Epoch:
+    return Epoch(number, 10 * number, 1 / (number + 1), None, (0.5, 0.9 if number else None), 0.01 / (number + 1), 1.0, 0.1, 0.8, 0.1)
 
 
-def test_a_history_cut_short_is_read_up_to_there(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(json.dumps({"epoch": 0}) + "\n" + '{"epoch": 1, "lo')
-    assert read_history(path) == [{"epoch": 0}]
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_curves_of_histories_of_any_length(tmp_path: Path, count: int) -> None:
+    training_curves(tmp_path / "a.png", History(("a", "b"), tuple(map(epoch, range(count)))), "fold 0")
+    assert matplotlib.image.imread(tmp_path / "a.png").shape[1] > 800
 
 
-def test_a_damaged_history_names_file_and_line(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"epoch": 0}\nnonsense\n{"epoch": 2}\n')
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: line 2"):
-        read_history(path)
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        read_history(tmp_path / "absent.jsonl")
+def test_curves_have_the_colours_of_their_classes(tmp_path: Path) -> None:
+    training_curves(tmp_path / "a.png", History(("a", "b"), tuple(map(epoch, range(5)))))
+    picture = matplotlib.image.imread(tmp_path / "a.png")
+    assert near(picture, class_colour(1)) > 50

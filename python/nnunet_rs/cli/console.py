@@ -240,10 +240,16 @@ def _make_bars(stream: TextIO) -> Bars:
         def render(self, task: RichTask) -> Text:
             return Text(rate(1, 1 / task.speed) if task.speed else "", style="cyan")
 
+    class Count(ProgressColumn):
+        """Whole units, though parts of one move the bar."""
+
+        def render(self, task: RichTask) -> Text:
+            return Text(f"{int(task.completed + 1e-6)}/{int(task.total or 0)}")
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
-        TextColumn("{task.completed:g}/{task.total:g}"),
+        Count(),
         Speed(),
         TimeRemainingColumn(compact=True),
         TextColumn("[dim]{task.fields[note]}[/dim]"),

@@ -6,8 +6,7 @@ lighter, and contours mark what a fill alone would leave to the eye.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_atomically
 from nnunet_rs.core.types import FloatArray, Header, IntArray, Spacing3
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from nnunet_rs.model.history import Epoch, History
 
 PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 INK, PAPER, FAINT = "#e8eaed", "#101216", "#8b929c"
@@ -191,89 +191,47 @@ def _headline(figure: Figure, x: float, text: str, **style: Any) -> None:
     figure.text(x, 1 - 0.2 / figure.get_figheight(), text, va="center", **style)
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl: one object an epoch; a last line cut short by a crash is passed over.
-
-    Raises
-    ------
-    CheckpointError
-        The file is missing, or a line before the last is not JSON.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise CheckpointError(f"{path}: training history cannot be read: {error.strerror}") from error
-    history: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            history.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise CheckpointError(f"{path}: line {number} is not JSON; delete it or the file") from error
-    return history
-
-
-def training_curves(
-    path: Path, history: Sequence[Mapping[str, Any]], *, classes: Sequence[str] = (), title: str = ""
-) -> None:
-    """Write a PNG of loss, Dice and learning rate over the epochs.
+def training_curves(path: Path, history: History, title: str = "") -> None:
+    """Write a PNG of loss, Dice on validation patches and learning rate over the epochs.
 
     Parameters
     ----------
     path
         The PNG to write, atomically.
     history
-        One mapping an epoch, with `epoch`, `loss`, `validation_loss`, `dice` (per class or one number) and
-        `learning_rate`; what is missing is not drawn.
-    classes
-        What the entries of `dice` are called.
+        The epochs; none gives empty axes.
+    title
+        What was trained.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.8, 3.5), facecolor="white", layout="constrained")
     loss, dice, rate = figure.subplots(1, 3)
-    epochs = [int(entry.get("epoch", number)) + 1 for number, entry in enumerate(history)]
-    _curve(loss, epochs, history, "loss", PALETTE[6], "training")
-    _curve(loss, epochs, history, "validation_loss", PALETTE[0], "validation")
-    _dice_curves(dice, epochs, history, classes)
-    _curve(rate, epochs, history, "learning_rate", "#444444", "")
+    epochs = history.epochs
+    _curve(loss, epochs, lambda epoch: epoch.loss, color=PALETTE[6], label="training")
+    _curve(loss, epochs, lambda epoch: epoch.validation_loss, color=PALETTE[0], label="validation")
+    for index, name in enumerate(history.classes if len(history.classes) > 1 else ()):
+        _curve(
+            dice, epochs, lambda epoch, at=index: epoch.dice[at], color=class_colour(index + 1), label=name, linewidth=1
+        )
+    _curve(dice, epochs, lambda epoch: epoch.mean_dice, color="#222222", label="mean", linewidth=2)
+    _curve(rate, epochs, lambda epoch: epoch.learning_rate, color="#444444", label="")
     for axes, name in ((loss, "loss"), (dice, "Dice on validation patches"), (rate, "learning rate")):
         _dress(axes, name)
-    if any(entry.get("learning_rate", 0) > 0 for entry in history):
-        rate.set_yscale("log")
     dice.set_ylim(0, 1)
+    if any(epoch.learning_rate > 0 for epoch in epochs):
+        rate.set_yscale("log")
     if title:
         figure.suptitle(title, fontsize=10.5, weight="bold", x=0.01, ha="left")
     with write_atomically(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
 
-def _curve(
-    axes: Axes, epochs: Sequence[int], history: Sequence[Mapping[str, Any]], key: str, colour: str, label: str
-) -> None:
-    points = [(epoch, entry[key]) for epoch, entry in zip(epochs, history, strict=True) if entry.get(key) is not None]
+def _curve(axes: Axes, epochs: Sequence[Epoch], value: Callable[[Epoch], float | None], **style: Any) -> None:
+    """Draw what is known; a dot where there are too few epochs to see a line."""
+    points = [(epoch.epoch + 1, known) for epoch in epochs if (known := value(epoch)) is not None]
     if points:
-        # A dot where there is one epoch only: a line of one point cannot be seen.
-        axes.plot(
-            *zip(*points, strict=True), color=colour, linewidth=1.6, label=label, marker="o" if len(points) < 3 else ""
-        )
-
-
-def _dice_curves(
-    axes: Axes, epochs: Sequence[int], history: Sequence[Mapping[str, Any]], classes: Sequence[str]
-) -> None:
-    """One thin line a class, their mean bold."""
-    rows = [np.atleast_1d(np.array(entry["dice"], float)) for entry in history if entry.get("dice") is not None]
-    if not rows:
-        return
-    shown = np.array([epoch for epoch, entry in zip(epochs, history, strict=True) if entry.get("dice") is not None])
-    table = np.stack(rows)  # (epochs, classes)
-    names = classes if len(classes) == table.shape[1] else [f"class {index + 1}" for index in range(table.shape[1])]
-    for index, name in enumerate(names if len(names) > 1 else ()):
-        axes.plot(shown, table[:, index], color=class_colour(index + 1), linewidth=1, label=name)
-    known = np.isfinite(table)
-    mean = np.where(known, table, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    axes.plot(shown, mean, color="#222222", linewidth=2, label="mean", marker="o" if len(shown) < 3 else "")
+        axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 3 else "", **{"linewidth": 1.6, **style})
 
 
 def _dress(axes: Axes, name: str) -> None:
