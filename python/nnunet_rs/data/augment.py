@@ -1,0 +1,162 @@
+"""Augmentation by name: from a region of a case to a patch that training sees (method §6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.types import FloatArray, IntArray, Shape
+from nnunet_rs.data.intensity import Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, ZeroOutside
+from nnunet_rs.data.spatial import BatchgeneratorsSpatial, Spatial, SpatialRange, SpatialRule
+from nnunet_rs.data.transform import Transform, run
+from nnunet_rs.plan.schema import Configuration, Normalization
+
+Chain: TypeAlias = Callable[[SpatialRange], tuple[Transform, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationRecipe:
+    """One way to augment."""
+
+    spatial: SpatialRule | None
+    chain: Chain  # the transforms that follow
+    engine: Callable[[SpatialRange], Spatial] = BatchgeneratorsSpatial
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """What happens to a sample between store and network: chance first (`draw`), then action (`apply`)."""
+
+    patch: Shape  # two axes for 2-D
+    spatial: Spatial | None = None
+    transforms: tuple[Transform, ...] = ()  # ours, or any of batchgenerators
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Draw how a sample will be moved; None: it will not."""
+        return None if self.spatial is None else self.spatial.draw(rng)
+
+    def region(self, drawn: Any) -> Shape:
+        """Return the size of what must be read, centred on the patch; its margins are equal on both sides."""
+        if self.spatial is None or drawn is None:
+            return self.patch
+        needed = self.spatial.region(drawn)
+        return tuple(p + 2 * max(0, -(-(n - p) // 2)) for p, n in zip(self.patch, needed, strict=True))
+
+    def apply(
+        self, drawn: Any, image: FloatArray, seg: IntArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, IntArray]:
+        """Turn a region into a patch.
+
+        Parameters
+        ----------
+        drawn
+            What `draw` returned.
+        image
+            float32 (c, *region); may be overwritten.
+        seg
+            Class indices, and the non-zero mask where there is one: (1 or 2, *region).
+        rng
+            The sample's generator.
+
+        Returns
+        -------
+        image
+            (c, *patch).
+        labels
+            (*patch), class indices of any number type.
+        """
+        sample: dict[str, Any] = {"data": image[None], "seg": seg[None], "rng": rng}
+        if self.spatial is not None and drawn is not None:
+            sample = self.spatial.apply(drawn, sample)
+        for transform in self.transforms:
+            sample = run(transform, sample)
+        return sample["data"][0], sample["seg"][0, 0]
+
+
+def build_augmentation(
+    name: str, configuration: Configuration, normalization: Sequence[Normalization] = ()
+) -> Augmentation:
+    """Return an augmentation for a configuration.
+
+    Parameters
+    ----------
+    name
+        Of `AUGMENTATIONS`.
+    configuration
+        Its patch, and whether spatial transforms stay within the slices.
+    normalization
+        Of the channels: those that used the non-zero mask are 0 outside it after augmentation too.
+
+    Raises
+    ------
+    PlanError
+        There is no augmentation of this name.
+    """
+    if name not in AUGMENTATIONS:
+        raise PlanError(f"augmentation {name!r} is unknown: allowed are {', '.join(AUGMENTATIONS)}")
+    recipe = AUGMENTATIONS[name]
+    ranges = SpatialRange.of(recipe.spatial or _STILL, configuration.patch_size, configuration.inplane_augmentation)
+    masked = tuple(channel for channel, rule in enumerate(normalization) if rule.use_mask)
+    chain = recipe.chain(ranges)
+    return Augmentation(
+        patch=ranges.patch,
+        spatial=None if recipe.spatial is None else recipe.engine(ranges),
+        transforms=(*chain, ZeroOutside(masked)) if masked and chain else chain,
+    )
+
+
+_STILL = SpatialRule(p_rotation=0, p_scaling=0, angle=0, scale=(1, 1))
+_PAPER = SpatialRule(p_rotation=0.2, p_scaling=0.2, angle=math.radians(15), scale=(0.85, 1.25), p_elastic=0.2)
+_V2 = SpatialRule(p_rotation=0.2, p_scaling=0.2, angle=math.radians(30), scale=(0.7, 1.4), order=1)
+_LIGHT = SpatialRule(p_rotation=0.15, p_scaling=0.15, angle=math.radians(15), scale=(0.85, 1.2), order=1)
+
+
+def _mirror(ranges: SpatialRange) -> Mirror:
+    return Mirror(tuple(range(len(ranges.patch))))
+
+
+def _paper(ranges: SpatialRange) -> tuple[Transform, ...]:
+    return (Gamma(0.3), _mirror(ranges))
+
+
+def _paper_batchgenerators(ranges: SpatialRange) -> tuple[Transform, ...]:
+    from batchgenerators.transforms.color_transforms import GammaTransform  # imports much of SciPy
+    from batchgenerators.transforms.spatial_transforms import MirrorTransform
+
+    gamma = GammaTransform((0.7, 1.5), invert_image=False, per_channel=True, retain_stats=True, p_per_sample=0.3)
+    return (gamma, MirrorTransform(_mirror(ranges).axes))
+
+
+def _v2(ranges: SpatialRange) -> tuple[Transform, ...]:
+    return (
+        Noise(0.1),
+        Blur(0.2),
+        Brightness(0.15),
+        Contrast(0.15),
+        LowResolution(0.25, in_plane=ranges.in_plane),
+        Gamma(0.1, invert=True),
+        Gamma(0.3),
+        _mirror(ranges),
+    )
+
+
+def _light(ranges: SpatialRange) -> tuple[Transform, ...]:
+    return (Brightness(0.15), Contrast(0.15), Gamma(0.15), _mirror(ranges))
+
+
+def _none(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
+    return ()
+
+
+AUGMENTATIONS = {
+    "paper": AugmentationRecipe(_PAPER, _paper),
+    "paper-batchgenerators": AugmentationRecipe(_PAPER, _paper_batchgenerators),
+    "v2": AugmentationRecipe(_V2, _v2),
+    "light": AugmentationRecipe(_LIGHT, _light),  # ours, for processors
+    "none": AugmentationRecipe(None, _none),
+}

@@ -1,0 +1,176 @@
+"""Batches for training, made by threads of this process; a batch is a function of (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.machine import processors
+from nnunet_rs.core.types import FloatArray, LabelSet, Shape3
+from nnunet_rs.data.augment import Augmentation
+from nnunet_rs.data.patches import PatchRule, choose_start, forced_samples
+from nnunet_rs.data.store import Store
+from nnunet_rs.plan.schema import Configuration
+
+Purpose = Literal["training", "validation"]
+_STREAMS: dict[Purpose, int] = {"training": 0, "validation": 1}  # apart: the same epoch has other patches for each
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What one training step sees."""
+
+    data: FloatArray  # (b, c, *patch)
+    labels: NDArray[np.int16]  # (b, *patch) class indices
+    names: tuple[str, ...]  # the case of each sample
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderOptions:
+    """How a Loader works; none of it but `seed`, `purpose` and `batch_size` changes a batch."""
+
+    seed: int = 0
+    purpose: Purpose = "training"
+    batch_size: int | None = None  # None: the configuration's
+    threads: int | None = None  # None: one per processor this process may use
+    ahead: int = 2  # batches that are made while one is used
+
+
+@dataclass(slots=True, eq=False)
+class _Order:
+    """A batch in the making."""
+
+    batch: Batch
+    samples: list[Future[str]]
+
+
+class Loader:
+    """Draws cases and patches, reads and augments them, a few batches ahead of their use.
+
+    Parameters
+    ----------
+    store
+        The prepared cases.
+    names
+        The cases to draw from, each equally likely.
+    configuration
+        Its patch and batch sizes.
+    labels
+        What can be oversampled.
+    augmentation
+        For the configuration's patch; see `augment.build_augmentation`.
+    options
+        Seed, purpose, threads.
+
+    Raises
+    ------
+    DatasetError
+        No case, or one that has not been prepared.
+
+    Notes
+    -----
+    Use it as a context manager, or call `close`: threads end with it, whatever they are at.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        names: Sequence[str],
+        configuration: Configuration,
+        labels: LabelSet,
+        augmentation: Augmentation,
+        options: LoaderOptions | None = None,
+    ) -> None:
+        if not names:
+            raise DatasetError("no case to draw patches from")
+        self.options = options or LoaderOptions()
+        self.batch_size = self.options.batch_size or configuration.batch_size
+        self._store, self._names, self._augmentation = store, tuple(names), augmentation
+        self._rule = PatchRule.of(configuration.patch_size, labels)
+        self._forced = forced_samples(self.batch_size)
+        self._channels = {name: store.record(name).channels for name in names}[names[0]]
+        self._pool = ThreadPoolExecutor(self.options.threads or processors(), thread_name_prefix="loader")
+        self._orders: dict[tuple[int, int], _Order] = {}
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop what has not begun, wait for what has, and end the threads."""
+        self._orders.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def epoch(self, epoch: int, batches: int, start: int = 0) -> Iterator[Batch]:
+        """Give the batches start … batches-1 of an epoch, in this order.
+
+        While one is used the next `ahead` are made; after the last of an epoch these are the first of the next.
+
+        Raises
+        ------
+        DatasetError
+            A case cannot be read or augmented; the text names it.
+        """
+        for index in range(start, batches):
+            wanted = [divmod(epoch * batches + index + k, batches) for k in range(self.options.ahead + 1)]
+            self._order(wanted)
+            order = self._orders.pop(wanted[0])
+            names = tuple(sample.result() for sample in order.samples)
+            yield Batch(order.batch.data, order.batch.labels, names)
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Make one batch in this thread."""
+        batch = self._empty()
+        names = tuple(self._fill(batch, epoch, index, sample) for sample in range(self.batch_size))
+        return Batch(batch.data, batch.labels, names)
+
+    def _order(self, wanted: Sequence[tuple[int, int]]) -> None:
+        """Start making the batches of `wanted` that are not in the making, and drop others."""
+        for stale in [key for key in self._orders if key not in wanted]:
+            for sample in self._orders.pop(stale).samples:
+                sample.cancel()
+        for key in wanted:
+            if key not in self._orders:
+                batch = self._empty()
+                samples = [self._pool.submit(self._fill, batch, *key, sample) for sample in range(self.batch_size)]
+                self._orders[key] = _Order(batch, samples)
+
+    def _empty(self) -> Batch:
+        patch = self._augmentation.patch
+        data = np.empty((self.batch_size, self._channels, *patch), np.float32)
+        return Batch(data, np.empty((self.batch_size, *patch), np.int16), ())
+
+    def _fill(self, batch: Batch, epoch: int, index: int, sample: int) -> str:
+        """Make one sample of a batch; returns the case's name."""
+        stream = _STREAMS[self.options.purpose]
+        rng = np.random.default_rng((self.options.seed, stream, epoch, index, sample))
+        name = self._names[rng.integers(len(self._names))]
+        forced = sample >= self.batch_size - self._forced
+        try:
+            batch.data[sample], batch.labels[sample] = self._make(name, forced, rng)
+        except Exception as error:
+            raise DatasetError(f"case {name}, batch {index} of epoch {epoch}: {error}") from error
+        return name
+
+    def _make(self, name: str, forced: bool, rng: np.random.Generator) -> tuple[FloatArray, NDArray[np.integer]]:
+        start = choose_start(self._rule, self._store.locations(name), forced, rng)
+        drawn = self._augmentation.draw(rng)
+        region = self._augmentation.region(drawn)
+        size = (1, *region)[-3:]
+        image, labels, mask = self._store.read_patch(name, _around(start, self._rule.patch, size), size)
+        seg = labels[None] if mask is None else np.stack([labels, mask.astype(labels.dtype)])
+        flat = (slice(None), 0) if len(region) == 2 else (slice(None),)
+        return self._augmentation.apply(drawn, image[flat], seg[flat], rng)
+
+
+def _around(start: Shape3, patch: Shape3, size: Sequence[int]) -> tuple[int, ...]:
+    """Return where a box of `size` starts that is centred on the patch at `start`."""
+    return tuple(s - (n - p) // 2 for s, n, p in zip(start, size, patch, strict=True))

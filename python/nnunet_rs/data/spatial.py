@@ -1,0 +1,181 @@
+"""Elastic deformation, rotation and scaling: how far, how often, and what region of the case they need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_rs.core.types import Shape
+from nnunet_rs.data.transform import Transform, run
+
+Range = tuple[float, float]
+_ELONGATED = 1.5  # patch sides' ratio above which a 2-D patch is turned only a little
+
+
+@dataclass(frozen=True, slots=True)
+class SpatialRule:
+    """The chances and ranges of one recipe; angles in radians."""
+
+    p_rotation: float
+    p_scaling: float
+    angle: float  # largest rotation about each axis of a 3-D patch
+    scale: Range
+    p_elastic: float = 0.0
+    alpha: Range = (0.0, 900.0)  # strength of the elastic deformation, 3-D
+    alpha_plane: Range = (0.0, 200.0)  # the same in two dimensions
+    sigma: Range = (9.0, 13.0)  # its smoothness, voxels
+    angle_plane: float = math.pi  # largest rotation in two dimensions
+    angle_elongated: float = math.radians(15)  # the same of an elongated patch
+    order: int = 3  # of the interpolation of images; labels: 1 per label
+
+
+@dataclass(frozen=True, slots=True)
+class SpatialRange:
+    """A rule as it applies to one configuration."""
+
+    patch: Shape  # what comes out: two or three axes
+    in_plane: bool  # a 3-D patch whose slices are moved within their plane
+    angle: float
+    alpha: Range
+    rule: SpatialRule
+
+    @classmethod
+    def of(cls, rule: SpatialRule, patch: Sequence[int], in_plane: bool) -> SpatialRange:
+        """Choose the ranges: those of three dimensions, or those of two for 2-D patches and slices."""
+        if len(patch) == 3 and not in_plane:
+            return cls(tuple(patch), False, rule.angle, rule.alpha, rule)
+        sides = patch[-2:]
+        angle = rule.angle_elongated if max(sides) / min(sides) > _ELONGATED else rule.angle_plane
+        return cls(tuple(patch), in_plane, min(angle, rule.angle_plane), rule.alpha_plane, rule)
+
+    @property
+    def region(self) -> Shape:
+        """The size to read about the patch's centre, so that no rotation or scaling looks beyond it."""
+        moved = self.patch[1:] if self.in_plane else self.patch
+        return (*self.patch[: len(self.patch) - len(moved)], *region_size(moved, self.angle, self.rule.scale))
+
+
+class Spatial(Protocol):
+    """The first step of an augmentation: from a region of a case to a patch."""
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Draw what will be done to one sample; None: nothing."""
+
+    def region(self, drawn: Any) -> Shape:
+        """Return the size of the region that `drawn` needs, centred on the patch."""
+
+    def apply(self, drawn: Any, sample: dict[str, Any]) -> dict[str, Any]:
+        """Turn a region (1, c, *region) into a patch (1, c, *patch)."""
+
+
+def region_size(patch: Sequence[int], angle: float, scale: Range) -> Shape:
+    """Return the size of a box that holds a patch however it is rotated and scaled about its centre.
+
+    Parameters
+    ----------
+    patch
+        Two or three axes.
+    angle
+        Largest rotation about each axis, radians.
+    scale
+        Range of the scaling factor; factors above 1 look further out.
+
+    Notes
+    -----
+    nnU-Net's `get_patch_size` does the same by a rule of thumb (one corner, one axis at a time, divided by the smallest
+    factor) that lets corners of a patch show the zeros around the region.
+    """
+    turns = np.linspace(-min(angle, math.pi / 2), min(angle, math.pi / 2), 9).tolist()
+    axes = 3 if len(patch) == 3 else 1
+    reach = np.max([np.abs(rotation(angles)) @ patch for angles in product(turns, repeat=axes)], axis=0)
+    return tuple(math.ceil(size * max(1.0, *scale)) for size in reach.tolist())
+
+
+def rotation(angles: Sequence[float]) -> NDArray[np.float64]:
+    """Return the rotation matrix of one angle in the plane, or of three about z, y, x in space (z first)."""
+    if len(angles) == 1:
+        cos, sin = math.cos(angles[0]), math.sin(angles[0])
+        return np.array([[cos, -sin], [sin, cos]])
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        turned = np.eye(3)
+        rest = [other for other in range(3) if other != axis]
+        turned[np.ix_(rest, rest)] = rotation([angle])
+        matrix = matrix @ turned
+    return matrix
+
+
+@dataclass(frozen=True, slots=True)
+class BatchgeneratorsSpatial:
+    """batchgenerators' SpatialTransform: the reference, slow and one sample at a time."""
+
+    ranges: SpatialRange
+
+    def draw(self, rng: np.random.Generator) -> np.random.Generator:
+        """Draw nothing yet: SpatialTransform draws while it works."""
+        return rng
+
+    def region(self, drawn: Any) -> Shape:  # noqa: ARG002
+        """Return the size that whatever it draws will need."""
+        return self.ranges.region
+
+    def apply(self, drawn: np.random.Generator, sample: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Draw and transform."""
+        return run(self._transform(), sample)
+
+    def _transform(self) -> Transform:
+        from batchgenerators.transforms.spatial_transforms import SpatialTransform  # imports much of SciPy
+
+        ranges, rule = self.ranges, self.ranges.rule
+        angle = (-ranges.angle, ranges.angle)
+        moved: Transform = SpatialTransform(
+            ranges.patch[1:] if ranges.in_plane else ranges.patch,
+            patch_center_dist_from_border=None,
+            do_elastic_deform=rule.p_elastic > 0,
+            alpha=ranges.alpha,
+            sigma=rule.sigma,
+            do_rotation=rule.p_rotation > 0,
+            angle_x=angle,
+            angle_y=angle,
+            angle_z=angle,
+            do_scale=rule.p_scaling > 0,
+            scale=rule.scale,
+            border_mode_data="constant",
+            order_data=rule.order,
+            border_mode_seg="constant",
+            order_seg=1,
+            random_crop=False,
+            p_el_per_sample=rule.p_elastic,
+            p_rot_per_sample=rule.p_rotation,
+            p_scale_per_sample=rule.p_scaling,
+        )
+        return _Slices(moved) if ranges.in_plane else moved
+
+
+@dataclass(frozen=True, slots=True)
+class _Slices:
+    """A 2-D transform that moves all slices of a 3-D patch alike: they are its channels."""
+
+    transform: Transform
+
+    def __call__(self, **sample: Any) -> dict[str, Any]:
+        flat = {key: _as_channels(sample[key]) for key in ("data", "seg")}
+        moved = self.transform(**{**sample, **flat})
+        parted = {key: _as_slices(moved[key], sample[key].shape[1]) for key in ("data", "seg")}
+        return {**moved, **parted}
+
+
+def _as_channels(volume: Any) -> Any:
+    b, c, z, y, x = volume.shape
+    return volume.reshape(b, c * z, y, x)
+
+
+def _as_slices(planes: Any, channels: int) -> Any:
+    b, planes_in_all, y, x = planes.shape
+    return planes.reshape(b, channels, planes_in_all // channels, y, x)

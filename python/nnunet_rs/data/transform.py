@@ -1,0 +1,64 @@
+"""What an augmentation is: a callable in batchgenerators' form, with its chance in a generator that it is handed."""
+
+from __future__ import annotations
+
+import random
+import threading
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+import numpy as np
+
+from nnunet_rs.core.types import FloatArray, IntArray
+
+_GLOBAL_CHANCE = threading.Lock()
+
+
+class Transform(Protocol):
+    """Anything that batchgenerators calls a transform.
+
+    It is called with `data` float32 (b, c, *size) and `seg` (b, s, *size), where channel 0 of `seg` holds the class
+    indices and channel 1, where there is one, the non-zero mask; it returns a dictionary with the same keys.
+    """
+
+    def __call__(self, **sample: Any) -> dict[str, Any]:
+        """Transform a sample, in place or not."""
+
+
+class SeededTransform(ABC):
+    """A transform that draws from the generator in the sample (`rng`), so that any number of threads may run it."""
+
+    def __call__(self, **sample: Any) -> dict[str, Any]:
+        """Transform each entry of a batch."""
+        data, seg = sample["data"], sample["seg"]
+        results = [self.apply(image, labels, sample["rng"]) for image, labels in zip(data, seg, strict=True)]
+        return {**sample, "data": _stacked([r[0] for r in results]), "seg": _stacked([r[1] for r in results])}
+
+    @abstractmethod
+    def apply(self, image: FloatArray, seg: IntArray, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Transform one image (c, *size), which may be overwritten, and its seg (s, *size)."""
+
+
+def run(transform: Transform, sample: dict[str, Any]) -> dict[str, Any]:
+    """Run a transform so that its result depends on the sample and its generator alone.
+
+    batchgenerators' own transforms draw from the global generators of `numpy.random` and `random`. They are seeded from
+    the sample's generator, run one at a time, and the global state is put back.
+    """
+    if isinstance(transform, SeededTransform):
+        return transform(**sample)
+    seed = int(sample["rng"].integers(1 << 32))
+    with _GLOBAL_CHANCE:
+        before = np.random.get_state(), random.getstate()
+        np.random.seed(seed)
+        random.seed(seed)
+        try:
+            return transform(**sample)
+        finally:
+            np.random.set_state(before[0])
+            random.setstate(before[1])
+
+
+def _stacked(parts: list[Any]) -> Any:
+    """Stack along a new first axis; one part, the usual case, is not copied."""
+    return parts[0][None] if len(parts) == 1 else np.stack(parts)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
+from nnunet_rs.core.errors import PlanError
+from nnunet_rs.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
+from nnunet_rs.plan.schema import Configuration, Normalization
+
+
+def _configuration(patch: tuple[int, ...], in_plane: bool = False) -> Configuration:
+    ones = ((1,) * len(patch),)
+    return Configuration(
+        "c", (1.0,) * len(patch), patch, 2, patch, ones, ones, (8,), (2,), (), False, False, in_plane, memory_estimate=1
+    )
+
+
+def _run(augmentation: Augmentation, seed: int, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Augment made-up voxels, the same around the patch's centre whatever the region's size."""
+    rng = np.random.default_rng(seed)
+    drawn = augmentation.draw(rng)
+    size = augmentation.region(drawn)
+    whole = np.random.default_rng(99).standard_normal((2, 80, 80, 80)[: 1 + len(size)], dtype=np.float32)
+    starts = [40 - p // 2 - (n - p) // 2 for p, n in zip(augmentation.patch, size, strict=True)]
+    centred = tuple(slice(start, start + n) for start, n in zip(starts, size, strict=True))
+    image = whole[(slice(None), *centred)].copy()
+    seg = np.stack([(image[0] > 0).astype(np.int16)] * channels)
+    return augmentation.apply(drawn, image, seg, rng)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize(("patch", "in_plane"), [((10, 12, 8), False), ((4, 16, 14), True), ((16, 14), False)])
+def test_shapes_values_and_repeatability(name: str, patch: tuple[int, ...], in_plane: bool) -> None:
+    augmentation = build_augmentation(name, _configuration(patch, in_plane))
+    changed = 0
+    still = _run(Augmentation(patch), 0)
+    for seed in range(8):
+        image, labels = _run(augmentation, seed)
+        assert image.shape == (2, *patch)
+        assert labels.shape == patch
+        assert image.dtype == np.float32
+        assert np.isfinite(image).all()
+        assert set(np.unique(labels)) <= {0, 1}
+        again = _run(augmentation, seed)
+        np.testing.assert_array_equal(image, again[0])
+        np.testing.assert_array_equal(labels, again[1])
+        changed += not np.array_equal(image, still[0])
+    assert changed >= 6 if name != "none" else changed == 0
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(PlanError, match="augmentation 'heavy' is unknown: allowed are paper, "):
+        build_augmentation("heavy", _configuration((8, 8, 8)))
+
+
+def test_masked_channels_are_zero_outside_after_augmentation() -> None:
+    rules = [Normalization("zscore", True, None), Normalization("zscore", False, None)]
+    augmentation = build_augmentation("paper", _configuration((8, 8, 8)), rules)
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        drawn = augmentation.draw(rng)
+        size = augmentation.region(drawn)
+        seg = np.zeros((2, *size), np.int16)
+        image, _ = augmentation.apply(drawn, np.ones((2, *size), np.float32), seg, rng)
+        assert not image[0].any()
+        assert image[1].any()
+
+
+def test_any_batchgenerators_transform_fits() -> None:
+    augmentation = Augmentation((8, 8), None, (GaussianNoiseTransform(p_per_sample=1),))
+    first, second, again = (_run(augmentation, seed)[0] for seed in (0, 1, 0))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, second)
+
+
+def test_margins_of_the_region_are_equal() -> None:
+    class Wide:
+        def region(self, drawn: object) -> tuple[int, ...]:
+            return (11, 7)
+
+    assert Augmentation((8, 8), Wide()).region(object()) == (12, 8)
+    assert Augmentation((8, 8), Wide()).region(None) == (8, 8)

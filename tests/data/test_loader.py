@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import itertools
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.geometry import Geometry
+from nnunet_rs.core.types import Header, LabelSet
+from nnunet_rs.data.augment import Augmentation, build_augmentation
+from nnunet_rs.data.loader import Batch, Loader, LoaderOptions
+from nnunet_rs.data.preprocess import Prepared
+from nnunet_rs.data.store import Layout, Store
+from nnunet_rs.plan.schema import Configuration
+
+LABELS = LabelSet(("background", "a"), (0, 1))
+NAMES = ("a", "b", "c")
+
+
+def _configuration(patch: tuple[int, ...]) -> Configuration:
+    ones = ((1,) * len(patch),)
+    return Configuration(
+        "c", (1.0,) * len(patch), patch, 3, patch, ones, ones, (8,), (2,), (), False, False, False, memory_estimate=1
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    """Three cases; every voxel of case k has an intensity in [k, k + 1); one foreground voxel each."""
+    folder = tmp_path_factory.mktemp("prepared")
+    store = Store(folder)
+    header = Header("nifti", tuple(tuple(row) for row in np.eye(4).tolist()))
+    for k, name in enumerate(NAMES):
+        shape = (6 + k, 20, 18)
+        image = np.random.default_rng(k).uniform(k, k + 1, (2, *shape)).astype(np.float32)
+        labels = np.zeros(shape, np.uint8)
+        labels[3, 10, 9] = 1
+        box = tuple((0, n) for n in shape)
+        geometry = Geometry(shape, (1, 1, 1), (0, 1, 2), box, shape, header)
+        store.write(name, Prepared(image, labels, None, geometry), "key", Layout((4, 8, 8), (1,)))
+    return store
+
+
+def _loader(store: Store, patch: tuple[int, ...] = (4, 8, 8), name: str = "none", **options: Any) -> Loader:
+    configuration = _configuration(patch)
+    augmentation = build_augmentation(name, configuration)
+    return Loader(store, NAMES, configuration, LABELS, augmentation, LoaderOptions(**{"threads": 2, **options}))
+
+
+def _take(loader: Loader, epoch: int = 0, batches: int = 4) -> list[Batch]:
+    with loader:
+        return list(loader.epoch(epoch, batches))
+
+
+def _same(one: list[Batch], other: list[Batch]) -> bool:
+    return all(
+        np.array_equal(a.data, b.data) and np.array_equal(a.labels, b.labels) and a.names == b.names
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("patch", [(4, 8, 8), (8, 8)])
+@pytest.mark.parametrize("name", ["none", "paper", "paper-batchgenerators", "v2", "light"])
+def test_the_same_batches_for_one_and_eight_threads(store, patch, name) -> None:
+    one = _take(_loader(store, patch, name, threads=1, seed=3, ahead=0))
+    eight = _take(_loader(store, patch, name, threads=8, seed=3, ahead=3))
+    assert _same(one, eight)
+    assert not _same(one, _take(_loader(store, patch, name, seed=4)))
+
+
+def test_shapes_and_origin(store) -> None:
+    batches = _take(_loader(store))
+    assert len(batches) == 4
+    for batch in batches:
+        assert (batch.data.shape, batch.data.dtype) == ((3, 2, 4, 8, 8), np.float32)
+        assert (batch.labels.shape, batch.labels.dtype) == ((3, 4, 8, 8), np.int16)
+        for sample, name in zip(batch.data, batch.names, strict=True):
+            assert int(sample.max()) == NAMES.index(name)
+    assert len({name for batch in batches for name in batch.names}) > 1
+
+
+def test_the_last_third_shows_foreground(store) -> None:
+    for patch in ((4, 8, 8), (8, 8)):
+        for batch in _take(_loader(store, patch), batches=10):
+            centre = tuple(size // 2 for size in patch)
+            assert batch.labels[(2, *centre)] == 1
+
+
+def test_epochs_and_purposes_differ(store) -> None:
+    first = _take(_loader(store), 0)
+    assert not _same(first, _take(_loader(store), 1))
+    assert not _same(first, _take(_loader(store, purpose="validation")))
+
+
+def test_an_epoch_does_not_depend_on_what_came_before(store) -> None:
+    with _loader(store, name="light") as loader:
+        list(loader.epoch(0, 3))
+        second = list(loader.epoch(1, 3))
+        fifth = list(loader.epoch(5, 3))
+        half = list(itertools.islice(loader.epoch(0, 3), 2))
+        again = list(loader.epoch(1, 3))
+        single = loader.batch(1, 2)
+    assert _same(second, _take(_loader(store, name="light"), 1, 3))
+    assert _same(fifth, _take(_loader(store, name="light"), 5, 3))
+    assert _same(half, _take(_loader(store, name="light"), 0, 3)[:2])
+    assert _same(again, second)
+    assert _same([single], [second[2]])
+
+
+def test_looks_ahead_but_not_further(store) -> None:
+    read, lock = [], threading.Lock()
+
+    class Counting(Augmentation):
+        def draw(self, rng: np.random.Generator) -> None:
+            with lock:
+                read.append(1)
+
+    configuration = _configuration((4, 8, 8))
+    with Loader(store, NAMES, configuration, LABELS, Counting((4, 8, 8)), LoaderOptions(threads=2, ahead=2)) as loader:
+        batches = loader.epoch(0, 10)
+        next(batches)
+        for order in loader._orders.values():
+            for sample in order.samples:
+                sample.result()
+        assert len(read) == 9  # the batch at hand and two ahead, three samples each
+
+
+def test_errors_name_the_case_and_leave_no_thread(store) -> None:
+    class Broken(Augmentation):
+        def draw(self, rng: np.random.Generator) -> None:
+            raise ValueError("the stars are wrong")
+
+    loader = Loader(store, ("b",), _configuration((4, 8, 8)), LABELS, Broken((4, 8, 8)), LoaderOptions(threads=3))
+    with pytest.raises(DatasetError, match="case b, batch 0 of epoch 2: the stars are wrong"), loader:
+        list(loader.epoch(2, 5))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_unknown_and_no_cases(store) -> None:
+    configuration, none = _configuration((4, 8, 8)), Augmentation((4, 8, 8))
+    with pytest.raises(DatasetError, match="case x has not been prepared"):
+        Loader(store, ("a", "x"), configuration, LABELS, none)
+    with pytest.raises(DatasetError, match="no case to draw patches from"):
+        Loader(store, (), configuration, LABELS, none)
+
+
+def test_a_patch_larger_than_the_case(store) -> None:
+    for batch in _take(_loader(store, (12, 32, 16)), batches=2):
+        assert batch.data.shape == (3, 2, 12, 32, 16)
+        assert (batch.labels == 1).any(axis=(1, 2, 3))[2]
+
+
+def test_masks_reach_the_augmentation(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    header = Header("nifti", tuple(tuple(row) for row in np.eye(4).tolist()))
+    shape = (6, 9, 9)
+    geometry = Geometry(shape, (1, 1, 1), (0, 1, 2), tuple((0, n) for n in shape), shape, header)
+    mask = np.zeros(shape, bool)
+    mask[:, 4:] = True
+    prepared = Prepared(np.ones((1, *shape), np.float32), np.ones(shape, np.uint8), mask, geometry)
+    store.write("a", prepared, "key", Layout((4, 8, 8), (1,)))
+    seen = []
+
+    class Looking(Augmentation):
+        def apply(self, drawn, image, seg, rng):
+            seen.append(seg)
+            return super().apply(drawn, image, seg, rng)
+
+    with Loader(store, ("a",), _configuration((6, 9, 9)), LABELS, Looking((6, 9, 9))) as loader:
+        loader.batch(0, 0)
+    np.testing.assert_array_equal(seen[0][1], mask)

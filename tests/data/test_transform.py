@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
+from nnunet_rs.data.intensity import Noise
+from nnunet_rs.data.transform import run
+
+
+def _sample(seed: int) -> dict[str, Any]:
+    return {
+        "data": np.zeros((1, 1, 9, 9), np.float32),
+        "seg": np.zeros((1, 1, 9, 9)),
+        "rng": np.random.default_rng(seed),
+    }
+
+
+def test_borrowed_transforms_are_repeatable_in_any_thread() -> None:
+    noise = GaussianNoiseTransform(p_per_sample=1)
+    expected = [run(noise, _sample(seed))["data"] for seed in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: run(noise, _sample(seed))["data"], range(20)))
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(expected[0], expected[1])
+
+
+def test_borrowed_transforms_leave_the_global_generators_alone() -> None:
+    np.random.seed(5)
+    random.seed(5)
+    run(GaussianNoiseTransform(p_per_sample=1), _sample(0))
+    after = np.random.random(), random.random()
+    np.random.seed(5)
+    random.seed(5)
+    assert after == (np.random.random(), random.random())
+
+
+def test_our_own_take_whole_batches_too() -> None:
+    sample = {**_sample(0), "data": np.zeros((3, 2, 9, 9), np.float32), "seg": np.zeros((3, 1, 9, 9))}
+    found = Noise(1.0)(**sample)
+    assert found["data"].shape == (3, 2, 9, 9)
+    assert found["seg"].shape == (3, 1, 9, 9)
+    assert found["rng"] is sample["rng"]
