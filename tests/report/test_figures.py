@@ -28,8 +28,8 @@ def comparison(shape: tuple[int, int, int] = (6, 20, 30), *, reference: bool = T
     )
 
 
-def near(picture: np.ndarray, colour: tuple[float, float, float]) -> int:
-    return int((np.abs(picture[..., :3] - np.array(colour)).max(axis=-1) < 0.05).sum())
+def near(picture: np.ndarray, colour: tuple[float, float, float], tolerance: float = 0.05) -> int:
+    return int((np.abs(picture[..., :3] - np.array(colour)).max(axis=-1) < tolerance).sum())
 
 
 @pytest.mark.parametrize("reference", [True, False])
@@ -62,7 +62,18 @@ def test_the_first_seven_classes_are_the_palette_and_further_ones_differ() -> No
 
 
 def epoch(number: int) -> Epoch:
-    return Epoch(number, 10 * number, 1 / (number + 1), None, (0.5, 0.9 if number else None), 0.01 / (number + 1), 1.0, 0.1, 0.8, 0.1)
+    return Epoch(
+        number,
+        10 * number,
+        1 / (number + 1),
+        None,
+        (0.5, 0.9 if number else None),
+        0.01 / (number + 1),
+        1.0,
+        0.1,
+        0.8,
+        0.1,
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
@@ -74,4 +85,4 @@ def test_curves_of_histories_of_any_length(tmp_path: Path, count: int) -> None:
 def test_curves_have_the_colours_of_their_classes(tmp_path: Path) -> None:
     training_curves(tmp_path / "a.png", History(("a", "b"), tuple(map(epoch, range(5)))))
     picture = matplotlib.image.imread(tmp_path / "a.png")
-    assert near(picture, class_colour(1)) > 50
+    assert near(picture, class_colour(1), 0.2) > 50  # thin lines are blended with the paper

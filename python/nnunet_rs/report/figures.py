@@ -212,14 +212,15 @@ def training_curves(path: Path, history: History, title: str = "") -> None:
     _curve(loss, epochs, lambda epoch: epoch.validation_loss, color=PALETTE[0], label="validation")
     for index, name in enumerate(history.classes if len(history.classes) > 1 else ()):
         _curve(
-            dice, epochs, lambda epoch, at=index: epoch.dice[at], color=class_colour(index + 1), label=name, linewidth=1
+            dice, epochs, lambda epoch, at=index: epoch.dice[at], color=class_colour(index + 1), label=name, linewidth=1.4
         )
     _curve(dice, epochs, lambda epoch: epoch.mean_dice, color="#222222", label="mean", linewidth=2)
     _curve(rate, epochs, lambda epoch: epoch.learning_rate, color="#444444", label="")
     for axes, name in ((loss, "loss"), (dice, "Dice on validation patches"), (rate, "learning rate")):
         _dress(axes, name)
     dice.set_ylim(0, 1)
-    if any(epoch.learning_rate > 0 for epoch in epochs):
+    rates = [epoch.learning_rate for epoch in epochs if epoch.learning_rate > 0]
+    if rates and max(rates) > 20 * min(rates):
         rate.set_yscale("log")
     if title:
         figure.suptitle(title, fontsize=10.5, weight="bold", x=0.01, ha="left")
