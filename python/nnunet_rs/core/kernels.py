@@ -17,12 +17,14 @@ from nnunet_rs._kernels import (
     resample_labels,
     window_starts,
 )
+from nnunet_rs._kernels import ForegroundAccumulator as _ForegroundAccumulator
 from nnunet_rs._kernels import foreground_statistics as _foreground_statistics
 from nnunet_rs._kernels import resample_probabilities as _resample_probabilities
 from nnunet_rs.core.types import ChannelStats
 
 __all__ = [
     "Blend",
+    "ForegroundAccumulator",
     "foreground_statistics",
     "gaussian_importance",
     "logits_to_labels",
@@ -105,3 +107,95 @@ def foreground_statistics(
         If a dtype is none of these.
     """
     return tuple(ChannelStats(*row) for row in _foreground_statistics(image, labels, threads=threads))
+
+
+class ForegroundAccumulator:
+    """Exact foreground statistics of a whole dataset, case by case, in bounded memory.
+
+    The result is that of `foreground_statistics` on all foreground voxels together, bit for bit the same for any
+    order of cases, merges and threads. Several threads may add at once.
+
+    Images of whole numbers (CT, and anything read from an integer file) keep one counter a distinct value. True
+    floats may have more distinct values than `memory` holds; then values far from the percentiles are forgotten, and
+    in the rare case that a percentile turns out to lie among them, `pending` is true after the last case and every
+    case must be shown once more to `refine`.
+
+    >>> accumulator = ForegroundAccumulator(channels=1)
+    >>> accumulator.add(np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2), np.ones((2, 2, 2), np.uint8))
+    >>> accumulator.finish()[0].median
+    3.5
+
+    Parameters
+    ----------
+    channels : int
+        Channels of every image.
+    memory : int
+        Bytes that counters may take, all channels together; a case being added may take as much again.
+
+    Raises
+    ------
+    ValueError
+        If there are no channels.
+    """
+
+    def __init__(self, channels: int, *, memory: int = 512 << 20) -> None:
+        self._kernel = _ForegroundAccumulator(channels, memory)
+
+    def add(
+        self, image: NDArray[Any], labels: NDArray[np.integer[Any] | np.bool_], *, threads: int | None = None
+    ) -> None:
+        """Add a case; one without foreground adds nothing.
+
+        Parameters
+        ----------
+        image : ndarray of float32, float16 or an integer dtype of 8 or 16 bits, (c, z, y, x) or (c, y, x)
+        labels : ndarray of any integer dtype or bool, (z, y, x) or (y, x)
+            Voxels above 0 are foreground.
+        threads : int, optional
+            All processors of this process if not given.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ, the number of channels is another, or a foreground voxel is NaN or infinite; the
+            accumulator stays as it was.
+        TypeError
+            If a dtype is none of these (cast wider ones to float32).
+        """
+        self._kernel.add(image, labels, threads=threads)
+
+    def merge(self, other: ForegroundAccumulator) -> None:
+        """Add all cases of another accumulator; ValueError if its number of channels is another."""
+        self._kernel.merge(other._kernel)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a percentile needs the second pass, `refine`."""
+        return self._kernel.pending
+
+    def refine(
+        self, image: NDArray[Any], labels: NDArray[np.integer[Any] | np.bool_], *, threads: int | None = None
+    ) -> None:
+        """Show a case again, with arguments as in `add`; only where `pending`, once for every case."""
+        self._kernel.refine(image, labels, threads=threads)
+
+    def finish(self) -> tuple[ChannelStats, ...]:
+        """Return the statistics of all cases so far, one a channel.
+
+        Raises
+        ------
+        ValueError
+            If no voxel was foreground, or a second pass is needed and has not seen every case exactly once.
+        """
+        return tuple(ChannelStats(*row) for row in self._kernel.finish())
+
+    def to_bytes(self) -> bytes:
+        """Return the accumulator as bytes, of a versioned format."""
+        return self._kernel.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ForegroundAccumulator:
+        """Return the accumulator that `to_bytes` wrote; ValueError if the bytes are damaged or of another version."""
+        accumulator = cls.__new__(cls)
+        accumulator._kernel = _ForegroundAccumulator.from_bytes(data)
+        return accumulator

@@ -1,16 +1,20 @@
 //! Statistics of the foreground.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use half::f16;
-use nnunet_kernels::foreground::{self, ChannelStats, Mask};
+use nnunet_kernels::foreground::{self, Accumulator, ChannelStats, Mask};
 use numpy::{PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::arrays::{array, borrow, wrong_dtype};
 use crate::convert::{Count, detached, to_python};
 
 /// Adds this file's functions and classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(foreground_statistics, module)?)
+    module.add_function(wrap_pyfunction!(foreground_statistics, module)?)?;
+    module.add_class::<ForegroundAccumulator>()
 }
 
 /// An array of one of several types, borrowed; `bind!` runs an expression on its view.
@@ -48,6 +52,9 @@ any_array!(Labels, on_labels, "of an integer dtype",
 any_array!(Image, on_image, "of an integer or float dtype",
     F32: f32, I16: i16, U8: u8, I8: i8, U16: u16, F16: f16, U32: u32, I32: i32, U64: u64, I64: i64, F64: f64);
 
+any_array!(Singles, on_singles, "float32, or float16 or an integer dtype of up to 16 bits, which float32 holds",
+    F32: f32, I16: i16, U8: u8, I8: i8, U16: u16, F16: f16);
+
 /// Mean, std, median, min, max, 0.5 and 99.5 percentile.
 type Row = (f64, f64, f64, f64, f64, f64, f64);
 
@@ -68,4 +75,84 @@ fn foreground_statistics(
     let mask = on_labels!(&labels, labels => Mask::new(labels)).map_err(to_python)?;
     let stats = on_image!(&image, image => detached(py, threads, || foreground::statistics(image, &mask)))?;
     Ok(stats.into_iter().map(row).collect())
+}
+
+/// Several Python threads may add at once: each counts its case by itself and takes the lock to merge it. Nothing runs
+/// in parallel under the lock, or a waiting worker could pick up the work of another thread that wants it.
+#[pyclass(module = "nnunet_rs._kernels", frozen)]
+struct ForegroundAccumulator(Mutex<Accumulator>);
+
+impl ForegroundAccumulator {
+    fn lock(&self) -> MutexGuard<'_, Accumulator> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl ForegroundAccumulator {
+    #[new]
+    fn new(channels: Count, memory: Count) -> PyResult<Self> {
+        Accumulator::new(channels.0, memory.0).map(Mutex::new).map(Self).map_err(to_python)
+    }
+
+    #[pyo3(signature = (image, labels, *, threads = None))]
+    fn add(
+        &self,
+        py: Python<'_>,
+        image: &Bound<'_, PyAny>,
+        labels: &Bound<'_, PyAny>,
+        threads: Option<Count>,
+    ) -> PyResult<()> {
+        let (image, labels) = (Singles::borrow("image", image)?, Labels::borrow("labels", labels)?);
+        let mask = on_labels!(&labels, labels => Mask::new(labels)).map_err(to_python)?;
+        on_singles!(&image, image => detached(py, threads, || {
+            let outline = self.lock().outline();
+            let case = outline.case(image, &mask)?;
+            self.lock().merge(case)
+        }))
+    }
+
+    #[pyo3(signature = (image, labels, *, threads = None))]
+    fn refine(
+        &self,
+        py: Python<'_>,
+        image: &Bound<'_, PyAny>,
+        labels: &Bound<'_, PyAny>,
+        threads: Option<Count>,
+    ) -> PyResult<()> {
+        let (image, labels) = (Singles::borrow("image", image)?, Labels::borrow("labels", labels)?);
+        let mask = on_labels!(&labels, labels => Mask::new(labels)).map_err(to_python)?;
+        on_singles!(&image, image => detached(py, threads, || {
+            let outline = self.lock().outline();
+            let counts = outline.again(image, &mask)?;
+            self.lock().merge(counts)
+        }))
+    }
+
+    fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
+        py.detach(|| {
+            let other = other.lock().clone();
+            self.lock().merge(other)
+        })
+        .map_err(to_python)
+    }
+
+    #[getter]
+    fn pending(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.lock().is_pending())
+    }
+
+    fn finish(&self, py: Python<'_>) -> PyResult<Vec<Row>> {
+        let stats = py.detach(|| self.lock().finish()).map_err(to_python)?;
+        Ok(stats.into_iter().map(row).collect())
+    }
+
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &py.detach(|| self.lock().to_bytes()))
+    }
+
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
+        py.detach(|| Accumulator::from_bytes(data)).map(Mutex::new).map(Self).map_err(to_python)
+    }
 }

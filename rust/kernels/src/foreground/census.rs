@@ -61,7 +61,12 @@ pub fn statistics<W: Word, T: Copy + Default + Into<W> + Send + Sync>(scan: &Sca
 }
 
 impl<W: Word> Census<W> {
-    /// A census of no voxels, or of the given buckets in any order.
+    /// A census of no voxels.
+    pub fn empty() -> Self {
+        Self::new(Vec::new(), (f64::INFINITY, f64::NEG_INFINITY))
+    }
+
+    /// A census of the given buckets, in any order.
     pub fn new(buckets: Vec<(u16, Moments)>, extremes: (f64, f64)) -> Self {
         let mut census = Self { buckets, extremes, word: PhantomData };
         census.collapse();
@@ -71,7 +76,7 @@ impl<W: Word> Census<W> {
     /// The census of one channel's foreground.
     pub fn take<T: Copy + Default + Into<W> + Send + Sync>(scan: &Scan<'_, T>) -> Self {
         let pieces = scan.fold(Tally::<W>::new, |tally, values: &[T]| tally.add(values), Tally::census);
-        pieces.into_iter().fold(Self::new(Vec::new(), NO_EXTREMES), |mut all, piece| {
+        pieces.into_iter().fold(Self::empty(), |mut all, piece| {
             all.merge(piece);
             all
         })
@@ -103,17 +108,30 @@ impl<W: Word> Census<W> {
 
     /// Refuses a foreground that is empty or has values that are no numbers.
     pub fn check(&self) -> Result<()> {
+        if self.buckets.is_empty() { Err(no_foreground()) } else { self.check_finite() }
+    }
+
+    /// Refuses values that are no numbers.
+    pub fn check_finite(&self) -> Result<()> {
         let bad = self.buckets.iter().filter(|(order, _)| !bucket::<W>(*order).finite);
-        match (self.buckets.is_empty(), bad.map(|(_, moments)| moments.count).sum::<u64>()) {
-            (true, _) => Err(no_foreground()),
-            (_, 0) => Ok(()),
-            (_, bad) => Err(not_finite(bad)),
+        match bad.map(|(_, moments)| moments.count).sum() {
+            0 => Ok(()),
+            bad => Err(not_finite(bad)),
         }
+    }
+
+    /// Each bucket's order, and how many voxels lie below it and below its end.
+    pub fn spans(&self) -> impl Iterator<Item = (u16, (f64, f64))> {
+        self.buckets.iter().scan(0, |below, &(order, moments)| {
+            let first = *below;
+            *below += moments.count;
+            Some((order, (first as f64, *below as f64)))
+        })
     }
 
     /// Orders of the buckets whose lower halves the percentiles need, ascending. The extremes are known without.
     pub fn needed_buckets(&self) -> Vec<u16> {
-        let last = self.count() - 1;
+        let Some(last) = self.count().checked_sub(1) else { return Vec::new() };
         let inner = ranks::needed(last + 1).filter(|&rank| rank != 0 && rank != last);
         let mut orders: Vec<u16> = inner.map(|rank| self.locate(rank).0).collect();
         orders.sort_unstable();
@@ -176,9 +194,6 @@ fn bucket<W: Word>(order: u16) -> Bucket {
     W::bucket(W::upper(order))
 }
 
-/// The extremes of no voxels.
-const NO_EXTREMES: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
-
 fn widest(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
     (a.0.min(b.0), a.1.max(b.1))
 }
@@ -199,7 +214,7 @@ struct Tally<W> {
 impl<W: Word> Tally<W> {
     fn new() -> Self {
         let cells = vec![[0; 2]; 1 << 16].try_into().expect("the length is 2^16");
-        Self { cells, pending: 0, census: Census::new(Vec::new(), NO_EXTREMES) }
+        Self { cells, pending: 0, census: Census::empty() }
     }
 
     fn add<T: Copy + Into<W>>(&mut self, values: &[T]) {

@@ -11,9 +11,12 @@
 //! 64 bits          sorted                                                 holds the foreground
 //! ```
 
+mod accumulator;
 mod census;
+mod codec;
 mod counts;
 mod halves;
+mod lows;
 mod ranks;
 mod scan;
 mod sorted;
@@ -25,6 +28,7 @@ use ndarray::ArrayViewD;
 
 use crate::error::{KernelError, Result};
 
+pub use accumulator::{Accumulator, Outline, Single};
 pub use scan::{Label, Mask, Scan};
 
 /// What the intensities of one channel's foreground are.
