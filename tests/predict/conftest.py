@@ -10,8 +10,10 @@ import pytest
 import torch
 from nnunet_rs.core.types import Header, LabelSet, Region, Volume
 from nnunet_rs.model.checkpoint import ModelCard
+from nnunet_rs.model.device import choose_compute
 from nnunet_rs.model.unet import NetworkOptions
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan
+from nnunet_rs.predict.predictor import PredictOptions, Predictor
 
 PLAIN = LabelSet(("background", "liver", "tumour"), (0, 1, 4))
 REGIONS = LabelSet(("background", "oedema", "core"), (0, 1, 2), (Region("whole", (1, 2), 1), Region("core", (2,), 2)))
@@ -101,5 +103,19 @@ def make_volume() -> Callable[..., Volume]:
         affine[:3, :3] = np.array(about_z) @ np.array(about_x) @ np.diag(spacing[::-1])
         affine[:3, 3] = 11, -7, 3
         return Volume(data, tuple(spacing), Header("itk", tuple(map(tuple, affine.tolist()))))
+
+    return make
+
+
+@pytest.fixture
+def make_predictor(make_plan: Any, make_card: Any, make_network: Any) -> Callable[..., Predictor]:
+    """`make_predictor(folds=1, mirror=False, **plan)`: random networks on the CPU, not loaded from files."""
+
+    def make(folds: int = 1, mirror: bool = False, **changes: Any) -> Predictor:
+        plan = make_plan(**changes)
+        networks = tuple(make_network(plan, seed) for seed in range(folds))
+        cards = tuple(make_card(plan, fold) for fold in range(folds))
+        compute = choose_compute(torch.device("cpu"), "float32")
+        return Predictor(networks, cards, compute, PredictOptions(mirror=mirror))
 
     return make

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +126,19 @@ class Predictor:
             everywhere.
         """
         return self.predict_volume(as_volume(array, spacing)).data
+
+    def describe(self) -> dict[str, Any]:
+        """Return what determines this predictor's results, for the record: models, step, mirroring."""
+        return {
+            "version": 1,
+            "dataset": self.plan.dataset,
+            "configuration": self.settings.name,
+            "models": {f"fold_{card.fold}": card.digest for card in self.cards},
+            "step": self.options.step,
+            "mirror": self.options.mirror,
+            "averages": "logits" if self._activation() == "none" else "probabilities",
+            "previous": None if self.previous is None else self.previous.describe(),
+        }
 
     def predict_volume(self, volume: Volume, task: Task | None = None) -> Labels:
         """Segment an image; `task` is told of every window, as its share of 1. Errors as `__call__`."""

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import FloatArray, Shape3
+from nnunet_rs.data.preprocess import Prepared
+from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.sweep import Sweep
 
 ENDING = ".b2nd"
@@ -24,16 +25,17 @@ class ProbabilityFile:
     The file is a blosc2 array (c, z, y, x) of float16 whose chunks are single planes across the sweep, all classes.
     """
 
-    def __init__(self, path: Path, channels: int, sweep: Sweep, geometry: Geometry, regions: bool) -> None:
+    def __init__(self, path: Path, plan: Plan, sweep: Sweep, prepared: Prepared) -> None:
         import blosc2
 
-        self._sweep, self._geometry, self._regions = sweep, geometry, regions
+        geometry, channels = prepared.geometry, plan.labels.outputs
+        self._sweep, self._geometry, self._regions = sweep, geometry, bool(plan.labels.regions)
         self._across = geometry.transpose[sweep.axes[0]]  # file axis that planes are stacked along
         chunks = (channels, *(1 if axis == self._across else n for axis, n in enumerate(geometry.shape)))
         self._array = blosc2.empty(
             (channels, *geometry.shape), dtype=np.float16, chunks=chunks, urlpath=str(path), mode="w"
         )
-        self._array.schunk.vlmeta["nnunet_rs"] = {"version": VERSION, "regions": regions}
+        self._array.schunk.vlmeta["nnunet_rs"] = {"version": VERSION, "regions": self._regions}
         low, high = geometry.box[sweep.axes[0]]
         for plane in (*range(low), *range(high, geometry.shape[self._across])):
             self._write(plane, None)
