@@ -103,11 +103,22 @@ def test_an_epoch_does_not_depend_on_what_came_before(store) -> None:
         half = list(itertools.islice(loader.epoch(0, 3), 2))
         again = list(loader.epoch(1, 3))
         single = loader.batch(1, 2)
+        late = list(loader.epoch(1, 3, start=1))
     assert _same(second, _take(_loader(store, name="light"), 1, 3))
     assert _same(fifth, _take(_loader(store, name="light"), 5, 3))
     assert _same(half, _take(_loader(store, name="light"), 0, 3)[:2])
     assert _same(again, second)
     assert _same([single], [second[2]])
+    assert _same(late, second[1:])
+
+
+def test_validation_repeats_an_epoch_from_what_is_made_ahead(store) -> None:
+    with _loader(store, purpose="validation", ahead=3) as loader:
+        first = list(loader.epoch(0, 2))
+        made = [order.batch for order in loader._orders.values()]
+        again = list(loader.epoch(0, 2))
+    assert _same(first, again)
+    assert any(batch.data is again[0].data for batch in made)
 
 
 def test_looks_ahead_but_not_further(store) -> None:

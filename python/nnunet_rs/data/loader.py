@@ -110,17 +110,20 @@ class Loader:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def epoch(self, epoch: int, batches: int, start: int = 0) -> Iterator[Batch]:
-        """Give the batches start … batches-1 of an epoch, in this order.
+        """Give the batches `start` … batches-1 of an epoch, in this order.
 
-        While one is used the next `ahead` are made; after the last of an epoch these are the first of the next.
+        While one is used the next `ahead` are made; after an epoch's last these are the first of the next epoch (in
+        training), or of the same again (in validation, whose batches should not change from epoch to epoch).
 
         Raises
         ------
         DatasetError
             A case cannot be read or augmented; the text names it.
         """
+        following = epoch + 1 if self.options.purpose == "training" else epoch
         for index in range(start, batches):
-            wanted = [divmod(epoch * batches + index + k, batches) for k in range(self.options.ahead + 1)]
+            wanted = [(epoch, index + k) for k in range(self.options.ahead + 1)]
+            wanted = [(e, k) if k < batches else (following, (k - batches) % batches) for e, k in wanted]
             self._order(wanted)
             order = self._orders.pop(wanted[0])
             names = tuple(sample.result() for sample in order.samples)
