@@ -340,12 +340,11 @@ def _grouped(folder: Path, names: Iterable[str], channels: int, plain: bool = Fa
         groups[case][channel] = name
     cases = []
     for case, files in groups.items():
-        first = folder / min(files.values())
         if tuple(files) in ((0,), tuple(range(channels))):
             cases.append(Case(case, tuple(folder / name for name in files.values())))
         else:
             numbers = "channels " + ", ".join(f"{channel:04d}" for channel in files)
-            faults.append(_channel_fault(first, numbers, channels, case))
+            faults.append(_channel_fault(folder / min(files.values()), numbers, channels, case))
     return cases, faults
 
 

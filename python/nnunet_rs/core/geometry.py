@@ -133,11 +133,13 @@ def nonzero_box(data: NDArray[Any]) -> Box:
 def _first(data: NDArray[Any], axis: int) -> int:
     """Index along `axis` of the first plane that is not all zero; the axis' size if all are."""
     others = tuple(other for other in range(data.ndim) if other != axis)
-    for start in range(0, data.shape[axis], _SLAB):
-        found = data[(slice(None),) * axis + (slice(start, start + _SLAB),)].any(axis=others)
+    size = data.shape[axis]
+    for start, stop in [(0, 1), *((at, at + _SLAB) for at in range(1, size, _SLAB))]:  # most often the first has one
+        slab = data[(slice(None),) * axis + (slice(start, stop),)]
+        found = (slab != 0).any(axis=others)
         if found.any():
             return start + int(found.argmax())
-    return int(data.shape[axis])
+    return size
 
 
 def lowres_axis(spacing: tuple[float, ...], target: tuple[float, ...]) -> int | None:
