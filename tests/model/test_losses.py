@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.model.losses import ClassLoss, DeepSupervision, RegionLoss, build_loss, shrink_labels, soft_dice
 

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.model.metrics import count_voxels, mean_dice
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from nnunet_rs.model.schedule import Plateau, PlateauRule, one_cycle, polynomial
 
 

@@ -3,13 +3,12 @@ from math import sqrt
 
 import pytest
 import torch
-from torch import nn
-
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.model.blocks import ResidualBlock
 from nnunet_rs.model.unet import NetworkOptions, build_unet, network_channels
 from nnunet_rs.plan.schema import Configuration, Plan
+from torch import nn
 
 
 def kernels(network: nn.Module) -> list[tuple[int, ...]]:

@@ -74,7 +74,7 @@ class History:
         except ValueError as error:
             raise CheckpointError(f"{path}: is not JSON, line by line: {error}") from error
         bare = ({key: value for key, value in row.items() if key != "mean_dice"} for row in rows)
-        epochs = (decode(Epoch, row, f"{path}, line {n}:", CheckpointError) for n, row in enumerate(bare, start=1))
+        epochs = (decode(Epoch, row, f"{path}, line {n}", CheckpointError) for n, row in enumerate(bare, start=1))
         return cls(tuple(classes), tuple(epochs))
 
     def write(self, path: Path) -> None:

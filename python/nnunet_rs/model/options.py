@@ -34,6 +34,7 @@ class TrainOptions:
     channels_last: bool | None = None
     compile: bool = False
     threads: int | None = None  # of the processor; None: PyTorch's choice for the network, all for the loader
+    cache: int = 1 << 31  # bytes of memory in which prepared cases are kept decoded
     # A user's own; the network's name goes into the model card as module:function.
     custom_network: NetworkFunction | None = None
     custom_loss: LossFunction | None = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from torch import nn
 
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import LabelSet, Progress, Silent
+from nnunet_rs.data.augment import build_augmentation
 from nnunet_rs.data.folds import Fold, read_splits
+from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.store import Store
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.checkpoint import CARD, ModelCard, read_card, save_model
@@ -23,7 +25,7 @@ from nnunet_rs.model.course import Course
 from nnunet_rs.model.device import Compute, choose_compute, find_device, out_of_memory_explained
 from nnunet_rs.model.history import History
 from nnunet_rs.model.interrupt import StopWish, stop_wishes
-from nnunet_rs.model.loop import METRICS, Batches, Job, Loop
+from nnunet_rs.model.loop import METRICS, Job, Loop
 from nnunet_rs.model.losses import DeepSupervision, LossFunction, build_loss
 from nnunet_rs.model.optimiser import build_optimiser
 from nnunet_rs.model.options import TrainOptions, TrainResult
@@ -32,10 +34,35 @@ from nnunet_rs.model.state import RESUME, Identity, TrainingState, load_state
 from nnunet_rs.model.unet import NetworkOptions, build_unet, network_channels
 from nnunet_rs.plan.document import encode
 from nnunet_rs.plan.recipe import recipe_named
-from nnunet_rs.plan.schema import Configuration, Plan, read_plan
+from nnunet_rs.plan.schema import Configuration, Plan, read_fingerprint, read_plan
 
 KEPT = "resume.previous.safetensors"  # where a training that was not resumed is kept
 SMALLER = "train with a smaller --batch-size or --features, or plan for less memory (plan --vram) and preprocess again"
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """What one training is about."""
+
+    work: Path
+    plan: Plan  # with the user's overrides
+    settings: Configuration
+    fold: int
+    cases: Fold
+    options: TrainOptions
+
+    @property
+    def folder(self) -> Path:
+        """Where the model goes."""
+        return model_folder(self.work, self.settings.name, self.fold)
+
+    @property
+    def augmentation(self) -> str:
+        return self.options.augmentation or self.options.recipe.augmentation
+
+    @property
+    def network(self) -> NetworkOptions:
+        return self.options.network or default_network(self.plan, self.options.recipe)
 
 
 def train_fold(
@@ -51,7 +78,7 @@ def train_fold(
     Parameters
     ----------
     work
-        Work folder with plan.json, splits.json and prepared/CONFIGURATION. The model goes to
+        Work folder with plan.json, fingerprint.json, splits.json and prepared/CONFIGURATION. The model goes to
         WORK/models/CONFIGURATION/fold_K: metrics.jsonl and resume.safetensors while it trains, then
         weights.safetensors and model.json.
     configuration, fold
@@ -78,18 +105,25 @@ def train_fold(
         The loss is no number, or memory is exhausted.
     """
     options, progress = options or TrainOptions(), progress or Silent()
-    plan = _chosen_plan(work, configuration, options)
-    folder = work / "models" / configuration / f"fold_{fold}"
-    if options.resume and (folder / CARD).is_file() and not (folder / RESUME).is_file():
-        return _finished_before(folder, progress)
-    cases = _cases(work, configuration, fold)
-    with _threads(options.threads), stop_wishes() as wish, out_of_memory_explained(SMALLER):
+    setup = _set_up(work, configuration, fold, options)
+    if options.resume and (setup.folder / CARD).is_file() and not (setup.folder / RESUME).is_file():
+        return _finished_before(setup.folder, progress)
+    with ExitStack() as stack:
+        stack.enter_context(_threads(options.threads))
+        stack.enter_context(out_of_memory_explained(SMALLER))
+        wish = stack.enter_context(stop_wishes())
         torch.manual_seed(options.seed)
         compute = choose_compute(find_device(options.device), options.precision, options.channels_last)
-        job = _job(work, plan, configuration, fold, cases, options, compute, on_epoch)
-        state = _state(plan, configuration, options, job)
-        _resume_or_begin(job, state, options, progress)
-        return _train(job, state, plan, options, wish, progress)
+        state = _first_state(setup, compute)
+        training, validation = (stack.enter_context(loader) for loader in _loaders(setup))
+        job = _job(setup, compute, training, validation, on_epoch)
+        _resume_or_begin(job, state, options.resume, progress)
+        return _train(setup, job, state, wish, progress)
+
+
+def model_folder(work: Path, configuration: str, fold: int) -> Path:
+    """Return where a fold's model is: WORK/models/CONFIGURATION/fold_K."""
+    return work / "models" / configuration / f"fold_{fold}"
 
 
 def default_network(plan: Plan, recipe: TrainRecipe) -> NetworkOptions:
@@ -97,8 +131,9 @@ def default_network(plan: Plan, recipe: TrainRecipe) -> NetworkOptions:
 
     Plans of the paper's rules have decoder kernels as the code of 2019; deep supervision is the training recipe's.
     """
-    kernels: Any = "below" if plan.recipe == "paper" else "same"
-    return NetworkOptions(deep_supervision=recipe.deep_supervision, decoder_kernels=kernels)
+    if plan.recipe == "paper":
+        return NetworkOptions(deep_supervision=recipe.deep_supervision, decoder_kernels="below")
+    return NetworkOptions(deep_supervision=recipe.deep_supervision)
 
 
 def with_features(plan: Plan, configuration: str, features: int) -> Plan:
@@ -115,121 +150,119 @@ def with_features(plan: Plan, configuration: str, features: int) -> Plan:
         raise PlanError(f"features is {features}: must be at least 1")
     old = plan.configurations[configuration]
     limit = max(recipe_named(plan.recipe).rules(old.dims).max_features, features)
-    new = replace(old, features=tuple(min(features * 2**stage, limit) for stage in range(len(old.features))))
-    return replace(plan, configurations={**plan.configurations, configuration: new})
+    return _with(plan, replace(old, features=tuple(min(features * 2**s, limit) for s in range(len(old.features)))))
 
 
-def _chosen_plan(work: Path, configuration: str, options: TrainOptions) -> Plan:
-    """Return the plan with the user's overrides, so that the model card tells the truth."""
+def _set_up(work: Path, configuration: str, fold: int, options: TrainOptions) -> _Setup:
+    """Read the work folder, and put the user's overrides into the plan so that the model card tells the truth."""
     plan = read_plan(work / "plan.json")
     if configuration not in plan.configurations:
-        raise PlanError(
-            f"{work / 'plan.json'}: there is no configuration {configuration}; there are "
-            f"{', '.join(plan.configurations)}"
-        )
+        there = ", ".join(plan.configurations)
+        raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; there are {there}")
     if options.batch_size is not None:
         if options.batch_size < 1:
             raise PlanError(f"batch size is {options.batch_size}: must be at least 1")
-        new = replace(plan.configurations[configuration], batch_size=options.batch_size)
-        plan = replace(plan, configurations={**plan.configurations, configuration: new})
+        plan = _with(plan, replace(plan.configurations[configuration], batch_size=options.batch_size))
     if options.features is not None:
         plan = with_features(plan, configuration, options.features)
-    return plan
-
-
-def _cases(work: Path, configuration: str, fold: int) -> Fold:
-    store = Store(work / "prepared" / configuration)
-    names = store.names()
-    if not names:
-        raise PlanError(f"{store.folder}: holds no prepared case; run preprocess with -c {configuration}")
-    folds = read_splits(work / "splits.json", names)
+    splits = work / "splits.json"
+    folds = read_splits(splits, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
     if not 0 <= fold < len(folds):
-        raise PlanError(f"{work / 'splits.json'}: there is no fold {fold}; there are 0 to {len(folds) - 1}")
-    return folds[fold]
+        raise PlanError(f"{splits}: there is no fold {fold}; there are 0 to {len(folds) - 1}")
+    return _Setup(work, plan, plan.configurations[configuration], fold, folds[fold], options)
+
+
+def _with(plan: Plan, configuration: Configuration) -> Plan:
+    return replace(plan, configurations={**plan.configurations, configuration.name: configuration})
+
+
+def _loaders(setup: _Setup) -> Iterator[Loader]:
+    """Yield where training and validation batches come from; patches of validation are not augmented."""
+    plan, settings, options = setup.plan, setup.settings, setup.options
+    store = Store(setup.work / "prepared" / settings.name, cache=options.cache)
+    moved = build_augmentation(setup.augmentation, settings, plan.normalization)
+    loading = LoaderOptions(options.seed, "training", threads=options.threads)
+    yield Loader(store, setup.cases.train, settings, plan.labels, moved, loading)
+    still = build_augmentation("none", settings, plan.normalization)
+    loading = LoaderOptions(options.seed, "validation", threads=options.threads)
+    yield Loader(store, setup.cases.validation, settings, plan.labels, still, loading)
+
+
+def _first_state(setup: _Setup, compute: Compute) -> TrainingState:
+    """Build network, optimiser and averages as they are before the first iteration."""
+    options, settings = setup.options, setup.settings
+    network = (options.custom_network or build_unet)(settings, *network_channels(setup.plan, settings), setup.network)
+    network = compute.place(network, settings.dims)
+    if options.custom_optimiser is not None:
+        optimiser = options.custom_optimiser(network.parameters())
+    else:
+        optimiser = build_optimiser(options.recipe, network.parameters())
+    decay = options.recipe.average
+    average = None if decay is None else WeightAverage(network, decay)
+    return TrainingState(network, optimiser, compute.scaler(), average, History(_classes(setup.plan.labels)))
 
 
 def _job(
-    work: Path,
-    plan: Plan,
-    configuration: str,
-    fold: int,
-    cases: Fold,
-    options: TrainOptions,
+    setup: _Setup,
     compute: Compute,
+    training: Loader,
+    validation: Loader,
     on_epoch: Callable[[History], None] | None,
 ) -> Job:
-    settings, recipe = plan.configurations[configuration], options.recipe
-    augmentation = options.augmentation or recipe.augmentation
-    identity = Identity(
-        configuration=configuration,
-        plan=_digest(encode(settings), encode(plan.labels), encode(plan.normalization), plan.transpose),
-        fold=fold,
-        cases=_digest(encode(cases)),
-        recipe=recipe.name,
-        seed=options.seed,
-        batch_size=settings.batch_size,
-        batches=recipe.batches if options.batches is None else options.batches,
-        network=options.network or default_network(plan, recipe),
-        loss=_name(options.custom_loss) or options.loss or recipe.loss,
-        augmentation=augmentation,
-        custom_network=_name(options.custom_network),
-    )
-    training, validation = _loaders(work, plan, settings, cases, options, augmentation)
+    options = setup.options
     course = Course.of(
-        recipe,
+        options.recipe,
         epochs=options.epochs,
         batches=options.batches,
         validation_batches=options.validation_batches,
         budget=options.time_budget,
     )
     return Job(
-        folder=work / "models" / configuration / f"fold_{fold}",
-        identity=identity,
-        labels=plan.labels,
+        folder=setup.folder,
+        identity=_identity(setup, course),
+        labels=setup.plan.labels,
         compute=compute,
         course=course,
-        loss=_loss(plan.labels, settings, options).to(compute.device),
+        loss=_loss(setup).to(compute.device),
         training=training,
         validation=validation,
-        dims=settings.dims,
+        dims=setup.settings.dims,
         on_epoch=on_epoch,
     )
 
 
-def _loaders(
-    work: Path, plan: Plan, settings: Configuration, cases: Fold, options: TrainOptions, augmentation: str
-) -> tuple[Batches, Batches]:
-    """Return where training and validation batches come from; validation patches are not augmented."""
-    raise NotImplementedError
+def _identity(setup: _Setup, course: Course) -> Identity:
+    plan, settings, options = setup.plan, setup.settings, setup.options
+    return Identity(
+        configuration=settings.name,
+        plan=_digest(encode(settings), encode(plan.labels), encode(plan.normalization), plan.transpose),
+        fold=setup.fold,
+        cases=_digest(encode(setup.cases)),
+        recipe=options.recipe.name,
+        seed=options.seed,
+        batch_size=settings.batch_size,
+        batches=course.batches,
+        network=setup.network,
+        loss=_name(options.custom_loss) or options.loss or options.recipe.loss,
+        augmentation=setup.augmentation,
+        custom_network=_name(options.custom_network),
+    )
 
 
-def _loss(labels: LabelSet, settings: Configuration, options: TrainOptions) -> nn.Module:
-    terms = options.loss or options.recipe.loss
-    loss: LossFunction = options.custom_loss or build_loss(labels, terms, batch_dice=settings.batch_dice)
+def _loss(setup: _Setup) -> nn.Module:
+    options = setup.options
+    terms, batch_dice = options.loss or options.recipe.loss, setup.settings.batch_dice
+    loss: LossFunction = options.custom_loss or build_loss(setup.plan.labels, terms, batch_dice=batch_dice)
     return DeepSupervision(loss)
 
 
-def _state(plan: Plan, configuration: str, options: TrainOptions, job: Job) -> TrainingState:
-    """Build network, optimiser and averages as they are before the first iteration."""
-    settings, recipe, compute = plan.configurations[configuration], options.recipe, job.compute
-    build = options.custom_network or build_unet
-    network = build(settings, *network_channels(plan, settings), job.identity.network)
-    network = compute.place(network, settings.dims)
-    if options.custom_optimiser is not None:
-        optimiser = options.custom_optimiser(network.parameters())
-    else:
-        optimiser = build_optimiser(recipe, network.parameters())
-    average = None if recipe.average is None else WeightAverage(network, recipe.average)
-    return TrainingState(network, optimiser, compute.scaler(), average, History(_classes(plan.labels)))
-
-
-def _resume_or_begin(job: Job, state: TrainingState, options: TrainOptions, progress: Progress) -> None:
+def _resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Progress) -> None:
     """Go on from the checkpoint if that is wanted, else keep it aside: forgetting to resume loses nothing."""
     path = job.folder / RESUME
     if not path.is_file():
-        if options.resume:
+        if resume:
             progress.say(f"nothing to resume in {job.folder}: training from the beginning")
-    elif options.resume:
+    elif resume:
         load_state(path, state, job.identity)
         progress.say(f"resuming at epoch {state.position.epoch + 1}, batch {state.position.batch + 1}")
     else:
@@ -237,24 +270,22 @@ def _resume_or_begin(job: Job, state: TrainingState, options: TrainOptions, prog
         progress.say(f"an unfinished training was there: kept as {KEPT} (--resume would have gone on with it)")
 
 
-def _train(
-    job: Job, state: TrainingState, plan: Plan, options: TrainOptions, wish: StopWish, progress: Progress
-) -> TrainResult:
+def _train(setup: _Setup, job: Job, state: TrainingState, wish: StopWish, progress: Progress) -> TrainResult:
     network = state.network
-    forward: Callable[[torch.Tensor], Any] = torch.compile(network) if options.compile else network
-    loop = Loop(job, state, forward, wish)
-    progress.say(f"training on {job.compute.describe()}: {_size(network)}")
-    finished = loop.run(progress)
+    forward: Callable[[torch.Tensor], Any] = torch.compile(network) if setup.options.compile else network
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    progress.say(f"training on {job.compute.describe()}: {millions:.1f} million weights")
+    finished = Loop(job, state, forward, wish).run(progress)
     if finished:
-        _write_model(job, state, plan)
+        _write_model(setup, job, state)
     return TrainResult(job.folder, state.history, state.position.seconds, finished, wish.signal)
 
 
-def _write_model(job: Job, state: TrainingState, plan: Plan) -> None:
+def _write_model(setup: _Setup, job: Job, state: TrainingState) -> None:
     """Write weights and card, then drop the checkpoint: a kill in between leaves something to resume."""
     identity, epochs = job.identity, state.history.epochs
     card = ModelCard(
-        plan=plan,
+        plan=setup.plan,
         configuration=identity.configuration,
         network=identity.network,
         fold=identity.fold,
@@ -302,7 +333,3 @@ def _name(function: object) -> str | None:
 
 def _digest(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _size(network: nn.Module) -> str:
-    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters"

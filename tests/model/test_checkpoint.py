@@ -1,0 +1,109 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.model.checkpoint import ModelCard, load_model, read_card, save_model
+from nnunet_rs.model.history import Epoch
+from nnunet_rs.model.unet import NetworkOptions, build_unet
+from nnunet_rs.plan.schema import Plan
+from torch import nn
+
+END = Epoch(4, 50, -0.5, -0.4, (0.8, None), 1e-5, 3.0, 0.5, 2.0, 0.5)
+
+
+@pytest.fixture
+def card(small_plan: Plan) -> ModelCard:
+    return ModelCard(small_plan, "3d_fullres", NetworkOptions(activation="relu"), 2, "fast", 7, 50, END, END)
+
+
+@pytest.fixture
+def model(tmp_path: Path, card: ModelCard) -> tuple[Path, nn.Module]:
+    network = build_unet(card.settings, *card.channels, card.network)
+    save_model(tmp_path / "fold_2", network.state_dict(), card)
+    return tmp_path / "fold_2", network
+
+
+def test_comes_back_whole(model: tuple[Path, nn.Module], card: ModelCard) -> None:
+    folder, network = model
+    loaded, read = load_model(folder)
+    assert replace(read, library="", digest="") == card
+    assert len(read.digest) == 64
+    x = torch.randn(1, 1, 4, 8, 8)
+    assert torch.equal(loaded(x), network.eval()(x))
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_the_card_is_json_to_read(model: tuple[Path, nn.Module]) -> None:
+    document = json.loads((model[0] / "model.json").read_text())
+    assert document["format"] == "nnunet_rs model"
+    assert document["version"] == 1
+    assert document["network"]["activation"] == "relu"
+    assert document["plan"]["labels"]["names"] == ["background", "large", "small"]
+    assert document["end"]["dice"] == [0.8, None]
+
+
+def changed(path: Path, edit: Callable[[dict], object]) -> None:
+    document = json.loads(path.read_text())
+    edit(document)
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda d: d.update(version=99), "version is 99, this release reads 1"),
+        (lambda d: d.update(format="other"), "is no model of nnunet_rs"),
+        (lambda d: d.update(configuration="3d_lowres"), 'configuration is "3d_lowres": must be one of'),
+        (lambda d: d.update(fold="two"), 'fold is "two": must be a whole number'),
+        (lambda d: d.pop("network"), "the key network is missing"),
+        (lambda d: d["plan"].update(transpose=[0, 0, 1]), "transpose is"),
+        (lambda d: d["network"].update(norm="layer"), "norm"),
+        (lambda d: d["plan"]["configurations"]["3d_fullres"].update(features=[4, 6, 9]), "of another network"),
+        (lambda d: d.update(custom_network="mine:net"), "the network is mine:net"),
+    ],
+)
+def test_a_card_that_does_not_fit(model: tuple[Path, nn.Module], edit: Callable[[dict], object], said: str) -> None:
+    changed(model[0] / "model.json", edit)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        load_model(model[0])
+    assert str(model[0]) in str(caught.value)
+
+
+def test_missing_and_unfinished(tmp_path: Path, model: tuple[Path, nn.Module]) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        read_card(tmp_path / "fold_9")
+    (model[0] / "model.json").unlink()
+    with pytest.raises(CheckpointError, match="holds no model"):
+        read_card(model[0])
+    (model[0] / "resume.safetensors").touch()
+    with pytest.raises(CheckpointError, match="train --resume"):
+        load_model(model[0])
+
+
+def test_weights_missing_cut_or_changed(model: tuple[Path, nn.Module]) -> None:
+    weights = model[0] / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-10])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_model(model[0])
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        load_model(model[0])
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_model(model[0])
+
+
+def test_a_network_of_the_users_own(tmp_path: Path, card: ModelCard) -> None:
+    def build(configuration, inputs, outputs, options):
+        return nn.Conv3d(inputs, outputs, 1)
+
+    network = build(card.settings, 1, 3, card.network)
+    save_model(tmp_path, network.state_dict(), replace(card, custom_network="mine:build"))
+    loaded, _ = load_model(tmp_path, network=build)
+    assert torch.equal(loaded.weight, network.weight)

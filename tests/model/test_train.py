@@ -1,0 +1,297 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nnunet_rs.core.errors import CheckpointError, DatasetError, PlanError, TrainingError
+from nnunet_rs.model.checkpoint import load_model, read_card
+from nnunet_rs.model.history import History
+from nnunet_rs.model.options import TrainOptions, TrainResult
+from nnunet_rs.model.recipe import FAST, PAPER, V2
+from nnunet_rs.model.schedule import PlateauRule
+from nnunet_rs.model.state import RESUME
+from nnunet_rs.model.train import KEPT, model_folder, train_fold
+from nnunet_rs.model.unet import NetworkOptions, build_unet
+from nnunet_rs.plan.schema import read_plan, write_plan
+from torch import nn
+
+SHORT = TrainOptions(
+    recipe=FAST, epochs=2, batches=4, validation_batches=2, augmentation="none", device="cpu", precision="float32",
+    threads=1, seed=3,
+)  # fmt: skip
+
+
+class Heard:
+    """A Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.done = 0.0
+
+    def task(self, name: str, total: float) -> Any:
+        return self
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def advance(self, count: float = 1, note: str = "") -> None:
+        self.done += count
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder)[0].state_dict()
+
+
+def losses(result: TrainResult) -> list[float]:
+    return [epoch.loss for epoch in result.history.epochs]
+
+
+def test_learns_and_leaves_a_model(work: Path) -> None:
+    heard, drawn = Heard(), []
+    options = replace(SHORT, recipe=replace(FAST, learning_rate=0.02), epochs=6, batches=10, augmentation="light")
+    result = train_fold(work, "3d_fullres", 1, options, heard, drawn.append)
+    assert result.finished
+    assert result.signal is None
+    assert result.folder == model_folder(work, "3d_fullres", 1)
+    assert sorted(path.name for path in result.folder.iterdir()) == [
+        "metrics.jsonl", "model.json", "weights.safetensors",
+    ]  # fmt: skip
+    last = result.history.epochs[-1]
+    assert last.iterations == 60
+    assert last.loss < losses(result)[0] - 0.15
+    assert last.mean_dice > 0.5
+    assert [len(history.epochs) for history in drawn] == [1, 2, 3, 4, 5, 6]
+    assert heard.done == 60
+    assert sum(line.startswith("epoch") for line in heard.lines) == 6
+    card = read_card(result.folder)
+    assert (card.fold, card.recipe, card.seed, card.iterations) == (1, "fast", 3, 60)
+    assert card.end == last
+    assert History.read(result.folder / "metrics.jsonl", ("large", "small")) == result.history
+
+
+@pytest.mark.parametrize("recipe", [PAPER, V2])
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_other_recipes_in_two_and_three_dimensions(work: Path, recipe, configuration: str) -> None:
+    result = train_fold(work, configuration, 0, replace(SHORT, recipe=recipe, epochs=1, augmentation=None))
+    assert result.finished
+    assert read_card(result.folder).network.deep_supervision is (recipe is V2)
+
+
+def test_the_same_seed_gives_the_same_training(work: Path) -> None:
+    once = losses(train_fold(work, "3d_fullres", 0, SHORT))
+    assert losses(train_fold(work, "3d_fullres", 0, replace(SHORT, threads=2))) == pytest.approx(once, abs=1e-4)
+    assert losses(train_fold(work, "3d_fullres", 0, replace(SHORT, seed=4))) != pytest.approx(once, abs=1e-2)
+
+
+class StopAfter:
+    """A loss that asks the process to stop when it has been computed a number of times."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
+
+    def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.calls -= 1
+        if self.calls == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return nn.functional.cross_entropy(logits.float(), target.long())
+
+
+@pytest.mark.parametrize("recipe", [FAST, PAPER, V2])
+def test_stopped_and_resumed_as_if_never_stopped(work: Path, recipe) -> None:
+    options = replace(SHORT, recipe=recipe, epochs=3, network=NetworkOptions(norm="batch"))
+    whole = train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(-1)))
+    expected = weights(whole.folder)
+    # in the second batch of the second epoch: 4 + 2 losses in the first, of training and validation
+    part = train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(8)))
+    assert not part.finished
+    assert part.signal == signal.SIGTERM
+    assert len(part.history.epochs) == 1
+    heard = Heard()
+    rest = train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(-1), resume=True), heard)
+    assert "resuming at epoch 2, batch 3" in heard.lines
+    assert losses(rest) == pytest.approx(losses(whole), abs=1e-6)
+    assert [e.validation_loss for e in rest.history.epochs] == pytest.approx(
+        [e.validation_loss for e in whole.history.epochs], abs=1e-6
+    )
+    assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in weights(rest.folder).items())
+    assert not (rest.folder / RESUME).exists()
+
+
+def test_signals_do_afterwards_what_they_did_before(work: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, custom_loss=StopAfter(2)))
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+KILLED = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_train import SHORT
+from nnunet_rs.model.train import train_fold
+train_fold(Path(sys.argv[1]), "3d_fullres", 0, replace(SHORT, epochs=15))
+"""
+
+
+def test_killed_at_any_moment(work: Path) -> None:
+    """SIGKILL leaves a checkpoint that goes on to the end of the undisturbed training."""
+    whole = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=15))
+    folder = whole.folder
+    expected = weights(folder)
+    for path in folder.iterdir():
+        path.unlink()
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(work), str(Path(__file__).parent)])
+    deadline = time.monotonic() + 60
+    while not (folder / RESUME).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    process.kill()
+    process.wait()
+    rest = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=15, resume=True))
+    assert losses(rest) == pytest.approx(losses(whole), abs=1e-6)
+    assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in weights(folder).items())
+
+
+def stopped(work: Path, **changes: Any) -> TrainResult:
+    return train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=StopAfter(3), **changes))
+
+
+def test_forgetting_to_resume_loses_nothing(work: Path) -> None:
+    folder = stopped(work).folder
+    content = (folder / RESUME).read_bytes()
+    heard = Heard()
+    train_fold(work, "3d_fullres", 0, SHORT, heard)
+    assert (folder / KEPT).read_bytes() == content
+    assert any("an unfinished training was there" in line for line in heard.lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 4}, r"another seed \(3, now 4\)"),
+        ({"batch_size": 1}, r"another plan"),
+        ({"batches": 5}, r"another batches \(4, now 5\)"),
+        ({"recipe": V2}, r"another recipe \(fast, now v2\)"),
+        ({"augmentation": "light"}, r"another augmentation \(none, now light\)"),
+        ({"network": NetworkOptions(norm="batch")}, r"another network \(.*norm=instance"),
+        ({"custom_loss": nn.CrossEntropyLoss()}, r"another loss"),
+    ],
+)
+def test_another_training_cannot_be_resumed(work: Path, change: dict[str, Any], said: str) -> None:
+    folder = stopped(work).folder
+    options = replace(SHORT, resume=True, **{"custom_loss": StopAfter(-1), **change})
+    with pytest.raises(CheckpointError, match=said):
+        train_fold(work, "3d_fullres", 0, options)
+    assert (folder / RESUME).exists()
+
+
+def test_a_damaged_checkpoint(work: Path) -> None:
+    path = stopped(work).folder / RESUME
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=StopAfter(-1), resume=True))
+
+
+def test_resuming_what_is_finished_or_was_never_begun(work: Path) -> None:
+    heard = Heard()
+    first = train_fold(work, "3d_fullres", 0, replace(SHORT, resume=True), heard)
+    assert any("nothing to resume" in line for line in heard.lines)
+    again = train_fold(work, "3d_fullres", 0, replace(SHORT, resume=True), heard)
+    assert again.finished
+    assert again.history == first.history
+    assert "is trained already" in heard.lines[-1]
+
+
+def test_a_loss_that_is_no_number_stops(work: Path) -> None:
+    def broken(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return logits.sum() * float("nan")
+
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, by batch 1 .* float32"):
+        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=broken))
+
+
+def test_out_of_memory_says_what_to_change(work: Path) -> None:
+    def greedy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+
+    with pytest.raises(TrainingError, match=r"out of GPU memory \(CUDA out of memory.*--batch-size"):
+        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=greedy))
+
+
+def test_a_time_budget_bounds_the_training(work: Path) -> None:
+    options = replace(SHORT, epochs=None, time_budget=0.5)
+    result = train_fold(work, "3d_fullres", 0, options)
+    assert result.finished
+    last = result.history.epochs[-1]
+    assert last.learning_rate < 0.2 * FAST.learning_rate  # the cycle has come to its end
+    assert last.iterations > 4
+
+
+def test_the_papers_rate_becomes_too_small(work: Path) -> None:
+    impatient = replace(PAPER, plateau=PlateauRule(patience=0, threshold=10.0))
+    result = train_fold(work, "3d_fullres", 0, replace(SHORT, recipe=impatient, epochs=100, batches=1))
+    # 3e-4 · 0.2⁴ < 1e-6: the first epoch improves on nothing, four more fail to
+    assert [e.learning_rate for e in result.history.epochs] == pytest.approx([3e-4, 3e-4, 6e-5, 1.2e-5, 2.4e-6])
+
+
+def test_overrides_stand_in_the_card(work: Path) -> None:
+    options = replace(SHORT, epochs=1, features=2, batch_size=1, loss="ce")
+    card = read_card(train_fold(work, "3d_fullres", 0, options).folder)
+    assert card.settings.features == (2, 4, 8)
+    assert card.settings.batch_size == 1
+    assert read_plan(work / "plan.json").configurations["3d_fullres"].features == (4, 6, 8)
+
+
+def wide(configuration, inputs, outputs, options):
+    return build_unet(replace(configuration, features=(5, 5, 5)), inputs, outputs, options)
+
+
+def test_network_and_optimiser_of_the_users_own(work: Path) -> None:
+    options = replace(
+        SHORT, epochs=1, custom_network=wide, custom_optimiser=lambda parameters: torch.optim.Adagrad(parameters)
+    )
+    folder = train_fold(work, "3d_fullres", 0, options).folder
+    assert read_card(folder).custom_network.endswith("test_train:wide")
+    loaded, _ = load_model(folder, network=wide)
+    assert loaded.heads[0].in_channels == 5
+
+
+def test_bfloat16_stays_near_float32(work: Path) -> None:
+    exact = train_fold(work, "3d_fullres", 0, SHORT)
+    rough = train_fold(work, "3d_fullres", 0, replace(SHORT, precision="bfloat16"))
+    assert losses(rough) == pytest.approx(losses(exact), abs=0.1)
+    assert losses(rough) != losses(exact)
+
+
+def test_what_a_work_folder_may_lack(work: Path) -> None:
+    with pytest.raises(PlanError, match="no configuration 3d_lowres; there are 3d_fullres, 2d"):
+        train_fold(work, "3d_lowres", 0, SHORT)
+    with pytest.raises(PlanError, match="no fold 3; there are 0 to 2"):
+        train_fold(work, "3d_fullres", 3, SHORT)
+    with pytest.raises(PlanError, match="batch size is 0"):
+        train_fold(work, "3d_fullres", 0, replace(SHORT, batch_size=0))
+    for path in (work / "prepared" / "3d_fullres").glob("case_1*"):
+        path.unlink()
+    with pytest.raises(DatasetError, match="case case_1 has not been prepared; run preprocess"):
+        train_fold(work, "3d_fullres", 0, SHORT)
+
+
+def test_a_paper_plan_has_the_decoder_of_2019(work: Path) -> None:
+    plan = read_plan(work / "plan.json")
+    write_plan(work / "plan.json", replace(plan, recipe="paper"))
+    folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1)).folder
+    assert json.loads((folder / "model.json").read_text())["network"]["decoder_kernels"] == "below"
