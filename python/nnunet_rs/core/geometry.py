@@ -133,7 +133,7 @@ def nonzero_box(data: NDArray[Any]) -> Box:
 def _first(data: NDArray[Any], axis: int) -> int:
     """Index along `axis` of the first plane that is not all zero; the axis' size if all are."""
     others = tuple(other for other in range(data.ndim) if other != axis)
-    size = data.shape[axis]
+    size = int(data.shape[axis])
     for start, stop in [(0, 1), *((at, at + _SLAB) for at in range(1, size, _SLAB))]:  # most often the first has one
         slab = data[(slice(None),) * axis + (slice(start, stop),)]
         found = (slab != 0).any(axis=others)
