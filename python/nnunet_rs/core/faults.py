@@ -37,7 +37,7 @@ def fatal(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
 
 
 def require_none(faults: tuple[Fault, ...]) -> None:
-    """Raise the first fatal fault, if there is one, telling how many more there are.
+    """Raise the first fatal fault, if there is one; warnings pass.
 
     Raises
     ------
