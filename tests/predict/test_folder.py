@@ -75,7 +75,9 @@ def test_parts_are_disjoint_and_complete(images, tmp_path, make_predictor):
 def test_a_failed_case_is_named_after_the_others_are_written(images, tmp_path, make_predictor, save_nifti):
     (images / "case_1_0000.nii.gz").write_bytes((images / "case_1_0000.nii.gz").read_bytes()[:200])
     save_nifti(images / "case_3_0000.nii.gz", np.zeros((5, 5, 5), np.int16))
-    with pytest.raises(NnunetError, match=r"2 of 4 cases failed, the other 2 are .*case_1: .*case_3: .*zero everywhere"):
+    with pytest.raises(
+        NnunetError, match=r"2 of 4 cases failed, the other 2 are .*case_1: .*case_3: .*zero everywhere"
+    ):
         predict_folder(make_predictor(), images, tmp_path / "out")
     assert sorted(stamps(tmp_path / "out")) == ["case_0.nii.gz", "case_2.nii.gz"]
 
@@ -91,7 +93,7 @@ def test_a_failing_network_fails_its_case_only(images, tmp_path, make_predictor)
             raise RuntimeError("no such luck")
 
     network.register_forward_pre_hook(fail_once)
-    with pytest.raises(NnunetError, match="1 of 4 cases failed.*case_0: no such luck"):
+    with pytest.raises(NnunetError, match=r"1 of 4 cases failed.*case_0: no such luck"):
         predict_folder(predictor, images, tmp_path / "out", FolderOptions(save_probabilities=True))
     assert len(stamps(tmp_path / "out")) == 3
     assert len(list((tmp_path / "out").glob("*.b2nd"))) == 3

@@ -13,7 +13,7 @@ from nnunet_rs.core.geometry import Geometry, lowres_axis
 from nnunet_rs.core.kernels import logits_to_labels, logits_to_regions, resample_probabilities
 from nnunet_rs.core.labels import decode_labels
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3, Spacing3
-from nnunet_rs.predict.sweep import Sweep
+from nnunet_rs.predict.sweep import Sweep, plan_sweep
 from nnunet_rs.predict.window import Slab
 
 GROUP_BYTES = 1 << 27  # of resampled probabilities in memory at a time
@@ -97,9 +97,16 @@ class Decision:
         scores = piece.scores - HALF if self.probabilities else piece.scores
         return cast("IntArray", logits_to_regions(scores, shape, paint, **where))
 
-    def to_file_values(self, decided: IntArray) -> IntArray:
-        """Turn what `decide` returned into file values of the smallest type."""
-        return decided if self.labels.regions else decode_labels(decided, self.labels)
+    def decide_same_grid(self, scores: FloatArray) -> IntArray:
+        """As `decide`, of scores (c, z, y, x) that are on the grid already."""
+        z, y, x = scores.shape[1:]
+        target = Target(plan_sweep((z, y, x), (z, y, x), axis=0), (z, y, x), None)
+        return self.decide(Piece(scores, 0, (0, scores.shape[1])), target)
+
+    def place(self, decided: IntArray, target: Target, geometry: Geometry) -> IntArray:
+        """Bring what `decide` returned for a whole case to the image's grid, as file values of the smallest type."""
+        values = decided if self.labels.regions else decode_labels(decided, self.labels)
+        return cast("IntArray", geometry.undo(values.transpose(target.sweep.back)))
 
     def probabilities_of(self, piece: Piece, target: Target) -> Iterator[tuple[int, FloatArray]]:
         """Yield (first output plane, probabilities (c, planes, a, b)) of a piece, a few planes at a time."""
@@ -118,6 +125,14 @@ class ProbabilitySink(Protocol):
 
     def put(self, first: int, values: FloatArray) -> None:
         """Take the probabilities (c, planes, a, b) of planes `first` and following of the target."""
+
+
+def export_probabilities(slabs: Iterator[Slab], target: Target, decision: Decision) -> Iterator[tuple[int, FloatArray]]:
+    """Yield (first plane, probabilities (c, planes, a, b)) of the cropped grid, a few planes at a time."""
+    cutter = Cutter(target)
+    for slab in slabs:
+        for piece in cutter.pieces(slab):
+            yield from decision.probabilities_of(piece, target)
 
 
 def export_labels(
@@ -153,7 +168,7 @@ def export_labels(
             if sink is not None:
                 for first, values in decision.probabilities_of(piece, target):
                     sink.put(first, values)
-    return geometry.undo(decision.to_file_values(labels.transpose(target.sweep.back)))
+    return decision.place(labels, target, geometry)
 
 
 def _slab(piece: Piece, target: Target) -> tuple[int, int, int, int, int]:

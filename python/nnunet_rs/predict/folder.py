@@ -147,7 +147,7 @@ class _Run:
                 return self.predictor.predict_prepared(prepared, task)
             with write_atomically(self.output / (case.name + ENDING)) as temporary:
                 return self.predictor.predict_prepared(
-                    prepared, task, lambda sweep, case: ProbabilityFile(temporary, self.predictor.plan, sweep, case)
+                    prepared, task, lambda target, case: ProbabilityFile(temporary, self.predictor.plan, target, case)
                 )
         except Exception as error:
             self.failed[case.name] = error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,12 +18,12 @@ from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare, tar
 from nnunet_rs.model.checkpoint import ModelCard, load_model
 from nnunet_rs.model.device import Compute, Precision, choose_compute, find_device
 from nnunet_rs.plan.schema import Configuration, Plan
-from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels
+from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
 from nnunet_rs.predict.models import find_models
-from nnunet_rs.predict.sweep import Sweep, plan_sweep
-from nnunet_rs.predict.window import Activation, WindowOptions, sweep_scores
+from nnunet_rs.predict.sweep import plan_sweep
+from nnunet_rs.predict.window import Activation, Slab, WindowOptions, sweep_scores
 
-SinkMaker = Callable[[Sweep, Prepared], ProbabilitySink]
+SinkMaker = Callable[[Target, Prepared], ProbabilitySink]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,25 +173,37 @@ class Predictor:
         task
             Told of every window, as its share of 1.
         make_sink
-            Opens the place that takes the probabilities, once the sweep is known.
+            Opens the place that takes the probabilities, once the way back is known.
 
         Returns
         -------
         ndarray
             File values (z, y, x) on the image's grid, uint8 or uint16.
         """
-        size = cast("tuple[int, int, int]", prepared.image.shape[1:])
-        sweep = plan_sweep(size, self.settings.patch_size, self.options.step)
-        geometry = prepared.geometry
-        target = Target.of(sweep, geometry, target_spacing(self.settings, geometry.working_spacing))
-        share = None if task is None else _Share(task, 1.0 / len(sweep.starts))
-        slabs = sweep_scores(self.networks, prepared.image, sweep, self._window(), self.compute, share)
-        decision = Decision(self.plan.labels, self._activation() != "none", self.options.threads)
-        sink = None if make_sink is None else make_sink(sweep, prepared)
-        return export_labels(slabs, target, geometry, decision, sink)
+        target = self.target(prepared)
+        sink = None if make_sink is None else make_sink(target, prepared)
+        return export_labels(self._slabs(prepared, target, task), target, prepared.geometry, self._decision(), sink)
 
-    def _window(self) -> WindowOptions:
-        return WindowOptions(self.options.step, self.options.mirror, self._activation(), self.options.batch)
+    def predict_probabilities(
+        self, prepared: Prepared, target: Target, task: Task | None = None
+    ) -> Iterator[tuple[int, FloatArray]]:
+        """Yield (first plane, probabilities (c, planes, a, b)) on the grid of `target`, a few planes at a time."""
+        return export_probabilities(self._slabs(prepared, target, task), target, self._decision())
+
+    def target(self, prepared: Prepared, axis: int | None = None) -> Target:
+        """Lay the windows (along a working axis, or the best one) and tell where their scores go."""
+        size = cast("tuple[int, int, int]", prepared.image.shape[1:])
+        sweep = plan_sweep(size, self.settings.patch_size, self.options.step, axis)
+        geometry = prepared.geometry
+        return Target.of(sweep, geometry, target_spacing(self.settings, geometry.working_spacing))
+
+    def _slabs(self, prepared: Prepared, target: Target, task: Task | None) -> Iterator[Slab]:
+        share = None if task is None else Share(task, 1.0 / len(target.sweep.starts))
+        options = WindowOptions(self.options.step, self.options.mirror, self._activation(), self.options.batch)
+        return sweep_scores(self.networks, prepared.image, target.sweep, options, self.compute, share)
+
+    def _decision(self) -> Decision:
+        return Decision(self.plan.labels, self._activation() != "none", self.options.threads)
 
     def _activation(self) -> Activation:
         """Tell what is averaged over windows, mirror images and folds: probabilities (paper), or logits (v2)."""
@@ -205,13 +217,14 @@ class Predictor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
+class Share:
     """A task whose units are a part of another's."""
 
     task: Task
     part: float
 
     def advance(self, count: float = 1, note: str = "") -> None:
+        """See Task."""
         self.task.advance(count * self.part, note)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.types import FloatArray, Shape3
+from nnunet_rs.core.types import FloatArray, LabelSet, Shape3
 from nnunet_rs.data.preprocess import Prepared
+from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.schema import Plan
-from nnunet_rs.predict.sweep import Sweep
+from nnunet_rs.predict.export import Target
 
 ENDING = ".b2nd"
 VERSION = 1
@@ -25,17 +26,18 @@ class ProbabilityFile:
     The file is a blosc2 array (c, z, y, x) of float16 whose chunks are single planes across the sweep, all classes.
     """
 
-    def __init__(self, path: Path, plan: Plan, sweep: Sweep, prepared: Prepared) -> None:
+    def __init__(self, path: Path, plan: Plan, target: Target, prepared: Prepared) -> None:
         import blosc2
 
         geometry, channels = prepared.geometry, plan.labels.outputs
+        sweep = target.sweep
         self._sweep, self._geometry, self._regions = sweep, geometry, bool(plan.labels.regions)
         self._across = geometry.transpose[sweep.axes[0]]  # file axis that planes are stacked along
         chunks = (channels, *(1 if axis == self._across else n for axis, n in enumerate(geometry.shape)))
         self._array = blosc2.empty(
             (channels, *geometry.shape), dtype=np.float16, chunks=chunks, urlpath=str(path), mode="w"
         )
-        self._array.schunk.vlmeta["nnunet_rs"] = {"version": VERSION, "regions": self._regions}
+        self._array.schunk.vlmeta["nnunet_rs"] = {"version": VERSION, "labels": encode(plan.labels)}
         low, high = geometry.box[sweep.axes[0]]
         for plane in (*range(low), *range(high, geometry.shape[self._across])):
             self._write(plane, None)
@@ -69,7 +71,7 @@ class Probabilities:
 
     path: Path
     array: Any  # blosc2.NDArray of float16
-    regions: bool
+    labels: LabelSet  # what the channels are: regions, or classes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,4 +106,4 @@ def open_probabilities(path: Path) -> Probabilities:
         raise DatasetError(f"{path}: holds no probabilities ({error}); predict again and save them") from error
     if content["version"] != VERSION:
         raise DatasetError(f"{path}: is of version {content['version']}, not {VERSION}; predict again")
-    return Probabilities(path, array, bool(content["regions"]))
+    return Probabilities(path, array, decode(LabelSet, content["labels"], f"{path}: labels", DatasetError))

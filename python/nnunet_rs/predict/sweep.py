@@ -23,6 +23,7 @@ class Sweep:
     before: Shape3  # how much of the padding lies before the volume
     tile: Shape3
     starts: tuple[Shape3, ...]  # in the padded volume, ascending along sweep axis 0
+    flat: bool = False  # windows are single slices for a 2-D network
 
     @property
     def back(self) -> Shape3:
@@ -34,7 +35,7 @@ class Sweep:
         return cast("Shape3", tuple(shape[axis] for axis in self.back))
 
 
-def plan_sweep(size: Shape3, tile: Shape, step: float = 0.5) -> Sweep:
+def plan_sweep(size: Shape3, tile: Shape, step: float = 0.5, axis: int | None = None) -> Sweep:
     """Lay windows over a volume.
 
     Parameters
@@ -45,16 +46,19 @@ def plan_sweep(size: Shape3, tile: Shape, step: float = 0.5) -> Sweep:
         Of the windows, working axes; two numbers: windows are single slices along the first working axis.
     step
         Distance of neighbouring windows, at most, as a share of the tile; in (0, 1].
+    axis
+        The working axis to sweep along; None: the best one.
 
     Notes
     -----
-    The sweep goes along the axis on which the volume is longest in tiles, so that the sums of one layer of windows
+    The best sweep goes along the axis on which the volume is longest in tiles, so that the sums of one layer of windows
     are as small as can be; in 2-D always across the slices. Volumes smaller than the tile are padded on both sides.
     """
     flat = len(tile) == 2
     tile3 = cast("Shape3", (1, *tile) if flat else tuple(tile))
-    longest = 0 if flat else max(range(3), key=lambda axis: (size[axis] / tile3[axis], -axis))
-    axes = (longest, *(axis for axis in range(3) if axis != longest))
+    longest = 0 if flat else max(range(3), key=lambda i: (size[i] / tile3[i], -i))
+    along = longest if axis is None else axis
+    axes = (along, *(i for i in range(3) if i != along))
     swept, tiles = (_permuted(shape, axes) for shape in (size, tile3))
     padded = tuple(max(pair) for pair in zip(swept, tiles, strict=True))
     if flat:
@@ -70,6 +74,7 @@ def plan_sweep(size: Shape3, tile: Shape, step: float = 0.5) -> Sweep:
         cast("Shape3", before),
         tiles,
         cast("tuple[Shape3, ...]", tuple(starts)),
+        flat,
     )
 
 

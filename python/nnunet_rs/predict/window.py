@@ -82,7 +82,7 @@ def sweep_scores(
     NnunetError
         A network's output is not finite, or a single window does not fit the device's memory.
     """
-    window = _Window(networks, options, compute, flat=sweep.tile[0] == 1 and sweep.axes[0] == 0)
+    window = _Window(networks, options, compute, sweep.flat)
     swept = _padded(image.transpose(0, *(axis + 1 for axis in sweep.axes)), sweep)
     planes = 0
     for done in _blended(window.run(swept, sweep), sweep, compute.device, task):
