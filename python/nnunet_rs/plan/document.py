@@ -106,7 +106,7 @@ def _record(kind: Any, value: Any, where: str) -> Any:
             raise _MismatchError(f"{_at(where, key)}: unknown key; allowed are {', '.join(hints)}")
     for key in required:
         if key not in value:
-            raise _MismatchError(f"{where}: the key {key} is missing")
+            raise _MismatchError(f"{where.rstrip(':')}: the key {key} is missing")
     return kind(**{key: _decode(hints[key], item, _at(where, key)) for key, item in value.items()})
 
 

@@ -94,7 +94,7 @@ def fit_patch(spacing: Floats, median: Floats, setting: Setting) -> Fitted:
     estimate, steps = _estimate(network, setting), 0
     while fixed is None and estimate / rules.reference_batch * rules.fit_batch > setting.reference(len(spacing)):
         smaller = _smaller(network.topology, median, pool, setting.recipe)
-        if smaller is None:
+        if smaller is None or not any(smaller.pools):
             raise PlanError(_too_small(network, estimate, setting, rules))
         network = _network(smaller, setting, rules)
         estimate, steps = _estimate(network, setting), steps + 1

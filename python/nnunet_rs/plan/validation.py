@@ -119,5 +119,5 @@ def _check_previous(plan: Plan, configuration: Configuration, where: str) -> Non
         return
     lower = plan.configurations.get(previous)
     if lower is None or lower.previous is not None or lower.dims != configuration.dims:
-        rest = [c.name for c in plan.configurations.values() if c.previous is None and c.dims == configuration.dims]
-        raise PlanError(f'{where}.previous is "{previous}": must be null or one of {", ".join(rest)}')
+        others = [c.name for c in plan.configurations.values() if c.previous is None and c.dims == configuration.dims]
+        raise PlanError(f'{where}.previous is "{previous}": must be {" or ".join(["null", *others])}')

@@ -1,0 +1,88 @@
+"""The reasons, as a person reads them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from nnunet_rs.plan.explain import by, counted, explain
+from nnunet_rs.plan.planner import PlanOverrides, make_plan
+
+
+def test_sizes_and_counts_are_written_as_people_do() -> None:
+    assert by((128, 96.5, 3)) == "128 x 96.5 x 3"
+    assert by((0.12345, 2), ".3g") == "0.123 x 2"
+    assert counted(1, "case") == "1 case"
+    assert counted(3, "case") == "3 cases"
+
+
+def test_each_decision_comes_with_its_rule_and_numbers(dataset: Any, fingerprint: Any) -> None:
+    plan = make_plan(dataset(("CT",), classes=3), fingerprint((300, 400, 400), (1.5, 0.8, 0.8), cases=30))
+    recipe, spacing, order, channel = plan.reasons
+    assert "12 GB" in recipe
+    assert "1 input channel, 3 declared labels, 30 training cases" in recipe
+    assert "1.5 x 0.8 x 0.8 mm" in spacing
+    assert "the median over 30 cases" in spacing
+    assert "z with 1.5 mm" in order
+    assert "[-2, 30], minus its mean 10, divided by its deviation 3" in channel
+    full = plan.configurations["3d_fullres"]
+    patch, topology, batch, cascade = full.reasons
+    assert patch.startswith(f"patch {by(full.patch_size)} (")
+    assert "fit the 520 that 2 samples may take" in patch
+    assert f"{len(full.strides)} stages" in topology
+    assert re.search(r"batch 2: memory allows 2, \d+ make up 5% of the dataset", batch)
+    assert re.search(r"cascade: the patch covers [\d.]+% of the median case's 300 x 400 x 400 voxels", cascade)
+    low = plan.configurations["3d_lowres"]
+    assert f"spacing {by(low.spacing, '.3g')} mm: raised from 1.5 x 0.8 x 0.8 in steps of 1%" in low.reasons[0]
+    assert plan.configurations["3d_cascade_fullres"].reasons == (
+        "as 3d_fullres in everything; the segmentation of 3d_lowres, one-hot, is a further input",
+    )
+
+
+def test_a_coarse_axis_of_varying_spacing_is_explained(dataset: Any, fingerprint: Any) -> None:
+    made = fingerprint((12, 200, 200), (10, 1, 1), cases=11)
+    cases = tuple(replace(c, spacing=(5.0 + i, 1, 1)) for i, c in enumerate(made.cases))
+    plan = make_plan(dataset(), replace(made, cases=cases), "v2")
+    assert "along z the 10th percentile instead of the median 10 mm" in plan.reasons[1]
+    assert plan.configurations["3d_fullres"].spacing == (6, 1, 1)
+
+
+def test_masks_are_explained(dataset: Any, fingerprint: Any) -> None:
+    made = fingerprint((40, 40, 40), channels=3, relative=0.4)
+    names = ("MRI", "CTA", "rgb_to_0_1")
+    masked, named, other = make_plan(dataset(names), made).reasons[3:]
+    assert masked.endswith(
+        "inside the non-zero mask: the crop to non-zero leaves 40% of the median case, less than 75%"
+    )
+    assert named.endswith("of all voxels: the name contains CT")
+    assert other == "channel 2 (rgb_to_0_1): divided by 255, because it is named rgb_to_0_1"
+    whole = make_plan(dataset(), fingerprint((40, 40, 40))).reasons[3]
+    assert whole.endswith("leaves 100% of the median case, not less than 75%")
+
+
+def test_a_patch_of_ones_own_that_needs_too_much_is_told(dataset: Any, fingerprint: Any) -> None:
+    wishes = PlanOverrides(patch_size=(256, 256, 256))
+    plan = make_plan(dataset(), fingerprint((300, 300, 300)), "paper", wishes)
+    assert "MORE than the 520 that fit" in plan.configurations["3d_fullres"].reasons[0]
+
+
+def test_the_plan_as_text_is_a_table_and_its_reasons(dataset: Any, fingerprint: Any) -> None:
+    plan = make_plan(dataset(), fingerprint((300, 400, 400)))
+    lines = explain(plan)
+    assert lines[0].startswith("Made: 4 configurations by recipe paper")
+    heading = next(line for line in lines if line.startswith("configuration"))
+    assert heading.split()[-5:] == ["batch", "poolings", "features", "Dice", "~GB"]
+    row = next(line for line in lines if line.startswith("3d_fullres  "))
+    full = plan.configurations["3d_fullres"]
+    assert by(full.patch_size) in row
+    assert row.endswith(f"{full.memory_gb:.2g}")
+    assert all(f"  {reason}" in lines for c in plan.configurations.values() for reason in c.reasons)
+
+
+def test_an_edited_plan_of_an_unknown_recipe_can_be_shown(dataset: Any, fingerprint: Any) -> None:
+    plan = make_plan(dataset(), fingerprint((60, 60, 60)))
+    bare = {name: replace(c, memory_gb=0.0, reasons=()) for name, c in plan.configurations.items()}
+    lines = explain(replace(plan, recipe="mine", configurations=bare))
+    assert lines[0] == "Made: 2 configurations by recipe mine"
+    assert lines[-1] == "3d_fullres"
