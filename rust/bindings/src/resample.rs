@@ -112,7 +112,7 @@ fn resample_labels<'py>(
     out.call_method1("view", (dtype,))
 }
 
-fn vote<'py, T: Element + Copy + PartialEq + Send + Sync>(
+fn vote<'py, T: Element + Copy + Default + PartialEq + Send + Sync>(
     py: Python<'py>,
     labels: &Bound<'py, PyUntypedArray>,
     request: &Request,
