@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+_GROUP = Path("/sys/fs/cgroup")
+_UNKNOWN = 4 << 30  # bytes taken to be free where the system does not tell
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # control groups, version 2: "<microseconds> <of period>" or "max <period>"
 
 
@@ -13,6 +16,55 @@ def processors() -> int:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min(count, _quota(_QUOTA) or count))
+
+
+def available_memory() -> int:
+    """Count the bytes that this process may take beyond what it has: what the system can spare, within a container."""
+    free = _meminfo("MemAvailable")
+    if free is None:
+        free = _sysconf("SC_AVPHYS_PAGES") or _UNKNOWN
+    limit, used = (_number(_GROUP / name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else max(0, min(free, limit - used))
+
+
+def resident_memory() -> int:
+    """Count the bytes of memory that this process holds now; its peak where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return peak_memory()
+
+
+def peak_memory() -> int:
+    """Count the most bytes of memory that this process has held; 0 where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts kilobytes
+
+
+def _meminfo(key: str) -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _sysconf(name: str) -> int | None:
+    try:
+        return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # no control groups, or "max"
+        return None
 
 
 def _quota(file: Path) -> int | None:

@@ -1,0 +1,102 @@
+"""Cases side by side within a memory budget: work is admitted by its estimate, so that the sum stays within."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class StoppedError(Exception):
+    """The work was called off while a thread waited for memory."""
+
+
+class Budget:
+    """Bytes that are shared out.
+
+    Parameters
+    ----------
+    total
+        Bytes in all.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._free = total
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    @property
+    def free(self) -> int:
+        """Bytes that nobody holds."""
+        return self._free
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Wait until `size` bytes are free, and hold them for the block.
+
+        Raises
+        ------
+        ValueError
+            More than there is in all: it would wait for ever.
+        StoppedError
+            `stop` was called.
+        """
+        self._take(size)
+        try:
+            yield
+        finally:
+            self.give_back(size)
+
+    def try_hold(self, size: int) -> bool:
+        """Hold `size` bytes until `give_back`, if they are free now."""
+        with self._changed:
+            if size > self._free or self._stopped:
+                return False
+            self._free -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """Free bytes that were held."""
+        with self._changed:
+            self._free += size
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Let nobody in any more, and wake those that wait."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _take(self, size: int) -> None:
+        if size > self.total:
+            raise ValueError(f"{size} bytes are more than the {self.total} that are shared out")
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or size <= self._free)
+            if self._stopped:
+                raise StoppedError
+            self._free -= size
+
+
+def in_parallel(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int, budget: Budget
+) -> Iterator[tuple[Item, Result]]:
+    """Do `work` on each item in threads, giving item and result as they end.
+
+    An error, Ctrl-C, or a caller that takes no more results, drops the items not begun, calls off those that wait
+    for `budget`, and waits for those in hand.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="case") as pool:
+        try:
+            futures = {pool.submit(work, item): item for item in items}
+            for future in as_completed(futures):
+                yield futures.pop(future), future.result()
+        except BaseException:
+            budget.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
