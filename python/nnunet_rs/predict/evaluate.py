@@ -100,7 +100,7 @@ def read_pair(pair: Pair, labels: LabelSet) -> tuple[Labels, Labels]:
 
 def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> tuple[Pair, ...]:
     """Match the files of two folders by case name; errors as `evaluate_folders`."""
-    ours, theirs = (_label_files(folder) for folder in (predictions, reference))
+    ours, theirs = (label_files(folder) for folder in (predictions, reference))
     alone = sorted(ours.keys() - theirs.keys())
     if alone:
         raise DatasetError(
@@ -120,7 +120,8 @@ def case_name(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).stem
 
 
-def _label_files(folder: Path) -> dict[str, Path]:
+def label_files(folder: Path) -> dict[str, Path]:
+    """List the segmentations of a folder by case name; errors as `evaluate_folders`."""
     if not folder.is_dir():
         raise DatasetError(f"{folder}: is not a folder; name the folder that holds the segmentations")
     files: dict[str, Path] = {}

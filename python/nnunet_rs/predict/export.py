@@ -105,8 +105,11 @@ class Decision:
 
     def place(self, decided: IntArray, target: Target, geometry: Geometry) -> IntArray:
         """Bring what `decide` returned for a whole case to the image's grid, as file values of the smallest type."""
-        values = decided if self.labels.regions else decode_labels(decided, self.labels)
-        return cast("IntArray", geometry.undo(values.transpose(target.sweep.back)))
+        return cast("IntArray", geometry.undo(self.to_file_values(decided.transpose(target.sweep.back))))
+
+    def to_file_values(self, decided: IntArray) -> IntArray:
+        """Turn what `decide` returned into file values of the smallest type."""
+        return decided if self.labels.regions else decode_labels(decided, self.labels)
 
     def probabilities_of(self, piece: Piece, target: Target) -> Iterator[tuple[int, FloatArray]]:
         """Yield (first output plane, probabilities (c, planes, a, b)) of a piece, a few planes at a time."""

@@ -7,17 +7,35 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from nnunet_rs.core.dataset import find_input_cases, strip_ending
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import read_json, write_atomically, write_json
 from nnunet_rs.core.io import read_volume, write_labels
-from nnunet_rs.core.types import Case, Header, IntArray, Progress, Silent, Task
-from nnunet_rs.data.preprocess import Prepared
-from nnunet_rs.predict.predictor import Predictor
+from nnunet_rs.core.types import Case, Header, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.plan.schema import Plan
+from nnunet_rs.predict.predictor import SinkMaker
 from nnunet_rs.predict.probabilities import ENDING, ProbabilityFile
 
 SETTINGS = "prediction.json"  # beside the segmentations: what they were made with
+
+
+class CasePredictor(Protocol):
+    """What predicts a case in two steps, so that the first can run ahead: a Predictor, an Ensemble, the chosen one."""
+
+    @property
+    def plan(self) -> Plan:
+        """Labels and channels."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what determines the results."""
+
+    def prepare(self, volume: Volume) -> Any:
+        """Bring an image to the network's grid."""
+
+    def predict_prepared(self, prepared: Any, task: Task | None = None, make_sink: SinkMaker | None = None) -> IntArray:
+        """Segment what `prepare` returned: file values (z, y, x) on the image's grid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +56,7 @@ class FolderResult:
 
 
 def predict_folder(
-    predictor: Predictor,
+    predictor: CasePredictor,
     input_dir: Path,
     output_dir: Path,
     options: FolderOptions = FolderOptions(),
@@ -76,7 +94,7 @@ def predict_folder(
 
 
 def predict_cases(
-    predictor: Predictor,
+    predictor: CasePredictor,
     cases: Sequence[Case],
     output_dir: Path,
     options: FolderOptions = FolderOptions(),
@@ -101,11 +119,19 @@ def segmentation_path(case: Case, output_dir: Path) -> Path:
     return output_dir / (case.name + name[len(strip_ending(name)) :])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ready:
+    """A case that can be predicted."""
+
+    header: Header
+    prepared: Any  # what the predictor's `prepare` returned
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """The pipeline: one thread reads and prepares the next case, this one predicts, another writes the last."""
 
-    predictor: Predictor
+    predictor: CasePredictor
     output: Path
     save_probabilities: bool
     failed: dict[str, Exception]
@@ -114,34 +140,34 @@ class _Run:
         writing: tuple[Case, Future[None]] | None = None
         with ExitStack() as stack:
             reader, writer = (stack.enter_context(_pool()) for _ in range(2))
-            for case, prepared in self._read_ahead(cases, reader):
-                labels = None if prepared is None else self._predict(case, prepared, task)
+            for case, ready in self._read_ahead(cases, reader):
+                labels = None if ready is None else self._predict(case, ready.prepared, task)
                 self._finish(writing, task)
                 writing = None
-                if labels is None or prepared is None:
+                if labels is None or ready is None:
                     task.advance(0, f"{case.name} failed")
                 else:
-                    write = writer.submit(self._write, case, labels, prepared.geometry.header)
-                    writing = (case, write)
+                    writing = (case, writer.submit(self._write, case, labels, ready.header))
             self._finish(writing, task)
 
-    def _read_ahead(self, cases: Sequence[Case], reader: ThreadPoolExecutor) -> Iterator[tuple[Case, Prepared | None]]:
+    def _read_ahead(self, cases: Sequence[Case], reader: ThreadPoolExecutor) -> Iterator[tuple[Case, _Ready | None]]:
         """Yield each case as it is ready, None where that failed, while the next one is being read."""
         waiting = [reader.submit(self._read, case) for case in cases[:1]]
         for index, case in enumerate(cases):
-            ready = waiting.pop()
+            reading = waiting.pop()
+            ready = None
             try:
-                prepared = ready.result()
+                ready = reading.result()
             except Exception as error:  # whatever is wrong with one case, the others go on
                 self.failed[case.name] = error
-                prepared = None
             waiting = [reader.submit(self._read, follower) for follower in cases[index + 1 : index + 2]]
-            yield case, prepared
+            yield case, ready
 
-    def _read(self, case: Case) -> Prepared:
-        return self.predictor.prepare(read_volume(case.images, case.name))
+    def _read(self, case: Case) -> _Ready:
+        volume = read_volume(case.images, case.name)
+        return _Ready(volume.header, self.predictor.prepare(volume))
 
-    def _predict(self, case: Case, prepared: Prepared, task: Task) -> IntArray | None:
+    def _predict(self, case: Case, prepared: Any, task: Task) -> IntArray | None:
         try:
             if not self.save_probabilities:
                 return self.predictor.predict_prepared(prepared, task)
@@ -171,7 +197,7 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1)
 
 
-def _write_settings(predictor: Predictor, output_dir: Path) -> None:
+def _write_settings(predictor: CasePredictor, output_dir: Path) -> None:
     """Say what the segmentations of a folder are made with; an unchanged file keeps its date."""
     path, settings = output_dir / SETTINGS, predictor.describe()
     if path.is_file():

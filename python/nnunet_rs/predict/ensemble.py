@@ -1,0 +1,203 @@
+"""Average the probabilities of several configurations: in one pass while predicting, or of saved files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.io import read_labels, write_labels
+from nnunet_rs.core.types import FloatArray, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.data.preprocess import Prepared
+from nnunet_rs.plan.schema import Plan
+from nnunet_rs.predict.evaluate import label_files
+from nnunet_rs.predict.export import Decision, Target
+from nnunet_rs.predict.predictor import Predictor, Share, SinkMaker
+from nnunet_rs.predict.probabilities import ENDING, Probabilities, open_probabilities
+
+Planes = Iterator[tuple[int, FloatArray]]  # first plane, probabilities (c, planes, a, b)
+GROUP_BYTES = 1 << 26  # of float32 probabilities averaged at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ensemble:
+    """Several configurations of one plan, whose probabilities are averaged on the image's grid.
+
+    The members predict a case side by side, a few planes at a time: neither their probabilities nor their average
+    ever exist for a whole volume.
+    """
+
+    members: tuple[Predictor, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse members that do not share the crop, the axes and the labels."""
+        for member in self.members[1:]:
+            ours, theirs = self.plan, member.plan
+            if (ours.labels, ours.transpose, ours.channels) != (theirs.labels, theirs.transpose, theirs.channels):
+                raise CheckpointError(
+                    f"{member.settings.name} of {theirs.dataset} and {self.members[0].settings.name} of {ours.dataset} "
+                    "were trained with different labels, channels or axes; average configurations of one plan"
+                )
+
+    @property
+    def plan(self) -> Plan:
+        """What the first member was trained for; labels and channels are those of all."""
+        return self.members[0].plan
+
+    def describe(self) -> dict[str, Any]:
+        """Return what determines the results."""
+        return {"version": 1, "average_of": [member.describe() for member in self.members]}
+
+    def prepare(self, volume: Volume) -> tuple[Prepared, ...]:
+        """Bring an image to every member's grid; errors as `Predictor`."""
+        return tuple(member.prepare(volume) for member in self.members)
+
+    def predict_prepared(
+        self, prepared: tuple[Prepared, ...], task: Task | None = None, make_sink: SinkMaker | None = None
+    ) -> IntArray:
+        """Segment what `prepare` returned; as `Predictor.predict_prepared`."""
+        run = side_by_side(self.members, prepared, task)
+        decision, target = Decision(self.plan.labels, probabilities=True), run.target
+        sink = None if make_sink is None else make_sink(target, prepared[0])
+        labels: Any = None
+        for first, values in run.planes:
+            mean = _mean(values)
+            decided = decision.decide_same_grid(mean)
+            labels = np.empty(target.shape, decided.dtype) if labels is None else labels
+            labels[first : first + decided.shape[0]] = decided
+            if sink is not None:
+                sink.put(first, mean)
+        return decision.place(labels, target, prepared[0].geometry)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SideBySide:
+    """Several members' probabilities of one case, as they come."""
+
+    target: Target  # the grid that all are on
+    planes: Iterator[tuple[int, tuple[FloatArray, ...]]]  # first plane, each member's (c, planes, a, b)
+
+
+def side_by_side(members: Sequence[Predictor], prepared: Sequence[Prepared], task: Task | None = None) -> SideBySide:
+    """Predict one case with all members at once, swept along the same axis so that the same planes finish."""
+    share = None if task is None else Share(task, 1.0 / len(members))
+    targets = [member.target(case, axis=0) for member, case in zip(members, prepared, strict=True)]
+    streams = [
+        member.predict_probabilities(case, target, share)
+        for member, case, target in zip(members, prepared, targets, strict=True)
+    ]
+    return SideBySide(targets[0], together(streams))
+
+
+def together(streams: Sequence[Planes]) -> Iterator[tuple[int, tuple[FloatArray, ...]]]:
+    """Cut streams of the same planes at common places: yield (first plane, each stream's part)."""
+    heads = [next(stream, None) for stream in streams]
+    first = 0
+    while all(head is not None for head in heads):
+        present = [head for head in heads if head is not None]
+        stop = min(start + values.shape[1] for start, values in present)
+        yield first, tuple(values[:, first - start : stop - start] for start, values in present)
+        heads = [
+            next(stream, None) if start + values.shape[1] == stop else (start, values)
+            for stream, (start, values) in zip(streams, present, strict=True)
+        ]
+        first = stop
+
+
+def ensemble_folders(
+    folders: Sequence[Path], output_dir: Path, progress: Progress | None = None, threads: int | None = None
+) -> tuple[str, ...]:
+    """Average saved probabilities case by case and write the segmentations.
+
+    Parameters
+    ----------
+    folders
+        Each written by `predict_folder` with `save_probabilities`, of the same cases.
+    output_dir
+        Gets {case}{ending} with the first folder's header.
+    progress
+        Told of every case.
+    threads
+        Cases at a time; None: two, for one is read while the other is decided.
+
+    Returns
+    -------
+    tuple of str
+        The cases.
+
+    Raises
+    ------
+    DatasetError
+        Fewer than two folders, none with probabilities, cases that one of them lacks, or arrays that do not go
+        together.
+    """
+    cases = _common_cases(folders)
+    first = label_files(folders[0])
+    unwritten = sorted(set(cases) - first.keys())
+    if unwritten:
+        raise DatasetError(f"{folders[0]}: holds no segmentation of {unwritten[0]}, whose header is needed")
+
+    def average(case: str) -> str:
+        sources = [open_probabilities(folder / f"{case}{ENDING}") for folder in folders]
+        labels = average_probabilities(sources)
+        header = read_labels(first[case]).header
+        write_labels(output_dir / first[case].name, labels, header)
+        return case
+
+    shown = (progress or Silent()).task("ensemble", len(cases))
+    with ThreadPoolExecutor(threads or 2) as pool, shown as task:
+        for case in pool.map(average, cases):
+            task.advance(1, case)
+    return cases
+
+
+def average_probabilities(sources: Sequence[Probabilities]) -> IntArray:
+    """Decide the mean of saved probabilities: file values (z, y, x); errors as `ensemble_folders`."""
+    first = sources[0]
+    for other in sources[1:]:
+        if other.shape != first.shape or other.labels != first.labels:
+            raise DatasetError(
+                f"{other.path}: is of shape {other.shape} with labels {other.labels.names}, {first.path} of "
+                f"{first.shape} with {first.labels.names}; average predictions of one dataset"
+            )
+    decision, shape, axis = Decision(first.labels, probabilities=True), first.shape, first.across
+    plane = 4 * int(np.prod(shape)) // shape[axis + 1]
+    count = max(1, GROUP_BYTES // plane)
+    parts = [
+        decision.decide_same_grid(_mean([source.planes(axis, start, start + count) for source in sources]))
+        for start in range(0, shape[axis + 1], count)
+    ]
+    return decision.to_file_values(np.concatenate(parts, axis=axis))
+
+
+def _mean(values: Sequence[NDArray[Any]]) -> FloatArray:
+    total = values[0].astype(np.float32)
+    for other in values[1:]:
+        total += other
+    total /= np.float32(len(values))
+    return total
+
+
+def _common_cases(folders: Sequence[Path]) -> tuple[str, ...]:
+    if len(folders) < 2:
+        raise DatasetError(f"an ensemble averages at least two folders, got {len(folders)}")
+    found = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise DatasetError(f"{folder}: is not a folder; name one with saved probabilities")
+        names = {path.name.removesuffix(ENDING) for path in folder.glob(f"*{ENDING}") if path.name[0] != "."}
+        if not names:
+            raise DatasetError(f"{folder}: holds no probabilities (*{ENDING}); predict with saved probabilities")
+        found.append(names)
+    everywhere, anywhere = set.intersection(*found), set.union(*found)
+    for folder, names in zip(folders, found, strict=True):
+        if names != anywhere:
+            missing = sorted(anywhere - names)
+            raise DatasetError(f"{folder}: lacks {missing[0]}{ENDING} ({len(missing)} cases that others have)")
+    return tuple(sorted(everywhere))
