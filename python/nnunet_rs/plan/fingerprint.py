@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.budget import Budget, StoppedError
+from nnunet_rs.core.budget import Budget, in_parallel
 from nnunet_rs.core.check import check_case
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.extent import case_extent
@@ -19,11 +19,14 @@ from nnunet_rs.core.faults import Fault, require_none
 from nnunet_rs.core.geometry import nonzero_box
 from nnunet_rs.core.kernels import ForegroundAccumulator
 from nnunet_rs.core.machine import processors, resident_memory
-from nnunet_rs.core.types import Box, Case, Dataset, IntArray, Progress, Silent, Volume
+from nnunet_rs.core.types import Box, Case, ChannelStats, Dataset, IntArray, Progress, Silent, Volume
 from nnunet_rs.plan.schema import CasePrint, Fingerprint
 from nnunet_rs.plan.spacing import percentile
 
 COUNTERS = 256 << 20  # bytes for the values of true floats that lie near a percentile; whole numbers need little
+_UNLIMITED = 1 << 62
+
+Show: TypeAlias = Callable[[Case, Volume, IntArray], None]
 
 
 class FingerprintBuilder:
@@ -87,6 +90,21 @@ class FingerprintBuilder:
         """Take in one case once more, where `pending`."""
         self._foreground.refine(volume.data, labels, threads=threads)
 
+    def to_bytes(self) -> bytes:
+        """Return the statistics so far, for `restore`. No case must be in the middle of `add`."""
+        return self._foreground.to_bytes()
+
+    def restore(self, cases: Sequence[CasePrint], statistics: bytes) -> None:
+        """Take in the cases of an earlier builder by what it kept of them.
+
+        Raises
+        ------
+        ValueError
+            The statistics are damaged, of another version or of another number of channels.
+        """
+        self._foreground.merge(ForegroundAccumulator.from_bytes(statistics))
+        self._cases.update({case.name: case for case in cases})
+
     def finish(self) -> Fingerprint:
         """Return the fingerprint of the cases so far, in the dataset's order.
 
@@ -105,7 +123,7 @@ class FingerprintBuilder:
         relative = [math.prod(case.shape_after_crop) / math.prod(case.shape) for case in cases]
         return Fingerprint(cases, self._statistics(), percentile(relative, 50))
 
-    def _statistics(self) -> tuple[Any, ...]:
+    def _statistics(self) -> tuple[ChannelStats, ...]:
         try:
             return self._foreground.finish()
         except ValueError as fault:
@@ -149,10 +167,10 @@ def fingerprint_dataset(
     reader = _Reader(dataset, threads or processors(), memory, 2 * counters)
     shown = progress or Silent()
 
-    def add(case: Case, volume: Volume, labels: NDArray[np.integer[Any]]) -> None:
+    def add(case: Case, volume: Volume, labels: IntArray) -> None:
         builder.add(case.name, volume, labels, threads=1)
 
-    def refine(case: Case, volume: Volume, labels: NDArray[np.integer[Any]]) -> None:  # noqa: ARG001
+    def refine(case: Case, volume: Volume, labels: IntArray) -> None:  # noqa: ARG001
         builder.refine(volume, labels, threads=1)
 
     reader.show_all("fingerprint", add, shown)
@@ -161,60 +179,37 @@ def fingerprint_dataset(
     return builder.finish()
 
 
+@dataclass(frozen=True, slots=True)
 class _Reader:
     """Reads all training cases, several at a time, within a memory budget."""
 
-    def __init__(self, dataset: Dataset, threads: int, memory: int | None, taken: int) -> None:
-        self.dataset = dataset
-        self.threads = threads
-        self.memory = memory
-        self.taken = taken  # bytes that others hold
+    dataset: Dataset
+    threads: int
+    memory: int | None  # bytes that this process may hold
+    taken: int  # bytes that others will hold
 
-    def show_all(self, name: str, show: Callable[[Case, Volume, IntArray], None], progress: Progress) -> None:
+    def show_all(self, name: str, show: Show, progress: Progress) -> None:
         """Read each case and hand it to `show`; then raise the first fault in the cases' order."""
+        faults: dict[str, tuple[Fault, ...]] = {}
+        budget = Budget(_UNLIMITED if self.memory is None else self.memory - resident_memory() - self.taken)
         cases = self.dataset.training
-        faults: dict[int, tuple[Fault, ...]] = {}
-        budget = self._budget()
-        with progress.task(name, len(cases)) as task, ThreadPoolExecutor(self.threads) as pool:
-            try:
-                futures = {pool.submit(self._show, case, show, budget): i for i, case in enumerate(cases)}
-                for future in as_completed(futures):
-                    index = futures[future]
-                    faults[index] = future.result()
-                    task.advance(1, cases[index].name)
-            except BaseException:
-                if budget:
-                    budget.stop()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        require_none(tuple(fault for index in sorted(faults) for fault in faults[index]))
+        with progress.task(name, len(cases)) as task:
+            for case, found in in_parallel(partial(self._show, show, budget), cases, self.threads, budget):
+                faults[case.name] = found
+                task.advance(1, case.name)
+        require_none(tuple(fault for case in cases for fault in faults[case.name]))
 
-    def _budget(self) -> Budget | None:
-        if self.memory is None:
-            return None
-        return Budget(max(0, self.memory - resident_memory() - self.taken))
-
-    def _show(
-        self, case: Case, show: Callable[[Case, Volume, IntArray], None], budget: Budget | None
-    ) -> tuple[Fault, ...]:
-        if budget is None:
-            return self._read(case, show)
+    def _show(self, show: Show, budget: Budget, case: Case) -> tuple[Fault, ...]:
         needed = case_extent(case, len(self.dataset.channels)).reading
         if needed > budget.total:
             raise DatasetError(
                 f"{case.images[0]}: reading case {case.name} may take {needed / 1e9:.2g} GB, of the memory allowed "
-                f"{budget.total / 1e9:.2g} GB are left; raise --memory"
+                f"{max(0, budget.total) / 1e9:.2g} GB are left; raise --memory"
             )
-        try:
-            with budget.hold(needed):
-                return self._read(case, show)
-        except StoppedError:  # another case ended the work; its error is the one to tell
-            return ()
-
-    def _read(self, case: Case, show: Callable[[Case, Volume, IntArray], None]) -> tuple[Fault, ...]:
-        volume, labels, faults = check_case(self.dataset, case)
-        if volume is not None and labels is not None:
-            show(case, volume, labels.data)
+        with budget.hold(needed):
+            volume, labels, faults = check_case(self.dataset, case)
+            if volume is not None and labels is not None:
+                show(case, volume, labels.data)
         return faults
 
 
