@@ -147,7 +147,7 @@ def test_features_and_blocks() -> None:
 
 
 def test_voxels_per_stage() -> None:
-    assert voxels_per_stage(even((8, 16, 16), (1, 2, 2))) == [2048, 512, 64]
+    assert voxels_per_stage(even((8, 16, 16), (1, 2, 2))) == (2048, 512, 64)
 
 
 def test_paper_estimate_equals_the_constants_of_its_code() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, lru_cache, partial
 
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
@@ -54,16 +54,21 @@ def pool_late(spacing: Floats, size: Floats, edge: int) -> Topology:
     Source: nnU-Net of May 2019, ``get_pool_and_conv_props_poolLateV2``.
     """
     pools = tuple(_halvings(int(n), edge) for n in size)
-    depth = max(pools)
-    now, coarsest = list(spacing), max(spacing)
-    strides, kernels = [(1,) * len(size)], []
-    for stage in range(depth):
+    strides = _late_strides(pools)
+    now, coarsest, kernels = spacing, max(spacing), []
+    for stride in strides[1:]:
         reached = [s / coarsest > 0.5 for s in now]
-        kernels.append(tuple(1 if r and not all(reached) else 3 for r in reached))
-        strides.append(tuple(2 if count + stage >= depth else 1 for count in pools))
-        now = [s * step for s, step in zip(now, strides[-1], strict=True)]
+        kernels.append((3,) * len(size) if all(reached) else tuple(1 if r else 3 for r in reached))
+        now = tuple(s * step for s, step in zip(now, stride, strict=True))
     kernels.append((3,) * len(size))
-    return Topology(_padded(size, pools), pools, tuple(strides), tuple(kernels))
+    return Topology(_padded(size, pools), pools, strides, tuple(kernels))
+
+
+@cache
+def _late_strides(pools: Ints) -> tuple[Ints, ...]:
+    depth = max(pools)
+    later = (tuple(2 if count + stage >= depth else 1 for count in pools) for stage in range(depth))
+    return ((1,) * len(pools), *later)
 
 
 def _halvings(size: int, edge: int) -> int:
@@ -178,23 +183,30 @@ def shrink_next_multiple(now: Topology, axis: int, pool: Callable[[Floats], Topo
 # --- features and feature maps -------------------------------------------------------------------------------------
 
 
+@cache
 def features_of(stages: int, base: int, most: int) -> Ints:
     """Return the features per stage: doubled at each pooling, at most `most`."""
     return tuple(min(base * 2**stage, most) for stage in range(stages))
 
 
+@cache
 def repeated(blocks: Ints, count: int) -> Ints:
     """Return the first `count` entries; the last one goes on."""
     return tuple(blocks[min(stage, len(blocks) - 1)] for stage in range(count))
 
 
-def voxels_per_stage(topology: Topology) -> list[int]:
+def voxels_per_stage(topology: Topology) -> tuple[int, ...]:
     """Return the number of voxels of the feature maps of each stage."""
-    size, voxels = topology.patch, []
-    for stride in topology.strides:
+    return _voxels(topology.patch, topology.strides)
+
+
+@lru_cache(maxsize=4096)
+def _voxels(patch: Ints, strides: tuple[Ints, ...]) -> tuple[int, ...]:
+    size, voxels = patch, []
+    for stride in strides:
         size = tuple(n // step for n, step in zip(size, stride, strict=True))
         voxels.append(math.prod(size))
-    return voxels
+    return tuple(voxels)
 
 
 def estimate_paper(network: Network, channels: int, classes: int) -> int:
