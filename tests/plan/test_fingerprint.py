@@ -117,6 +117,18 @@ def test_the_second_pass_is_made_where_it_is_needed(
     assert names == ["fingerprint", "percentiles, second pass"]
 
 
+def test_a_builder_goes_on_where_an_earlier_one_ended(raw_dataset: Make) -> None:
+    dataset = read_dataset(raw_dataset(cases=4))
+    names = [case.name for case in dataset.training]
+    earlier, later = added(dataset, names[1:]), added(dataset, names[:1])
+    later.restore(earlier.finish().cases, earlier.to_bytes())
+    assert later.finish() == added(dataset, names).finish()
+    with pytest.raises(ValueError):  # noqa: PT011
+        FingerprintBuilder(dataset).restore((), b"damaged")
+    with pytest.raises(ValueError, match="channels"):
+        FingerprintBuilder(replace(dataset, channels=("a", "b"))).restore((), earlier.to_bytes())
+
+
 def test_a_known_box_is_taken_as_it_is(raw_dataset: Make) -> None:
     dataset = read_dataset(raw_dataset(cases=1))
     volume, labels, _ = check_case(dataset, dataset.training[0])
