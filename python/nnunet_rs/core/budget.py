@@ -36,6 +36,11 @@ class Budget:
         """Bytes that nobody holds."""
         return self._free
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the work was called off."""
+        return self._stopped
+
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
         """Wait until `size` bytes are free, and hold them for the block.

@@ -82,12 +82,12 @@ def find_configuration(plan: Plan, name: str) -> Configuration:
     return plan.configurations[name]
 
 
-def crop(volume: Volume, labels: IntArray | None = None) -> Cropped:
-    """Crop a case to the box of its non-zero voxels; views, nothing is copied."""
+def crop(volume: Volume, labels: IntArray | None = None, box: Box | None = None) -> Cropped:
+    """Crop a case to the box of its non-zero voxels, which may be known already; views, nothing is copied."""
     z, y, x = volume.data.shape[1:]
     if labels is not None and labels.shape != (z, y, x):
         raise DatasetError(f"labels of shape {labels.shape} on an image of shape {(z, y, x)}")
-    box = nonzero_box(volume.data)
+    box = nonzero_box(volume.data) if box is None else box
     inside = tuple(slice(start, stop) for start, stop in box)
     kept = None if labels is None else labels[inside]
     return Cropped(volume.data[(slice(None), *inside)], kept, box, (z, y, x), volume.spacing, volume.header)
@@ -103,10 +103,11 @@ class Normalized:
     geometry: Geometry  # `resampled` still the cropped shape
 
 
-def normalized(cropped: Cropped, plan: Plan) -> Normalized:
-    """Transpose a cropped case to the plan's axes and normalise a copy of its intensities."""
+def normalized(cropped: Cropped, plan: Plan, *, overwrite: bool = False) -> Normalized:
+    """Transpose a cropped case to the plan's axes and normalise its intensities: a copy, unless it may overwrite."""
     axes = plan.transpose
-    image = np.array(cropped.image.transpose(0, *(axis + 1 for axis in axes)), np.float32, order="C")
+    turned = cropped.image.transpose(0, *(axis + 1 for axis in axes))
+    image = np.ascontiguousarray(turned, np.float32) if overwrite else np.array(turned, np.float32, order="C")
     labels = None if cropped.labels is None else np.ascontiguousarray(cropped.labels.transpose(axes))
     mask = nonzero_mask(image) if any(rule.use_mask for rule in plan.normalization) else None
     normalize(image, plan.normalization, mask)

@@ -24,9 +24,10 @@ from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
 from nnunet_rs.data.frames import read_frame, write_frame
 from nnunet_rs.data.locations import Locations, sample_locations
 from nnunet_rs.data.preprocess import Mask, Prepared
-from nnunet_rs.plan.schema import Configuration
+from nnunet_rs.plan.schema import Configuration, Plan
 
 VERSION = 1
+PREPARED = "prepared"  # the stores' folder in a work folder
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -81,6 +82,20 @@ class CaseRecord:
             voxels={c: int(entry["voxels"]) for c, entry in classes.items()},
             files={str(name): int(size) for name, size in content["files"].items()},
         )
+
+
+def prepared_name(plan: Plan, name: str) -> str:
+    """Return whose prepared cases a configuration uses: its own, or those of the same resolution without cascade."""
+    configuration = plan.configurations[name]
+    if configuration.previous is None:
+        return name
+    same = (c.name for c in plan.configurations.values() if c.previous is None and c.spacing == configuration.spacing)
+    return next(same, name)
+
+
+def open_store(work: Path, plan: Plan, name: str, *, cache: int = 0) -> Store:
+    """Return the store of a configuration in a work folder; `cache` as in Store."""
+    return Store(work / PREPARED / prepared_name(plan, name), cache=cache)
 
 
 class Store:

@@ -1,0 +1,282 @@
+"""From a dataset's folder to a work folder that training reads: check, fingerprint, plan, split, prepare. Resumes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_rs.core.budget import Budget
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.faults import Fault, fatal
+from nnunet_rs.core.files import exclusive, read_json, remove_leftovers, write_json
+from nnunet_rs.core.machine import available_memory, peak_memory, processors, resident_memory
+from nnunet_rs.core.types import Case, Dataset, Progress, Silent, Task
+from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
+from nnunet_rs.data.preprocess import find_configuration
+from nnunet_rs.data.stage import Kept, Stage, Staged
+from nnunet_rs.data.store import PREPARED, prepared_name
+from nnunet_rs.plan.fingerprint import COUNTERS
+from nnunet_rs.plan.planner import PlanOverrides
+from nnunet_rs.plan.schema import Configuration, Plan
+from nnunet_rs.plan.settle import settle_plan
+from nnunet_rs.plan.survey import Survey, survey_dataset
+
+_SHARE = 0.8  # of the free memory that is used where the user sets no limit
+_OVERHEAD = 32 << 20  # bytes a thread may hold besides its case: small arrays, caches of the allocator
+_LEAST = 64 << 20  # bytes that there must be for cases
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """What `prepare_dataset` can be asked for."""
+
+    recipe: str | None = None  # of planning; None: that of the plan that is there, else "paper"
+    overrides: PlanOverrides | None = None
+    configurations: tuple[str, ...] = ()  # empty: all of the plan
+    groups: Mapping[str, str] | None = None  # case → group that stays in one fold
+    strata: Mapping[str, str] | None = None  # case → stratum that is spread evenly over folds
+    memory: int | None = None  # bytes that this process may hold; None: most of what is free
+    threads: int | None = None  # None: one per processor this process may use
+    resume: bool = True  # keep what is whole and unchanged
+    skip_faulty: bool = False  # go on without cases that have faults
+    half: bool = False  # store images as float16
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSummary:
+    """What `prepare_dataset` did."""
+
+    work: Path
+    configurations: tuple[str, ...]
+    cases: int  # prepared, now or before
+    voxels: int  # of the cases' images, all channels
+    made: int  # cases × configurations made in this run
+    found: int  # cases × configurations that were whole already
+    bytes_read: int  # of the cases' files, as stored
+    bytes_written: int
+    seconds: float
+    peak_memory: int  # bytes; 0 where the system does not tell
+    skipped: tuple[Fault, ...]  # why cases were left out
+    warnings: tuple[Fault, ...]
+
+
+def prepare_dataset(
+    dataset: Dataset, work: Path, options: PrepareOptions | None = None, progress: Progress | None = None
+) -> PrepareSummary:
+    """Check, fingerprint, plan, split and prepare a dataset.
+
+    Parameters
+    ----------
+    dataset
+        As `read_dataset` gave it.
+    work
+        The work folder, made if it is not there. It gets dataset.json (nnU-Net's form, listing the files where they
+        are), survey.json, fingerprint.json, plan.json, splits.json and prepared/CONFIGURATION.
+    options
+        See PrepareOptions.
+    progress
+        One task: each case counts once when it is read and once when it is prepared.
+
+    Returns
+    -------
+    PrepareSummary
+        Of a run whose results depend neither on threads nor on memory, nor on what was interrupted before.
+
+    Raises
+    ------
+    DatasetError
+        Cases have faults (unless they are skipped), all have, or the memory allowed does not suffice for anything.
+    PlanError
+        No plan can be made or followed, or it has no such configuration.
+    NnunetError
+        Something cannot be written, or another process is preparing the same folder.
+    """
+    started = time.monotonic()
+    run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
+    with exclusive(work):
+        for folder in (work, *(work / PREPARED).glob("*/")):
+            remove_leftovers(folder)
+        with run.progress.task("preprocess", 2 * len(dataset.training)) as task:
+            survey, kept = run.survey(task)
+            plan = run.settle(survey)
+            staged = run.prepare(survey, plan, kept, task)
+    return run.summary(time.monotonic() - started, survey, plan, staged)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One call of `prepare_dataset`."""
+
+    dataset: Dataset
+    work: Path
+    options: PrepareOptions
+    progress: Progress
+    threads: int = field(init=False)
+    budget: Budget = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.threads = min(self.options.threads or processors(), max(1, len(self.dataset.training)))
+        self.budget = Budget(_memory_for_cases(self.options.memory, self.threads))
+
+    def survey(self, task: Task) -> tuple[Survey, Kept]:
+        """Read the dataset; raise unless its faults may be skipped."""
+        if not self.options.resume:
+            (self.work / "survey.json").unlink(missing_ok=True)
+        kept = Kept(self.budget)
+        survey = survey_dataset(self.dataset, self.work, self.budget, threads=self.threads, task=task, visit=kept.visit)
+        _tell_warnings(survey, self.progress)
+        _require_sound(self.dataset, survey, self.options.skip_faulty)
+        task.advance(len(self.dataset.training) - len(survey.sound))
+        return survey, kept
+
+    def settle(self, survey: Survey) -> Plan:
+        """Write dataset.json, plan.json and splits.json, or follow those that are there."""
+        assert survey.fingerprint is not None
+        cases = [case for case in self.dataset.training if case.name in survey.sound]
+        write_json(self.work / "dataset.json", _dataset_json(self.dataset, cases))
+        recipe, overrides = self.options.recipe, self.options.overrides
+        plan = settle_plan(self.dataset, survey.fingerprint, self.work, recipe, overrides, self.progress)
+        settle_splits(self.work / "splits.json", survey.sound, self.options.groups, self.options.strata, self.progress)
+        return plan
+
+    def prepare(self, survey: Survey, plan: Plan, kept: Kept, task: Task) -> dict[str, Staged]:
+        """Prepare all sound cases."""
+        cases = [case for case in self.dataset.training if case.name in survey.sound]
+        stage = Stage(
+            dataset=self.dataset,
+            survey=survey,
+            plan=plan,
+            configurations=_wanted(plan, self.options.configurations),
+            folder=self.work / PREPARED,
+            budget=self.budget,
+            kept=kept,
+            half=self.options.half,
+            resume=self.options.resume,
+            threads=self.threads,
+        )
+        return stage.run(cases, task, self.options.skip_faulty)
+
+    def summary(self, seconds: float, survey: Survey, plan: Plan, staged: dict[str, Staged]) -> PrepareSummary:
+        """Count what was done."""
+        failed = tuple(fault for case in staged.values() for fault in case.faults)
+        done = {name for name, case in staged.items() if not case.faults}
+        files = [path for case in self.dataset.training if case.name in done for path in (*case.images, case.label)]
+        prints = [case.print for name, case in survey.cases.items() if name in done and case.print]
+        return PrepareSummary(
+            work=self.work,
+            configurations=tuple(c.name for c in _wanted(plan, self.options.configurations)),
+            cases=len(done),
+            voxels=len(plan.channels) * sum(math.prod(print.shape) for print in prints),
+            made=sum(case.made for case in staged.values()),
+            found=sum(case.found for case in staged.values()),
+            bytes_read=sum(path.stat().st_size for path in files if path is not None),
+            bytes_written=sum(case.bytes for case in staged.values()),
+            seconds=seconds,
+            peak_memory=peak_memory(),
+            skipped=(*fatal(survey.faults), *failed),
+            warnings=tuple(fault for fault in survey.faults if not fault.fatal),
+        )
+
+
+def settle_splits(
+    path: Path,
+    names: Sequence[str],
+    groups: Mapping[str, str] | None,
+    strata: Mapping[str, str] | None,
+    progress: Progress,
+) -> tuple[Fold, ...]:
+    """Return the folds to follow, and see that splits.json holds them.
+
+    A file that is there is followed as it is, edited or not, unless groups or strata are asked for.
+
+    Raises
+    ------
+    DatasetError
+        The file that is there does not fit the cases, or a case has no group or stratum.
+    """
+    if path.exists() and groups is None and strata is None:
+        try:
+            folds = read_splits(path, names)
+        except DatasetError as error:
+            raise DatasetError(f"{error}; correct it, or delete the file for new folds") from error
+        unused = sorted(set(names) - {name for fold in folds for name in (*fold.train, *fold.validation)})
+        if unused:
+            progress.say(f"warning: {path} leaves out {len(unused)} cases ({unused[0]} …); delete it for new folds")
+        return folds
+    folds = make_folds(names, groups=groups, strata=strata, progress=progress)
+    write_splits(path, folds)
+    return folds
+
+
+def _memory_for_cases(allowed: int | None, threads: int) -> int:
+    """Return the bytes that cases may take: what is allowed, less the program itself and the statistics."""
+    held = resident_memory()
+    rest = int(_SHARE * available_memory()) if allowed is None else allowed - held
+    rest -= threads * _OVERHEAD
+    rest -= 2 * min(COUNTERS, rest // 8)
+    if rest < _LEAST:
+        least = held + threads * _OVERHEAD + 2 * _LEAST
+        raise DatasetError(
+            f"the memory allowed, {(allowed or available_memory()) / 1e9:.2f} GB, does not suffice: the program itself "
+            f"holds {held / 1e9:.2f} GB; allow {least / 1e9:.1f} GB at least (--memory), or use fewer threads"
+        )
+    return rest
+
+
+def _tell_warnings(survey: Survey, progress: Progress) -> None:
+    """Tell each kind of warning once."""
+    kinds: dict[str, list[Fault]] = defaultdict(list)
+    for fault in survey.faults:
+        if not fault.fatal:
+            kinds[fault.rule].append(fault)
+    for faults in kinds.values():
+        more = f" (and {len(faults) - 1} more of this kind)" if len(faults) > 1 else ""
+        progress.say(f"warning: {faults[0]}{more}")
+
+
+def _require_sound(dataset: Dataset, survey: Survey, skip_faulty: bool) -> None:
+    """Raise for faults that are not to be skipped, or if nothing is left without them."""
+    faults = [fault for fault in fatal(survey.faults) if not (skip_faulty and fault.case)]
+    if faults:
+        others = f"; {len(faults) - 1} more faults, see `check`" if len(faults) > 1 else ""
+        skip = "; --skip-faulty goes on without such cases" if faults[0].case else ""
+        raise DatasetError(f"{faults[0]}{others}{skip}")
+    if not survey.sound:
+        first = next(iter(fatal(survey.faults)), None)
+        raise DatasetError(
+            f"{dataset.root}: no training case can be used{f', the first fault: {first}' if first else ''}"
+        )
+
+
+def _wanted(plan: Plan, names: Sequence[str]) -> tuple[Configuration, ...]:
+    """Return the configurations whose cases are prepared; those that share them (a cascade's) count once."""
+    for name in names:
+        find_configuration(plan, name)
+    shared = dict.fromkeys(prepared_name(plan, name) for name in names or plan.configurations)
+    return tuple(plan.configurations[name] for name in shared)
+
+
+def _dataset_json(dataset: Dataset, cases: Sequence[Case]) -> dict[str, Any]:
+    """Return a dataset.json in nnU-Net's form that lists files where they are: WORK can be read as a dataset."""
+    declared = read_json(dataset.root / "dataset.json")
+    kept = {key: declared[key] for key in ("labels", "regions_class_order") if key in declared}
+    listed = {
+        case.name: {
+            "images": [str(path.resolve()) for path in case.images],
+            "label": str(case.label and case.label.resolve()),
+        }
+        for case in cases
+    }
+    return {
+        "name": dataset.name,
+        "channel_names": {str(number): name for number, name in enumerate(dataset.channels)},
+        **kept,
+        "numTraining": len(cases),
+        "file_ending": dataset.ending,
+        "dataset": listed,
+    }

@@ -1,0 +1,208 @@
+"""All cases of a dataset, prepared side by side for all configurations, within the memory allowed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from nnunet_rs.core.budget import Budget, StoppedError, in_parallel
+from nnunet_rs.core.check import check_case
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.extent import case_extent
+from nnunet_rs.core.faults import Fault, require_none
+from nnunet_rs.core.geometry import new_shape
+from nnunet_rs.core.types import Box, Case, Dataset, Labels, Task, Volume
+from nnunet_rs.data.preprocess import Cropped, crop, normalized, prepare_crop, target_spacing
+from nnunet_rs.data.store import Layout, Store
+from nnunet_rs.plan.document import encode
+from nnunet_rs.plan.schema import CasePrint, Configuration, Plan
+from nnunet_rs.plan.survey import Survey, too_large
+
+VERSION = 1  # of what prepared cases hold: another number makes every case anew
+_WRITING = 64 << 20  # bytes of buffers while arrays are compressed
+
+
+class Kept:
+    """Cropped cases that stay in memory between survey and preparation, so that their files are read once.
+
+    Parameters
+    ----------
+    budget
+        Of memory: up to half of it is kept.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._room = budget.total // 2
+        self._cases: dict[str, Cropped] = {}
+        self._lock = threading.Lock()
+
+    def visit(self, case: Case, volume: Volume, labels: Labels, box: Box) -> None:
+        """Keep a case if there is room for it."""
+        cropped = crop(volume, labels.data, box)
+        size = _size(cropped)
+        with self._lock:
+            if size > self._room or not self._budget.try_hold(size):
+                return
+            self._room -= size
+        if cropped.image.shape != volume.data.shape:  # a view would keep the whole in memory
+            cropped = replace(cropped, image=cropped.image.copy(), labels=cropped.labels and cropped.labels.copy())
+        self._cases[case.name] = cropped
+
+    def take(self, name: str) -> Cropped | None:
+        """Hand over a case; its bytes stay held of the budget until the caller gives them back."""
+        return self._cases.pop(name, None)
+
+    def size(self, name: str) -> int:
+        """Bytes that a case holds; 0 if it is not kept."""
+        return _size(self._cases[name]) if name in self._cases else 0
+
+    def total(self) -> int:
+        """Bytes that all cases hold."""
+        return sum(map(_size, self._cases.values()))
+
+    def drop(self) -> bool:
+        """Forget one case; False if there is none."""
+        if not self._cases:
+            return False
+        self._budget.give_back(_size(self._cases.popitem()[1]))
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What preparing one case came to."""
+
+    made: int = 0  # configurations made
+    found: int = 0  # configurations that were whole already
+    bytes: int = 0  # written
+    faults: tuple[Fault, ...] = ()  # why the case could not be prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What preparing needs to know besides the case."""
+
+    dataset: Dataset
+    survey: Survey
+    plan: Plan
+    configurations: tuple[Configuration, ...]
+    folder: Path  # WORK/prepared
+    budget: Budget
+    kept: Kept
+    half: bool
+    resume: bool
+    threads: int  # cases side by side, or kernels' threads where memory allows fewer cases
+
+    def run(self, cases: Sequence[Case], task: Task, skip_faulty: bool) -> dict[str, Staged]:
+        """Prepare cases, the largest first; returns what came of each.
+
+        Raises
+        ------
+        FaultError
+            A case cannot be prepared, and it is not to be skipped.
+        NnunetError
+            Nothing can be written.
+        """
+        needed = {case.name: self.needed(case) for case in cases}
+        largest = min(self.budget.total, max(needed.values()))
+        while self.budget.free < largest and self.kept.drop():
+            pass  # else cases that wait for memory could hold what they wait for
+        workers = max(1, min(self.threads, len(cases), self.budget.total // largest))
+        kernels = self.threads // workers
+        results: dict[str, Staged] = {}
+        ordered = sorted(cases, key=lambda case: -needed[case.name])
+        for case, staged in in_parallel(partial(self._prepare, kernels), ordered, workers, self.budget):
+            if not skip_faulty:
+                require_none(staged.faults)
+            results[case.name] = staged
+            task.advance(1, case.name)
+        return results
+
+    def store(self, configuration: Configuration) -> Store:
+        """Return where a configuration's cases go."""
+        return Store(self.folder / configuration.name)
+
+    def needed(self, case: Case) -> int:
+        """Bound the bytes of memory that a case takes, from its files to its prepared forms."""
+        print = self.survey.cases[case.name].print
+        assert print is not None
+        channels, masked = len(self.plan.channels), any(rule.use_mask for rule in self.plan.normalization)
+        read, cropped = math.prod(print.shape), math.prod(print.shape_after_crop)
+        held = read * (4 * channels + 2)  # image and class indices as read
+        normalizing = held + cropped * (4 * channels + 2 + 6 * masked)
+        resampled = max(math.prod(self._shape(print, configuration)) for configuration in self.configurations)
+        # The normalised case; the resampled one, with its labels, mask, locations and what the kernels put aside.
+        resampling = cropped * (4 * channels + 3) + resampled * (4 * channels + 8 + 2 * channels * self.half)
+        resampling += 4 * max(cropped, resampled)
+        return max(case_extent(case, channels).reading, normalizing, resampling + _WRITING)
+
+    def _shape(self, print: CasePrint, configuration: Configuration) -> tuple[int, ...]:
+        axes = self.plan.transpose
+        shape, (z, y, x) = [print.shape_after_crop[a] for a in axes], (print.spacing[a] for a in axes)
+        return new_shape(tuple(shape), (z, y, x), target_spacing(configuration, (z, y, x)))
+
+    def _prepare(self, threads: int, case: Case) -> Staged:
+        missing = [
+            c for c in self.configurations if not (self.resume and self.store(c).has(case.name, self._key(case, c)))
+        ]
+        size = self.kept.size(case.name)
+        try:
+            if not missing:
+                return Staged(found=len(self.configurations))
+            needed = self.needed(case)
+            if needed > self.budget.total:
+                return Staged(faults=(too_large(case, needed, self.budget),))
+            with self.budget.hold(max(0, needed - size)):
+                return self._make(case, missing, threads)
+        except StoppedError:  # another case ended the work, and will be told
+            return Staged()
+        except DatasetError as error:
+            advice = "see the case's files, or leave it out"
+            return Staged(faults=(Fault(case.images[0], "preparation", str(error), advice, case.name),))
+        finally:
+            self.kept.take(case.name)
+            self.budget.give_back(size)
+
+    def _make(self, case: Case, missing: Sequence[Configuration], threads: int) -> Staged:
+        cropped = self.kept.take(case.name) or self._read(case)
+        normal = normalized(cropped, self.plan, overwrite=True)
+        del cropped
+        size = 0
+        for configuration in missing:
+            if self.budget.stopped:
+                raise StoppedError
+            prepared = prepare_crop(normal, configuration, threads=threads)
+            layout = Layout.of(configuration, self.plan.labels, self.half)
+            size += self.store(configuration).write(case.name, prepared, self._key(case, configuration), layout)
+        return Staged(len(missing), len(self.configurations) - len(missing), size)
+
+    def _read(self, case: Case) -> Cropped:
+        volume, labels, faults = check_case(self.dataset, case)
+        require_none(faults)
+        if volume is None or labels is None:
+            raise DatasetError("image or label have gone since they were checked")
+        return crop(volume, labels.data)
+
+    def _key(self, case: Case, configuration: Configuration) -> str:
+        """Hash all that a prepared case depends on: its files, and the parts of the plan that preparing looks at."""
+        rules = [encode(rule if rule.scheme == "ct" else replace(rule, stats=None)) for rule in self.plan.normalization]
+        content = [
+            VERSION,
+            self.survey.cases[case.name].signature,
+            self.plan.transpose,
+            rules,
+            configuration.spacing,
+            encode(Layout.of(configuration, self.plan.labels, self.half)),
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _size(cropped: Cropped) -> int:
+    return cropped.image.nbytes + (0 if cropped.labels is None else cropped.labels.nbytes)

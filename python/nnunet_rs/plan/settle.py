@@ -1,0 +1,79 @@
+"""Which plan a work folder follows: the one that is there, perhaps edited by hand, or a new one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.types import Dataset, Progress
+from nnunet_rs.plan.planner import PlanOverrides, make_plan
+from nnunet_rs.plan.schema import Fingerprint, Plan, read_plan, write_plan
+
+DEFAULT = "paper"
+
+
+def settle_plan(
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    work: Path,
+    recipe: str | None,
+    overrides: PlanOverrides | None,
+    progress: Progress,
+) -> Plan:
+    """Return the plan to follow, and see that WORK/plan.json holds it.
+
+    A plan that is there is followed as it is, edited or not, unless another recipe or overrides are asked for. Then a
+    new one is made; where it differs, the old one is kept as `plan.previous.json`.
+
+    Parameters
+    ----------
+    dataset, fingerprint
+        What a new plan is made from, and the plan that is there must fit.
+    work
+        The work folder.
+    recipe
+        Asked for by the user; None: that of the plan that is there, else "paper".
+    overrides
+        Asked for by the user.
+    progress
+        Is told where a plan is followed that would be made otherwise today, or replaced.
+
+    Raises
+    ------
+    PlanError
+        The plan that is there cannot be read, or is of other channels or labels than the dataset; or none can be made.
+    """
+    path, wanted = work / "plan.json", overrides or PlanOverrides()
+    there = read_plan(path) if path.exists() else None
+    if there is not None and recipe in (None, there.recipe) and wanted == PlanOverrides():
+        _require_fit(there, dataset, path)
+        if not _same(there, make_plan(dataset, fingerprint, there.recipe)):
+            progress.say(f"{path} is followed as it is, though planning anew would differ; delete it for a new plan")
+        return there
+    plan = make_plan(dataset, fingerprint, recipe or DEFAULT, wanted)
+    if there is not None and not _same(there, plan):
+        path.replace(work / "plan.previous.json")
+        progress.say(f"{path} was another plan: it is kept as plan.previous.json")
+    write_plan(path, plan)
+    return plan
+
+
+def _require_fit(plan: Plan, dataset: Dataset, path: Path) -> None:
+    if plan.channels != dataset.channels:
+        raise PlanError(
+            f"{path}: is for the channels {', '.join(plan.channels)}, the dataset has {', '.join(dataset.channels)}; "
+            f"delete it for a new plan"
+        )
+    if plan.labels != dataset.labels:
+        raise PlanError(f"{path}: its labels are not those of the dataset's dataset.json; delete it for a new plan")
+
+
+def _same(one: Plan, other: Plan) -> bool:
+    """Whether two plans decide the same, for whatever reasons."""
+    return _without_reasons(one) == _without_reasons(other)
+
+
+def _without_reasons(plan: Plan) -> Plan:
+    bare = {name: replace(configuration, reasons=()) for name, configuration in plan.configurations.items()}
+    return replace(plan, configurations=bare, reasons=())

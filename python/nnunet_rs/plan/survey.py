@@ -1,0 +1,294 @@
+"""One reading of a whole dataset: every file is checked and measured, and what was found is kept for the next time.
+
+What a work folder holds of it: `fingerprint.json`, for planning, and `survey.json`: what each sound case's files were
+(size and time), what was found in them, and the statistics so far. With it an interrupted survey goes on where it was,
+and a case more costs the reading of one case. Faulty cases are read again: what mends them may leave no trace.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_rs.core.budget import Budget, StoppedError, in_parallel
+from nnunet_rs.core.check import Seen, check_case, dataset_faults
+from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.extent import case_extent
+from nnunet_rs.core.faults import Fault, fatal
+from nnunet_rs.core.files import read_json, write_json
+from nnunet_rs.core.geometry import nonzero_box
+from nnunet_rs.core.labels import present_classes
+from nnunet_rs.core.types import Box, Case, Dataset, Labels, Silent, Task, Volume
+from nnunet_rs.plan.document import decode, encode
+from nnunet_rs.plan.fingerprint import COUNTERS, FingerprintBuilder
+from nnunet_rs.plan.schema import CasePrint, Fingerprint, read_fingerprint, write_fingerprint
+
+VERSION = 1
+_SAVE_EVERY = 10.0  # seconds of reading that a killed process may lose
+_KEPT = 32 << 20  # bytes of statistics; larger ones are not kept
+_LARGE = 1 << 22  # voxels from which a case is worth several threads
+
+Visit = Callable[[Case, Volume, Labels, Box], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What reading one case found."""
+
+    signature: str  # of its files and of what dataset.json declares: another one means that they have changed
+    print: CasePrint | None  # None: a fatal fault
+    classes: tuple[bool, ...]  # which classes occur, the ignore label last; empty: unknown
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What reading a dataset found."""
+
+    cases: dict[str, Surveyed]  # by name, in the dataset's order
+    faults: tuple[Fault, ...]  # all: the dataset's, the cases', and what only all cases together tell
+    fingerprint: Fingerprint | None  # of the sound cases; None if there is none
+
+    @property
+    def sound(self) -> tuple[str, ...]:
+        """Names of the cases without a fatal fault, in the dataset's order."""
+        return tuple(name for name, case in self.cases.items() if case.print is not None)
+
+
+def survey_dataset(
+    dataset: Dataset,
+    work: Path | None,
+    budget: Budget,
+    *,
+    threads: int,
+    task: Task | None = None,
+    visit: Visit | None = None,
+) -> Survey:
+    """Read every case once, check it and measure it.
+
+    Parameters
+    ----------
+    dataset
+        As `read_dataset` gave it.
+    work
+        The work folder, whose earlier survey is used as far as it holds and which gets this one. None: no files.
+    budget
+        Of memory: a case is read when what it needs is free.
+    threads
+        Cases read side by side.
+    task
+        Advances by one for each case.
+    visit
+        Is called, in the reading thread, with each sound case that is read: image, class indices, crop box.
+
+    Returns
+    -------
+    Survey
+        Faulty cases are listed in it, not raised.
+    """
+    reading = _Reading(dataset, budget, threads, task or Silent(), visit)
+    if work is not None:
+        reading.recall(work)
+    known = None if work is None or reading.missing() else _known_fingerprint(work, reading.prints())
+    if known is None:
+        reading.read_missing(work)
+        known = reading.finish() if reading.prints() else None
+        if work is not None:
+            reading.save(work)
+            if known is not None:
+                write_fingerprint(work / "fingerprint.json", known)
+    return Survey(reading.in_order(), reading.faults(), known)
+
+
+def case_signature(dataset: Dataset, case: Case) -> str:
+    """Hash what a case's files are (place, size, time of the last change) and how they are to be understood."""
+    files = [*case.images, *([case.label] if case.label else [])]
+    content = [encode(dataset.labels), dataset.channels, [_file_signature(dataset.root, path) for path in files]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A survey on its way."""
+
+    dataset: Dataset
+    budget: Budget
+    threads: int
+    task: Task
+    visit: Visit | None
+    found: dict[str, Surveyed] = field(default_factory=dict)
+    builder: FingerprintBuilder = field(init=False)
+    signatures: dict[str, str] = field(init=False)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # `found` and the statistics agree where it is free
+
+    def __post_init__(self) -> None:
+        self.builder = self._empty_builder()
+        self.signatures = {case.name: case_signature(self.dataset, case) for case in self.dataset.training}
+
+    def missing(self) -> tuple[Case, ...]:
+        """Return the cases that have not been read."""
+        return tuple(case for case in self.dataset.training if case.name not in self.found)
+
+    def in_order(self) -> dict[str, Surveyed]:
+        """Return what was found, in the dataset's order."""
+        return {case.name: self.found[case.name] for case in self.dataset.training if case.name in self.found}
+
+    def prints(self) -> tuple[CasePrint, ...]:
+        """Return the fingerprint's part of each sound case."""
+        return tuple(case.print for case in self.in_order().values() if case.print is not None)
+
+    def faults(self) -> tuple[Fault, ...]:
+        """Return all faults, in the order of `check_dataset`."""
+        cases = self.in_order().values()
+        seen = [Seen(case.faults, case.classes) for case in cases]
+        told = (fault for case in cases for fault in case.faults)
+        return (*self.dataset.faults, *told, *dataset_faults(self.dataset, seen))
+
+    def recall(self, work: Path) -> None:
+        """Take over what an earlier survey found, as far as files have not changed since."""
+        try:
+            content = read_json(work / "survey.json")
+            cases = _cases_from_json(content)
+            statistics = zlib.decompress(base64.b64decode(content["statistics"]))
+        except (NnunetError, KeyError, TypeError, ValueError, zlib.error):
+            return
+        same = {name: case for name, case in cases.items() if self.signatures.get(name) == case.signature}
+        sound = [case.print for case in cases.values() if case.print is not None]
+        if all(print.name in same for print in sound):  # else the statistics hold what is there no more
+            try:
+                self.builder.restore(sound, statistics)
+                self.found = same
+            except ValueError:
+                self.builder = self._empty_builder()
+        self.task.advance(len(self.found))
+
+    def read_missing(self, work: Path | None) -> None:
+        """Read what has not been read, saving what was found from time to time and at an interruption."""
+        saved = time.monotonic()
+        try:
+            for case, _ in in_parallel(self._read, self.missing(), self.threads, self.budget):
+                self.task.advance(1, case.name)
+                if work is not None and time.monotonic() - saved > _SAVE_EVERY:
+                    self.save(work)
+                    saved = time.monotonic()
+        except BaseException:
+            if work is not None and self.found:
+                self.save(work)
+            raise
+
+    def finish(self) -> Fingerprint:
+        """Return the fingerprint, reading all sound cases again in the rare case that the percentiles need it."""
+        if self.builder.pending:
+            again = [case for case in self.dataset.training if self.found[case.name].print is not None]
+            for _ in in_parallel(self._refine, again, self.threads, self.budget):
+                pass
+        return self.builder.finish()
+
+    def save(self, work: Path) -> None:
+        """Write survey.json."""
+        with self.lock:
+            statistics = self.builder.to_bytes()
+            cases = {name: case for name, case in self.in_order().items() if case.print is not None}
+        if len(statistics) <= _KEPT:
+            packed = base64.b64encode(zlib.compress(statistics, 1)).decode()
+            write_json(work / "survey.json", _to_json(cases, packed), durable=False)
+
+    def _empty_builder(self) -> FingerprintBuilder:
+        return FingerprintBuilder(self.dataset, counters=min(COUNTERS, max(1 << 20, self.budget.total // 8)))
+
+    def _read(self, case: Case) -> None:
+        needed = case_extent(case, len(self.dataset.channels)).reading
+        if needed > self.budget.total:
+            self._keep(case, Surveyed(self.signatures[case.name], None, (), (too_large(case, needed, self.budget),)))
+            return
+        try:
+            with self.budget.hold(needed):
+                self._read_now(case)
+        except StoppedError:  # another case ended the work, and will be told
+            return
+
+    def _read_now(self, case: Case) -> None:
+        volume, labels, faults = check_case(self.dataset, case)
+        signature = self.signatures[case.name]
+        if volume is None or labels is None or fatal(faults):
+            self._keep(case, Surveyed(signature, None, (), faults))
+            return
+        box = nonzero_box(volume.data)
+        classes = present_classes(labels.data, self.dataset.labels)
+        threads = None if labels.data.size >= _LARGE else 1
+        with self.lock:
+            print = self.builder.add(case.name, volume, labels.data, box=box, threads=threads)
+            self.found[case.name] = Surveyed(signature, print, classes, faults)
+        if self.visit is not None:
+            self.visit(case, volume, labels, box)
+
+    def _keep(self, case: Case, surveyed: Surveyed) -> None:
+        with self.lock:
+            self.found[case.name] = surveyed
+
+    def _refine(self, case: Case) -> None:
+        with self.budget.hold(case_extent(case, len(self.dataset.channels)).reading):
+            volume, labels, _ = check_case(self.dataset, case)
+            if volume is None or labels is None:
+                raise NnunetError(f"{case.images[0]}: has changed while it was read; run again")
+            self.builder.refine(volume, labels.data, threads=1)
+
+
+def too_large(case: Case, needed: int, budget: Budget) -> Fault:
+    """Return the fault of a case that does not fit into the memory that the user allows."""
+    value = (
+        f"the case may take {needed / 1e9:.2f} GB, of the memory allowed {budget.total / 1e9:.2f} GB are left for it"
+    )
+    return Fault(case.images[0], "memory", value, "raise --memory, or leave the case out", case.name)
+
+
+def _file_signature(root: Path, path: Path) -> list[object]:
+    try:
+        status = path.stat()
+    except OSError:
+        return [str(path)]
+    place = path.relative_to(root) if path.is_relative_to(root) else path
+    return [place.as_posix(), status.st_size, status.st_mtime_ns]
+
+
+def _known_fingerprint(work: Path, prints: tuple[CasePrint, ...]) -> Fingerprint | None:
+    """Return the work folder's fingerprint if it is that of these cases."""
+    try:
+        known = read_fingerprint(work / "fingerprint.json")
+    except NnunetError:
+        return None
+    return known if known.cases == prints else None
+
+
+def _to_json(cases: dict[str, Surveyed], statistics: str) -> dict[str, Any]:
+    return {
+        "format": "nnunet_rs survey",
+        "version": VERSION,
+        "cases": {name: _case_to_json(case) for name, case in cases.items()},
+        "statistics": statistics,
+    }
+
+
+def _case_to_json(case: Surveyed) -> dict[str, Any]:
+    faults = [{**encode(fault), "file": str(fault.file)} for fault in case.faults]
+    return {"signature": case.signature, "print": encode(case.print), "classes": case.classes, "faults": faults}
+
+
+def _cases_from_json(content: Any) -> dict[str, Surveyed]:
+    if content["version"] != VERSION:
+        raise ValueError("another version")
+    return {str(name): _case_from_json(case) for name, case in content["cases"].items()}
+
+
+def _case_from_json(content: Any) -> Surveyed:
+    print = None if content["print"] is None else decode(CasePrint, content["print"], "print")
+    faults = tuple(Fault(**{**fault, "file": Path(fault["file"])}) for fault in content["faults"])
+    return Surveyed(str(content["signature"]), print, tuple(map(bool, content["classes"])), faults)
