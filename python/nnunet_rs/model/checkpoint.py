@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nnunet_rs.core.errors import CheckpointError, PlanError
-from nnunet_rs.core.files import read_json, write_atomically, write_bytes
+from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.model.history import Epoch
+from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import NetworkFunction, NetworkOptions, build_unet, network_channels
 from nnunet_rs.plan.document import decode, encode, render
 from nnunet_rs.plan.schema import Configuration, Plan, plan_from_json, plan_to_json
@@ -71,8 +70,7 @@ def save_model(folder: Path, weights: Mapping[str, Tensor], card: ModelCard) -> 
         The folder cannot be written or the disk is full; an earlier model there may then lack its card.
     """
     (folder / CARD).unlink(missing_ok=True)
-    with write_atomically(folder / WEIGHTS) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
+    write_tensors(folder / WEIGHTS, weights)
     body = {**encode(card), "plan": plan_to_json(card.plan), "digest": _digest(folder / WEIGHTS)}
     body["library"] = library_version()
     document = {"format": FORMAT, "version": VERSION, **body}
@@ -176,14 +174,9 @@ def _decode_card(body: dict[str, Any], path: Path) -> ModelCard:
 
 
 def _read_weights(path: Path, digest: str) -> dict[str, Tensor]:
-    try:
-        weights = load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; the model folder is incomplete, copy it again") from None
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: is damaged: {error}; copy it again or train again") from error
+    weights, _ = read_tensors(path, "copy the model folder again, or train again")
     if _digest(path) != digest:
-        raise CheckpointError(f"{path}: is damaged, or not the file that model.json was written for (SHA-256 differs)")
+        raise CheckpointError(f"{path}: is damaged, or not the file that {CARD} was written for (SHA-256 differs)")
     return weights
 
 

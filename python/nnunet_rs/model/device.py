@@ -111,6 +111,17 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def kernels_measured() -> Iterator[None]:
+    """Let cuDNN measure its kernels once and take the fastest: all patches have one size."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def _native_type(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)

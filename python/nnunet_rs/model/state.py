@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.files import write_atomically
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.checkpoint import load_weights
 from nnunet_rs.model.history import History
 from nnunet_rs.model.optimiser import optimiser_tensors, restore_optimiser
 from nnunet_rs.model.schedule import Plateau
+from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import NetworkOptions
 from nnunet_rs.plan.document import decode, encode
 
@@ -95,9 +93,7 @@ def save_state(path: Path, state: TrainingState, identity: Identity) -> None:
         "updates": 0 if state.average is None else state.average.updates,
         "scaler": state.scaler.state_dict(),
     }
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(state).items()}
-    with write_atomically(path) as temporary:
-        save_file(tensors, temporary, metadata={"nnunet_rs": json.dumps(document)})
+    write_tensors(path, _tensors(state), json.dumps(document))
 
 
 def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
@@ -148,12 +144,8 @@ def _on_cuda(network: nn.Module) -> bool:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, "pt") as file:
-            document = json.loads((file.metadata() or {}).get("nnunet_rs", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: is damaged: {error}; delete it and train from the beginning") from error
+    tensors, text = read_tensors(path, "delete it and train from the beginning")
+    document = json.loads(text or "{}")
     if document.get("format") != FORMAT or document.get("version") != VERSION:
         found = f"{document.get('format')!r}, version {document.get('version')!r}"
         raise CheckpointError(

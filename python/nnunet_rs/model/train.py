@@ -22,7 +22,8 @@ from nnunet_rs.data.store import Store
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.checkpoint import CARD, ModelCard, read_card, save_model
 from nnunet_rs.model.course import Course
-from nnunet_rs.model.device import Compute, choose_compute, find_device, out_of_memory_explained
+from nnunet_rs.model.device import Compute, choose_compute, find_device, kernels_measured, out_of_memory_explained
+from nnunet_rs.model.functions import name_of
 from nnunet_rs.model.history import History
 from nnunet_rs.model.interrupt import StopWish, stop_wishes
 from nnunet_rs.model.loop import METRICS, Job, Loop
@@ -111,6 +112,7 @@ def train_fold(
     with ExitStack() as stack:
         stack.enter_context(_threads(options.threads))
         stack.enter_context(out_of_memory_explained(SMALLER))
+        stack.enter_context(kernels_measured())
         wish = stack.enter_context(stop_wishes())
         torch.manual_seed(options.seed)
         compute = choose_compute(find_device(options.device), options.precision, options.channels_last)
@@ -243,9 +245,9 @@ def _identity(setup: _Setup, course: Course) -> Identity:
         batch_size=settings.batch_size,
         batches=course.batches,
         network=setup.network,
-        loss=_name(options.custom_loss) or options.loss or options.recipe.loss,
+        loss=name_of(options.custom_loss) or options.loss or options.recipe.loss,
         augmentation=setup.augmentation,
-        custom_network=_name(options.custom_network),
+        custom_network=name_of(options.custom_network),
     )
 
 
@@ -322,13 +324,6 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _name(function: object) -> str | None:
-    """Return module:function of a function of the user's own."""
-    if function is None:
-        return None
-    return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', type(function).__name__)}"
 
 
 def _digest(*values: Any) -> str:
