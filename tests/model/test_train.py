@@ -284,6 +284,12 @@ def test_what_a_work_folder_may_lack(work: Path) -> None:
         train_fold(work, "3d_fullres", 3, SHORT)
     with pytest.raises(PlanError, match="batch size is 0"):
         train_fold(work, "3d_fullres", 0, replace(SHORT, batch_size=0))
+    plan = read_plan(work / "plan.json")
+    finer = replace(plan.configurations["3d_fullres"], spacing=(1.0, 1.0, 1.0))
+    write_plan(work / "plan.json", replace(plan, configurations={**plan.configurations, "3d_fullres": finer}))
+    with pytest.raises(DatasetError, match=r"prepared for another plan \(shape \[8, 16, 16\].*\[16, 16, 16\]"):
+        train_fold(work, "3d_fullres", 0, SHORT)
+    write_plan(work / "plan.json", plan)
     for path in (work / "prepared" / "3d_fullres").glob("case_1*"):
         path.unlink()
     with pytest.raises(DatasetError, match="case case_1 has not been prepared; run preprocess"):

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.errors import DatasetError, PlanError
+from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.types import LabelSet, Progress, Silent
 from nnunet_rs.data.augment import build_augmentation
 from nnunet_rs.data.folds import Fold, read_splits
 from nnunet_rs.data.loader import Loader, LoaderOptions
-from nnunet_rs.data.store import Store
+from nnunet_rs.data.preprocess import target_spacing
+from nnunet_rs.data.store import Store, open_store
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.checkpoint import CARD, ModelCard, read_card, save_model
 from nnunet_rs.model.course import Course
@@ -161,6 +163,11 @@ def _set_up(work: Path, configuration: str, fold: int, options: TrainOptions) ->
     if configuration not in plan.configurations:
         there = ", ".join(plan.configurations)
         raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; there are {there}")
+    if plan.configurations[configuration].previous is not None:
+        raise PlanError(
+            f"configuration {configuration}: this release cannot train the second stage of a cascade; "
+            "train 3d_lowres, 3d_fullres or 2d"
+        )
     if options.batch_size is not None:
         if options.batch_size < 1:
             raise PlanError(f"batch size is {options.batch_size}: must be at least 1")
@@ -181,13 +188,27 @@ def _with(plan: Plan, configuration: Configuration) -> Plan:
 def _loaders(setup: _Setup) -> Iterator[Loader]:
     """Yield where training and validation batches come from; patches of validation are not augmented."""
     plan, settings, options = setup.plan, setup.settings, setup.options
-    store = Store(setup.work / "prepared" / settings.name, cache=options.cache)
+    store = open_store(setup.work, plan, settings.name, cache=options.cache)
+    for name in sorted({*setup.cases.train, *setup.cases.validation}):
+        _check_prepared(store, name, setup)
     moved = build_augmentation(setup.augmentation, settings, plan.normalization)
     loading = LoaderOptions(options.seed, "training", threads=options.threads)
     yield Loader(store, setup.cases.train, settings, plan.labels, moved, loading)
     still = build_augmentation("none", settings, plan.normalization)
     loading = LoaderOptions(options.seed, "validation", threads=options.threads)
     yield Loader(store, setup.cases.validation, settings, plan.labels, still, loading)
+
+
+def _check_prepared(store: Store, case: str, setup: _Setup) -> None:
+    """Check that a prepared case is on the plan's grid: plan.json may have been edited, or made anew, since."""
+    geometry, transpose = store.record(case).geometry, setup.plan.transpose
+    spacing = geometry.working_spacing
+    planned = new_shape(geometry.cropped_shape, spacing, target_spacing(setup.settings, spacing))
+    if geometry.transpose != transpose or geometry.resampled != planned:
+        raise DatasetError(
+            f"{store.folder}: case {case} was prepared for another plan (shape {list(geometry.resampled)}, axes "
+            f"{list(geometry.transpose)}; the plan makes it {list(planned)}, {list(transpose)}); run preprocess again"
+        )
 
 
 def _first_state(setup: _Setup, compute: Compute) -> TrainingState:
