@@ -7,9 +7,10 @@ import time
 import traceback
 from collections.abc import Sequence
 
-from nnunet_rs.cli.console import Console, Display
+from nnunet_rs.cli.console import Console, Display, UsageError
 from nnunet_rs.cli.parser import build_parser
 
+WRONG_USAGE = 2  # as argparse has it
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 done, 1 it did not work, 130 interrupted. Wrong usage leaves by `SystemExit` with code 2.
+        Exit code: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted. What the parser itself finds wrong leaves
+        by `SystemExit` with code 2.
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
@@ -34,14 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(Display(arguments.json, arguments.quiet, arguments.verbose))
     begun = time.monotonic()
     try:
-        from nnunet_rs.cli import commands
+        from nnunet_rs.cli.commands import run, warnings_shown
 
-        with commands.warnings_shown(arguments.verbose):
-            outcome = commands.run(arguments, console)
+        with warnings_shown(arguments.verbose):
+            outcome = run(arguments, console)
         return console.finish(arguments.command, outcome, time.monotonic() - begun)
     except KeyboardInterrupt:
         console.fail(arguments.command, "interrupted", "what was finished is kept, nothing is half-written")
         return INTERRUPTED
+    except UsageError as error:
+        console.fail(arguments.command, str(error), f"see `nnunet-rs {arguments.command} --help`")
+        return WRONG_USAGE
     except Exception as error:  # the last line of defence: no traceback unless asked for
         if arguments.verbose:
             traceback.print_exc(file=sys.stderr)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 10.0
 
 
+class UsageError(Exception):
+    """The arguments do not go together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Display:
     """How much is shown, and to whom."""

@@ -53,7 +53,7 @@ def _add_threads(group: Any) -> None:
 
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("plan", "What the rules decide, unless said here.")
-    group.add_argument("--recipe", metavar="NAME", default="paper", help=f"whose rules: {RECIPES} (default: paper)")
+    group.add_argument("--recipe", metavar="NAME", help=f"whose rules: {RECIPES} (default: paper)")
     group.add_argument("--vram", metavar="GB", type=values.positive, help="plan for a device with this much memory")
     group.add_argument(
         "--spacing", metavar="Z,Y,X", type=values.spacing, help="target spacing in mm, in the files' axis order"
@@ -63,6 +63,20 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--batch-size", metavar="N", type=values.count, help="samples in a batch")
     group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
+
+
+def _add_splits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("cases and folds")
+    group.add_argument("--skip-faulty", action="store_true", help="leave cases with faults out instead of stopping")
+    group.add_argument(
+        "--groups",
+        metavar="FILE|REGEX",
+        help="cases of one group stay in one fold: a .csv of case and group, or a regular expression that finds the "
+        "group in the case's name, as in 'patient[0-9]+'",
+    )
+    group.add_argument(
+        "--strata", metavar="FILE", type=Path, help="spread strata evenly over folds: .csv of case and stratum"
+    )
 
 
 def demo(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +111,7 @@ def plan(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="WORK", type=Path, help="work folder: fingerprint.json and plan.json go there"
     )
     parser.add_argument("--explain", action="store_true", help="print the rule and the numbers behind every choice")
+    _add_splits(parser)
     _add_overrides(parser)
     group = parser.add_argument_group("nnU-Net's own files")
     group.add_argument("--fingerprint", metavar="FILE", type=Path, help="dataset_fingerprint.json")
@@ -117,14 +132,13 @@ def preprocess(parser: argparse.ArgumentParser) -> None:
         "-c",
         "--configuration",
         metavar="CONFIG",
-        action="append",
-        help="prepare this configuration; may be given several times (default: all of the plan)",
+        nargs="+",
+        action="extend",
+        help="prepare these configurations (default: all of the plan)",
     )
-    parser.add_argument(
-        "--groups", metavar="FILE", type=Path, help="JSON {case: group}; cases of a group stay in one fold"
-    )
-    parser.add_argument("--skip-faulty", action="store_true", help="leave cases with faults out instead of stopping")
     parser.add_argument("--half", action="store_true", help="store images in half precision")
+    parser.add_argument("--fresh", action="store_true", help="make everything anew, whatever is there")
+    _add_splits(parser)
     _add_overrides(parser)
     _add_resources(parser)
 
@@ -163,6 +177,9 @@ def train(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="seed of weights, patches and augmentation (default: 0)",
     )
+    group = parser.add_argument_group("network", "What the plan decides, unless said here.")
+    group.add_argument("--batch-size", metavar="N", type=values.count, help="samples in a batch")
+    group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
     group = parser.add_argument_group("resources")
     _add_device(group)
     _add_threads(group)
@@ -206,7 +223,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
         "--save-probabilities",
         "--save_probabilities",
         action="store_true",
-        help="write the class probabilities too, as .npz",
+        help="write the class probabilities too, half precision",
     )
     group = parser.add_argument_group("resources")
     _add_device(group)

@@ -6,6 +6,8 @@ lighter, and contours mark what a fill alone would leave to the eye.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,9 +213,7 @@ def training_curves(path: Path, history: History, title: str = "") -> None:
     _curve(loss, epochs, lambda epoch: epoch.loss, color=PALETTE[6], label="training")
     _curve(loss, epochs, lambda epoch: epoch.validation_loss, color=PALETTE[0], label="validation")
     for index, name in enumerate(history.classes if len(history.classes) > 1 else ()):
-        _curve(
-            dice, epochs, lambda epoch, at=index: epoch.dice[at], color=class_colour(index + 1), label=name, linewidth=1.4
-        )
+        _curve(dice, epochs, _class_dice(index), color=class_colour(index + 1), label=name, linewidth=1.4)
     _curve(dice, epochs, lambda epoch: epoch.mean_dice, color="#222222", label="mean", linewidth=2)
     _curve(rate, epochs, lambda epoch: epoch.learning_rate, color="#444444", label="")
     for axes, name in ((loss, "loss"), (dice, "Dice on validation patches"), (rate, "learning rate")):
@@ -226,6 +226,23 @@ def training_curves(path: Path, history: History, title: str = "") -> None:
         figure.suptitle(title, fontsize=10.5, weight="bold", x=0.01, ha="left")
     with write_atomically(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
+
+
+def curves_on_the_way(path: Path, title: str = "", every: float = 20.0) -> Callable[[History], None]:
+    """Return what draws the curves after an epoch, unless they were drawn less than `every` seconds ago."""
+    drawn = -math.inf
+
+    def draw(history: History) -> None:
+        nonlocal drawn
+        if time.monotonic() - drawn >= every:
+            training_curves(path, history, title)
+            drawn = time.monotonic()
+
+    return draw
+
+
+def _class_dice(index: int) -> Callable[[Epoch], float | None]:
+    return lambda epoch: epoch.dice[index]
 
 
 def _curve(axes: Axes, epochs: Sequence[Epoch], value: Callable[[Epoch], float | None], **style: Any) -> None:

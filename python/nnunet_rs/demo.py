@@ -1,0 +1,142 @@
+"""The whole way on made-up scans, in minutes: a look at everything before one's own data go in."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.core.dataset import encode_labels, read_dataset
+from nnunet_rs.core.io import read_labels, read_volume
+from nnunet_rs.core.types import Case, Dataset, Progress, Silent
+from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
+from nnunet_rs.model.options import TrainOptions, TrainResult
+from nnunet_rs.model.recipe import FAST
+from nnunet_rs.model.train import model_folder, train_fold
+from nnunet_rs.phantom import write_dataset
+from nnunet_rs.plan.planner import PlanOverrides
+from nnunet_rs.predict.evaluate import evaluate_folders
+from nnunet_rs.predict.folder import predict_folder
+from nnunet_rs.predict.predictor import Predictor
+from nnunet_rs.predict.summary import Summary
+from nnunet_rs.report.figures import Comparison, curves_on_the_way, overlay_picture, training_curves
+
+CONFIGURATION = "3d_fullres"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """How much is made and how long is trained; what is here takes two processor cores a few minutes."""
+
+    training: int = 14  # scans
+    test: int = 4  # scans that the network never sees
+    vram_gb: float = 0.5  # plan small patches
+    features: int = 8  # and a small network
+    epochs: int = 4
+    batches: int = 60
+    time_budget: float | None = None  # seconds; in place of the epochs
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the demo made; paths lie in its folder."""
+
+    dataset: Path
+    work: Path
+    predictions: Path
+    scores: Path  # JSON, and CSV beside it
+    picture: Path
+    curves: Path
+    summary: Summary  # of the scans that the network never saw
+    training: TrainResult
+    seconds: float
+
+
+def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progress | None = None) -> DemoResult:
+    """Make scans, check, plan and prepare them, train one fold, predict and score the scans held out, draw one.
+
+    Parameters
+    ----------
+    folder
+        Everything goes here: the dataset, a work folder, predictions, scores, pictures.
+    options
+        How much.
+    progress
+        Where to show how it goes.
+
+    Raises
+    ------
+    NnunetError
+        The folder cannot be written, or the device is not there.
+    """
+    begun = time.monotonic()
+    progress = progress or Silent()
+    work, predictions, scores = folder / "work", folder / "predictions", folder / "scores.json"
+    root = write_dataset(folder, training=options.training, test=options.test, seed=options.seed, progress=progress)
+    dataset = read_dataset(root)
+    overrides = PlanOverrides(vram_gb=options.vram_gb, features=options.features)
+    prepare_dataset(dataset, work, PrepareOptions(overrides=overrides, configurations=(CONFIGURATION,)), progress)
+    curves = model_folder(work, CONFIGURATION, 0) / "progress.png"
+    trained = _train(work, curves, options, progress)
+    predictor = Predictor.load(work, options.device)
+    predict_folder(predictor, root / "imagesTs", predictions, progress=progress)
+    summary = evaluate_folders(predictions, root / "labelsTs", dataset.labels, progress=progress)
+    summary.write(scores)
+    picture = folder / "prediction.png"
+    draw_case(picture, dataset, _typical(summary, dataset), predictions, summary)
+    return DemoResult(root, work, predictions, scores, picture, curves, summary, trained, time.monotonic() - begun)
+
+
+def draw_case(path: Path, dataset: Dataset, case: Case, predictions: Path, summary: Summary) -> None:
+    """Draw a test case with its prediction and its reference, which lies in labelsTs."""
+    volume = read_volume(case.images)
+    found, truth = (
+        read_labels(place / f"{case.name}{dataset.ending}") for place in (predictions, dataset.root / "labelsTs")
+    )
+    scores = next(scored for scored in summary.cases if scored.name == case.name).scores
+    dice = {target.name: score.dice for target, score in zip(summary.targets, scores, strict=True)}
+    overlay_picture(
+        path,
+        Comparison(
+            title=f"{case.name}, never seen in training",
+            image=volume.data[0],
+            prediction=encode_labels(found.data, dataset.labels),
+            reference=encode_labels(truth.data, dataset.labels),
+            spacing=volume.spacing,
+            header=volume.header,
+            names=dataset.labels.names,
+            dice=dice,
+        ),
+    )
+
+
+def _train(work: Path, curves: Path, options: DemoOptions, progress: Progress) -> TrainResult:
+    trained = train_fold(
+        work,
+        CONFIGURATION,
+        0,
+        TrainOptions(
+            recipe=FAST,
+            epochs=None if options.time_budget else options.epochs,
+            batches=options.batches,
+            time_budget=options.time_budget,
+            seed=options.seed,
+            device=options.device,
+        ),
+        progress,
+        curves_on_the_way(curves, CONFIGURATION),
+    )
+    if not trained.finished:
+        raise KeyboardInterrupt
+    training_curves(curves, trained.history, f"{CONFIGURATION}, fold 0")
+    return trained
+
+
+def _typical(summary: Summary, dataset: Dataset) -> Case:
+    """Choose the test case with the median score: neither the best nor the worst is a fair picture."""
+    means = [float(row.mean()) for row in summary.values("dice")]
+    order = sorted(range(len(means)), key=means.__getitem__)
+    name = summary.cases[order[len(order) // 2]].name
+    return next(case for case in dataset.test if case.name == name)
