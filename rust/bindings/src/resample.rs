@@ -3,10 +3,12 @@
 use half::f16;
 use ndarray::{ArrayViewD, ArrayViewMutD};
 use nnunet_kernels::error::Result;
+use nnunet_kernels::grid::Slab;
 use nnunet_kernels::image;
 use nnunet_kernels::labels;
-use nnunet_kernels::logits::{self, Label, Real, Slab};
+use nnunet_kernels::logits;
 use nnunet_kernels::rank::Rank;
+use nnunet_kernels::real::{Label, Real};
 use nnunet_kernels::taps::Order;
 use numpy::{Element, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;

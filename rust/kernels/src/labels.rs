@@ -121,12 +121,8 @@ impl<T: Copy + Default + PartialEq> Room<T> {
     ) {
         let row = |i: usize| labels.index_axis(Axis(0), z.at[i >> 1]).index_axis_move(Axis(0), y.at[i & 1]);
         let [first, second, third, fourth] = &mut self.sources;
-        let rows = [
-            together(row(0), first),
-            together(row(1), second),
-            together(row(2), third),
-            together(row(3), fourth),
-        ];
+        let rows =
+            [together(row(0), first), together(row(1), second), together(row(2), third), together(row(3), fourth)];
         self.contested.resize(columns.first.len() - 1, 0);
         let job = Row { rows, cells: [z, y], columns };
         if let Some(out) = out.as_slice_mut() {

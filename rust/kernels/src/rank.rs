@@ -3,7 +3,7 @@
 use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Axis, Dimension};
 
 use crate::error::{KernelError, Result};
-use crate::logits::Slab;
+use crate::grid::Slab;
 
 /// How many axes a grid has in the caller's eyes, and which of them is the coarse one.
 #[derive(Debug, Clone, Copy)]

@@ -5,8 +5,8 @@
 
 use crate::error::{KernelError, Result};
 
-/// Longest axis. Twice the product of two such lengths still fits 64 bits, so positions are exact fractions.
-pub const LONGEST_AXIS: usize = 1 << 30;
+/// Longest axis: far beyond any scan, and short enough that the taps of one axis never exhaust memory.
+pub const LONGEST_AXIS: usize = 1 << 24;
 
 /// How values between voxels are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,91 @@
+//! The cells of a linear resampling along all three axes, of a whole volume or of a slab of it.
+
+use crate::error::{KernelError, Result};
+use crate::labels::Cell;
+use crate::taps::check_axes;
+
+/// Most classes that a label can name.
+pub const MOST_CLASSES: usize = 1 << 16;
+
+/// The part of one axis that is at hand, so that a volume can be decided slab by slab: the same voxels from the same
+/// neighbours as if all of it were there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slab {
+    /// 0, 1 or 2, for z, y, x.
+    pub axis: usize,
+    /// The first plane of the logits at hand, of how many in all.
+    pub logits: (usize, usize),
+    /// The first plane of the result at hand, of how many in all.
+    pub out: (usize, usize),
+}
+
+/// What the planes of each axis of the result lie between.
+pub struct Grid {
+    /// z, y and x.
+    pub axes: [Vec<Between>; 3],
+}
+
+/// Two voxels and how far from the first to the second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Between {
+    /// The two: neighbours, or the same voxel twice.
+    pub at: [usize; 2],
+    /// Weight of the second; 0 where the two are the same, so that a voxel without weight is never read.
+    pub t: f32,
+}
+
+impl Grid {
+    /// For `to` voxels made from `from` (c, z, y, x), both of which are `slab`'s parts of longer axes where it is given.
+    ///
+    /// # Errors
+    /// As [`crate::logits::logits_to_labels`].
+    pub fn new(
+        name: &'static str,
+        from: &[usize],
+        to: &[usize],
+        lowres_axis: Option<usize>,
+        slab: Option<Slab>,
+    ) -> Result<Self> {
+        check_axes(name, &from[1..])?;
+        check_axes("shape", to)?;
+        if !(1..=MOST_CLASSES).contains(&from[0]) {
+            return Err(KernelError::argument(name, format!("have between 1 and {MOST_CLASSES} classes"), from));
+        }
+        if lowres_axis.is_some_and(|axis| axis > 2) {
+            return Err(KernelError::argument("lowres_axis", "be one of the volume's axes", lowres_axis));
+        }
+        if slab.is_some_and(|slab| slab.axis > 2) {
+            return Err(KernelError::argument("slab", "lie along one of the volume's axes", slab));
+        }
+        let along = |axis: usize| {
+            let (n_in, n_out) = (from[axis + 1], to[axis]);
+            let part = slab.filter(|slab| slab.axis == axis);
+            let part = part.unwrap_or(Slab { axis, logits: (0, n_in), out: (0, n_out) });
+            between(&part, (n_in, n_out), lowres_axis == Some(axis))
+        };
+        Ok(Self { axes: [along(0)?, along(1)?, along(2)?] })
+    }
+}
+
+/// What each of the `n_out` planes of the result at hand lies between, among the `n_in` planes of logits at hand.
+fn between(slab: &Slab, (n_in, n_out): (usize, usize), take_nearest: bool) -> Result<Vec<Between>> {
+    let (start, planes) = slab.logits;
+    let (out_start, out_planes) = slab.out;
+    let ends = [(start, n_in, planes), (out_start, n_out, out_planes)];
+    if ends.iter().any(|&(start, count, all)| start.checked_add(count).is_none_or(|stop| stop > all)) {
+        let rule = format!("lie within its whole, with {n_in} planes of logits and {n_out} of the result at hand");
+        return Err(KernelError::argument("slab", rule, slab));
+    }
+    check_axes("slab", &[planes, out_planes])?;
+    let cell = |i| {
+        let cell = Cell::new(out_start + i, planes, out_planes, take_nearest);
+        let at = if cell.weight[1] == 0 { [cell.at[0]; 2] } else { cell.at };
+        if at[0] < start || at[1] >= start + n_in {
+            let rule = format!("hold the planes {at:?} of the logits, which plane {} needs", out_start + i);
+            return Err(KernelError::argument("slab", rule, slab));
+        }
+        let t = if at[0] == at[1] { 0.0 } else { cell.share[1] };
+        Ok(Between { at: at.map(|plane| plane - start), t })
+    };
+    (0..n_out).map(cell).collect()
+}
