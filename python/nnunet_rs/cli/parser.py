@@ -193,4 +193,5 @@ class _Version(argparse.Action):
         """Print it and leave."""
         from importlib.metadata import version
 
-        parser.exit(0, f"nnunet-rs {version('nnunet-rs')}\n")
+        print(f"nnunet-rs {version('nnunet-rs')}")
+        parser.exit(0)
