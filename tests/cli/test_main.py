@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from nnunet_rs.cli import commands, main, options
+from nnunet_rs.cli.parser import COMMANDS, WIDTH, build_parser
+from nnunet_rs.core.errors import DatasetError
+
+NAMES = [command.name for command in COMMANDS]
+
+
+def test_every_command_of_the_grammar_does_something_and_no_other_is_hidden() -> None:
+    assert set(NAMES) == set(commands._COMMANDS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_shows_usage_options_and_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    shown = capsys.readouterr().out
+    assert left.value.code == 0
+    assert shown.startswith(f"usage: nnunet-rs {name}")
+    for text in ("--json", "--quiet", "--verbose", f"examples:\n  nnunet-rs {name}"):
+        assert text in shown
+    assert max(map(len, shown.splitlines())) <= WIDTH + 5
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
+def test_examples_are_understood(command, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = " ".join(command.examples).replace("\\ ", "").split("nnunet-rs ")[1:]
+    for line in lines:
+        words = line.split(" | ")[0].replace("'", "").split()
+        assert build_parser().parse_args(words).command == command.name
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_the_first_page_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = main(arguments)
+    except SystemExit as left:
+        code = int(left.code or 0)
+    assert code == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {command.name:<14}{command.summary}\n" in shown for command in COMMANDS)
+
+
+def test_help_names_the_recipes_that_there_are() -> None:
+    from nnunet_rs.model.recipe import RECIPES as TRAINING
+    from nnunet_rs.plan.recipe import RECIPES as PLANNING
+
+    assert options.TRAIN_RECIPES.split(", ") == list(TRAINING)
+    assert options.RECIPES.split(", ") == list(PLANNING)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("nnunet-rs 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], "did you mean 'train'?"),
+        (["fly"], "there are demo, check"),
+        (["check"], "required: DATA"),
+        (["train", "work", "-c", "2d"], "-f/--fold"),
+        (["predict", "work", "-i", "a", "-o", "b", "--step", "2"], "'2' is not in (0, 1]"),
+        (["check", "data", "--memroy", "8G"], "--memroy"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    err = capsys.readouterr().err
+    assert left.value.code == 2
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert "--help" in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["plan"], ["plan", "--fingerprint", "a"], ["plan", "d", "--fingerprint", "a", "--dataset-json", "b"]]
+)
+def test_arguments_that_do_not_go_together_are_wrong_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "plan needs DATA, or both" in capsys.readouterr().err
+
+
+def failing(error: BaseException):
+    def run(arguments: Namespace, console: object) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted; what was finished is kept, nothing is half-written"),
+        (DatasetError("a.nii: rule: value; advice"), 1, "error: a.nii: rule: value; advice"),
+        (MemoryError(), 1, "error: out of memory (MemoryError); give less to do at once"),
+        (OSError(errno.EACCES, "Permission denied", "b.json"), 1, "error: b.json: Permission denied"),
+        (ValueError("two\nlines"), 1, "error: ValueError: two lines; this should not happen"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_line(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "run", failing(error))
+    assert main(["check", "data"]) == code
+    err = capsys.readouterr().err
+    assert err.startswith(said)
+    assert len(err.splitlines()) == 1
+
+
+def test_verbose_adds_the_traceback_and_json_an_object(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "run", failing(DatasetError("a fact")))
+    assert main(["check", "data", "-v", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert "Traceback" in shown.err
+    assert json.loads(shown.out) == {"command": "check", "ok": False, "error": "a fact"}
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    code = (
+        "import sys, nnunet_rs, nnunet_rs.cli.parser as p; p.build_parser().format_help(); "
+        "print(sorted({'numpy', 'torch', 'rich', 'nibabel', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
+
+
+def test_checking_and_planning_wait_for_no_torch(raw_dataset, tmp_path: Path) -> None:
+    code = (
+        "import sys; from nnunet_rs.cli import main; "
+        "assert main(['check', sys.argv[1]]) == 0; assert main(['plan', sys.argv[1], '-o', sys.argv[2]]) == 0; "
+        "assert main(['preprocess', sys.argv[1], '-o', sys.argv[2]]) == 0; "
+        "print('torch' in sys.modules, file=sys.stderr)"
+    )
+    arguments = [sys.executable, "-c", code, str(raw_dataset()), str(tmp_path / "work")]
+    shown = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert shown.stderr.splitlines()[-1] == "False", shown.stderr
