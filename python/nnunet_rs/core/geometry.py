@@ -71,9 +71,13 @@ class Geometry:
 
     def to_json(self) -> dict[str, Any]:
         """Return a value that the json module writes; `from_json` is the way back."""
-        content = dataclasses.asdict(self)
-        content["header"]["nifti"] = base64.b64encode(self.header.nifti).decode()
-        return content
+        header = {
+            "format": self.header.format,
+            "affine": self.header.affine,
+            "nifti": base64.b64encode(self.header.nifti).decode(),
+        }
+        others = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**others, "header": header}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Geometry:

@@ -10,6 +10,7 @@ import importlib
 import math
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,11 @@ def _halved(sizes: list[int], limit: int) -> list[int]:
         longest = max(range(len(sizes)), key=sizes.__getitem__)
         sizes = [-(-size // 2) if axis == longest else size for axis, size in enumerate(sizes)]
     return sizes
+
+
+def warm_up() -> None:
+    """Begin to import Blosc2 in the background, for callers that will need it after something else."""
+    threading.Thread(target=_blosc2, name="blosc2", daemon=True).start()
 
 
 def _blosc2() -> Any:

@@ -103,7 +103,7 @@ def _sum_of_squares(values: FloatArray, mean: float) -> float:
     for start in range(0, flat.size, _BLOCK):
         centred = flat[start : start + _BLOCK].astype(np.float64)
         centred -= mean
-        total += float(centred @ centred)
+        total += float(np.square(centred, out=centred).sum())  # a dot product would wake the threads of a BLAS
     return total
 
 

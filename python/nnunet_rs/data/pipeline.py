@@ -17,12 +17,13 @@ from nnunet_rs.core.files import exclusive, read_json, remove_leftovers, write_j
 from nnunet_rs.core.machine import available_memory, peak_memory, processors, resident_memory
 from nnunet_rs.core.types import Case, Dataset, Progress, Silent, Task
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
+from nnunet_rs.data.frames import warm_up
 from nnunet_rs.data.preprocess import find_configuration
-from nnunet_rs.data.stage import Kept, Stage, Staged
+from nnunet_rs.data.stage import Kept, Stage, Staged, manner
 from nnunet_rs.data.store import PREPARED, prepared_name
 from nnunet_rs.plan.fingerprint import COUNTERS
 from nnunet_rs.plan.planner import PlanOverrides
-from nnunet_rs.plan.schema import Configuration, Plan
+from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
 from nnunet_rs.plan.settle import settle_plan
 from nnunet_rs.plan.survey import Survey, survey_dataset
 
@@ -108,6 +109,24 @@ def prepare_dataset(
     return run.summary(time.monotonic() - started, survey, plan, staged)
 
 
+def plan_dataset(
+    dataset: Dataset, work: Path, options: PrepareOptions | None = None, progress: Progress | None = None
+) -> tuple[Fingerprint, Plan]:
+    """Check, fingerprint, plan and split a dataset; `prepare_dataset` then goes on without reading it again.
+
+    Parameters, files and errors as `prepare_dataset`; nothing is prepared.
+    """
+    run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
+    with exclusive(work):
+        remove_leftovers(work)
+        with run.progress.task("fingerprint", len(dataset.training)) as task:
+            survey = survey_dataset(dataset, work, run.budget, threads=run.threads, task=task)
+        _tell_warnings(survey, run.progress)
+        _require_sound(dataset, survey, run.options.skip_faulty)
+        assert survey.fingerprint is not None
+        return survey.fingerprint, run.settle(survey)
+
+
 @dataclass(slots=True)
 class _Run:
     """One call of `prepare_dataset`."""
@@ -127,31 +146,41 @@ class _Run:
         """Read the dataset; raise unless its faults may be skipped."""
         if not self.options.resume:
             (self.work / "survey.json").unlink(missing_ok=True)
+        warm_up()
         kept = Kept(self.budget)
-        survey = survey_dataset(self.dataset, self.work, self.budget, threads=self.threads, task=task, visit=kept.visit)
+        survey = survey_dataset(
+            self.dataset,
+            self.work,
+            self.budget,
+            threads=self.threads,
+            counters=_counters(self.options.memory),
+            task=task,
+            visit=kept.visit,
+        )
         _tell_warnings(survey, self.progress)
         _require_sound(self.dataset, survey, self.options.skip_faulty)
-        task.advance(len(self.dataset.training) - len(survey.sound))
+        task.advance(len(self.dataset.training) - len(survey.sound()))
         return survey, kept
 
     def settle(self, survey: Survey) -> Plan:
         """Write dataset.json, plan.json and splits.json, or follow those that are there."""
         assert survey.fingerprint is not None
-        cases = [case for case in self.dataset.training if case.name in survey.sound]
+        cases, names = self._sound(survey), survey.sound()
         write_json(self.work / "dataset.json", _dataset_json(self.dataset, cases))
         recipe, overrides = self.options.recipe, self.options.overrides
         plan = settle_plan(self.dataset, survey.fingerprint, self.work, recipe, overrides, self.progress)
-        settle_splits(self.work / "splits.json", survey.sound, self.options.groups, self.options.strata, self.progress)
+        settle_splits(self.work / "splits.json", names, self.options.groups, self.options.strata, self.progress)
         return plan
 
     def prepare(self, survey: Survey, plan: Plan, kept: Kept, task: Task) -> dict[str, Staged]:
         """Prepare all sound cases."""
-        cases = [case for case in self.dataset.training if case.name in survey.sound]
+        configurations = _wanted(plan, self.options.configurations)
         stage = Stage(
             dataset=self.dataset,
             survey=survey,
             plan=plan,
-            configurations=_wanted(plan, self.options.configurations),
+            configurations=configurations,
+            manners={c.name: manner(plan, c, self.options.half) for c in configurations},
             folder=self.work / PREPARED,
             budget=self.budget,
             kept=kept,
@@ -159,7 +188,10 @@ class _Run:
             resume=self.options.resume,
             threads=self.threads,
         )
-        return stage.run(cases, task, self.options.skip_faulty)
+        return stage.run(self._sound(survey), task, self.options.skip_faulty)
+
+    def _sound(self, survey: Survey) -> list[Case]:
+        return [case for case in self.dataset.training if survey.cases[case.name].print is not None]
 
     def summary(self, seconds: float, survey: Survey, plan: Plan, staged: dict[str, Staged]) -> PrepareSummary:
         """Count what was done."""
@@ -217,15 +249,20 @@ def _memory_for_cases(allowed: int | None, threads: int) -> int:
     """Return the bytes that cases may take: what is allowed, less the program itself and the statistics."""
     held = resident_memory()
     rest = int(_SHARE * available_memory()) if allowed is None else allowed - held
-    rest -= threads * _OVERHEAD
-    rest -= 2 * min(COUNTERS, rest // 8)
+    reserved = threads * _OVERHEAD + 2 * _counters(allowed)
+    rest -= reserved
     if rest < _LEAST:
-        least = held + threads * _OVERHEAD + 2 * _LEAST
+        least = held + reserved + _LEAST
         raise DatasetError(
             f"the memory allowed, {(allowed or available_memory()) / 1e9:.2f} GB, does not suffice: the program itself "
             f"holds {held / 1e9:.2f} GB; allow {least / 1e9:.1f} GB at least (--memory), or use fewer threads"
         )
     return rest
+
+
+def _counters(allowed: int | None) -> int:
+    """Return the bytes that statistics may take, a function of what the user asks for alone: survey.json tells it."""
+    return COUNTERS if allowed is None else min(COUNTERS, allowed // 16)
 
 
 def _tell_warnings(survey: Survey, progress: Progress) -> None:
@@ -246,7 +283,7 @@ def _require_sound(dataset: Dataset, survey: Survey, skip_faulty: bool) -> None:
         others = f"; {len(faults) - 1} more faults, see `check`" if len(faults) > 1 else ""
         skip = "; --skip-faulty goes on without such cases" if faults[0].case else ""
         raise DatasetError(f"{faults[0]}{others}{skip}")
-    if not survey.sound:
+    if not survey.sound():
         first = next(iter(fatal(survey.faults)), None)
         raise DatasetError(
             f"{dataset.root}: no training case can be used{f', the first fault: {first}' if first else ''}"

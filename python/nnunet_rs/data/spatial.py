@@ -44,21 +44,19 @@ class SpatialRange:
     angle: float
     alpha: Range
     rule: SpatialRule
+    region: Shape  # to read about the patch's centre, so that no rotation or scaling looks beyond it
 
     @classmethod
     def of(cls, rule: SpatialRule, patch: Sequence[int], in_plane: bool) -> SpatialRange:
         """Choose the ranges: those of three dimensions, or those of two for 2-D patches and slices."""
-        if len(patch) == 3 and not in_plane:
-            return cls(tuple(patch), False, rule.angle, rule.alpha, rule)
-        sides = patch[-2:]
-        angle = rule.angle_elongated if max(sides) / min(sides) > _ELONGATED else rule.angle_plane
-        return cls(tuple(patch), in_plane, min(angle, rule.angle_plane), rule.alpha_plane, rule)
-
-    @property
-    def region(self) -> Shape:
-        """The size to read about the patch's centre, so that no rotation or scaling looks beyond it."""
-        moved = self.patch[1:] if self.in_plane else self.patch
-        return (*self.patch[: len(self.patch) - len(moved)], *region_size(moved, self.angle, self.rule.scale))
+        whole, moved = tuple(patch), tuple(patch[1:] if in_plane else patch)
+        if len(moved) == 3:
+            return cls(whole, False, rule.angle, rule.alpha, rule, region_size(moved, rule.angle, rule.scale))
+        angle = (
+            rule.angle_plane if max(moved) / min(moved) <= _ELONGATED else min(rule.angle_plane, rule.angle_elongated)
+        )
+        region = (*whole[: len(whole) - 2], *region_size(moved, angle, rule.scale))
+        return cls(whole, in_plane, angle, rule.alpha_plane, rule, region)
 
 
 class Spatial(Protocol):

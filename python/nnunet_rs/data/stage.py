@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,8 @@ class Kept:
                 return
             self._room -= size
         if cropped.image.shape != volume.data.shape:  # a view would keep the whole in memory
-            cropped = replace(cropped, image=cropped.image.copy(), labels=cropped.labels and cropped.labels.copy())
+            labels_copy = None if cropped.labels is None else cropped.labels.copy()
+            cropped = replace(cropped, image=cropped.image.copy(), labels=labels_copy)
         self._cases[case.name] = cropped
 
     def take(self, name: str) -> Cropped | None:
@@ -99,6 +100,7 @@ class Stage:
     half: bool
     resume: bool
     threads: int  # cases side by side, or kernels' threads where memory allows fewer cases
+    manners: Mapping[str, str]  # by configuration: what of plan and layout decides how a case is prepared
 
     def run(self, cases: Sequence[Case], task: Task, skip_faulty: bool) -> dict[str, Staged]:
         """Prepare cases, the largest first; returns what came of each.
@@ -192,16 +194,15 @@ class Stage:
 
     def _key(self, case: Case, configuration: Configuration) -> str:
         """Hash all that a prepared case depends on: its files, and the parts of the plan that preparing looks at."""
-        rules = [encode(rule if rule.scheme == "ct" else replace(rule, stats=None)) for rule in self.plan.normalization]
-        content = [
-            VERSION,
-            self.survey.cases[case.name].signature,
-            self.plan.transpose,
-            rules,
-            configuration.spacing,
-            encode(Layout.of(configuration, self.plan.labels, self.half)),
-        ]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        content = f"{self.survey.cases[case.name].signature} {self.manners[configuration.name]}"
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def manner(plan: Plan, configuration: Configuration, half: bool) -> str:
+    """Return all of a plan that decides how a case is prepared and stored, as text."""
+    rules = [encode(rule if rule.scheme == "ct" else replace(rule, stats=None)) for rule in plan.normalization]
+    layout = encode(Layout.of(configuration, plan.labels, half))
+    return json.dumps([VERSION, plan.transpose, rules, configuration.spacing, layout])
 
 
 def _size(cropped: Cropped) -> int:

@@ -6,6 +6,7 @@ non-zero mask), `CASE.locations.npy`, and `CASE.json`, written last: where it is
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import threading
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.files import read_json, write_atomically, write_json
+from nnunet_rs.core.files import read_json, write_atomically, write_bytes
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
 from nnunet_rs.data.frames import read_frame, write_frame
@@ -168,7 +169,7 @@ class Store:
         sizes = {path.name: path.stat().st_size for path in written}
         spans, voxels = dict(locations.spans), dict(locations.voxels)
         record = CaseRecord(key, len(prepared.image), prepared.geometry, spans, voxels, sizes)
-        write_json(self._path(case, "json"), record.to_json(), durable=False)
+        write_bytes(self._path(case, "json"), json.dumps(record.to_json()).encode() + b"\n", durable=False)
         return sum(sizes.values())
 
     def forget(self, case: str) -> None:

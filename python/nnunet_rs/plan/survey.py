@@ -8,6 +8,7 @@ and a case more costs the reading of one case. Faulty cases are read again: what
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import threading
@@ -23,7 +24,7 @@ from nnunet_rs.core.check import Seen, check_case, dataset_faults
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.faults import Fault, fatal
-from nnunet_rs.core.files import read_json, write_json
+from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.geometry import nonzero_box
 from nnunet_rs.core.labels import present_classes
 from nnunet_rs.core.types import Box, Case, Dataset, Labels, Silent, Task, Volume
@@ -57,9 +58,8 @@ class Survey:
     faults: tuple[Fault, ...]  # all: the dataset's, the cases', and what only all cases together tell
     fingerprint: Fingerprint | None  # of the sound cases; None if there is none
 
-    @property
     def sound(self) -> tuple[str, ...]:
-        """Names of the cases without a fatal fault, in the dataset's order."""
+        """Return the names of the cases without a fatal fault, in the dataset's order."""
         return tuple(name for name, case in self.cases.items() if case.print is not None)
 
 
@@ -69,6 +69,7 @@ def survey_dataset(
     budget: Budget,
     *,
     threads: int,
+    counters: int = COUNTERS,
     task: Task | None = None,
     visit: Visit | None = None,
 ) -> Survey:
@@ -84,6 +85,8 @@ def survey_dataset(
         Of memory: a case is read when what it needs is free.
     threads
         Cases read side by side.
+    counters
+        Bytes that the statistics may take, besides the budget.
     task
         Advances by one for each case.
     visit
@@ -94,7 +97,7 @@ def survey_dataset(
     Survey
         Faulty cases are listed in it, not raised.
     """
-    reading = _Reading(dataset, budget, threads, task or Silent(), visit)
+    reading = _Reading(dataset, budget, threads, counters, task or Silent(), visit)
     if work is not None:
         reading.recall(work)
     known = None if work is None or reading.missing() else _known_fingerprint(work, reading.prints())
@@ -111,7 +114,8 @@ def survey_dataset(
 def case_signature(dataset: Dataset, case: Case) -> str:
     """Hash what a case's files are (place, size, time of the last change) and how they are to be understood."""
     files = [*case.images, *([case.label] if case.label else [])]
-    content = [encode(dataset.labels), dataset.channels, [_file_signature(dataset.root, path) for path in files]]
+    declared = [dataclasses.astuple(dataset.labels), dataset.channels]
+    content = [declared, [_file_signature(dataset.root, path) for path in files]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -122,6 +126,7 @@ class _Reading:
     dataset: Dataset
     budget: Budget
     threads: int
+    counters: int
     task: Task
     visit: Visit | None
     found: dict[str, Surveyed] = field(default_factory=dict)
@@ -199,10 +204,10 @@ class _Reading:
             cases = {name: case for name, case in self.in_order().items() if case.print is not None}
         if len(statistics) <= _KEPT:
             packed = base64.b64encode(zlib.compress(statistics, 1)).decode()
-            write_json(work / "survey.json", _to_json(cases, packed), durable=False)
+            write_bytes(work / "survey.json", json.dumps(_to_json(cases, packed)).encode() + b"\n", durable=False)
 
     def _empty_builder(self) -> FingerprintBuilder:
-        return FingerprintBuilder(self.dataset, counters=min(COUNTERS, max(1 << 20, self.budget.total // 8)))
+        return FingerprintBuilder(self.dataset, counters=self.counters)
 
     def _read(self, case: Case) -> None:
         needed = case_extent(case, len(self.dataset.channels)).reading
