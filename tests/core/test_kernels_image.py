@@ -71,7 +71,7 @@ def test_equals_skimage_slice_by_slice(shapes, order, axis, seed):
 
 
 @pytest.mark.parametrize(
-    "source, target", [((70, 5, 130), (90, 9, 61)), ((33, 64, 40), (20, 50, 37)), ((4, 4, 4), (64, 2, 1))]
+    ("source", "target"), [((70, 5, 130), (90, 9, 61)), ((33, 64, 40), (20, 50, 37)), ((4, 4, 4), (64, 2, 1))]
 )
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_equals_skimage_beyond_one_block_of_lanes(source, target, order):
@@ -203,3 +203,20 @@ def test_huge_ratios():
     assert_close(resample_image(image, (1, 2)), reference(image, (1, 2), 3), image)
     small = smooth_and_rough((1, 2, 1), 6)
     assert_close(resample_image(small, (4000, 3)), reference(small, (4000, 3), 3), small)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param((9, 70, 80), id="fewer slices of more voxels, across first"),
+        pytest.param((9, 20, 21), id="fewer of everything, in the planes first"),
+        pytest.param((30, 20, 80), id="more slices, within the result"),
+    ],
+)
+@pytest.mark.parametrize("order", [1, 3])
+def test_every_order_of_the_axes(target, order):
+    image = smooth_and_rough((1, 20, 33, 35), 8)
+    assert_close(resample_image(image, target, order=order), reference(image, target, order), image)
+    view = image.swapaxes(1, 3)
+    swapped = target[::-1]
+    assert_close(resample_image(view, swapped, order=order), reference(view, swapped, order), image)
