@@ -88,3 +88,13 @@ class ForegroundAccumulator:
     def to_bytes(self) -> bytes: ...
     @staticmethod
     def from_bytes(data: bytes) -> ForegroundAccumulator: ...
+
+def add_scores(
+    total: NDArray[np.float32],
+    logits: NDArray[np.float32],
+    *,
+    activation: str = "none",
+    mirrored: Sequence[int] = (),
+    first: bool = False,
+    threads: int | None = None,
+) -> None: ...

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.kernels import add_scores
 from nnunet_rs.core.types import FloatArray, Shape, Shape3, Task
 from nnunet_rs.model.device import Compute
 from nnunet_rs.predict.blend import SweepBlend, open_blend
@@ -86,6 +87,10 @@ def sweep_scores(
     swept = _padded(image.transpose(0, *(axis + 1 for axis in sweep.axes)), sweep)
     planes = 0
     for done in _blended(window.run(swept, sweep), sweep, compute.device, task):
+        if not torch.isfinite(torch.from_numpy(done).sum()):
+            raise NnunetError(
+                "the network's output is not finite; predict in float32, and see whether the training diverged"
+            )
         yield from _unpadded(planes, done, sweep)
         planes += done.shape[1]
 
@@ -170,17 +175,25 @@ class _Window:
             for network in self.networks:
                 with self.compute.autocast():
                     output = network(mirrored)
-                scores = _activate(output.float(), self.options.activation)
-                scores = scores.flip(axes) if axes else scores
-                total = scores if total is None else total.add_(scores)
-        if total is None or not torch.isfinite(total.sum()):
-            raise NnunetError(
-                "the network's output is not finite; predict in float32, and see whether the training diverged"
-            )
-        return total.mul_(1.0 / (len(mirrors) * len(self.networks)))
+                total = _sum(total, output.float(), self.options, axes)
+        passes = len(mirrors) * len(self.networks)
+        return cast("Tensor", total) if passes == 1 else cast("Tensor", total).mul_(1.0 / passes)
 
 
-def _activate(output: Tensor, activation: Activation) -> Tensor:
+def _sum(total: Tensor | None, output: Tensor, options: WindowOptions, axes: Shape) -> Tensor:
+    """Add an output (b, classes, *tile), activated and mirrored back along `axes`, to the total."""
+    if output.device.type == "cpu":
+        result = torch.empty(output.shape) if total is None else total
+        turned = [axis - 2 for axis in axes]
+        activation, first = options.activation, total is None
+        add_scores(result.numpy(), output.numpy(), activation=activation, mirrored=turned, first=first)
+        return result
+    scores = _activated(output, options.activation)
+    scores = scores.flip(axes) if axes else scores
+    return scores if total is None else total.add_(scores)
+
+
+def _activated(output: Tensor, activation: Activation) -> Tensor:
     if activation == "softmax":
         return output.softmax(1)
     if activation == "sigmoid":

@@ -7,11 +7,13 @@ mod blend;
 mod convert;
 mod foreground;
 mod resample;
+mod scores;
 
 /// The CPU kernels of nnunet_rs.
 #[pymodule]
 fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     resample::register(module)?;
     blend::register(module)?;
+    scores::register(module)?;
     foreground::register(module)
 }

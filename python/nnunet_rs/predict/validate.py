@@ -1,0 +1,91 @@
+"""Score a trained fold on the cases that it did not see, from their files and in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.types import Case, Dataset, Progress
+from nnunet_rs.data.folds import read_splits
+from nnunet_rs.predict.evaluate import TOLERANCE, Pair, evaluate_pairs
+from nnunet_rs.predict.folder import predict_cases, segmentation_path
+from nnunet_rs.predict.models import MODELS
+from nnunet_rs.predict.predictor import PredictOptions, Predictor
+from nnunet_rs.predict.summary import Summary
+
+VALIDATION = "validation"
+SUMMARY = "summary.json"
+
+
+def validate_fold(
+    work: Path,
+    configuration: str,
+    fold: int,
+    *,
+    device: str = "auto",
+    options: PredictOptions | None = None,
+    tolerance: float | None = TOLERANCE,
+    progress: Progress | None = None,
+) -> Summary:
+    """Predict a fold's validation cases by the full sliding window, from the original files, and score them.
+
+    Parameters
+    ----------
+    work
+        The work folder: dataset.json, splits.json, models/CONFIGURATION/fold_FOLD.
+    configuration, fold
+        Which model. A cascade's first stage is taken from the same fold, which did not see the cases either.
+    device
+        As in `Predictor.load`.
+    options
+        As in `Predictor.load`.
+    tolerance
+        Of the normalised surface Dice, in mm; None measures no distances.
+    progress
+        Told of every case.
+
+    Returns
+    -------
+    Summary
+        Also written to models/CONFIGURATION/fold_FOLD/validation/summary.json, beside the segmentations; those that
+        are finished are not made again.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such model.
+    DatasetError
+        The work folder lacks its dataset or splits, or files of cases are gone.
+    NnunetError
+        Cases that failed, after all others.
+    """
+    predictor = Predictor.load(work, device, [fold], configuration=configuration, options=options or PredictOptions())
+    dataset = read_dataset(work)
+    cases = validation_cases(work, dataset, fold)
+    folder = validation_folder(work, configuration, fold)
+    predict_cases(predictor, cases, folder, progress=progress)
+    summary = evaluate_pairs(pairs_of(cases, folder), dataset.labels, tolerance=tolerance, progress=progress)
+    summary.write(folder / SUMMARY)
+    return summary
+
+
+def validation_folder(work: Path, configuration: str, fold: int) -> Path:
+    """Where the predictions of a fold's validation cases are."""
+    return work / MODELS / configuration / f"fold_{fold}" / VALIDATION
+
+
+def validation_cases(work: Path, dataset: Dataset, fold: int) -> tuple[Case, ...]:
+    """List the cases that a fold holds out; errors as `validate_fold`."""
+    cases = {case.name: case for case in dataset.training}
+    splits = work / "splits.json"
+    folds = read_splits(splits, list(cases))
+    if not 0 <= fold < len(folds):
+        raise DatasetError(f"{splits}: there is no fold {fold}; there are 0 to {len(folds) - 1}")
+    return tuple(cases[name] for name in folds[fold].validation)
+
+
+def pairs_of(cases: Sequence[Case], folder: Path) -> tuple[Pair, ...]:
+    """Match the segmentations in a folder with the cases' labels; a case without labels cannot be scored."""
+    return tuple(Pair(case.name, segmentation_path(case, folder), case.label) for case in cases if case.label)

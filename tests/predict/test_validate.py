@@ -1,0 +1,66 @@
+import json
+from dataclasses import replace
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
+from nnunet_rs.model.checkpoint import save_model
+from nnunet_rs.model.unet import build_unet, network_channels
+from nnunet_rs.plan.planner import PlanOverrides
+from nnunet_rs.plan.schema import read_plan
+from nnunet_rs.predict.predictor import PredictOptions
+from nnunet_rs.predict.validate import validate_fold
+
+FAST = PredictOptions(mirror=False)
+
+
+@pytest.fixture
+def work(raw_dataset, tmp_path, make_card):
+    """A prepared dataset of five cases with an untrained model of fold 1."""
+    root = raw_dataset(cases=5, labels={"background": 0, "large": 1, "small": 2, "ignore": 3}, shape=(8, 24, 20))
+    overrides = PlanOverrides(patch_size=(8, 16, 16), features=4)
+    folder = tmp_path / "work"
+    prepare_dataset(read_dataset(root), folder, PrepareOptions(overrides=overrides, configurations=("3d_fullres",)))
+    plan = read_plan(folder / "plan.json")
+    settings = plan.configurations["3d_fullres"]
+    torch.manual_seed(0)
+    card = replace(make_card(plan, 1), configuration="3d_fullres")
+    network = build_unet(settings, *network_channels(plan, settings), card.network)
+    save_model(folder / "models" / "3d_fullres" / "fold_1", network.state_dict(), card)
+    return folder
+
+
+def test_the_held_out_cases_are_predicted_and_scored(work):
+    summary = validate_fold(work, "3d_fullres", 1, device="cpu", options=FAST)
+    held_out = json.loads((work / "splits.json").read_text())[1]["val"]
+    assert [case.name for case in summary.cases] == held_out
+    folder = work / "models" / "3d_fullres" / "fold_1" / "validation"
+    for name in held_out:
+        ours, theirs = nibabel.load(folder / f"{name}.nii.gz"), nibabel.load(summary.cases[0].reference)
+        np.testing.assert_array_equal(ours.affine, theirs.affine)
+        assert ours.shape == theirs.shape
+    written = json.loads((folder / "summary.json").read_text())
+    assert written["foreground_mean"]["Dice"] == pytest.approx(summary.foreground_mean())
+
+
+def test_a_second_run_predicts_nothing_anew(work):
+    validate_fold(work, "3d_fullres", 1, device="cpu", options=FAST)
+    folder = work / "models" / "3d_fullres" / "fold_1" / "validation"
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.nii.gz")}
+    validate_fold(work, "3d_fullres", 1, device="cpu", options=FAST)
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.nii.gz")} == before
+
+
+def test_what_is_missing_is_said(work):
+    with pytest.raises(CheckpointError, match="fold 0 is not trained"):
+        validate_fold(work, "3d_fullres", 0, device="cpu")
+    (work / "splits.json").write_text("[]")
+    with pytest.raises(DatasetError, match=r"splits\.json"):
+        validate_fold(work, "3d_fullres", 1, device="cpu")
+    (work / "dataset.json").unlink()
+    with pytest.raises(DatasetError, match=r"dataset\.json"):
+        validate_fold(work, "3d_fullres", 1, device="cpu")
