@@ -28,7 +28,7 @@ impl Range {
     #[inline(always)]
     #[must_use]
     pub fn join(self, other: Self) -> Self {
-        self.with(other.lowest).with(other.highest)
+        Self { lowest: self.with(other.lowest).lowest, highest: self.with(other.highest).highest }
     }
 
     #[inline(always)]
