@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nnunet_rs._kernels import (
     Blend,
+    add_scores,
     gaussian_importance,
     logits_to_labels,
     logits_to_regions,
@@ -25,6 +26,7 @@ from nnunet_rs.core.types import ChannelStats
 __all__ = [
     "Blend",
     "ForegroundAccumulator",
+    "add_scores",
     "foreground_statistics",
     "gaussian_importance",
     "logits_to_labels",
