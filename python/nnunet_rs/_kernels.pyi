@@ -1,7 +1,7 @@
 """The Rust kernels as Python sees them. Users call `nnunet_rs.core.kernels`, which re-exports these."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,3 +98,26 @@ def add_scores(
     first: bool = False,
     threads: int | None = None,
 ) -> None: ...
+
+class _Elastic(Protocol):
+    @property
+    def alpha(self) -> float: ...
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+_Label = TypeVar("_Label", bound=np.integer[Any] | np.float32)
+
+class Warp:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        matrix: Sequence[Sequence[float]],
+        centre: Sequence[float],
+        elastic: _Elastic | None = None,
+        *,
+        threads: int | None = None,
+    ) -> None: ...
+    def image(self, image: NDArray[np.float32], *, order: int = 3, border: float = 0.0) -> NDArray[np.float32]: ...
+    def labels(self, labels: NDArray[_Label], *, border: int = 0) -> NDArray[_Label]: ...

@@ -59,3 +59,35 @@ pub fn as_unsigned<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Option<B
 pub fn paint_value(value: usize) -> Result<u16, KernelError> {
     u16::try_from(value).map_err(|_| KernelError::argument("paint", "hold values between 0 and 65535", value))
 }
+
+/// An enum of borrowed arrays of several dtypes, and a macro that runs an expression on the view of whichever it is.
+macro_rules! any_array {
+    ($name:ident, $bind:ident, $accepted:literal, $($variant:ident: $type:ty),+) => {
+        enum $name<'py> {
+            $($variant(numpy::PyReadonlyArrayDyn<'py, $type>)),+
+        }
+
+        impl<'py> $name<'py> {
+            fn borrow(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
+                let array = crate::arrays::array(name, value)?;
+                $(if let Some(borrowed) = crate::arrays::borrow::<$type>(&array) {
+                    return Ok(Self::$variant(borrowed?));
+                })+
+                Err(crate::arrays::wrong_dtype(name, $accepted, &numpy::PyUntypedArrayMethods::dtype(&array)))
+            }
+        }
+
+        macro_rules! $bind {
+            ($array:expr, $view:ident => $work:expr) => {
+                match $array {
+                    $($name::$variant(array) => {
+                        let $view = array.as_array();
+                        $work
+                    })+
+                }
+            };
+        }
+    };
+}
+
+pub(crate) use any_array;

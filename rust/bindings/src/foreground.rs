@@ -4,47 +4,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use half::f16;
 use nnunet_kernels::foreground::{self, Accumulator, ChannelStats, Mask};
-use numpy::{PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::arrays::{array, borrow, wrong_dtype};
+use crate::arrays::any_array;
 use crate::convert::{Count, detached, to_python};
 
 /// Adds this file's functions and classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(foreground_statistics, module)?)?;
     module.add_class::<ForegroundAccumulator>()
-}
-
-/// An array of one of several types, borrowed; `bind!` runs an expression on its view.
-macro_rules! any_array {
-    ($name:ident, $bind:ident, $accepted:literal, $($variant:ident: $type:ty),+) => {
-        enum $name<'py> {
-            $($variant(PyReadonlyArrayDyn<'py, $type>)),+
-        }
-
-        impl<'py> $name<'py> {
-            fn borrow(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
-                let array = array(name, value)?;
-                $(if let Some(borrowed) = borrow::<$type>(&array) {
-                    return Ok(Self::$variant(borrowed?));
-                })+
-                Err(wrong_dtype(name, $accepted, &array.dtype()))
-            }
-        }
-
-        macro_rules! $bind {
-            ($array:expr, $view:ident => $work:expr) => {
-                match $array {
-                    $($name::$variant(array) => {
-                        let $view = array.as_array();
-                        $work
-                    })+
-                }
-            };
-        }
-    };
 }
 
 any_array!(Labels, on_labels, "of an integer dtype",

@@ -8,6 +8,7 @@ mod convert;
 mod foreground;
 mod resample;
 mod scores;
+mod warp;
 
 /// The CPU kernels of nnunet_rs.
 #[pymodule]
@@ -15,5 +16,6 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     resample::register(module)?;
     blend::register(module)?;
     scores::register(module)?;
-    foreground::register(module)
+    foreground::register(module)?;
+    warp::register(module)
 }

@@ -12,8 +12,10 @@ use crate::error::{KernelError, Result};
 /// More threads than any machine has processors; beyond it the request is a mistake.
 const MOST_THREADS: usize = 1024;
 
+type Pools = HashMap<(u32, usize), Arc<ThreadPool>>;
+
 /// Pools by (process, size): a forked child inherits the table but not the threads, so it must not find them.
-static POOLS: LazyLock<Mutex<HashMap<(u32, usize), Arc<ThreadPool>>>> = LazyLock::new(Mutex::default);
+static POOLS: LazyLock<Mutex<Pools>> = LazyLock::new(Mutex::default);
 
 /// Runs `work` on `threads` threads; `None` means every processor this process may use (affinity and container limits
 /// count).

@@ -51,7 +51,7 @@ impl<'a> Mask<'a> {
         }
         let image = lifted::<_, Ix4>(image);
         let scan = |channel| Scan { image: Rows::new(reordered(channel, &self.order)), mask: &*self.rows };
-        Ok((0..image.len_of(Axis(0))).map(|index| scan(image.clone().index_axis_move(Axis(0), index))).collect())
+        Ok((0..image.len_of(Axis(0))).map(|index| scan(image.index_axis_move(Axis(0), index))).collect())
     }
 }
 
