@@ -14,6 +14,7 @@ from nnunet_rs.core.types import FloatArray, IntArray, Shape
 from nnunet_rs.data.intensity import Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, ZeroOutside
 from nnunet_rs.data.spatial import BatchgeneratorsSpatial, Spatial, SpatialRange, SpatialRule
 from nnunet_rs.data.transform import Transform, run
+from nnunet_rs.data.warp import WarpSpatial
 from nnunet_rs.plan.schema import Configuration, Normalization
 
 Chain: TypeAlias = Callable[[SpatialRange], tuple[Transform, ...]]
@@ -25,7 +26,7 @@ class AugmentationRecipe:
 
     spatial: SpatialRule | None
     chain: Chain  # the transforms that follow
-    engine: Callable[[SpatialRange], Spatial] = BatchgeneratorsSpatial
+    engine: Callable[[SpatialRange], Spatial] = WarpSpatial
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def _none(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
 
 AUGMENTATIONS = {
     "paper": AugmentationRecipe(_PAPER, _paper),
-    "paper-batchgenerators": AugmentationRecipe(_PAPER, _paper_batchgenerators),
+    "paper-batchgenerators": AugmentationRecipe(_PAPER, _paper_batchgenerators, BatchgeneratorsSpatial),
     "v2": AugmentationRecipe(_V2, _v2),
     "light": AugmentationRecipe(_LIGHT, _light),  # ours, for processors
     "none": AugmentationRecipe(None, _none),

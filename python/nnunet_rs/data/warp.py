@@ -148,6 +148,8 @@ def _narrow(labels: NDArray[Any]) -> NDArray[Any]:
 
 def _centre_crop(volume: NDArray[Any], patch: Shape) -> NDArray[Any]:
     """Return the middle of (b, c, *size)."""
+    if any(have < want for have, want in zip(volume.shape[2:], patch, strict=True)):
+        raise ValueError(f"data must be at least the patch {patch} along every axis; got {volume.shape[2:]}")
     for axis, (have, want) in enumerate(zip(volume.shape[2:], patch, strict=True), start=2):
         start = (have - want) // 2
         volume = volume.swapaxes(0, axis)[start : start + want].swapaxes(0, axis)
