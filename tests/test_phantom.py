@@ -3,7 +3,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-
 from nnunet_rs.core.check import check_dataset
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.types import Dataset

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_rs.core.dataset import encode_labels, read_dataset
 from nnunet_rs.core.io import read_labels, read_volume
-from nnunet_rs.core.types import Case, Dataset, Progress, Silent
+from nnunet_rs.core.types import Case, Dataset, Progress, Silent, Spacing3
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.recipe import FAST
@@ -30,10 +30,11 @@ class DemoOptions:
 
     training: int = 14  # scans
     test: int = 4  # scans that the network never sees
-    vram_gb: float = 0.5  # plan small patches
-    features: int = 8  # and a small network
-    epochs: int = 4
-    batches: int = 60
+    vram_gb: float = 0.07  # plan small patches
+    spacing: Spacing3 = (9.2, 3.6, 3.6)  # mm; coarser than the scans
+    features: int = 8  # of the network's first stage
+    epochs: int = 6
+    batches: int = 150
     time_budget: float | None = None  # seconds; in place of the epochs
     seed: int = 0
     device: str = "auto"
@@ -76,7 +77,7 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
     work, predictions, scores = folder / "work", folder / "predictions", folder / "scores.json"
     root = write_dataset(folder, training=options.training, test=options.test, seed=options.seed, progress=progress)
     dataset = read_dataset(root)
-    overrides = PlanOverrides(vram_gb=options.vram_gb, features=options.features)
+    overrides = PlanOverrides(options.vram_gb, options.spacing, features=options.features)
     prepare_dataset(dataset, work, PrepareOptions(overrides=overrides, configurations=(CONFIGURATION,)), progress)
     curves = model_folder(work, CONFIGURATION, 0) / "progress.png"
     trained = _train(work, curves, options, progress)

@@ -49,16 +49,16 @@ class Tissue:
 
 
 TISSUES = {
-    "fat": Tissue(190.0, 15.0, 14.0),
-    "muscle": Tissue(95.0, 8.0, 8.0),
-    "bowel": Tissue(150.0, 45.0, 22.0),  # looks like any organ, is none
-    "liver": Tissue(128.0, 9.0, 9.0, LABELS["liver"]),
-    "vessel": Tissue(165.0, 10.0, 4.0, LABELS["liver"]),  # inside the liver, and part of it
-    "spleen": Tissue(168.0, 12.0, 8.0, LABELS["spleen"]),
-    "kidney": Tissue(182.0, 12.0, 8.0, LABELS["kidneys"]),
-    "pelvis": Tissue(225.0, 10.0, 4.0, LABELS["kidneys"]),
-    "bone": Tissue(120.0, 12.0, 16.0, LABELS["spine"]),
-    "blood": Tissue(42.0, 8.0, 5.0, LABELS["aorta"]),
+    "fat": Tissue(235.0, 15.0, 14.0),
+    "muscle": Tissue(85.0, 8.0, 8.0),
+    "bowel": Tissue(140.0, 50.0, 22.0),  # may look like any organ, is none
+    "liver": Tissue(118.0, 9.0, 9.0, LABELS["liver"]),
+    "vessel": Tissue(160.0, 10.0, 4.0, LABELS["liver"]),  # inside the liver, and part of it
+    "spleen": Tissue(185.0, 10.0, 8.0, LABELS["spleen"]),
+    "kidney": Tissue(150.0, 10.0, 8.0, LABELS["kidneys"]),
+    "pelvis": Tissue(215.0, 10.0, 4.0, LABELS["kidneys"]),  # the kidney's
+    "bone": Tissue(105.0, 12.0, 16.0, LABELS["spine"]),
+    "blood": Tissue(40.0, 8.0, 5.0, LABELS["aorta"]),
 }
 
 ANATOMY = (

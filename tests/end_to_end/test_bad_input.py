@@ -12,7 +12,6 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-
 from nnunet_rs.cli import main
 
 IMAGE = "imagesTr/case_1_0000.nii.gz"
@@ -36,6 +35,10 @@ def edit_json(**changes: Any) -> Callable[[Path], object]:
         (root / "dataset.json").write_text(json.dumps(kept))
 
     return edit
+
+
+def rewrite_json(text: str) -> Callable[[Path], object]:
+    return lambda root: (root / "dataset.json").write_text(text)
 
 
 def edit_nifti(file: str, change: Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]) -> Callable[[Path], object]:
@@ -67,22 +70,22 @@ def not_gzip(root: Path) -> None:
 
 BREAKAGES = [
     Breakage("no dataset.json", lambda r: (r / "dataset.json").unlink(), "dataset.json", ("no such file",)),
-    Breakage("json cut short", lambda r: (r / "dataset.json").write_text('{"labels": {'), "dataset.json", ("not JSON", "line 1")),
-    Breakage("json is a list", lambda r: (r / "dataset.json").write_text("[1]"), "dataset.json", ("list",)),
+    Breakage("json cut short", rewrite_json('{"labels": {'), "dataset.json", ("not JSON", "line 1")),
+    Breakage("json is a list", rewrite_json("[1]"), "dataset.json", ("list",)),
     Breakage("no labels", edit_json(labels=None), "dataset.json", ("'labels'", "missing")),
     Breakage("no channels", edit_json(channel_names=None), "dataset.json", ("channel_names",)),
     Breakage("nonsense ending", edit_json(file_ending=".docx"), "dataset.json", ("file_ending", ".docx")),
     Breakage("image without label", lambda r: (r / LABEL).unlink(), LABEL, ("label-missing",)),
     Breakage("label without image", lambda r: (r / IMAGE).unlink(), LABEL, ("image-missing",)),
     Breakage("other shape", edit_nifti(LABEL, lambda d, a: (d[:-2], a)), LABEL, ("shape-mismatch", "18", "20")),
-    Breakage("other spacing", edit_nifti(LABEL, lambda d, a: (d, a * [[1], [1.5], [1], [1]])), LABEL, ("spacing-mismatch", "1.5")),
+    Breakage("other spacing", edit_nifti(LABEL, lambda d, a: (d, a * 1.5)), LABEL, ("spacing-mismatch", "1.5")),
     Breakage("undeclared label", edit_nifti(LABEL, with_value(7, np.uint8)), LABEL, ("label-undeclared", "7")),
     Breakage("half a label", edit_nifti(LABEL, with_value(1.5, np.float32)), LABEL, ("label-not-integral", "1.5")),
     Breakage("NaN", edit_nifti(IMAGE, with_value(np.nan, np.float32)), IMAGE, ("non-finite", "1")),
     Breakage("truncated gzip", truncate, IMAGE, ("gzip-truncated",)),
     Breakage("not gzip", not_gzip, IMAGE, ("not-gzip",)),
     Breakage("empty file", lambda r: (r / IMAGE).write_bytes(b""), IMAGE, ("empty",)),
-    Breakage("4-D for one channel", edit_nifti(IMAGE, lambda d, a: (np.stack([d, d], -1), a)), IMAGE, ("channels", "2")),
+    Breakage("4-D", edit_nifti(IMAGE, lambda d, a: (np.stack([d] * 2, -1), a)), IMAGE, ("channels", "2")),
 ]  # fmt: skip
 
 
@@ -116,7 +119,9 @@ def assert_line(line: str, broken: Breakage) -> None:
     assert "Traceback" not in line
 
 
-def test_json_lists_the_faults_for_machines(raw_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lists_the_faults_for_machines(
+    raw_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = raw_dataset(cases=3)
     truncate(root)
     (root / "labelsTr/case_2.nii.gz").unlink()
