@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 from nnunet_rs.model.course import Course
-from nnunet_rs.model.recipe import FAST, PAPER, V2, find_recipe
+from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.schedule import Plateau, one_cycle
 from nnunet_rs.model.state import Position
 
@@ -46,9 +46,3 @@ def test_plateau_stops_below_the_least_rate() -> None:
     assert course.over(Position(epoch=1, plateau=Plateau(factor=0.2**4)))
     patient = replace(PAPER, plateau=replace(PAPER.plateau, stop_below=1e-9))
     assert not Course.of(patient).over(Position(epoch=1, plateau=Plateau(factor=0.2**4)))
-
-
-def test_recipes_by_name() -> None:
-    assert find_recipe("fast") is FAST
-    with pytest.raises(Exception, match=r"slow.*paper, v2, fast"):
-        find_recipe("slow")
