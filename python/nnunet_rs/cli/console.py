@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nnunet_rs.report.tables import Table
 
 SECONDS_BETWEEN_LINES = 10.0
+_EPSILON = 1e-6  # parts of a unit do not add up to one exactly
 
 
 class UsageError(Exception):
@@ -72,11 +73,12 @@ class _Count:
             self.said = time.monotonic()
         spent = self.said - self.begun
         left = f", {clock((self.total - self.done) * spent / self.done)} left" if 0 < self.done <= self.total else ""
-        self.say(f"{self.name}: {self.done:g} of {self.total:g}, {rate(self.done, spent)}{left}{_after(self.note)}")
+        stands = f"{int(self.done + _EPSILON)} of {self.total:.0f}, {rate(self.done, spent)}{left}"
+        self.say(f"{self.name}: {stands}{_after(self.note)}")
 
     def finish(self) -> str:
         """Sum the task up."""
-        return f"{self.name}: {self.done:g} in {clock(time.monotonic() - self.begun)}"
+        return f"{self.name}: {self.done:.0f} in {clock(time.monotonic() - self.begun)}"
 
 
 @dataclass(slots=True)
@@ -248,7 +250,7 @@ def _make_bars(stream: TextIO) -> Bars:
         """Whole units, though parts of one move the bar."""
 
         def render(self, task: RichTask) -> Text:
-            return Text(f"{int(task.completed + 1e-6)}/{int(task.total or 0)}")
+            return Text(f"{int(task.completed + _EPSILON)}/{int(task.total or 0)}")
 
     columns = (
         TextColumn("{task.description}"),
