@@ -1,5 +1,8 @@
 //! The obvious version of every kernel: the oracle of the property tests, never the way to do the work.
 
 pub mod blend;
+pub mod image;
+pub mod labels;
+pub mod logits;
 pub mod scores;
 pub mod tiles;

@@ -1,0 +1,90 @@
+//! Image resampling agrees with its naive twin, with itself on other threads, and with other layouts of the same voxels.
+
+use ndarray::{Array3, Array4, Axis, ShapeBuilder};
+use nnunet_kernels::image::resample_image;
+use nnunet_kernels::naive::image::{resample_slices, resample_volume};
+use nnunet_kernels::pool::with_threads;
+use nnunet_kernels::taps::Order;
+use proptest::prelude::*;
+
+fn shapes() -> impl Strategy<Value = [usize; 3]> {
+    prop_oneof![[1..9_usize, 1..9, 1..9], [1..4_usize, 1..70, 1..70], [1..40_usize, 1..4, 30..40]]
+}
+
+fn orders() -> impl Strategy<Value = Order> {
+    prop_oneof![Just(Order::Nearest), Just(Order::Linear), Just(Order::Cubic)]
+}
+
+fn images() -> impl Strategy<Value = Array4<f32>> {
+    (shapes(), -1000.0..1000.0_f32).prop_flat_map(|([z, y, x], offset)| {
+        let voxels = prop::collection::vec(-100.0..100.0_f32, z * y * x);
+        voxels.prop_map(move |v| {
+            Array4::from_shape_vec((1, z, y, x), v).expect("as many voxels as the shape has").mapv(|v| v + offset)
+        })
+    })
+}
+
+fn run(image: &Array4<f32>, [z, y, x]: [usize; 3], order: Order, axis: Option<usize>) -> Array4<f32> {
+    let mut out = Array4::zeros((image.len_of(Axis(0)), z, y, x));
+    resample_image(image.view(), out.view_mut(), order, axis).expect("the shapes are sound");
+    out
+}
+
+fn distance(a: &Array4<f32>, b: &Array3<f64>) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn equals_the_naive_twin(image in images(), shape in shapes(), order in orders()) {
+        let expected = resample_volume(image.index_axis(Axis(0), 0), shape, order);
+        prop_assert!(distance(&run(&image, shape, order, None), &expected) < 2e-3);
+    }
+
+    #[test]
+    fn equals_the_naive_twin_slice_by_slice(
+        image in images(), shape in shapes(), order in orders(), axis in 0..3_usize,
+    ) {
+        let expected = resample_slices(image.index_axis(Axis(0), 0), shape, order, axis);
+        prop_assert!(distance(&run(&image, shape, order, Some(axis)), &expected) < 2e-3);
+    }
+
+    #[test]
+    fn threads_and_layouts_change_no_bit(image in images(), shape in shapes(), order in orders()) {
+        let expected = run(&image, shape, order, None);
+        for threads in [1, 3] {
+            let again = with_threads(Some(threads), || run(&image, shape, order, None)).expect("threads start");
+            prop_assert_eq!(&again, &expected);
+        }
+        let mut columns = Array4::zeros(image.raw_dim().f());
+        columns.assign(&image);
+        let mut out = Array4::zeros(expected.raw_dim().f());
+        resample_image(columns.view(), out.view_mut(), order, None).expect("the shapes are sound");
+        prop_assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn constant_stays_constant(value in any::<f32>().prop_filter("finite", |v| v.is_finite()), shape in shapes()) {
+        let image = Array4::from_elem((1, 3, 5, 34), value);
+        prop_assert!(run(&image, shape, Order::Linear, None).iter().all(|v| *v == value));
+        prop_assert!(value.abs() > 1e37 || run(&image, shape, Order::Cubic, None).iter().all(|v| *v == value));
+    }
+}
+
+#[test]
+fn refusals_state_rule_and_value() {
+    let image = Array4::<f32>::zeros((2, 3, 3, 3));
+    let error = |shape, axis| {
+        let mut out = Array4::<f32>::zeros(shape);
+        resample_image(image.view(), out.view_mut(), Order::Cubic, axis).expect_err("refused").to_string()
+    };
+    assert_eq!(error((1, 3, 3, 3), None), "image must have 1 channels; got [2, 3, 3, 3]");
+    assert_eq!(
+        error((2, 0, 3, 3), None),
+        "shape must have between 1 and 16777216 voxels along every axis; got [0, 3, 3]"
+    );
+    assert_eq!(error((2, 3, 3, 3), Some(3)), "lowres_axis must be one of the image's axes; got Some(3)");
+    assert!(Order::from_number(2).is_err());
+}

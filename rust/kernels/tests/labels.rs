@@ -1,0 +1,53 @@
+//! The one vote agrees with one linear resampling per label, ties included.
+
+use ndarray::{Array3, ShapeBuilder};
+use nnunet_kernels::labels::resample_labels;
+use nnunet_kernels::naive;
+use nnunet_kernels::pool::with_threads;
+use proptest::prelude::*;
+
+fn shapes() -> impl Strategy<Value = [usize; 3]> {
+    prop_oneof![[1..5_usize, 1..5, 1..5], [1..3_usize, 1..7, 1..45]]
+}
+
+/// Noise and blobs of up to five labels.
+fn maps() -> impl Strategy<Value = Array3<u8>> {
+    (shapes(), 1..4_usize, 2..6_u8).prop_flat_map(|([z, y, x], block, count)| {
+        let size = [z, y, x].map(|n| n.div_ceil(block));
+        prop::collection::vec(0..count, size.iter().product::<usize>()).prop_map(move |labels| {
+            let coarse = Array3::from_shape_vec(size, labels).expect("as many labels as the shape has");
+            Array3::from_shape_fn((z, y, x), |(z, y, x)| coarse[(z / block, y / block, x / block)])
+        })
+    })
+}
+
+fn run(labels: &Array3<u8>, shape: [usize; 3], axis: Option<usize>) -> Array3<u8> {
+    let mut out = Array3::zeros(shape);
+    resample_labels(labels.view(), out.view_mut(), axis).expect("the shapes are sound");
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn equals_the_naive_twin(labels in maps(), shape in shapes(), axis in prop::option::of(0..3_usize)) {
+        let result = run(&labels, shape, axis);
+        let expected = naive::labels::resample_labels(labels.view(), shape, axis);
+        for (got, expected) in result.iter().zip(&expected) {
+            prop_assert!(expected.is_none_or(|label| label == *got), "{got} instead of {expected:?}");
+        }
+    }
+
+    #[test]
+    fn threads_and_layouts_change_nothing(labels in maps(), shape in shapes()) {
+        let expected = run(&labels, shape, None);
+        let again = with_threads(Some(3), || run(&labels, shape, None)).expect("threads start");
+        prop_assert_eq!(&again, &expected);
+        let mut columns = Array3::zeros(labels.raw_dim().f());
+        columns.assign(&labels);
+        let mut out = Array3::zeros(expected.raw_dim().f());
+        resample_labels(columns.view(), out.view_mut(), None).expect("the shapes are sound");
+        prop_assert_eq!(out, expected);
+    }
+}
