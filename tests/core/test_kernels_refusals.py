@@ -1,0 +1,140 @@
+"""Nonsense gets an answer that names the rule; no panic crosses into Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nnunet_rs.core.kernels import (
+    logits_to_labels,
+    logits_to_regions,
+    resample_image,
+    resample_labels,
+    resample_probabilities,
+)
+
+IMAGE = np.zeros((1, 2, 3, 4), dtype=np.float32)
+LABELS = np.zeros((2, 3, 4), dtype=np.uint8)
+SHAPE = (2, 2, 2)
+
+
+def regions(array: Any, shape: Any, **kwargs: Any) -> Any:
+    return logits_to_regions(array, shape, [1] * (array.shape[0] if isinstance(array, np.ndarray) else 1), **kwargs)
+
+
+CHANNELED = [resample_image, logits_to_labels, regions, resample_probabilities]
+ALL = [*((function, IMAGE) for function in CHANNELED), (resample_labels, LABELS)]
+
+
+@pytest.mark.parametrize(("function", "array"), ALL)
+@pytest.mark.parametrize(
+    ("shape", "error", "message"),
+    [
+        ((2, 2), ValueError, "shape must have 3 axes"),
+        ((2, 2, 2, 2), ValueError, "shape must have 3 axes"),
+        ((), ValueError, "shape must have 3 axes"),
+        ((2, 0, 2), ValueError, "shape must have between 1 and 16777216 voxels along every axis; got"),
+        ((2, -1, 2), ValueError, "sizes and counts must be between 0 and"),
+        ((2, 2**70, 2), ValueError, "sizes and counts must be between 0 and"),
+        ((2, 2.5, 2), TypeError, "sizes and counts must be integers; got 2.5"),
+        ((2, None, 2), TypeError, "sizes and counts must be integers; got None"),
+        ("abc", TypeError, "sizes and counts must be integers; got 'a'"),
+        (7, TypeError, "not iterable"),
+        ((2**24, 2**24, 2**24), (ValueError, MemoryError), "(array is too big|allocate)"),
+        ((2**60, 2**3, 2), (ValueError, MemoryError), "(array is too big|allocate|dimension)"),
+        ((2**25, 1, 1), ValueError, "shape must have between 1 and 16777216 voxels"),
+    ],
+)
+def test_shapes_that_cannot_be(function, array, shape, error, message):
+    with pytest.raises(error, match=message):
+        function(array, shape)
+
+
+@pytest.mark.parametrize(("function", "array"), ALL)
+def test_arrays_that_cannot_be(function, array):
+    with pytest.raises(TypeError, match="must be a numpy array; got"):
+        function(array.tolist(), SHAPE)
+    with pytest.raises(TypeError, match="must be a numpy array; got"):
+        function(None, SHAPE)
+    for axes in (0, 1, array.ndim - 2, array.ndim + 1):
+        with pytest.raises((ValueError, IndexError), match=r"must have \d or \d axes|tuple index"):
+            function(np.zeros((1,) * axes, array.dtype), SHAPE)
+    for axis in range(-3, 0):
+        empty = np.zeros([0 if a - array.ndim == axis else n for a, n in enumerate(array.shape)], array.dtype)
+        with pytest.raises(ValueError, match="must have between 1 and 16777216 voxels along every axis; got"):
+            function(empty, SHAPE)
+
+
+@pytest.mark.parametrize(("function", "array"), ALL)
+@pytest.mark.parametrize("dtype", ["float64", "complex64", "O", "U3", ">f4", ">i2", "M8[s]", "V8"])
+def test_dtypes_that_cannot_be(function, array, dtype):
+    with pytest.raises(TypeError, match=r"must be (of an integer dtype|float32).*, in the processor's byte order; got"):
+        function(np.zeros(array.shape, dtype=dtype), SHAPE)
+
+
+@pytest.mark.parametrize(("function", "array"), ALL)
+def test_options_that_cannot_be(function, array):
+    with pytest.raises(ValueError, match="threads must be between 1 and 1024; got 0"):
+        function(array, SHAPE, threads=0)
+    with pytest.raises(ValueError, match="threads must be between 1 and 1024; got 2000000"):
+        function(array, SHAPE, threads=2_000_000)
+    with pytest.raises(ValueError, match="sizes and counts must be between"):
+        function(array, SHAPE, threads=-1)
+    with pytest.raises(ValueError, match="lowres_axis must be an axis between 0 and 2; got 3"):
+        function(array, SHAPE, lowres_axis=3)
+    with pytest.raises(ValueError, match="lowres_axis must be an axis between 0 and 1; got 2"):
+        function(array[..., 0], SHAPE[:2], lowres_axis=2)
+    with pytest.raises(TypeError, match="sizes and counts must be integers"):
+        function(array, SHAPE, lowres_axis="z")
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        function(array, SHAPE, mode="reflect")
+
+
+@pytest.mark.parametrize("order", [2, 4, 5, 99])
+def test_orders_that_cannot_be(order):
+    with pytest.raises(
+        ValueError, match=rf"order must be 0 \(nearest\), 1 \(linear\) or 3 \(cubic spline\); got {order}"
+    ):
+        resample_image(IMAGE, SHAPE, order=order)
+
+
+def test_classes_that_cannot_be():
+    with pytest.raises(ValueError, match="logits must have between 1 and 65536 classes"):
+        logits_to_labels(np.zeros((0, 2, 2), np.float32), (2, 2))
+    with pytest.raises(ValueError, match="logits must have between 1 and 65536 classes"):
+        logits_to_labels(np.zeros((65537, 1, 1), np.float16), (2, 2))
+    with pytest.raises(ValueError, match="paint must hold 1 values, one a region; got"):
+        logits_to_regions(IMAGE, SHAPE, [1, 2])
+    with pytest.raises(ValueError, match="paint must hold values between 0 and 65535; got 65536"):
+        logits_to_regions(IMAGE, SHAPE, [65536])
+    with pytest.raises(ValueError, match="dtype must be 'float32' or 'float16'; got 'float64'"):
+        resample_probabilities(IMAGE, SHAPE, dtype="float64")
+
+
+numbers = st.one_of(st.integers(-3, 6), st.integers(), st.floats(), st.none(), st.booleans(), st.text(max_size=2))
+arrays = st.one_of(
+    st.builds(
+        lambda shape, dtype: np.zeros(shape, dtype=dtype),
+        st.lists(st.integers(0, 4), max_size=6),
+        st.sampled_from(["f4", "f2", "f8", "u1", "i2", "i8", "?", "O", "c8", ">f4"]),
+    ),
+    numbers,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([function for function, _ in ALL]),
+    arrays,
+    st.one_of(st.lists(numbers, max_size=5), numbers),
+    st.fixed_dictionaries({}, optional={"lowres_axis": numbers, "threads": st.one_of(st.integers(-2, 4), st.none())}),
+)
+def test_nonsense_is_refused_or_done(function, array, shape, options):
+    try:
+        result = function(array, shape, **options)
+    except (ValueError, TypeError, MemoryError):
+        return
+    assert result.shape[-len(shape) :] == tuple(int(n) for n in shape)
