@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from nnunet_rs.core.errors import DatasetError, PlanError
+from nnunet_rs.core.files import remove_leftovers
 from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.types import LabelSet, Progress, Silent
 from nnunet_rs.data.augment import build_augmentation
@@ -282,6 +283,8 @@ def _loss(setup: _Setup) -> nn.Module:
 def _resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Progress) -> None:
     """Go on from the checkpoint if that is wanted, else keep it aside: forgetting to resume loses nothing."""
     path = job.folder / RESUME
+    if job.folder.is_dir():
+        remove_leftovers(job.folder)  # of a kill in the middle of a write
     if not path.is_file():
         if resume:
             progress.say(f"nothing to resume in {job.folder}: training from the beginning")
