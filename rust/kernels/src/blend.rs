@@ -29,6 +29,8 @@ pub trait Real: Copy + Default + Send + Sync + 'static {
     fn widen(row: &[Self], wide: &mut [f32]);
     /// Rounds a row to this type.
     fn narrow(wide: &[f32], row: &mut [Self]);
+    /// A window's weight, where sums are of this type.
+    fn weight(importance: f32) -> f32;
 }
 
 impl Real for f32 {
@@ -38,6 +40,9 @@ impl Real for f32 {
     fn narrow(wide: &[f32], row: &mut [Self]) {
         row.copy_from_slice(wide);
     }
+    fn weight(importance: f32) -> f32 {
+        importance
+    }
 }
 
 impl Real for f16 {
@@ -46,6 +51,11 @@ impl Real for f16 {
     }
     fn narrow(wide: &[f32], row: &mut [Self]) {
         row.convert_from_f32_slice(wide);
+    }
+    /// A Gaussian's tails times a small value vanish in half precision: weights below a thousandth of the highest are
+    /// raised to it, and all are scaled towards the middle of the type's range, which holds values of up to 500.
+    fn weight(importance: f32) -> f32 {
+        (16.0 * importance).max(1.0 / 64.0)
     }
 }
 
@@ -73,7 +83,7 @@ impl<S: Real> Blend<S> {
         let (axis, streamed) = (stream_axis.unwrap_or(0), stream_axis.is_some());
         check_shapes(classes, size, tile, axis)?;
         let layout = Layout { dims: size.len(), axis };
-        let importance = gaussian_importance(tile)?.insert_axis(Axis(0));
+        let importance = gaussian_importance(tile)?.mapv_into(S::weight).insert_axis(Axis(0));
         let importance = layout.stored(importance.view()).index_axis_move(Axis(0), 0).as_standard_layout().into_owned();
         let (size, tile) = (layout.stored_lengths(size), layout.stored_lengths(tile));
         let depth = if streamed { tile[0] } else { size[0] };
@@ -130,6 +140,8 @@ impl<S: Real> Blend<S> {
             return Ok(None);
         }
         let depth = self.weights.len_of(Axis(0));
+        // Planes beyond the ring have seen no window.
+        check_covered(count.saturating_sub(depth) * self.size[1] * self.size[2])?;
         let slots: Vec<usize> = (self.position..stop).map(|plane| plane % depth).collect();
         check_covered(slots.iter().map(|&slot| count_zeros(self.weights.index_axis(Axis(0), slot))).sum())?;
         let shape = (self.sums.len_of(Axis(0)), count, self.size[1], self.size[2]);

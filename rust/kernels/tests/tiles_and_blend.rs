@@ -1,0 +1,121 @@
+//! Windows and blending against their naive twins.
+
+use half::f16;
+use ndarray::{Array4, ArrayD, ArrayView3, ArrayView4, Axis, Ix3, Ix4, concatenate};
+use nnunet_kernels::blend::Blend;
+use nnunet_kernels::{naive, tiles};
+use proptest::prelude::*;
+
+/// Sizes with tiles that fit.
+fn grids() -> impl Strategy<Value = ([usize; 3], [usize; 3])> {
+    let axis = (1_usize..14).prop_flat_map(|size| (Just(size), 1..=size));
+    [axis.clone(), axis.clone(), axis].prop_map(|axes| (axes.map(|axis| axis.0), axes.map(|axis| axis.1)))
+}
+
+fn patch(classes: usize, tile: [usize; 3], seed: usize) -> Array4<f32> {
+    Array4::from_shape_fn((classes, tile[0], tile[1], tile[2]), |(c, z, y, x)| {
+        ((c * 131 + z * 31 + y * 17 + x * 7 + seed * 101) % 89) as f32 / 11.0 - 4.0
+    })
+}
+
+/// Feeds all windows in order along `axis` and joins what comes out.
+fn blended(size: [usize; 3], tile: [usize; 3], starts: &[Vec<usize>], stream_axis: Option<usize>) -> ArrayD<f32> {
+    let mut blend = Blend::<f32>::new(2, &size, &tile, stream_axis).unwrap();
+    let mut parts = Vec::new();
+    for (seed, start) in starts.iter().enumerate() {
+        parts.extend(blend.add(patch(2, tile, seed).view().into_dyn(), start).unwrap());
+    }
+    parts.push(blend.finish().unwrap());
+    let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+    concatenate(Axis(1 + stream_axis.unwrap_or(0)), &views).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn starts_follow_the_formula((size, tile) in grids(), step in 0.1_f64..=1.0) {
+        let starts = tiles::window_starts(&size, &tile, step).unwrap();
+        let axes = [0, 1, 2].map(|axis| naive::tiles::axis_starts(size[axis], tile[axis], step));
+        let mut expected = Vec::new();
+        for &z in &axes[0] {
+            for &y in &axes[1] {
+                expected.extend(axes[2].iter().map(|&x| vec![z, y, x]));
+            }
+        }
+        prop_assert_eq!(starts, expected);
+    }
+
+    #[test]
+    fn importance_is_the_gaussian((_, tile) in grids()) {
+        let weights = tiles::gaussian_importance(&tile).unwrap();
+        for (weight, expected) in weights.iter().zip(&naive::tiles::gaussian_importance(&tile)) {
+            prop_assert!((weight - expected).abs() <= 1e-6 * expected && *weight > 0.0);
+        }
+    }
+
+    #[test]
+    fn whole_and_streamed_equal_the_naive_twin((size, tile) in grids(), axis in 0_usize..3) {
+        let mut starts = tiles::window_starts(&size, &tile, 0.5).unwrap();
+        starts.sort_by_key(|start| start[axis]);
+        let patches: Vec<Array4<f32>> = (0..starts.len()).map(|seed| patch(2, tile, seed)).collect();
+        let windows: Vec<(ArrayView4<'_, f32>, [usize; 3])> =
+            patches.iter().zip(&starts).map(|(patch, start)| (patch.view(), [start[0], start[1], start[2]])).collect();
+        let importance = tiles::gaussian_importance(&tile).unwrap();
+        let importance: ArrayView3<'_, f32> = importance.view().into_dimensionality::<Ix3>().unwrap();
+        let expected = naive::blend::blend(2, size, &windows, importance).into_dyn();
+        prop_assert_eq!(&blended(size, tile, &starts, None), &expected);
+        prop_assert_eq!(&blended(size, tile, &starts, Some(axis)), &expected);
+    }
+
+    #[test]
+    fn half_precision_stays_within_the_windows((size, tile) in grids()) {
+        // Every window has one value a class: means lie between the least and the greatest.
+        let starts = tiles::window_starts(&size, &tile, 0.5).unwrap();
+        let mut blend = Blend::<f16>::new(1, &size, &tile, None).unwrap();
+        for (value, start) in starts.iter().enumerate() {
+            let patch = Array4::from_elem((1, tile[0], tile[1], tile[2]), f16::from_f32(value as f32 % 5.0 + 1.0));
+            blend.add(patch.view().into_dyn(), start).unwrap();
+        }
+        let highest = starts.len().min(5) as f32;
+        for mean in &blend.finish().unwrap() {
+            prop_assert!((0.99..=1.01 * highest).contains(&mean.to_f32()), "{mean}");
+        }
+    }
+}
+
+#[test]
+fn any_strides_are_taken() {
+    let (size, tile) = ([6, 6, 6], [4, 4, 4]);
+    let patch = patch(2, tile, 3);
+    let mut turned = patch.clone();
+    turned.invert_axis(Axis(3));
+    turned.swap_axes(1, 2);
+    let contiguous = turned.as_standard_layout().into_owned();
+    let blend = |patch: ArrayView4<'_, f32>| {
+        let mut blend = Blend::<f32>::new(2, &size, &tile, None).unwrap();
+        for start in tiles::window_starts(&size, &tile, 0.5).unwrap() {
+            blend.add(patch.into_dyn(), &start).unwrap();
+        }
+        blend.finish().unwrap().into_dimensionality::<Ix4>().unwrap()
+    };
+    assert_eq!(blend(turned.view()), blend(contiguous.view()));
+}
+
+#[test]
+fn refusals_name_rule_and_value() {
+    let message = |error: nnunet_kernels::error::KernelError| error.to_string();
+    assert!(message(tiles::window_starts(&[4], &[5], 0.5).unwrap_err()).contains("at least the tile [5]"));
+    assert!(message(tiles::window_starts(&[4], &[2], 0.0).unwrap_err()).contains("above 0"));
+    assert!(message(tiles::window_starts(&[usize::MAX], &[1], 0.5).unwrap_err()).contains("windows"));
+    assert!(message(tiles::gaussian_importance(&[0]).unwrap_err()).contains("at least 1 voxel"));
+    let patch = Array4::<f32>::zeros((1, 4, 4, 4)).into_dyn();
+    let mut blend = Blend::<f32>::new(1, &[8, 4, 4], &[4, 4, 4], Some(0)).unwrap();
+    assert!(message(blend.add(patch.view(), &[2, 0, 0]).unwrap_err()).contains("cover every voxel"));
+    let mut blend = Blend::<f32>::new(1, &[12, 4, 4], &[4, 4, 4], Some(0)).unwrap();
+    blend.add(patch.view(), &[0, 0, 0]).unwrap();
+    assert!(message(blend.add(patch.view(), &[5, 0, 0]).unwrap_err()).contains("leave no gap"));
+    blend.add(patch.view(), &[4, 0, 0]).unwrap();
+    assert!(message(blend.add(patch.view(), &[3, 0, 0]).unwrap_err()).contains("arrive in order"));
+    assert!(message(blend.finish().unwrap_err()).contains("cover every voxel"));
+}
