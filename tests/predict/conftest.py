@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.types import Header, LabelSet, Region, Volume
-from nnunet_rs.model.checkpoint import ModelCard
+from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
+from nnunet_rs.model.checkpoint import ModelCard, save_model
 from nnunet_rs.model.device import choose_compute
-from nnunet_rs.model.unet import NetworkOptions
-from nnunet_rs.plan.schema import Configuration, Normalization, Plan
+from nnunet_rs.model.unet import NetworkOptions, build_unet, network_channels
+from nnunet_rs.plan.planner import PlanOverrides
+from nnunet_rs.plan.schema import Configuration, Normalization, Plan, read_plan
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
 
 PLAIN = LabelSet(("background", "liver", "tumour"), (0, 1, 4))
@@ -117,5 +122,27 @@ def make_predictor(make_plan: Any, make_card: Any, make_network: Any) -> Callabl
         cards = tuple(make_card(plan, fold) for fold in range(folds))
         compute = choose_compute(torch.device("cpu"), "float32")
         return Predictor(networks, cards, compute, PredictOptions(mirror=mirror))
+
+    return make
+
+
+@pytest.fixture
+def make_work(raw_dataset: Any, tmp_path: Path, make_card: Any) -> Callable[..., Path]:
+    """`make_work({"3d_fullres": (0, 1)})`: a prepared dataset of five cases with untrained models of these folds."""
+
+    def make(models: dict[str, tuple[int, ...]]) -> Path:
+        root = raw_dataset(cases=5, labels={"background": 0, "large": 1, "small": 2, "ignore": 3}, shape=(8, 24, 20))
+        overrides = PlanOverrides(patch_size=(8, 16, 16), features=4)
+        work = tmp_path / "work"
+        prepare_dataset(read_dataset(root), work, PrepareOptions(overrides=overrides, configurations=("3d_fullres",)))
+        plan = read_plan(work / "plan.json")
+        for name, folds in models.items():
+            for fold in folds:
+                torch.manual_seed(fold)
+                settings = plan.configurations[name]
+                card = replace(make_card(plan, fold), configuration=name)
+                network = build_unet(settings, *network_channels(plan, settings), card.network)
+                save_model(work / "models" / name / f"fold_{fold}", network.state_dict(), card)
+        return work
 
     return make

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import write_labels
 from nnunet_rs.core.types import Header, LabelSet, Region
 from nnunet_rs.predict.evaluate import Pair, evaluate_pairs
-from nnunet_rs.predict.postprocess import PostProcessing, choose_postprocessing, read_postprocessing
+from nnunet_rs.predict.postprocess import PostProcessing, choose_postprocessing
 
 LABELS = LabelSet(("background", "liver", "tumour"), (0, 1, 2))
 REGIONS = LabelSet(("background", "oedema", "core"), (0, 1, 2), (Region("whole", (1, 2), 1), Region("core", (2,), 2)))
@@ -67,7 +66,7 @@ def test_adopted_where_it_helps_and_hurts_no_class(pairs):
     prediction = row(1, 1, 1, 0, 1, 0, 2, 2, 0, 2)
     reference = row(1, 1, 1, 0, 1, 0, 2, 2, 0, 0)
     chosen = choose_postprocessing(pairs((prediction, reference), (prediction, reference)), LABELS)
-    assert chosen.steps == ((2,),)
+    assert chosen.keep_largest == ((2,),)
     assert [reason.endswith(": adopted") for reason in chosen.reasons] == [False, False, True]
 
 
@@ -75,7 +74,7 @@ def test_foreground_first(pairs):
     prediction = row(1, 2, 2, 0, 1, 2, 0, 0)
     reference = row(1, 2, 2, 0, 0, 0, 0, 0)
     chosen = choose_postprocessing(pairs((prediction, reference)), LABELS)
-    assert chosen.steps == ((1, 2),)
+    assert chosen.keep_largest == ((1, 2),)
 
 
 def test_predicted_gain_is_the_measured_gain(pairs, tmp_path):
@@ -88,7 +87,7 @@ def test_predicted_gain_is_the_measured_gain(pairs, tmp_path):
         cases.append((np.where(reference, reference, stray).astype(np.uint8), reference))
     files = pairs(*cases)
     chosen = choose_postprocessing(files, LABELS)
-    assert chosen.steps
+    assert chosen.keep_largest
     better = [chosen.apply(prediction) for prediction, _ in cases]
     again = pairs(*zip(better, (reference for _, reference in cases), strict=True))
     told = max(float(r.split("-> ")[1].split(",")[0]) for r in chosen.reasons if r.endswith(": adopted"))
@@ -99,14 +98,5 @@ def test_regions_are_decided_one_after_the_other(pairs):
     prediction = row(1, 2, 2, 1, 0, 2, 0, 2)
     reference = row(1, 2, 2, 1, 0, 0, 0, 0)
     chosen = choose_postprocessing(pairs((prediction, reference)), REGIONS)
-    assert chosen.steps == ((1, 2),)  # then nothing is left for the core
+    assert chosen.keep_largest == ((1, 2),)  # then nothing is left for the core
     np.testing.assert_array_equal(chosen.apply(prediction), reference)
-
-
-def test_written_and_read_back(tmp_path):
-    chosen = PostProcessing(((1, 2), (2,)), ("why",))
-    chosen.write(tmp_path / "postprocessing.json")
-    assert read_postprocessing(tmp_path / "postprocessing.json") == chosen
-    (tmp_path / "other.json").write_text("[]")
-    with pytest.raises(DatasetError, match=r"other\.json"):
-        read_postprocessing(tmp_path / "other.json")

@@ -1,17 +1,9 @@
 import json
-from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
-import torch
-from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError, DatasetError
-from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
-from nnunet_rs.model.checkpoint import save_model
-from nnunet_rs.model.unet import build_unet, network_channels
-from nnunet_rs.plan.planner import PlanOverrides
-from nnunet_rs.plan.schema import read_plan
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.predict.validate import validate_fold
 
@@ -19,19 +11,8 @@ FAST = PredictOptions(mirror=False)
 
 
 @pytest.fixture
-def work(raw_dataset, tmp_path, make_card):
-    """A prepared dataset of five cases with an untrained model of fold 1."""
-    root = raw_dataset(cases=5, labels={"background": 0, "large": 1, "small": 2, "ignore": 3}, shape=(8, 24, 20))
-    overrides = PlanOverrides(patch_size=(8, 16, 16), features=4)
-    folder = tmp_path / "work"
-    prepare_dataset(read_dataset(root), folder, PrepareOptions(overrides=overrides, configurations=("3d_fullres",)))
-    plan = read_plan(folder / "plan.json")
-    settings = plan.configurations["3d_fullres"]
-    torch.manual_seed(0)
-    card = replace(make_card(plan, 1), configuration="3d_fullres")
-    network = build_unet(settings, *network_channels(plan, settings), card.network)
-    save_model(folder / "models" / "3d_fullres" / "fold_1", network.state_dict(), card)
-    return folder
+def work(make_work):
+    return make_work({"3d_fullres": (1,)})
 
 
 def test_the_held_out_cases_are_predicted_and_scored(work):

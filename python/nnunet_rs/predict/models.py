@@ -59,6 +59,11 @@ def trained_configurations(work: Path) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in home.iterdir() if _trained(path))) if home.is_dir() else ()
 
 
+def trained_folds(work: Path, configuration: str) -> tuple[int, ...]:
+    """Finished folds of a configuration of a work folder."""
+    return tuple(sorted(_trained(work / MODELS / configuration)))
+
+
 def _single(folder: Path, configuration: str | None, folds: Sequence[int] | None) -> tuple[Path, ...]:
     named = _FOLD.fullmatch(folder.name)
     if folds and named and set(folds) != {int(named[1])}:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.files import read_json, write_json
 from nnunet_rs.core.types import IntArray, LabelSet, Progress, Silent
 from nnunet_rs.predict.evaluate import Pair, read_pair
 from nnunet_rs.predict.scores import Target, count_pairs, dice, overlap, scored_targets
 
-VERSION = 1
 CONNECTIVITY = 26  # voxels that share a face, an edge or a corner belong together, as in nnU-Net
 NOISE = 1e-12  # differences of mean Dice below this are rounding
 
@@ -27,39 +23,16 @@ Classes = tuple[int, ...]
 class PostProcessing:
     """Steps in order; each keeps the largest component of a union of classes and makes the rest background."""
 
-    steps: tuple[Classes, ...] = ()  # class indices
+    keep_largest: tuple[Classes, ...] = ()  # class indices
     reasons: tuple[str, ...] = ()  # what was tried, with the numbers
 
     def apply(self, labels: IntArray) -> IntArray:
         """Return the class indices (z, y, x) after all steps; the argument stays as it is."""
-        result = labels.copy() if self.steps else labels
-        for classes in self.steps:
+        result = labels.copy() if self.keep_largest else labels
+        for classes in self.keep_largest:
             for box, rest in _rest(result, classes):
                 result[box][rest] = 0
         return result
-
-    def write(self, path: Path) -> None:
-        """Write the JSON that `read_postprocessing` reads."""
-        steps = [{"keep_largest_component_of": list(classes)} for classes in self.steps]
-        write_json(path, {"version": VERSION, "steps": steps, "reasons": list(self.reasons)})
-
-
-def read_postprocessing(path: Path) -> PostProcessing:
-    """Read what `PostProcessing.write` wrote.
-
-    Raises
-    ------
-    DatasetError
-        If the file is something else.
-    """
-    content = read_json(path)
-    try:
-        steps = tuple(tuple(int(index) for index in step["keep_largest_component_of"]) for step in content["steps"])
-        if content["version"] != VERSION:
-            raise DatasetError(f"{path}: is of version {content['version']}, not {VERSION}; decide anew")
-        return PostProcessing(steps, tuple(content["reasons"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: describes no post-processing ({error!r}); decide anew") from error
 
 
 def choose_postprocessing(pairs: Sequence[Pair], labels: LabelSet, progress: Progress | None = None) -> PostProcessing:

@@ -125,6 +125,7 @@ class _Window:
     compute: Compute
     flat: bool  # networks take slices: sweep axis 0 of a window has one plane, which they do not see
     limit: int | None = None  # windows at a time that the device's memory was found to hold
+    room: Tensor | None = None  # the last batch's sums, to be written over: fresh memory costs more than the sums
 
     def run(self, swept: FloatArray, sweep: Sweep) -> Iterator[tuple[tuple[Shape3, ...], Tensor]]:
         """Yield the starts of some windows and their scores (b, classes, *tile), in sweep axes."""
@@ -175,22 +176,22 @@ class _Window:
             for network in self.networks:
                 with self.compute.autocast():
                     output = network(mirrored)
-                total = _sum(total, output.float(), self.options, axes)
+                total = self._sum(total, output.float(), axes)
         passes = len(mirrors) * len(self.networks)
         return cast("Tensor", total) if passes == 1 else cast("Tensor", total).mul_(1.0 / passes)
 
-
-def _sum(total: Tensor | None, output: Tensor, options: WindowOptions, axes: Shape) -> Tensor:
-    """Add an output (b, classes, *tile), activated and mirrored back along `axes`, to the total."""
-    if output.device.type == "cpu":
-        result = torch.empty(output.shape) if total is None else total
-        turned = [axis - 2 for axis in axes]
-        activation, first = options.activation, total is None
-        add_scores(result.numpy(), output.numpy(), activation=activation, mirrored=turned, first=first)
-        return result
-    scores = _activated(output, options.activation)
-    scores = scores.flip(axes) if axes else scores
-    return scores if total is None else total.add_(scores)
+    def _sum(self, total: Tensor | None, output: Tensor, axes: Shape) -> Tensor:
+        """Add an output (b, classes, *tile), activated and mirrored back along `axes`, to the total."""
+        activation = self.options.activation
+        if output.device.type == "cpu":
+            if self.room is None or self.room.shape != output.shape:
+                self.room = torch.empty(output.shape)
+            turned = [axis - 2 for axis in axes]
+            add_scores(self.room.numpy(), output.numpy(), activation=activation, mirrored=turned, first=total is None)
+            return self.room
+        scores = _activated(output, activation)
+        scores = scores.flip(axes) if axes else scores
+        return scores if total is None else total.add_(scores)
 
 
 def _activated(output: Tensor, activation: Activation) -> Tensor:

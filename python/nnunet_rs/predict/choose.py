@@ -1,0 +1,212 @@
+"""Which configuration, or pair of them, and which post-processing: decided by cross-validation, then followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.files import read_json, write_bytes
+from nnunet_rs.core.labels import decode_labels, encode_labels
+from nnunet_rs.core.types import Dataset, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.plan.document import decode, encode, render
+from nnunet_rs.plan.schema import Plan
+from nnunet_rs.predict.ensemble import Ensemble
+from nnunet_rs.predict.evaluate import Pair, evaluate_pairs
+from nnunet_rs.predict.folder import CasePredictor, predict_cases
+from nnunet_rs.predict.models import find_models, trained_configurations, trained_folds
+from nnunet_rs.predict.postprocess import PostProcessing, choose_postprocessing
+from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
+from nnunet_rs.predict.validate import pairs_of, validation_cases, validation_folder
+
+VERSION = 1
+BEST = "best.json"  # in the work folder
+ENSEMBLES = "ensembles"  # in the work folder: ensembles/A+B/fold_K holds predictions of the cases held out
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A configuration, or two whose probabilities are averaged, and its score."""
+
+    configurations: tuple[str, ...]
+    dice: float  # foreground mean over all cases held out in `Choice.folds`; 0 where no class ever occurs
+    per_class: dict[str, float | None]  # mean Dice by class name; None where the class never occurs
+
+    @property
+    def name(self) -> str:
+        """Names joined."""
+        return "+".join(self.configurations)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What `predict WORK` follows."""
+
+    configurations: tuple[str, ...]  # one, or two to average
+    postprocessing: PostProcessing
+    folds: tuple[int, ...]  # that all candidates were scored on
+    candidates: tuple[Candidate, ...]  # the best first
+    version: int = VERSION
+
+
+def choose_best(
+    work: Path, *, device: str = "auto", options: PredictOptions | None = None, progress: Progress | None = None
+) -> Choice:
+    """Score every trained configuration and every pair on the cases held out, choose, decide post-processing.
+
+    Parameters
+    ----------
+    work
+        The work folder. All folds that every configuration has are used; predictions that are finished already are
+        not made again. The choice is written to best.json.
+    device, options
+        As in `Predictor.load`.
+    progress
+        Told of every case.
+
+    Returns
+    -------
+    Choice
+        The candidate with the highest mean foreground Dice; a pair must beat the best single configuration.
+
+    Raises
+    ------
+    CheckpointError
+        No configuration is trained, or there is no fold that all have.
+    DatasetError, NnunetError
+        As `validate_fold`.
+    """
+    search = _Search(work, read_dataset(work), device, options or PredictOptions(), progress or Silent())
+    names = trained_configurations(work)
+    folds = _common_folds(work, names)
+    singles = [(name,) for name in names]
+    scored = [search.score(candidate, folds) for candidate in (*singles, *combinations(names, 2))]
+    scored.sort(key=lambda candidate: (-candidate.dice, len(candidate.configurations)))
+    best = scored[0].configurations
+    postprocessing = choose_postprocessing(search.pairs(best, folds), search.dataset.labels, search.progress)
+    choice = Choice(best, postprocessing, folds, tuple(scored))
+    write_bytes(work / BEST, (render(encode(choice)) + "\n").encode())
+    return choice
+
+
+def read_choice(work: Path) -> Choice:
+    """Read what `choose_best` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or damaged.
+    """
+    path = work / BEST
+    choice = decode(Choice, read_json(path, CheckpointError), f"{path}:", CheckpointError)
+    if choice.version != VERSION:
+        raise CheckpointError(f"{path}: version is {choice.version}, this release reads {VERSION}; choose again")
+    return choice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """What was chosen: one configuration or a pair, and the post-processing."""
+
+    predictor: Predictor | Ensemble
+    postprocessing: PostProcessing
+
+    @property
+    def plan(self) -> Plan:
+        """Labels and channels."""
+        return self.predictor.plan
+
+    def describe(self) -> dict[str, Any]:
+        """Return what determines the results."""
+        steps = [list(classes) for classes in self.postprocessing.keep_largest]
+        return {**self.predictor.describe(), "keep_largest": steps}
+
+    def prepare(self, volume: Volume) -> Any:
+        """Bring an image to the networks' grids."""
+        return self.predictor.prepare(volume)
+
+    def predict_prepared(self, prepared: Any, task: Task | None = None, make_sink: SinkMaker | None = None) -> IntArray:
+        """Segment and post-process; probabilities are those before post-processing."""
+        labels = self.predictor.predict_prepared(prepared, task, make_sink)
+        if not self.postprocessing.keep_largest:
+            return labels
+        classes = self.postprocessing.apply(encode_labels(labels, self.plan.labels))
+        return decode_labels(classes, self.plan.labels)
+
+
+def load_predictor(
+    model_or_work: Path,
+    device: str = "auto",
+    folds: Sequence[int] | None = None,
+    *,
+    configuration: str | None = None,
+    options: PredictOptions | None = None,
+) -> CasePredictor:
+    """Load what a model folder holds; of a work folder with best.json what was chosen, unless one is named.
+
+    Parameters and errors as in `Predictor.load`.
+    """
+    options = options or PredictOptions()
+    if configuration is None and (model_or_work / BEST).is_file():
+        choice = read_choice(model_or_work)
+        predictor = _load(model_or_work, choice.configurations, folds, device, options)
+        return Chosen(predictor, choice.postprocessing)
+    return Predictor.load(model_or_work, device, folds, configuration=configuration, options=options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    work: Path
+    dataset: Dataset
+    device: str
+    options: PredictOptions
+    progress: Progress
+
+    def score(self, configurations: tuple[str, ...], folds: Sequence[int]) -> Candidate:
+        """Predict what is not predicted yet, and score all of it together."""
+        for fold in folds:
+            predictor = _load(self.work, configurations, [fold], self.device, self.options)
+            cases = validation_cases(self.work, self.dataset, fold)
+            predict_cases(predictor, cases, self._folder(configurations, fold), progress=self.progress)
+        pairs = self.pairs(configurations, folds)
+        summary = evaluate_pairs(pairs, self.dataset.labels, tolerance=None, progress=self.progress)
+        means = zip(summary.targets, summary.mean("dice"), strict=True)
+        per_class = {target.name: None if isnan(mean) else float(mean) for target, mean in means}
+        score = summary.foreground_mean()
+        return Candidate(configurations, 0.0 if isnan(score) else score, per_class)
+
+    def pairs(self, configurations: tuple[str, ...], folds: Sequence[int]) -> tuple[Pair, ...]:
+        """Match all predictions of cases held out with their references."""
+        return tuple(self._pairs(configurations, folds))
+
+    def _pairs(self, configurations: tuple[str, ...], folds: Sequence[int]) -> Iterator[Pair]:
+        for fold in folds:
+            cases = validation_cases(self.work, self.dataset, fold)
+            yield from pairs_of(cases, self._folder(configurations, fold))
+
+    def _folder(self, configurations: tuple[str, ...], fold: int) -> Path:
+        if len(configurations) == 1:
+            return validation_folder(self.work, configurations[0], fold)
+        return self.work / ENSEMBLES / "+".join(configurations) / f"fold_{fold}"
+
+
+def _load(
+    work: Path, configurations: Sequence[str], folds: Sequence[int] | None, device: str, options: PredictOptions
+) -> Predictor | Ensemble:
+    members = tuple(Predictor.load(work, device, folds, configuration=name, options=options) for name in configurations)
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def _common_folds(work: Path, names: Sequence[str]) -> tuple[int, ...]:
+    if not names:
+        find_models(work)  # says what is missing
+    folds = set.intersection(*(set(trained_folds(work, name)) for name in names))
+    if not folds:
+        trained = "; ".join(f"{name}: {', '.join(map(str, trained_folds(work, name)))}" for name in names)
+        raise CheckpointError(f"{work}: no fold is trained in every configuration ({trained}); train one in all")
+    return tuple(sorted(folds))

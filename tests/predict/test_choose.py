@@ -1,0 +1,83 @@
+import json
+
+import nibabel
+import numpy as np
+import pytest
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.predict.choose import Chosen, choose_best, load_predictor, read_choice
+from nnunet_rs.predict.ensemble import Ensemble
+from nnunet_rs.predict.folder import predict_folder
+from nnunet_rs.predict.postprocess import PostProcessing
+from nnunet_rs.predict.predictor import PredictOptions, Predictor
+
+FAST = PredictOptions(mirror=False)
+
+
+@pytest.fixture
+def work(make_work):
+    return make_work({"2d": (0, 1), "3d_fullres": (0, 1, 2)})
+
+
+def test_every_configuration_and_pair_is_scored_and_the_best_is_followed(work):
+    choice = choose_best(work, device="cpu", options=FAST)
+    assert choice.folds == (0, 1)
+    assert {candidate.name for candidate in choice.candidates} == {"2d", "3d_fullres", "2d+3d_fullres"}
+    dices = [candidate.dice for candidate in choice.candidates]
+    assert dices == sorted(dices, reverse=True)
+    assert choice.configurations == choice.candidates[0].configurations
+    assert set(choice.candidates[0].per_class) == {"large", "small"}
+    assert read_choice(work) == choice
+    assert len(list((work / "ensembles" / "2d+3d_fullres" / "fold_1").glob("*.nii.gz"))) == 1
+    predictor = load_predictor(work, "cpu", options=FAST)
+    assert isinstance(predictor, Chosen)
+    assert predictor.postprocessing == choice.postprocessing
+
+
+def test_a_second_search_predicts_nothing_anew(work):
+    first = choose_best(work, device="cpu", options=FAST)
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*.nii.gz")}
+    assert choose_best(work, device="cpu", options=FAST) == first
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("*.nii.gz")} == before
+
+
+def test_the_pair_uses_all_folds_and_post_processing_is_applied(work, tmp_path, save_nifti, made_up_case):
+    choose_best(work, device="cpu", options=FAST)
+    content = json.loads((work / "best.json").read_text())
+    content["configurations"] = ["2d", "3d_fullres"]
+    content["postprocessing"]["keep_largest"] = [[1, 2]]
+    (work / "best.json").write_text(json.dumps(content))
+    chosen = load_predictor(work, "cpu", options=FAST)
+    assert isinstance(chosen.predictor, Ensemble)
+    assert [len(member.networks) for member in chosen.predictor.members] == [2, 3]
+    save_nifti(tmp_path / "in" / "a.nii.gz", made_up_case(7, (8, 24, 20))[0][0], (3.0, 1.0, 1.0))
+    predict_folder(chosen, tmp_path / "in", tmp_path / "out")
+    predict_folder(chosen.predictor, tmp_path / "in", tmp_path / "plain")
+    ours, plain = (np.asarray(nibabel.load(tmp_path / name / "a.nii.gz").dataobj).T for name in ("out", "plain"))
+    np.testing.assert_array_equal(ours, PostProcessing(((1, 2),)).apply(plain))
+
+
+def test_a_named_configuration_is_not_the_chosen_one(work):
+    choose_best(work, device="cpu", options=FAST)
+    assert isinstance(load_predictor(work, "cpu", configuration="2d", options=FAST), Predictor)
+    assert isinstance(load_predictor(work / "models" / "2d", "cpu", options=FAST), Predictor)
+
+
+def test_what_cannot_be_chosen_is_said(work, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for fold in (0, 1):
+        (work / "models" / "2d" / f"fold_{fold}").rename(work / "models" / "2d" / f"fold_{fold + 3}")
+    with pytest.raises(CheckpointError, match=r"no fold is trained in every configuration \(2d: 3, 4; 3d_fullres: 0"):
+        choose_best(work, device="cpu", options=FAST)
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_choice(tmp_path / "empty")
+    (work / "best.json").write_text('{"configurations": 3}')
+    with pytest.raises(CheckpointError, match=r"best\.json"):
+        read_choice(work)
+
+
+def test_another_version_is_refused(work):
+    choose_best(work, device="cpu", options=FAST)
+    content = json.loads((work / "best.json").read_text()) | {"version": 7}
+    (work / "best.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="version is 7"):
+        read_choice(work)
