@@ -49,7 +49,7 @@ def blosc(codec: str, level: int, filters: str) -> Way:
             "filters": [blosc2.Filter[filters]],
             "nthreads": 1,
         }
-        blosc2.asarray(array, urlpath=str(path), mode="w", chunks=chunk, blocks=block, cparams=compression)
+        path.write_bytes(blosc2.asarray(array, chunks=chunk, blocks=block, cparams=compression).to_cframe())
 
     return Way(f"blosc2 {codec.lower()} {level} {filters.lower()}", write, read_frame)
 

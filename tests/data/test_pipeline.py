@@ -114,8 +114,9 @@ def test_a_rerun_makes_what_is_missing_or_changed(raw_dataset, tmp_path) -> None
     root, work = raw_dataset(), tmp_path / "work"
     _prepare(root, work)
     before = _files(work)
-    (work / "prepared" / "2d" / "case_1.labels.b2nd").unlink()
-    (work / "prepared" / "3d_fullres" / "case_2.json").unlink()
+    broken = work / "prepared" / "2d" / "case_1.zip"
+    broken.write_bytes(broken.read_bytes()[:-1])
+    (work / "prepared" / "3d_fullres" / "case_2.zip").unlink()
     assert _prepare(root, work).made == 2
     assert _files(work) == before
     os.utime(root / "labelsTr" / "case_0.nii.gz", (1, 1))
@@ -166,11 +167,11 @@ def test_killed_without_warning(raw_dataset, tmp_path) -> None:
     )
     work = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", code, str(root), str(work)])
-    while process.poll() is None and not list(work.glob("prepared/*/*.json")):
+    while process.poll() is None and not list(work.glob("prepared/*/[!.]*.zip")):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = len(list(work.glob("prepared/*/*.json")))
+    done = len(list(work.glob("prepared/*/[!.]*.zip")))
     summary = _prepare(root, work)
     assert summary.found == done
     assert _files(work) == _files(tmp_path / "whole")
@@ -280,7 +281,7 @@ def test_leftovers_are_removed(raw_dataset, tmp_path) -> None:
     _prepare(root, work)
     before = _files(work)
     (work / ".tmp-1234-plan.json").write_text("{")
-    (work / "prepared" / "2d" / ".tmp-1234-case_0.image.b2nd").write_text("x")
+    (work / "prepared" / "2d" / ".tmp-1234-case_0.zip").write_text("x")
     _prepare(root, work)
     assert _files(work) == before
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import blosc2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import Header, LabelSet
+from nnunet_rs.data.archive import write_archive
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.data.store import Layout, Store
 
@@ -59,10 +64,10 @@ def test_the_cache_keeps_what_fits(tmp_path: Path) -> None:
     for name in ("a", "b"):
         store.write(name, _prepared(), "key", LAYOUT)
         store.read_patch(name, (0, 0, 0), (4, 4, 4))
-    (tmp_path / "a.image.b2nd").unlink()
+    (tmp_path / "a.zip").unlink()
     store.read_patch("a", (0, 0, 0), (4, 4, 4))  # from memory
-    (tmp_path / "b.image.b2nd").unlink()
-    with pytest.raises(DatasetError, match=r"b\.image\.b2nd: missing or damaged"):
+    (tmp_path / "b.zip").unlink()
+    with pytest.raises(DatasetError, match=r"b\.zip: missing or damaged"):
         store.read_patch("b", (0, 0, 0), (4, 4, 4))
 
 
@@ -85,17 +90,29 @@ def test_record_and_locations_come_back(stores) -> None:
         np.testing.assert_array_equal(found.flat[start:stop], np.flatnonzero(prepared.labels == c))
 
 
-def test_has_wants_the_key_and_whole_files(tmp_path: Path) -> None:
+def test_has_wants_the_key_and_a_whole_file(tmp_path: Path) -> None:
     store = Store(tmp_path / "new")
     assert store.names() == ()
     assert not store.has("a", "key")
     written = store.write("a", _prepared(), "key", LAYOUT)
-    assert written == sum(path.stat().st_size for path in store.folder.iterdir() if path.suffix != ".json")
+    path = store.folder / "a.zip"
+    assert written == path.stat().st_size
     assert store.has("a", "key")
     assert not store.has("a", "other")
-    labels = store.folder / "a.labels.b2nd"
-    labels.write_bytes(labels.read_bytes()[:-1])
-    assert not store.has("a", "key")
+    whole = path.read_bytes()
+    for length in (0, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert not Store(store.folder).has("a", "key")
+
+
+def test_other_programs_can_open_it(tmp_path: Path) -> None:
+    Store(tmp_path).write("a", _prepared(), "key", LAYOUT)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.testzip() is None
+        names = ["image.b2nd", "labels.b2nd", "mask.b2nd", "locations.u4", "case.json"]
+        assert archive.namelist() == names
+        image = blosc2.ndarray_from_cframe(archive.read("image.b2nd"))
+    np.testing.assert_array_equal(image[:], _prepared().image)
 
 
 def test_writing_again_replaces_and_is_byte_identical(tmp_path: Path) -> None:
@@ -108,14 +125,28 @@ def test_writing_again_replaces_and_is_byte_identical(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
 
 
-def test_a_failing_write_leaves_no_record(tmp_path: Path, monkeypatch) -> None:
+def test_a_failing_write_leaves_what_was_there(tmp_path: Path, monkeypatch) -> None:
     store = Store(tmp_path)
     store.write("a", _prepared(), "key", LAYOUT)
-    monkeypatch.setattr("nnunet_rs.data.store.write_frame", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        store.write("a", _prepared(), "key", LAYOUT)
-    assert store.names() == ()
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    monkeypatch.setattr("nnunet_rs.data.store.sample_locations", lambda *_, **__: 1 / 0)
+    for name in ("a", "b"):
+        with pytest.raises(ZeroDivisionError):
+            store.write(name, _prepared(seed=1), "other", LAYOUT)
+    assert store.has("a", "key")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from nnunet_rs.data.archive import write_archive\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "write_archive(Path(sys.argv[1]), [('a', bytes(5000))])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.zip")], capture_output=True, text=True)
+    assert "cannot be written: File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_half_precision(tmp_path: Path) -> None:
@@ -138,12 +169,18 @@ def test_without_labels_mask_or_foreground(tmp_path: Path) -> None:
 
 def test_missing_and_damaged_records(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(DatasetError, match=r"a\.json: case a has not been prepared; run preprocess"):
+    with pytest.raises(DatasetError, match=r"a\.zip: case a has not been prepared; run preprocess"):
         store.shape("a")
     store.write("a", _prepared(), "key", LAYOUT)
-    content = json.loads((tmp_path / "a.json").read_text())
-    (tmp_path / "a.json").write_text(json.dumps({**content, "version": 99}))
-    with pytest.raises(DatasetError, match=r"a\.json: damaged, or of another version \(version 99"):
+    entries = {"case.json": json.dumps({"version": 99}).encode(), "locations.u4": b""}
+    write_archive(tmp_path / "a.zip", entries.items())
+    with pytest.raises(DatasetError, match=r"a\.zip: damaged, or of another version \(version 99"):
+        Store(tmp_path).shape("a")
+    write_archive(tmp_path / "a.zip", [])
+    with pytest.raises(DatasetError, match=r"a\.zip: damaged, or of another version \('case.json'"):
+        Store(tmp_path).shape("a")
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    with pytest.raises(DatasetError, match=r"a\.zip: damaged \(File is not a zip file\); run preprocess again"):
         Store(tmp_path).shape("a")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import math
 import os
-import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.types import Shape
 
 _BLOCK_VOXELS = 1 << 15  # decoded together: 128 KiB of float32, which a level-2 cache holds
@@ -26,13 +25,11 @@ _CHUNK_VOXELS = 1 << 22  # compressed together; bounds the buffers of reader and
 _LEVEL = 1
 
 
-def write_frame(path: Path, array: NDArray[Any], patch: Sequence[int], *, shuffle: bool) -> None:
-    """Write an array as one Blosc2 frame, in this thread; the bytes depend on the arguments alone.
+def encode_frame(array: NDArray[Any], patch: Sequence[int], *, shuffle: bool) -> bytes:
+    """Compress an array into a Blosc2 frame, in this thread; the bytes depend on the arguments alone.
 
     Parameters
     ----------
-    path
-        The file to make.
     array
         (..., z, y, x), contiguous.
     patch
@@ -40,11 +37,6 @@ def write_frame(path: Path, array: NDArray[Any], patch: Sequence[int], *, shuffl
     shuffle
         Sort the bytes of the numbers by significance before compressing. It helps where neighbours differ a little
         (interpolated intensities), and hurts where a few values repeat (labels, intensities never resampled).
-
-    Raises
-    ------
-    NnunetError
-        The file could not be written.
     """
     blosc2 = _blosc2()
     lead = array.ndim - len(patch)
@@ -56,31 +48,32 @@ def write_frame(path: Path, array: NDArray[Any], patch: Sequence[int], *, shuffl
         "nthreads": 1,  # cases are written side by side
     }
     ones = (1,) * lead
-    try:
-        blosc2.asarray(
-            array, urlpath=str(path), mode="w", chunks=ones + chunk, blocks=ones + block, cparams=compression
-        )
-    except RuntimeError as error:  # Blosc2 does not say what the system told it
-        free = shutil.disk_usage(path.parent).free
-        raise NnunetError(
-            f"{path.parent}: an array of {array.nbytes} bytes cannot be written ({free} bytes are free on this disk)"
-        ) from error
+    frame: bytes = blosc2.asarray(array, chunks=ones + chunk, blocks=ones + block, cparams=compression).to_cframe()
+    return frame
 
 
-def read_frame(path: Path, box: Sequence[slice]) -> NDArray[Any]:
+def read_frame(path: Path, box: Sequence[slice], offset: int = 0) -> NDArray[Any]:
     """Read a box of the last axes of an array, in this thread, decoding the blocks that it touches.
+
+    Parameters
+    ----------
+    path
+        The file that holds the frame.
+    box
+        The part to read.
+    offset
+        Where the frame begins in the file, bytes.
 
     Raises
     ------
     DatasetError
         The file is missing or damaged.
     """
-    blosc2 = _blosc2()
+    # Mapping saves a copy of every block; Blosc2 cannot do it on Windows.
+    mapping = None if os.name == "nt" else "r"
     try:
-        # Mapping saves a copy of every block; Blosc2 cannot do it on Windows.
-        frame = blosc2.open(str(path), mode="r", mmap_mode=None if os.name == "nt" else "r", dparams={"nthreads": 1})
-        lead = frame.ndim - len(box)
-        return np.asarray(frame[(slice(None),) * lead + tuple(box)])
+        frame = _blosc2().open(str(path), mode="r", offset=offset, mmap_mode=mapping, dparams={"nthreads": 1})
+        return np.asarray(frame[(slice(None),) * (frame.ndim - len(box)) + tuple(box)])
     except (OSError, RuntimeError, ValueError) as error:
         raise DatasetError(f"{path}: missing or damaged ({error}); run preprocess again") from error
 

@@ -22,7 +22,7 @@ class Locations:
     """Sampled voxels of the classes of one prepared case."""
 
     shape: Shape3  # of the prepared case, working axes
-    flat: NDArray[np.integer]  # flat index into `shape`, ascending within a class, one class after the other
+    flat: NDArray[np.unsignedinteger]  # flat index into `shape`, ascending within a class, one class after the other
     spans: Mapping[int, tuple[int, int]]  # class → [start, stop) in `flat`; classes that do not occur are missing
     voxels: Mapping[int, int]  # class → how many voxels it has, sampled or not
 
@@ -60,7 +60,7 @@ def sample_locations(labels: IntArray, classes: Collection[int]) -> Locations:
     wanted = np.array(sorted(classes), labels.dtype)
     flat = labels.reshape(-1)
     slabs = [_voxels_by_class(flat, start, wanted) for start in range(0, flat.size, _SLAB)]
-    parts: list[NDArray[np.integer]] = [np.empty(0, _kind(flat.size))]
+    parts: list[NDArray[np.unsignedinteger]] = [np.empty(0, _kind(flat.size))]
     spans, voxels, end = {}, {}, 0
     for number, c in enumerate(wanted.tolist()):
         found = np.concatenate([slab[number] for slab in slabs])
@@ -78,18 +78,19 @@ def _kind(size: int) -> type[np.uint32 | np.uint64]:
     return np.uint32 if size <= np.iinfo(np.uint32).max else np.uint64
 
 
-def _voxels_by_class(flat: IntArray, start: int, wanted: IntArray) -> list[NDArray[np.integer]]:
+def _voxels_by_class(flat: IntArray, start: int, wanted: IntArray) -> list[NDArray[np.unsignedinteger]]:
     """Return, for each wanted class, its voxels in the slab that begins at `start`, ascending."""
     slab = flat[start : start + _SLAB]
     here = np.flatnonzero(slab) if wanted.size and wanted[0] > 0 else np.arange(slab.size)
     values = slab[here]
     order = np.argsort(values, kind="stable")
-    values, here = values[order], (here[order] + start).astype(_kind(flat.size))
+    values = values[order]
+    places: NDArray[np.unsignedinteger] = (here[order] + start).astype(_kind(flat.size))
     bounds = zip(np.searchsorted(values, wanted, "left"), np.searchsorted(values, wanted, "right"), strict=True)
-    return [here[first:last] for first, last in bounds]
+    return [places[first:last] for first, last in bounds]
 
 
-def _sampled(voxels: NDArray[np.integer], c: int) -> NDArray[np.integer]:
+def _sampled(voxels: NDArray[np.unsignedinteger], c: int) -> NDArray[np.unsignedinteger]:
     """Return the voxels of class `c` that are kept, in ascending order."""
     keep = max(AT_MOST, math.ceil(SHARE * voxels.size))
     if voxels.size <= keep:

@@ -1,7 +1,7 @@
 """Prepared cases on disk, from which training reads patches.
 
-A case is up to five files: `CASE.image.b2nd`, `CASE.labels.b2nd`, `CASE.mask.b2nd` (where normalisation used the
-non-zero mask), `CASE.locations.npy`, and `CASE.json`, written last: where it is, the case is whole.
+A case is one file, `CASE.zip`: `image.b2nd`, `labels.b2nd`, `mask.b2nd` (where normalisation used the non-zero mask),
+`locations.u4` or `.u8` (see Locations), and `case.json`. The entries are stored, not deflated, and read in place.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.files import read_json, write_atomically, write_bytes
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
-from nnunet_rs.data.frames import read_frame, write_frame
+from nnunet_rs.data.archive import Entry, read_archive, read_entry, write_archive
+from nnunet_rs.data.frames import encode_frame, read_frame
 from nnunet_rs.data.locations import Locations, sample_locations
 from nnunet_rs.data.preprocess import Mask, Prepared
 from nnunet_rs.plan.schema import Configuration, Plan
@@ -30,6 +30,7 @@ from nnunet_rs.plan.schema import Configuration, Plan
 VERSION = 1
 PREPARED = "prepared"  # the stores' folder in a work folder
 _HALF_MAX = float(np.finfo(np.float16).max)
+_LOCATIONS: dict[str, type[np.unsignedinteger]] = {"locations.u4": np.uint32, "locations.u8": np.uint64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class CaseRecord:
-    """What CASE.json says."""
+    """What case.json says."""
 
     key: str  # hash of what the case was made from; another one means: make it again
     channels: int
     geometry: Geometry
     spans: dict[int, tuple[int, int]]  # of Locations
     voxels: dict[int, int]  # of Locations
-    files: dict[str, int]  # name and bytes of the case's other files
 
     def to_json(self) -> dict[str, Any]:
         """Return a value that the json module writes; `from_json` is the way back."""
@@ -65,7 +65,6 @@ class CaseRecord:
             "key": self.key,
             "channels": self.channels,
             "classes": {str(c): {"voxels": self.voxels[c], "locations": list(self.spans[c])} for c in self.spans},
-            "files": self.files,
             "geometry": self.geometry.to_json(),
         }
 
@@ -81,7 +80,6 @@ class CaseRecord:
             geometry=Geometry.from_json(content["geometry"]),
             spans={c: (int(entry["locations"][0]), int(entry["locations"][1])) for c, entry in classes.items()},
             voxels={c: int(entry["voxels"]) for c, entry in classes.items()},
-            files={str(name): int(size) for name, size in content["files"].items()},
         )
 
 
@@ -117,26 +115,25 @@ class Store:
 
     def __init__(self, folder: Path, *, cache: int = 0) -> None:
         self.folder = folder
-        self._records: dict[str, CaseRecord] = {}
-        self._locations: dict[str, Locations] = {}
+        self._opened: dict[str, _Opened] = {}
         self._decoded: dict[str, dict[str, NDArray[Any]]] = {}
         self._room = cache
         self._lock = threading.Lock()
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of the whole cases, sorted."""
+        """Return the names of the cases, sorted."""
         if not self.folder.is_dir():
             return ()
         found = (entry.name for entry in os.scandir(self.folder))
-        return tuple(sorted(n.removesuffix(".json") for n in found if n.endswith(".json") and not n.startswith(".")))
+        return tuple(sorted(n.removesuffix(".zip") for n in found if n.endswith(".zip") and not n.startswith(".")))
 
     def has(self, case: str, key: str) -> bool:
         """Whether the case is there, whole, and made from what `key` stands for."""
+        path = self._path(case)
         try:
-            record = self._read_record(case)
+            return path.exists() and _open(path).record.key == key
         except NnunetError:
             return False
-        return record.key == key and all(_size(self.folder / name) == size for name, size in record.files.items())
 
     def write(self, case: str, prepared: Prepared, key: str, layout: Layout) -> int:
         """Write a case in place of whatever there was; returns the bytes written.
@@ -144,7 +141,7 @@ class Store:
         Parameters
         ----------
         case
-            Its name, which becomes the files' names.
+            Its name, which becomes the file's name.
         prepared
             With labels.
         key
@@ -155,28 +152,11 @@ class Store:
         Raises
         ------
         NnunetError
-            The folder cannot be written, or the disk is full; the case is then absent. Intensities beyond float16
-            where the layout asks for it.
+            The folder cannot be written, or the disk is full. Intensities beyond float16 where the layout asks for it.
         """
-        if prepared.labels is None:
-            raise DatasetError("has no labels; only training cases are stored")
-        self.forget(case)
-        locations = sample_locations(prepared.labels, layout.classes)
-        written = [self._write_array(case, *array, layout.patch) for array in _arrays(prepared, layout.half)]
-        with write_atomically(self._path(case, "locations.npy"), durable=False) as temporary:
-            np.save(temporary, locations.flat)
-        written.append(self._path(case, "locations.npy"))
-        sizes = {path.name: path.stat().st_size for path in written}
-        spans, voxels = dict(locations.spans), dict(locations.voxels)
-        record = CaseRecord(key, len(prepared.image), prepared.geometry, spans, voxels, sizes)
-        write_bytes(self._path(case, "json"), json.dumps(record.to_json()).encode() + b"\n", durable=False)
-        return sum(sizes.values())
-
-    def forget(self, case: str) -> None:
-        """Remove a case's record, so that nobody takes what is left for a whole case."""
-        self._path(case, "json").unlink(missing_ok=True)
-        for memory in (self._records, self._locations, self._decoded):
+        for memory in (self._opened, self._decoded):
             memory.pop(case, None)
+        return write_archive(self._path(case), _entries(prepared, key, layout))
 
     def record(self, case: str) -> CaseRecord:
         """Return what is written about a case.
@@ -184,12 +164,9 @@ class Store:
         Raises
         ------
         DatasetError
-            The case has not been prepared, or its record is damaged or of another version.
+            The case has not been prepared, or its file is damaged or of another version.
         """
-        found = self._records.get(case)
-        if found is None:
-            found = self._records[case] = self._read_record(case)
-        return found
+        return self._open(case).record
 
     def shape(self, case: str) -> Shape3:
         """Return the size of a case, working axes."""
@@ -197,15 +174,7 @@ class Store:
 
     def locations(self, case: str) -> Locations:
         """Return the sampled voxels of the case's classes; the indices stay on disk."""
-        found = self._locations.get(case)
-        if found is None:
-            record, path = self.record(case), self._path(case, "locations.npy")
-            try:
-                flat = np.load(path, mmap_mode="r" if record.spans else None)  # an empty array cannot be mapped
-            except (OSError, ValueError) as error:
-                raise _damaged(path, error) from error
-            found = self._locations[case] = Locations(record.geometry.resampled, flat, record.spans, record.voxels)
-        return found
+        return self._open(case).locations
 
     def read_patch(
         self, case: str, start: Sequence[int], size: Sequence[int]
@@ -235,20 +204,29 @@ class Store:
         DatasetError
             The case has not been prepared, or a file of it is missing or damaged.
         """
-        record = self.record(case)
-        source, target = _overlap(start, size, record.geometry.resampled)
-        image = np.zeros((record.channels, *size), np.float32)
+        opened = self._open(case)
+        source, target = _overlap(start, size, opened.record.geometry.resampled)
+        image = np.zeros((opened.record.channels, *size), np.float32)
         labels = np.zeros(size, np.int16)
-        mask = np.zeros(size, np.uint8) if _mask_name(case) in record.files else None
+        mask = np.zeros(size, np.uint8) if "mask.b2nd" in opened.entries else None
         if all(part.start < part.stop for part in source):
-            image[(slice(None), *target)] = self._read(case, "image", source)
-            labels[target] = self._read(case, "labels", source)
+            image[(slice(None), *target)] = self._read(case, "image.b2nd", source)
+            labels[target] = self._read(case, "labels.b2nd", source)
             if mask is not None:
-                mask[target] = self._read(case, "mask", source)
+                mask[target] = self._read(case, "mask.b2nd", source)
         return image, labels, None if mask is None else mask.view(np.bool_)
 
-    def _path(self, case: str, name: str) -> Path:
-        return self.folder / f"{case}.{name}"
+    def _path(self, case: str) -> Path:
+        return self.folder / f"{case}.zip"
+
+    def _open(self, case: str) -> _Opened:
+        found = self._opened.get(case)
+        if found is None:
+            path = self._path(case)
+            if not path.exists():
+                raise DatasetError(f"{path}: case {case} has not been prepared; run preprocess")
+            found = self._opened[case] = _open(path)
+        return found
 
     def _read(self, case: str, name: str, box: tuple[slice, ...]) -> NDArray[Any]:
         """Return a box of one of a case's arrays; may be a view of the cache."""
@@ -256,52 +234,75 @@ class Store:
         if decoded is not None:
             array = decoded[name]
             return array[(slice(None),) * (array.ndim - len(box)) + box]
-        return read_frame(self._path(case, f"{name}.b2nd"), box)
+        return read_frame(self._path(case), box, self._open(case).entries[name].offset)
 
     def _keep(self, case: str) -> dict[str, NDArray[Any]] | None:
         """Decode a case whole, if the cache has room for it."""
-        record = self.record(case)
-        needed = math.prod(record.geometry.resampled) * (4 * record.channels + 3)
+        opened = self._open(case)
+        needed = math.prod(opened.record.geometry.resampled) * (4 * opened.record.channels + 3)
         with self._lock:
             if needed > self._room:
                 return None
             self._room -= needed
-        names = [file.removeprefix(f"{case}.").removesuffix(".b2nd") for file in record.files if file.endswith(".b2nd")]
-        decoded = {name: read_frame(self._path(case, f"{name}.b2nd"), (slice(None),) * 3) for name in names}
+        whole, path = (slice(None),) * 3, self._path(case)
+        decoded = {
+            name: read_frame(path, whole, e.offset) for name, e in opened.entries.items() if name[-5:] == ".b2nd"
+        }
         with self._lock:
             if case in self._decoded:  # another thread was faster
                 self._room += needed
             return self._decoded.setdefault(case, decoded)
 
-    def _write_array(self, case: str, name: str, array: NDArray[Any], shuffle: bool, patch: Shape3) -> Path:
-        path = self._path(case, f"{name}.b2nd")
-        with write_atomically(path, durable=False) as temporary:
-            write_frame(temporary, array, patch, shuffle=shuffle)
-        return path
 
-    def _read_record(self, case: str) -> CaseRecord:
-        path = self._path(case, "json")
-        if not path.exists():
-            raise DatasetError(f"{path}: case {case} has not been prepared; run preprocess")
-        try:
-            return CaseRecord.from_json(read_json(path))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(path, error) from error
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is kept of a case's file: where its arrays are, and what it says of itself."""
+
+    entries: dict[str, Entry]
+    record: CaseRecord
+    locations: Locations
 
 
-def _arrays(prepared: Prepared, half: bool) -> Iterator[tuple[str, NDArray[Any], bool]]:
-    """Yield name, content, and whether its bytes are shuffled, of each array that is stored."""
-    image: NDArray[Any] = prepared.image
-    if half:
-        largest = max(float(image.max()), -float(image.min()))
-        if largest > _HALF_MAX:
-            raise DatasetError(f"intensities up to {largest:g} do not fit float16 (up to {_HALF_MAX:g}); store float32")
-        image = image.astype(np.float16)
-    yield "image", image, prepared.geometry.resampled != prepared.geometry.cropped_shape
-    assert prepared.labels is not None
-    yield "labels", prepared.labels, False
+def _open(path: Path) -> _Opened:
+    entries = read_archive(path)
+    try:
+        record = CaseRecord.from_json(json.loads(read_entry(path, entries["case.json"])))
+        name = next(name for name in _LOCATIONS if name in entries)
+        flat = _mapped(path, entries[name], _LOCATIONS[name])
+        return _Opened(entries, record, Locations(record.geometry.resampled, flat, record.spans, record.voxels))
+    except (OSError, LookupError, StopIteration, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{path}: damaged, or of another version ({error}); run preprocess again") from error
+
+
+def _mapped(path: Path, entry: Entry, kind: type[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    count = entry.size // np.dtype(kind).itemsize
+    if count == 0:  # nothing cannot be mapped
+        return np.empty(0, kind)
+    return np.memmap(path, kind, "r", entry.offset, (count,))
+
+
+def _entries(prepared: Prepared, key: str, layout: Layout) -> Iterator[tuple[str, bytes]]:
+    """Yield the entries of a case's file, each compressed when the one before is written."""
+    if prepared.labels is None:
+        raise DatasetError("has no labels; only training cases are stored")
+    image: NDArray[Any] = _halved(prepared.image) if layout.half else prepared.image
+    resampled = prepared.geometry.resampled != prepared.geometry.cropped_shape
+    yield "image.b2nd", encode_frame(image, layout.patch, shuffle=resampled)
+    yield "labels.b2nd", encode_frame(prepared.labels, layout.patch, shuffle=False)
     if prepared.mask is not None:
-        yield "mask", prepared.mask.view(np.uint8), False
+        yield "mask.b2nd", encode_frame(prepared.mask.view(np.uint8), layout.patch, shuffle=False)
+    found = sample_locations(prepared.labels, layout.classes)
+    name = next(name for name, kind in _LOCATIONS.items() if found.flat.dtype == kind)
+    yield name, found.flat.tobytes()
+    record = CaseRecord(key, len(image), prepared.geometry, dict(found.spans), dict(found.voxels))
+    yield "case.json", json.dumps(record.to_json()).encode()
+
+
+def _halved(image: FloatArray) -> NDArray[np.float16]:
+    largest = max(float(image.max()), -float(image.min()))
+    if largest > _HALF_MAX:
+        raise DatasetError(f"intensities up to {largest:g} do not fit float16 (up to {_HALF_MAX:g}); store float32")
+    return image.astype(np.float16)
 
 
 def _overlap(
@@ -311,19 +312,3 @@ def _overlap(
     spans = [(max(s, 0), min(s + n, length)) for s, n, length in zip(start, size, shape, strict=True)]
     source = tuple(slice(first, last) for first, last in spans)
     return source, tuple(slice(first - s, last - s) for (first, last), s in zip(spans, start, strict=True))
-
-
-def _mask_name(case: str) -> str:
-    return f"{case}.mask.b2nd"
-
-
-def _size(path: Path) -> int:
-    """Return the size of a file, -1 where there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
-
-
-def _damaged(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(f"{path}: damaged, or of another version ({error}); run preprocess again")

@@ -1,0 +1,77 @@
+"""Several arrays and a record in one file: a ZIP archive whose entries are stored as they are, to be read in place.
+
+One file a case, because creating files is what preparing many small cases would spend its time on; and a file that is
+renamed into place is whole.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.files import write_atomically
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's first moment: the bytes must not tell when they were written
+_LOCAL_HEADER = 30  # bytes before an entry's name; the lengths of name and extra field are its last four
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where an entry's bytes lie in the archive."""
+
+    offset: int
+    size: int
+
+
+def write_archive(path: Path, entries: Iterable[tuple[str, bytes]]) -> int:
+    """Write entries in this order, each made when its turn comes; returns the bytes of the file.
+
+    Raises
+    ------
+    NnunetError
+        The folder cannot be written, or the disk is full; the file is then absent, or as it was.
+    """
+    with write_atomically(path, durable=False) as temporary:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in entries:
+                archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
+        return temporary.stat().st_size
+
+
+def read_archive(path: Path) -> dict[str, Entry]:
+    """List the entries of an archive.
+
+    Raises
+    ------
+    DatasetError
+        There is no such file, or it is damaged.
+    """
+    with _explained(path), path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+        found = {}
+        for info in archive.infolist():
+            stream.seek(info.header_offset + _LOCAL_HEADER - 4)
+            name, extra = struct.unpack("<HH", stream.read(4))
+            found[info.filename] = Entry(info.header_offset + _LOCAL_HEADER + name + extra, info.file_size)
+        return found
+
+
+def read_entry(path: Path, entry: Entry) -> bytes:
+    """Read the bytes of an entry; errors as `read_archive`."""
+    with _explained(path), path.open("rb") as stream:
+        stream.seek(entry.offset)
+        return stream.read(entry.size)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file; run preprocess") from None
+    except (OSError, zipfile.BadZipFile, struct.error, NotImplementedError) as error:
+        raise DatasetError(f"{path}: damaged ({error}); run preprocess again") from error

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.data.archive import Entry, read_archive, read_entry, write_archive
+
+
+def test_entries_come_back_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    contents = {"one": b"first", "two.bin": bytes(range(256)) * 40, "three": b""}
+    assert write_archive(path, contents.items()) == path.stat().st_size
+    entries = read_archive(path)
+    assert list(entries) == list(contents)
+    for name, content in contents.items():
+        assert read_entry(path, entries[name]) == content
+        start = entries[name].offset
+        assert path.read_bytes()[start : start + entries[name].size] == content
+    assert entries["one"] == Entry(30 + len("one"), 5)
+
+
+def test_the_bytes_do_not_tell_the_time(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_archive(tmp_path / name, [("x", b"content")])
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_archives_of_others_are_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("big", "w", force_zip64=True) as stream:
+        stream.write(b"content")  # its local header has an extra field
+    entries = read_archive(path)
+    assert read_entry(path, entries["big"]) == b"content"
+
+
+def test_missing_and_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with pytest.raises(DatasetError, match=r"a\.zip: no such file; run preprocess"):
+        read_archive(path)
+    path.write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"a\.zip: damaged \(File is not a zip file\)"):
+        read_archive(path)
