@@ -67,3 +67,14 @@ def test_nonsense_is_refused_and_repeated(read, text: str) -> None:
     with pytest.raises(ArgumentTypeError, match=r"is not|has") as caught:
         read(text)
     assert f"'{text}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1/1", (0, 1)), ("2/4", (1, 4))])
+def test_parts_are_counted_from_one(text, value):
+    assert values.part(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/4", "5/4", "1/0", "a/b", "-1/2"])
+def test_what_is_no_part_is_refused(text):
+    with pytest.raises(ArgumentTypeError, match="as 1/4"):
+        values.part(text)

@@ -329,19 +329,49 @@ def _fold_table(arguments: argparse.Namespace, fold: int, summary: Summary, trai
 
 def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Segment a folder of images."""
+    from nnunet_rs.predict.choose import load_predictor
     from nnunet_rs.predict.folder import FolderOptions, predict_folder
-    from nnunet_rs.predict.predictor import PredictOptions, Predictor
+    from nnunet_rs.predict.predictor import PredictOptions
 
     options = PredictOptions(step=arguments.step, mirror=not arguments.no_mirror, threads=arguments.threads)
     folds = None if arguments.fold in (None, ["all"]) else arguments.fold
-    predictor = Predictor.load(
+    predictor = load_predictor(
         arguments.model, arguments.device, folds, configuration=arguments.configuration, options=options
     )
-    wanted = FolderOptions(arguments.save_probabilities, arguments.overwrite)
+    wanted = FolderOptions(arguments.save_probabilities, arguments.overwrite, arguments.part)
     result = predict_folder(predictor, arguments.input, arguments.output, wanted, console)
     skipped = f", {len(result.skipped)} were there" if result.skipped else ""
     line = f"{_number(len(result.written), 'segmentation')} written to {arguments.output}{skipped}"
     return Outcome({"output": arguments.output, "written": result.written, "skipped": result.skipped}, (line,))
+
+
+def best(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Choose a configuration or a pair, and post-processing, by cross-validation."""
+    from nnunet_rs.plan.document import encode
+    from nnunet_rs.predict.choose import BEST, choose_best
+    from nnunet_rs.predict.predictor import PredictOptions
+    from nnunet_rs.report.tables import Table, number
+
+    options = PredictOptions(mirror=not arguments.no_mirror, threads=arguments.threads)
+    choice = choose_best(arguments.work, device=arguments.device, options=options, progress=console)
+    classes = tuple(choice.candidates[0].per_class)
+    rows = [
+        (found.name, number(found.dice), *(number(found.per_class[name]) for name in classes))
+        for found in choice.candidates
+    ]
+    title = f"Dice over the cases held out in {_number(len(choice.folds), 'fold')}"
+    note = "\n".join((*choice.postprocessing.reasons, f"predict follows {arguments.work / BEST}"))
+    table = Table(title, ("configuration", "mean", *classes), tuple(rows), note)
+    return Outcome(encode(choice), (table,))
+
+
+def ensemble(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Average saved probabilities."""
+    from nnunet_rs.predict.ensemble import ensemble_folders
+
+    cases = ensemble_folders(arguments.folders, arguments.output, console, arguments.threads)
+    line = f"{_number(len(cases), 'segmentation')} written to {arguments.output}"
+    return Outcome({"output": arguments.output, "written": cases}, (line,))
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], Outcome]] = {
@@ -350,6 +380,8 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], Outcome]] = {
     "plan": plan,
     "preprocess": preprocess,
     "train": train,
+    "best": best,
     "predict": predict,
+    "ensemble": ensemble,
     "evaluate": evaluate,
 }

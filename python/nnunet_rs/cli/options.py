@@ -196,7 +196,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
         "-c",
         "--configuration",
         metavar="CONFIG",
-        help="which configuration of a work folder (default: the one trained)",
+        help="which configuration of a work folder (default: what best chose, else the one trained)",
     )
     parser.add_argument(
         "-f",
@@ -207,6 +207,9 @@ def predict(parser: argparse.ArgumentParser) -> None:
         help="folds to average (default: all that are trained)",
     )
     parser.add_argument("--overwrite", action="store_true", help="predict again what is there already")
+    parser.add_argument(
+        "--part", metavar="I/N", type=values.part, default=(0, 1), help="only the I-th of N parts of the images, as 1/4"
+    )
     group = parser.add_argument_group("sliding window")
     group.add_argument(
         "--no-mirror", "--disable_tta", action="store_true", help="no mirrored passes: faster, a little less accurate"
@@ -228,6 +231,22 @@ def predict(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resources")
     _add_device(group)
     _add_threads(group)
+
+
+def best(parser: argparse.ArgumentParser) -> None:
+    """Add what `best` takes."""
+    parser.add_argument("work", metavar="WORK", type=Path, help="work folder with trained models")
+    parser.add_argument("--no-mirror", action="store_true", help="no mirrored passes: faster, a little less accurate")
+    group = parser.add_argument_group("resources")
+    _add_device(group)
+    _add_threads(group)
+
+
+def ensemble(parser: argparse.ArgumentParser) -> None:
+    """Add what `ensemble` takes."""
+    parser.add_argument("folders", metavar="FOLDER", type=Path, nargs="+", help="written with --save-probabilities")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for segmentations")
+    _add_threads(parser)
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:

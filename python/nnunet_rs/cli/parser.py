@@ -102,6 +102,16 @@ COMMANDS = (
         add_arguments=options.train,
     ),
     Command(
+        name="best",
+        group="learn",
+        summary="choose a configuration or a pair, and post-processing, by cross-validation",
+        usage="WORK [options]",
+        description="Score every trained configuration and every pair of them on the cases that they did not see, "
+        "choose the best, and decide whether keeping the largest component helps. Predicting with WORK follows it.",
+        examples=("nnunet-rs best work", "nnunet-rs best work --no-mirror"),
+        add_arguments=options.best,
+    ),
+    Command(
         name="predict",
         group="use",
         summary="segment a folder of images",
@@ -113,6 +123,15 @@ COMMANDS = (
             "nnunet-rs predict work -i scans -o segmentations -c 3d_fullres -f 0 1 2 --no-mirror",
         ),
         add_arguments=options.predict,
+    ),
+    Command(
+        name="ensemble",
+        group="use",
+        summary="average saved probabilities of several predictions",
+        usage="FOLDER FOLDER ... -o OUT [options]",
+        description="Average the probabilities that predict --save-probabilities wrote and write the segmentations.",
+        examples=("nnunet-rs ensemble flat solid -o both",),
+        add_arguments=options.ensemble,
     ),
     Command(
         name="evaluate",

@@ -81,6 +81,14 @@ def fold(text: str) -> int | str:
     return int(text)
 
 
+def part(text: str) -> tuple[int, int]:
+    """Read which of how many parts, counted from 1, as (index from 0, count)."""
+    first, _, last = text.partition("/")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise ArgumentTypeError(f"'{text}' is not a part; write which of how many, as 1/4")
+    return int(first) - 1, int(last)
+
+
 def _numbers(text: str, wanted: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
