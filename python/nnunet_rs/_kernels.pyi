@@ -73,7 +73,7 @@ def resample_labels(
     """Resample a label map to another grid over the same extent.
 
     Each label's indicator is resampled linearly (as `resample_image` does with order 1) and the label with the greatest
-    weight wins; among equal weights the nearest voxel's. Computed as one vote of the eight neighbours, whatever the
+    weight wins; among equal weights the nearest voxel's, or else the smallest. Computed as one vote of the eight neighbours, whatever the
     number of labels.
 
     Parameters
@@ -103,9 +103,8 @@ def resample_labels(
 
     Notes
     -----
-    nnU-Net (batchgenerators 0.25 `resize_segmentation`) takes labels with at least half of the weight: it leaves a voxel
-    0 where none has it, and gives an exact half to the label of higher number. Elsewhere the two are equal.
-    Weights are compared in whole numbers wherever float32 could not tell them apart.
+    Equal to batchgenerators 0.25.5 `resize_segmentation`, nnU-Net's function, ties included.
+    Close weights are compared in whole numbers, where that function leaves ties to float64's rounding.
     """
     ...
 
@@ -248,11 +247,104 @@ _Row: TypeAlias = tuple[float, float, float, float, float, float, float]  # in t
 
 def foreground_statistics(
     image: NDArray[Any], labels: NDArray[np.integer[Any] | np.bool_], *, threads: int | None = None
-) -> list[_Row]: ...
-def window_starts(size: Sequence[int], tile: Sequence[int], step: float = 0.5) -> list[tuple[int, ...]]: ...
-def gaussian_importance(tile: Sequence[int]) -> NDArray[np.float32]: ...
+) -> list[_Row]:
+    """Return `core.kernels.foreground_statistics` as rows."""
+    ...
+
+def window_starts(size: Sequence[int], tile: Sequence[int], step: float = 0.5) -> list[tuple[int, ...]]:
+    """Return the starts of the windows that cover a volume, evenly spread.
+
+    Parameters
+    ----------
+    size : sequence of int
+        Voxels of the volume along any number of axes, at least the tile's (pad it first).
+    tile : sequence of int
+        Voxels of a window along the same axes.
+    step : float
+        Greatest distance between neighbouring starts, in tiles; in (0, 1].
+
+    Returns
+    -------
+    list of tuple of int
+        `ceil((size - tile) / (tile * step)) + 1` starts along each axis, the last axis running fastest.
+
+    Raises
+    ------
+    ValueError
+        If the axes differ, a tile is empty or larger than the volume, `step` lies outside (0, 1], or there would be
+        more than 2^22 windows; the text names rule and value.
+    TypeError
+        If an argument is of another type.
+
+    Notes
+    -----
+    Equal to nnU-Net 2.8 `compute_steps_for_sliding_window`.
+
+    >>> window_starts((110,), (64,))
+    [(0,), (23,), (46,)]
+    """
+    ...
+
+def gaussian_importance(tile: Sequence[int]) -> NDArray[np.float32]:
+    """Return how much each voxel of a window counts: a Gaussian around `tile // 2`, sigma an eighth of the tile.
+
+    Parameters
+    ----------
+    tile : sequence of int
+        Voxels of a window along any number of axes.
+
+    Returns
+    -------
+    ndarray of float32, (*tile)
+        At most 1 and nowhere 0.
+
+    Raises
+    ------
+    ValueError
+        If there is no axis or an empty one.
+    MemoryError
+        If memory for the result is refused.
+
+    Notes
+    -----
+    Equal to nnU-Net 2.8 `compute_gaussian` in float32, that is `scipy.ndimage.gaussian_filter` of a unit impulse.
+    """
+    ...
 
 class Blend:
+    """Weighted mean of overlapping windows, each weighted by `gaussian_importance`.
+
+    Whole, it holds `classes * size` sums and takes windows in any order. Streamed along an axis, it holds the planes of
+    one tile only: windows come with starts that do not fall along that axis, and planes that no later window can touch
+    are handed out by `add` and forgotten.
+
+    Parameters
+    ----------
+    classes : int
+        Channels of every patch.
+    size : sequence of int
+        Voxels of the volume, (z, y, x) or (y, x).
+    tile : sequence of int
+        Voxels of a window along the same axes, at most `size`.
+    stream_axis : int, optional
+        Axis of `size` to stream along.
+    dtype : {"float32", "float16"}
+        Of the sums and the result; each sum is computed in float32 and rounded. In float16 values must stay below 500,
+        and weights below a thousandth of the highest count as much as that.
+    threads : int, optional
+        All processors that this process may use if not given. The result does not depend on it.
+
+    Raises
+    ------
+    ValueError
+        If there are no classes, the numbers of axes differ or are others, a tile is empty or larger than the volume, or
+        `stream_axis` is no axis of it; the text names rule and value.
+    TypeError
+        If an argument is of another type.
+    MemoryError
+        If memory for the sums is refused.
+    """
+
     def __init__(
         self,
         classes: int,
@@ -263,10 +355,48 @@ class Blend:
         dtype: Literal["float32", "float16"] = "float32",
         threads: int | None = None,
     ) -> None: ...
-    def add(self, patch: NDArray[np.float32] | NDArray[np.float16], start: Sequence[int]) -> NDArray[Any] | None: ...
-    def finish(self) -> NDArray[Any]: ...
+    def add(self, patch: NDArray[np.float32] | NDArray[np.float16], start: Sequence[int]) -> NDArray[Any] | None:
+        """Add a window's values.
+
+        Parameters
+        ----------
+        patch : ndarray of float32 or float16, (classes, *tile)
+            Any strides.
+        start : sequence of int
+            The window's first voxel, one number an axis.
+
+        Returns
+        -------
+        ndarray of the blend's dtype, (classes, ...), or None
+            Streamed: the finished planes before `start` that were not handed out yet, as means; None if there are none.
+
+        Raises
+        ------
+        ValueError
+            If the patch has another shape, the window leaves the volume, a streamed window starts before an earlier one
+            or leaves a gap behind it, no window covered a voxel that is to be handed out, or `finish` was called.
+        TypeError
+            If the patch is of another dtype.
+        """
+        ...
+
+    def finish(self) -> NDArray[Any]:
+        """Return the means of all planes that were not handed out; the blend cannot be used after.
+
+        Returns
+        -------
+        ndarray of the blend's dtype, (classes, *size), or fewer planes along the streamed axis
+
+        Raises
+        ------
+        ValueError
+            If no window covered some voxel, or `finish` was called before.
+        """
+        ...
 
 class ForegroundAccumulator:
+    """What `core.kernels.ForegroundAccumulator` wraps, with statistics as rows."""
+
     def __init__(self, channels: int, memory: int) -> None: ...
     def add(
         self, image: NDArray[Any], labels: NDArray[np.integer[Any] | np.bool_], *, threads: int | None = None
@@ -303,6 +433,8 @@ class _Elastic(Protocol):
 _Label = TypeVar("_Label", bound=np.integer[Any] | np.float32)
 
 class Warp:
+    """A deformation that is made once and applied to image and labels; `core.kernels.warp` documents it."""
+
     def __init__(
         self,
         shape: Sequence[int],

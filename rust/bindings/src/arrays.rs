@@ -45,16 +45,6 @@ pub fn regrid(array: &[usize], leading: usize, shape: &[usize]) -> Vec<usize> {
     array.iter().take(leading).chain(shape).copied().collect()
 }
 
-/// The unsigned dtype of the same size as an integer or boolean `array`, and the array seen as such; `None` for others.
-pub fn as_unsigned<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Option<Bound<'py, PyUntypedArray>>> {
-    let dtype = array.dtype();
-    if !b"biu".contains(&dtype.kind()) || dtype.is_native_byteorder() == Some(false) {
-        return Ok(None);
-    }
-    let unsigned = format!("u{}", dtype.itemsize());
-    Ok(Some(array.call_method1("view", (unsigned,))?.cast_into()?))
-}
-
 /// Refuses classes beyond what 16-bit labels can name.
 pub fn paint_value(value: usize) -> Result<u16, KernelError> {
     u16::try_from(value).map_err(|_| KernelError::argument("paint", "hold values between 0 and 65535", value))

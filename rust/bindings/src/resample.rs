@@ -13,7 +13,7 @@ use nnunet_kernels::taps::Order;
 use numpy::{Element, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::{array, as_unsigned, borrow, paint_value, regrid, wrong_dtype, zeros};
+use crate::arrays::{array, borrow, paint_value, regrid, wrong_dtype, zeros};
 use crate::convert::{Count, Counts, detached, to_python};
 
 type Array<'py> = Bound<'py, PyAny>;
@@ -102,19 +102,24 @@ fn resample_labels<'py>(
     threads: Option<Count>,
 ) -> PyResult<Array<'py>> {
     let labels = array("labels", labels)?;
-    let dtype = labels.dtype();
-    let integers = || wrong_dtype("labels", "of an integer dtype", &dtype);
-    let unsigned = as_unsigned(&labels)?.ok_or_else(integers)?;
     let request = Request::new("labels", (&labels, 0), shape, lowres_axis, threads)?;
-    let out = vote::<u8>(py, &unsigned, &request)
-        .or_else(|| vote::<u16>(py, &unsigned, &request))
-        .or_else(|| vote::<u32>(py, &unsigned, &request))
-        .or_else(|| vote::<u64>(py, &unsigned, &request))
-        .ok_or_else(integers)??;
-    out.call_method1("view", (dtype,))
+    let kinds = [
+        vote::<u8>,
+        vote::<i8>,
+        vote::<u16>,
+        vote::<i16>,
+        vote::<u32>,
+        vote::<i32>,
+        vote::<u64>,
+        vote::<i64>,
+        vote::<bool>,
+    ];
+    let out = kinds.into_iter().find_map(|vote| vote(py, &labels, &request));
+    out.ok_or_else(|| wrong_dtype("labels", "of an integer dtype", &labels.dtype()))?
 }
 
-fn vote<'py, T: Element + Copy + Default + PartialEq + Send + Sync>(
+/// Labels of `T` resampled; `None`: they are not `T`.
+fn vote<'py, T: Element + Copy + Default + Ord + Send + Sync>(
     py: Python<'py>,
     labels: &Bound<'py, PyUntypedArray>,
     request: &Request,

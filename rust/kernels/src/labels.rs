@@ -1,5 +1,8 @@
 //! Resampling of label maps: each label's indicator is resampled linearly and the label with the greatest weight wins.
 //!
+//! Reference: batchgenerators 0.25.5 `resize_segmentation`, ties included, except where float64 makes or breaks a tie: here
+//! close votes are counted in whole numbers.
+//!
 //! One vote among the (at most eight) neighbours of each output voxel gives the same as one resampling per label, and
 //! most voxels need no vote. Where a cell of eight neighbours is all one label, or is cut in two by a face, the nearest
 //! voxel's label has the greatest weight:
@@ -23,11 +26,11 @@ const ROWS: usize = 16;
 /// Resamples `labels` (z, y, x) to the grid of `out` (z', y', x').
 ///
 /// With `lowres_axis` (0, 1 or 2) that axis takes the nearest slice. Labels of equal weight: the nearest voxel's wins;
-/// where that is none of them, the one whose own nearest voxel is nearest.
+/// where that is none of them, the smallest.
 ///
 /// # Errors
 /// An axis without voxels, an axis that is not one of the three.
-pub fn resample_labels<T: Copy + Default + PartialEq + Send + Sync>(
+pub fn resample_labels<T: Copy + Default + Ord + Send + Sync>(
     labels: ArrayView3<'_, T>,
     mut out: ArrayViewMut3<'_, T>,
     lowres_axis: Option<usize>,
@@ -111,7 +114,7 @@ struct Room<T> {
     result: Vec<T>,
 }
 
-impl<T: Copy + Default + PartialEq> Room<T> {
+impl<T: Copy + Default + Ord> Room<T> {
     fn row(
         &mut self,
         labels: &ArrayView3<'_, T>,
@@ -155,7 +158,7 @@ struct Row<'a, T> {
 
 /// One row of the output: the nearest labels, then a vote where the neighbours' labels ask for one.
 #[multiversion(targets = "simd")]
-fn decide<T: Copy + PartialEq>(job: &Row<'_, T>, contested: &mut [u8], out: &mut [T]) {
+fn decide<T: Copy + Ord>(job: &Row<'_, T>, contested: &mut [u8], out: &mut [T]) {
     let nearest = job.rows[job.cells[0].nearer << 1 | job.cells[1].nearer];
     for (out, column) in out.iter_mut().zip(&job.columns.nearest) {
         *out = nearest[*column as usize];
@@ -201,7 +204,7 @@ fn is_contested<T: Copy + PartialEq>([a, b, c, d]: [T; 4], [e, f, g, h]: [T; 4])
 const CLOSE: f32 = 1e-5;
 
 #[inline(always)]
-fn vote<T: Copy + PartialEq>(job: &Row<'_, T>, x: &Cell) -> T {
+fn vote<T: Copy + Ord>(job: &Row<'_, T>, x: &Cell) -> T {
     let [z, y] = job.cells;
     let labels: [T; 8] = std::array::from_fn(|i| job.rows[i >> 1][x.at[i & 1]]);
     let shares: [f32; 8] = std::array::from_fn(|i| z.share[i >> 2] * y.share[i >> 1 & 1] * x.share[i & 1]);
@@ -227,18 +230,16 @@ fn vote<T: Copy + PartialEq>(job: &Row<'_, T>, x: &Cell) -> T {
 
 /// The vote in whole numbers: weights in units of 1 / (8 n_z' n_y' n_x').
 #[cold]
-fn vote_exactly<T: Copy + PartialEq>(labels: [T; 8], cells: [&Cell; 3], nearest: usize) -> T {
+fn vote_exactly<T: Copy + Ord>(labels: [T; 8], cells: [&Cell; 3], nearest: usize) -> T {
     let weights: [u128; 8] = std::array::from_fn(|i| {
         let side = [i >> 2, i >> 1 & 1, i & 1];
         side.iter().zip(cells).map(|(side, cell)| u128::from(cell.weight[*side])).product()
     });
     let total = |label: T| labels.iter().zip(weights).filter(|(l, _)| **l == label).map(|(_, w)| w).sum::<u128>();
-    let mut best = (total(labels[nearest]), u128::MAX, labels[nearest]);
-    for (&label, weight) in labels.iter().zip(weights) {
-        let total = total(label);
-        if (total, weight) > (best.0, best.1) {
-            best = (total, weight, label);
-        }
+    let most = labels.iter().map(|label| total(*label)).max();
+    if Some(total(labels[nearest])) == most {
+        return labels[nearest];
     }
-    best.2
+    let winners = labels.iter().filter(|label| Some(total(**label)) == most);
+    winners.min().copied().unwrap_or(labels[nearest])
 }

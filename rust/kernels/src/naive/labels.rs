@@ -4,14 +4,9 @@ use ndarray::{Array3, ArrayView3, indices};
 
 use crate::taps::{nearest, position};
 
-/// `labels` (z, y, x) on a grid of `shape`: the label with the greatest weight, the nearest voxel's if it is among equals.
-///
-/// `None` where other labels tie.
-pub fn resample_labels(
-    labels: ArrayView3<'_, u8>,
-    shape: [usize; 3],
-    lowres_axis: Option<usize>,
-) -> Array3<Option<u8>> {
+/// `labels` (z, y, x) on a grid of `shape`: the label with the greatest weight; among equals the nearest voxel's, or else
+/// the smallest.
+pub fn resample_labels(labels: ArrayView3<'_, u8>, shape: [usize; 3], lowres_axis: Option<usize>) -> Array3<u8> {
     Array3::from_shape_fn(shape, |(z, y, x)| {
         let from = labels.dim();
         let axes = [(z, from.0), (y, from.1), (x, from.2)];
@@ -34,11 +29,7 @@ pub fn resample_labels(
         let most = weights.iter().max().copied().unwrap_or(0);
         let winners: Vec<usize> = (0..weights.len()).filter(|label| weights[*label] == most).collect();
         let at: [usize; 3] = std::array::from_fn(|axis| nearest(axes[axis].0, axes[axis].1, shape[axis]));
-        match winners[..] {
-            [only] => Some(only as u8),
-            _ if winners.contains(&usize::from(labels[at])) => Some(labels[at]),
-            _ => None,
-        }
+        if winners.contains(&usize::from(labels[at])) { labels[at] } else { winners[0] as u8 }
     })
 }
 
