@@ -80,7 +80,7 @@ class History:
     def write(self, path: Path) -> None:
         """Write metrics.jsonl, whole: after a resumed training it holds no line of what was lost."""
         lines = (json.dumps({**asdict(epoch), "mean_dice": epoch.mean_dice}) for epoch in self.epochs)
-        write_bytes(path, "".join(line + "\n" for line in lines).encode())
+        write_bytes(path, "".join(line + "\n" for line in lines).encode(), durable=False)
 
 
 def known_or_none(values: Iterable[float]) -> tuple[float | None, ...]:
