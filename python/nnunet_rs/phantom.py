@@ -24,7 +24,7 @@ Point = tuple[float, float, float]  # right, anterior, superior, in mm
 
 LABELS = {"background": 0, "liver": 1, "spleen": 2, "kidneys": 3, "spine": 4, "aorta": 5}
 DATASET = "Dataset999_Phantom"
-_FIELD_OF_VIEW = (306.0, 218.0, 168.0)  # mm
+_FIELD_OF_VIEW = (296.0, 208.0, 168.0)  # mm
 _SUBSLICES = (-1 / 3, 0.0, 1 / 3)  # where a slice is sampled, in slice thicknesses: its profile is a box
 
 
@@ -51,10 +51,10 @@ class Tissue:
 TISSUES = {
     "fat": Tissue(235.0, 15.0, 14.0),
     "muscle": Tissue(85.0, 8.0, 8.0),
-    "bowel": Tissue(140.0, 50.0, 22.0),  # may look like any organ, is none
+    "bowel": Tissue(125.0, 35.0, 26.0),  # may look like any organ, is none
     "liver": Tissue(118.0, 9.0, 9.0, LABELS["liver"]),
     "vessel": Tissue(160.0, 10.0, 4.0, LABELS["liver"]),  # inside the liver, and part of it
-    "spleen": Tissue(185.0, 10.0, 8.0, LABELS["spleen"]),
+    "spleen": Tissue(182.0, 8.0, 6.0, LABELS["spleen"]),
     "kidney": Tissue(150.0, 10.0, 8.0, LABELS["kidneys"]),
     "pelvis": Tissue(215.0, 10.0, 4.0, LABELS["kidneys"]),  # the kidney's
     "bone": Tissue(105.0, 12.0, 16.0, LABELS["spine"]),
@@ -155,7 +155,7 @@ def make_scan(seed: int, index: int, *, tilted: bool = False) -> Scan:
 
 
 def write_dataset(
-    folder: Path, *, training: int = 14, test: int = 4, seed: int = 0, progress: Progress | None = None
+    folder: Path, *, training: int = 20, test: int = 4, seed: int = 0, progress: Progress | None = None
 ) -> Path:
     """Write a dataset of made-up scans in nnU-Net's raw layout, with labels for the test scans too.
 

@@ -207,15 +207,15 @@ def training_curves(path: Path, history: History, title: str = "") -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.8, 3.5), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(10.8, 3.5), facecolor=PAPER, layout="constrained")
     loss, dice, rate = figure.subplots(1, 3)
     epochs = history.epochs
-    _curve(loss, epochs, lambda epoch: epoch.loss, color=PALETTE[6], label="training")
+    _curve(loss, epochs, lambda epoch: epoch.loss, color=PALETTE[1], label="training")
     _curve(loss, epochs, lambda epoch: epoch.validation_loss, color=PALETTE[0], label="validation")
     for index, name in enumerate(history.classes if len(history.classes) > 1 else ()):
         _curve(dice, epochs, _class_dice(index), color=class_colour(index + 1), label=name, linewidth=1.4)
-    _curve(dice, epochs, lambda epoch: epoch.mean_dice, color="#222222", label="mean", linewidth=2)
-    _curve(rate, epochs, lambda epoch: epoch.learning_rate, color="#444444", label="")
+    _curve(dice, epochs, lambda epoch: epoch.mean_dice, color=INK, label="mean", linewidth=2)
+    _curve(rate, epochs, lambda epoch: epoch.learning_rate, color=INK, label="")
     for axes, name in ((loss, "loss"), (dice, "Dice on validation patches"), (rate, "learning rate")):
         _dress(axes, name)
     dice.set_ylim(0, 1)
@@ -223,7 +223,7 @@ def training_curves(path: Path, history: History, title: str = "") -> None:
     if rates and max(rates) > 20 * min(rates):
         rate.set_yscale("log")
     if title:
-        figure.suptitle(title, fontsize=10.5, weight="bold", x=0.01, ha="left")
+        figure.suptitle(title, fontsize=10.5, weight="bold", x=0.01, ha="left", color=INK)
     with write_atomically(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
@@ -255,12 +255,14 @@ def _curve(axes: Axes, epochs: Sequence[Epoch], value: Callable[[Epoch], float |
 def _dress(axes: Axes, name: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_title(name, fontsize=10, loc="left")
-    axes.set_xlabel("epoch", fontsize=9)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.tick_params(labelsize=8, length=0)
+    axes.set_facecolor(PAPER)
+    axes.set_title(name, fontsize=10, loc="left", color=INK)
+    axes.set_xlabel("epoch", fontsize=9, color=FAINT)
+    axes.grid(color="#2b313a", linewidth=0.6)
+    axes.tick_params(which="both", labelsize=8, length=0, labelcolor=FAINT)
     axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = axes.get_legend_handles_labels()
     if any(labels):
-        axes.legend(handles, labels, frameon=False, fontsize=8)
+        axes.legend(handles, labels, frameon=False, fontsize=8, labelcolor=INK)

@@ -1,0 +1,38 @@
+import matplotlib.image
+import nibabel
+import numpy as np
+import pytest
+from nnunet_rs.demo import DemoOptions, DemoResult, run_demo
+from nnunet_rs.plan.schema import read_plan
+
+TINY = DemoOptions(
+    training=5, test=3, vram_gb=0.02, spacing=(12.0, 6.0, 6.0), features=4, epochs=1, batches=2, device="cpu"
+)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+    return run_demo(tmp_path_factory.mktemp("demo"), TINY)
+
+
+def test_every_part_leaves_its_files(demo: DemoResult) -> None:
+    for path in (demo.scores, demo.scores.with_suffix(".csv"), demo.picture, demo.curves, demo.work / "plan.json"):
+        assert path.stat().st_size > 0
+    assert (demo.training.folder / "weights.safetensors").is_file()
+    assert matplotlib.image.imread(demo.picture).shape[1] > 1000
+
+
+def test_scans_held_out_are_predicted_on_their_own_grids(demo: DemoResult) -> None:
+    assert [case.name for case in demo.summary.cases] == ["scan06", "scan07", "scan08"]
+    for case in demo.summary.cases:
+        image = nibabel.load(demo.dataset / "imagesTs" / f"{case.name}_0000.nii.gz")
+        found = nibabel.load(demo.predictions / f"{case.name}.nii.gz")
+        assert found.shape == image.shape
+        assert np.array_equal(found.affine, image.affine)
+
+
+def test_the_anisotropic_way_is_taken(demo: DemoResult) -> None:
+    settings = read_plan(demo.work / "plan.json").configurations["3d_fullres"]
+    assert settings.kernels[0] == (1, 3, 3)
+    spacing = nibabel.load(demo.dataset / "imagesTr" / "scan01_0000.nii.gz").header.get_zooms()
+    assert max(spacing) > 3 * min(spacing)
