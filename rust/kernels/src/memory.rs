@@ -1,6 +1,6 @@
 //! Arrays whose memory may be refused: a request that is too large is an answer, not an abort.
 
-use ndarray::{Array, Dimension, IntoDimension};
+use ndarray::{Array, ArrayView, CowArray, Dimension, IntoDimension};
 
 use crate::error::{KernelError, Result};
 
@@ -14,6 +14,22 @@ pub fn filled<T: Clone, I: IntoDimension>(shape: I, value: T, purpose: &'static 
     let mut values = reserved(length, purpose)?;
     values.resize(length, value);
     Ok(Array::from_shape_vec(shape, values).expect("the length is the product of the shape"))
+}
+
+/// `view` in memory order: itself, or a copy.
+///
+/// # Errors
+/// The system refuses the memory for the copy.
+pub fn contiguous<'a, T: Copy, D: Dimension>(
+    view: ArrayView<'a, T, D>,
+    purpose: &'static str,
+) -> Result<CowArray<'a, T, D>> {
+    if view.is_standard_layout() {
+        return Ok(view.into());
+    }
+    let mut values = reserved(view.len(), purpose)?;
+    values.extend(view.iter().copied());
+    Ok(Array::from_shape_vec(view.raw_dim(), values).expect("as many values as the view has").into())
 }
 
 /// An empty vector with room for `length` elements.

@@ -8,7 +8,7 @@ use crate::error::{KernelError, Result};
 use crate::memory;
 
 /// More windows than any image needs; beyond it a size is a mistake.
-const MOST_WINDOWS: f64 = (1 << 24) as f64;
+const MOST_WINDOWS: f64 = (1 << 22) as f64;
 
 /// SciPy's `gaussian_filter` cuts its kernel off here, in standard deviations.
 const TRUNCATE: f64 = 4.0;
@@ -20,7 +20,7 @@ const TRUNCATE: f64 = 4.0;
 ///
 /// # Errors
 /// `size` and `tile` differ in dimensions or have none, a tile is empty or larger than the size, `step` is outside
-/// (0, 1], or there would be more than 2^24 windows.
+/// (0, 1], or there would be more than 2^22 windows.
 pub fn window_starts(size: &[usize], tile: &[usize], step: f64) -> Result<Vec<Vec<usize>>> {
     check_tile(tile)?;
     if size.len() != tile.len() || size.iter().zip(tile).any(|(size, tile)| size < tile) {

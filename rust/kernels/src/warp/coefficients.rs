@@ -9,6 +9,8 @@ use multiversion::multiversion;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView3, ArrayViewMut2, Axis, Slice};
 
+use crate::error::Result;
+use crate::memory;
 use crate::separable::{LANES, Row, load, store};
 use crate::transpose::{one_by_one, side_by_side};
 
@@ -22,9 +24,13 @@ pub const MARGIN: usize = 12;
 const TERMS: usize = 16;
 
 /// Coefficients over 6 an axis of `image` within `region`; in a `plane`, z is not filtered.
-pub fn coefficients(image: ArrayView3<'_, f32>, region: &[Range<usize>; 3], plane: bool) -> Array3<f32> {
-    let part = image.slice_each_axis(|axis| Slice::from(region[axis.axis.index()].clone()));
-    let mut part = part.as_standard_layout().into_owned();
+///
+/// # Errors
+/// The system refuses the memory.
+pub fn coefficients(image: ArrayView3<'_, f32>, region: &[Range<usize>; 3], plane: bool) -> Result<Array3<f32>> {
+    let source = image.slice_each_axis(|axis| Slice::from(region[axis.axis.index()].clone()));
+    let mut part = memory::filled(source.raw_dim(), 0.0, "the spline coefficients of an image")?;
+    part.assign(&source);
     part.axis_iter_mut(Axis(0)).into_par_iter().for_each_init(Vec::new, |room, mut slice| {
         rows(slice.view_mut(), room);
         columns(slice, room);
@@ -32,7 +38,7 @@ pub fn coefficients(image: ArrayView3<'_, f32>, region: &[Range<usize>; 3], plan
     if !plane {
         part.axis_iter_mut(Axis(1)).into_par_iter().for_each_init(Vec::new, |room, slice| columns(slice, room));
     }
-    part
+    Ok(part)
 }
 
 /// The index that `index`, up to a period outside, is mirrored to; the outermost voxels are not repeated.

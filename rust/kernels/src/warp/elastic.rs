@@ -12,6 +12,7 @@ use ndarray::{Array3, ArrayView3, ArrayViewMut2, Axis, Zip};
 
 use super::coefficients::POLE;
 use crate::error::{KernelError, Result};
+use crate::memory;
 
 /// SciPy's `gaussian_filter` cuts its kernel off here, in standard deviations.
 const TRUNCATE: f64 = 4.0;
@@ -57,7 +58,7 @@ impl Field {
         let axes = [z, smooth.spread(shape[1]), smooth.spread(shape[2])];
         let first = usize::from(plane);
         let coarse = (first..3).into_par_iter().map(|axis| smoothed_noise(seed, axis, alpha as f32, shape, &axes));
-        let coarse = coarse.collect();
+        let coarse = coarse.collect::<Result<_>>()?;
         Ok(Self { coarse, axes })
     }
 
@@ -160,10 +161,17 @@ fn b_spline(t: f64) -> [f32; 4] {
 }
 
 /// Coefficients (y, z, x) of the noise of one axis, smoothed and multiplied by `alpha`.
-fn smoothed_noise(seed: u64, axis: usize, alpha: f32, shape: [usize; 3], [z, y, x]: &[Spread; 3]) -> Array3<f32> {
-    let mut slabs = Array3::<f32>::zeros((shape[1], z.coefficients, x.coefficients));
+fn smoothed_noise(
+    seed: u64,
+    axis: usize,
+    alpha: f32,
+    shape: [usize; 3],
+    [z, y, x]: &[Spread; 3],
+) -> Result<Array3<f32>> {
+    const PURPOSE: &str = "an elastic deformation";
+    let mut slabs = memory::filled((shape[1], z.coefficients, x.coefficients), 0.0, PURPOSE)?;
     let slab = |(row, mut slab): (usize, ArrayViewMut2<'_, f32>)| {
-        let mut along_z = vec![0.0; z.coefficients * shape[2]];
+        let mut along_z = memory::filled(z.coefficients * shape[2], 0.0, PURPOSE)?.into_raw_vec_and_offset().0;
         let mut noise = vec![0.0; shape[2]];
         for (plane, (first, weights)) in z.into.iter().enumerate() {
             noise_row(seed, [axis, plane, row], &mut noise);
@@ -172,15 +180,16 @@ fn smoothed_noise(seed: u64, axis: usize, alpha: f32, shape: [usize; 3], [z, y, 
         for (mut sums, line) in slab.outer_iter_mut().zip(along_z.chunks_exact(shape[2])) {
             shrink_row(sums.as_slice_mut().unwrap_or(&mut []), &x.into, line, alpha);
         }
+        Ok(())
     };
-    slabs.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(slab);
-    let mut coarse = Array3::<f32>::zeros((y.coefficients, z.coefficients, x.coefficients));
+    slabs.axis_iter_mut(Axis(0)).into_par_iter().enumerate().try_for_each(slab)?;
+    let mut coarse: Array3<f32> = memory::filled((y.coefficients, z.coefficients, x.coefficients), 0.0, PURPOSE)?;
     for (slab, (first, weights)) in slabs.outer_iter().zip(&y.into) {
         for (mut sums, &weight) in coarse.outer_iter_mut().skip(*first).zip(weights) {
             Zip::from(&mut sums).and(&slab).for_each(|sum, &value| *sum += weight * value);
         }
     }
-    coarse
+    Ok(coarse)
 }
 
 /// Uniform noise in [-1, 1) of the row (axis, z, y): a function of seed and place alone, whoever asks first.

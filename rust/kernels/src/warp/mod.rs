@@ -17,6 +17,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis};
 
 use crate::error::{KernelError, Result};
+use crate::memory;
 use crate::taps::{Order, check_axes};
 use coefficients::{MARGIN, coefficients};
 use elastic::Field;
@@ -29,6 +30,15 @@ const ROWS: usize = 32;
 
 /// Offsets are 32 bits wide.
 const MOST_VOXELS: usize = 1 << 31;
+
+/// Longest side of a patch; beyond it a shape is a mistake.
+const LONGEST_SIDE: usize = 1 << 16;
+
+/// Voxels of a volume, where offsets can tell them apart.
+fn voxels(shape: &[usize]) -> Option<usize> {
+    let product = shape.iter().try_fold(1_usize, |all, &length| all.checked_mul(length));
+    product.filter(|&all| all < MOST_VOXELS)
+}
 
 /// Where output voxels read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -131,7 +141,10 @@ impl Warp {
     /// Parameters that are not finite or beyond all measure; a shape without voxels, or of more than one plane where the
     /// motion is in a plane.
     pub fn new(motion: Motion, shape: [usize; 3]) -> Result<Self> {
-        check_axes("shape", &shape)?;
+        if shape.iter().any(|length| !(1..=LONGEST_SIDE).contains(length)) || voxels(&shape).is_none() {
+            let rule = format!("have 1 to {LONGEST_SIDE} voxels along every axis and fewer than {MOST_VOXELS} in all");
+            return Err(KernelError::argument("shape", rule, shape));
+        }
         if motion.plane && shape[0] != 1 {
             return Err(KernelError::argument("shape", "have a single plane", shape));
         }
@@ -165,7 +178,8 @@ impl Warp {
                 return Ok(());
             };
             let plane = self.motion.plane;
-            let splines: Vec<Array3<f32>> = image.outer_iter().map(|c| coefficients(c, &region, plane)).collect();
+            let splines = image.outer_iter().map(|channel| coefficients(channel, &region, plane));
+            let splines: Vec<Array3<f32>> = splines.collect::<Result<_>>()?;
             let splines: Vec<&[f32]> = splines.iter().filter_map(|spline| spline.as_slice()).collect();
             let grid = Grid::cubic(size, &region, plane);
             self.fill(&grid, out, |scratch, channel, row| {
@@ -173,7 +187,7 @@ impl Warp {
             });
             return Ok(());
         }
-        let image = image.as_standard_layout();
+        let image = memory::contiguous(image, "a contiguous copy of the image")?;
         let channels: Vec<_> = image.outer_iter().collect();
         let channels: Vec<&[f32]> = channels.iter().filter_map(|channel| channel.as_slice()).collect();
         let grid = Grid::linear(size, self.motion.plane);
@@ -190,7 +204,7 @@ impl Warp {
         let border = L::from_number(border)
             .ok_or_else(|| KernelError::argument("label_border", "be a value of the labels' dtype", border))?;
         let size = self.check("labels", labels.shape(), out.view())?;
-        let labels = labels.as_standard_layout();
+        let labels = memory::contiguous(labels, "a contiguous copy of the labels")?;
         let channels: Vec<_> = labels.outer_iter().collect();
         let channels: Vec<&[L]> = channels.iter().filter_map(|channel| channel.as_slice()).collect();
         let grid = Grid::linear(size, self.motion.plane);
@@ -209,7 +223,7 @@ impl Warp {
         if self.motion.plane && input[1] != 1 {
             return Err(KernelError::argument(name, "have a single plane", input));
         }
-        if input[1..].iter().try_fold(1_usize, |all, &n| all.checked_mul(n)).is_none_or(|all| all >= MOST_VOXELS) {
+        if voxels(&input[1..]).is_none() {
             return Err(KernelError::argument(name, format!("have fewer than {MOST_VOXELS} voxels a channel"), input));
         }
         Ok([input[1], input[2], input[3]])
