@@ -21,6 +21,16 @@ def test_entries_come_back_in_place(tmp_path: Path) -> None:
     assert entries["one"] == Entry(30 + len("one"), 5)
 
 
+def test_files_as_entries(tmp_path: Path) -> None:
+    (tmp_path / "content").write_bytes(bytes(range(256)) * 9000)
+    write_archive(tmp_path / "a", [("x", tmp_path / "content"), ("y", b"end")])
+    write_archive(tmp_path / "b", [("x", bytes(range(256)) * 9000), ("y", b"end")])
+    for name in ("a", "b"):
+        entries = read_archive(tmp_path / name)
+        assert read_entry(tmp_path / name, entries["x"]) == bytes(range(256)) * 9000
+        assert read_entry(tmp_path / name, entries["y"]) == b"end"
+
+
 def test_the_bytes_do_not_tell_the_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_archive(tmp_path / name, [("x", b"content")])

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.data import frames
 from nnunet_rs.data.frames import encode_frame, partition, read_frame
+
+
+def _encoded(array: np.ndarray, patch: tuple[int, ...], shuffle: bool = True) -> bytes:
+    frame = encode_frame(array, patch, shuffle=shuffle, scratch=Path("unused"))
+    assert isinstance(frame, bytes)
+    return frame
 
 
 def test_partition_by_hand() -> None:
@@ -35,7 +45,7 @@ def test_partition_keeps_its_limits(shape, patch) -> None:
 def test_boxes_come_back(tmp_path: Path, kind: type, shuffle: bool) -> None:
     array = np.random.default_rng(0).integers(0, 200, (2, 17, 40, 33)).astype(kind)
     path = tmp_path / "file"
-    path.write_bytes(b"before" + encode_frame(array, (8, 16, 16), shuffle=shuffle) + b"after")
+    path.write_bytes(b"before" + _encoded(array, (8, 16, 16), shuffle) + b"after")
     box = (slice(3, 17), slice(0, 9), slice(30, 33))
     found = read_frame(path, box, len(b"before"))
     assert found.dtype == kind
@@ -44,7 +54,33 @@ def test_boxes_come_back(tmp_path: Path, kind: type, shuffle: bool) -> None:
 
 def test_the_bytes_depend_on_the_content_alone() -> None:
     array = np.random.default_rng(0).standard_normal((1, 50, 60, 70), dtype=np.float32)
-    assert encode_frame(array, (32, 32, 32), shuffle=True) == encode_frame(array.copy(), (32, 32, 32), shuffle=True)
+    assert _encoded(array, (32, 32, 32)) == _encoded(array.copy(), (32, 32, 32))
+
+
+def test_large_frames_go_to_a_file(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(frames, "_IN_MEMORY", 1000)
+    array = np.random.default_rng(0).standard_normal((1, 30, 20, 10), dtype=np.float32)
+    scratch = tmp_path / "scratch"
+    contents = []
+    for _ in range(2):
+        assert encode_frame(array, (8, 8, 8), shuffle=True, scratch=scratch) == scratch
+        np.testing.assert_array_equal(read_frame(scratch, (slice(None),) * 3), array)
+        contents.append(scratch.read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_a_frame_that_cannot_be_written(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from pathlib import Path; import numpy as np\n"
+        "from nnunet_rs.data import frames\n"
+        "frames._IN_MEMORY = 0\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "array = np.random.default_rng(0).random((30, 30, 30))\n"
+        "frames.encode_frame(array, (8, 8, 8), shuffle=True, scratch=Path(sys.argv[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True)
+    assert re.search(r"NnunetError: .*: cannot be written; \d+ MB of the disk are free", done.stderr)
 
 
 def test_damaged_and_missing_files(tmp_path: Path) -> None:
@@ -52,6 +88,6 @@ def test_damaged_and_missing_files(tmp_path: Path) -> None:
     box = (slice(None),) * 3
     with pytest.raises(DatasetError, match=r"file: missing or damaged"):
         read_frame(path, box)
-    path.write_bytes(encode_frame(np.ones((9, 9, 9), np.float32), (9, 9, 9), shuffle=False)[:50])
+    path.write_bytes(_encoded(np.ones((9, 9, 9), np.float32), (9, 9, 9))[:50])
     with pytest.raises(DatasetError, match=r"file: missing or damaged"):
         read_frame(path, box)

@@ -125,6 +125,17 @@ def test_writing_again_replaces_and_is_byte_identical(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
 
 
+def test_large_arrays_go_through_a_file(stores, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("nnunet_rs.data.frames._IN_MEMORY", 1000)
+    store = Store(tmp_path)
+    store.write("a", _prepared(), "key", LAYOUT)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+    for found, expected in zip(
+        store.read_patch("a", (0, 0, 0), SHAPE), stores["disk"].read_patch("a", (0, 0, 0), SHAPE), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_failing_write_leaves_what_was_there(tmp_path: Path, monkeypatch) -> None:
     store = Store(tmp_path)
     store.write("a", _prepared(), "key", LAYOUT)

@@ -15,7 +15,7 @@ import numpy as np
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
 
-_TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"  # how the names of files begin that are not whole yet
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _FAILED_WRITES = {errno.EIO, errno.EFBIG, errno.EROFS}  # come without a file name
 
@@ -45,7 +45,7 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     NnunetError
         The folder cannot be written, the disk is full, or the block wrote nothing.
     """
-    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -64,7 +64,7 @@ def remove_leftovers(folder: Path) -> int:
 
     Call it only where no other process writes to the folder.
     """
-    leftovers = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(_TEMPORARY)]
+    leftovers = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(TEMPORARY)]
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)

@@ -6,6 +6,7 @@ renamed into place is whole.
 
 from __future__ import annotations
 
+import shutil
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import write_atomically
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's first moment: the bytes must not tell when they were written
+_COPIED = 1 << 20  # bytes at a time
 _LOCAL_HEADER = 30  # bytes before an entry's name; the lengths of name and extra field are its last four
 
 
@@ -28,8 +30,10 @@ class Entry:
     size: int
 
 
-def write_archive(path: Path, entries: Iterable[tuple[str, bytes]]) -> int:
-    """Write entries in this order, each made when its turn comes; returns the bytes of the file.
+def write_archive(path: Path, entries: Iterable[tuple[str, bytes | Path]]) -> int:
+    """Write entries in this order, each made when its turn comes: bytes, or the file that holds them.
+
+    Returns the bytes of the archive.
 
     Raises
     ------
@@ -39,7 +43,13 @@ def write_archive(path: Path, entries: Iterable[tuple[str, bytes]]) -> int:
     with write_atomically(path, durable=False) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, content in entries:
-                archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
+                entry = zipfile.ZipInfo(name, _EPOCH)
+                if isinstance(content, bytes):
+                    archive.writestr(entry, content)
+                else:
+                    entry.file_size = content.stat().st_size
+                    with content.open("rb") as source, archive.open(entry, "w") as target:
+                        shutil.copyfileobj(source, target, _COPIED)
         return temporary.stat().st_size
 
 

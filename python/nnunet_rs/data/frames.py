@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.types import Shape
 
 _BLOCK_VOXELS = 1 << 15  # decoded together: 128 KiB of float32, which a level-2 cache holds
 _CHUNK_VOXELS = 1 << 22  # compressed together; bounds the buffers of reader and writer
 _LEVEL = 1
+_IN_MEMORY = 32 << 20  # bytes of an array whose frame is made in memory: twice its size while it is copied out
 
 
-def encode_frame(array: NDArray[Any], patch: Sequence[int], *, shuffle: bool) -> bytes:
-    """Compress an array into a Blosc2 frame, in this thread; the bytes depend on the arguments alone.
+def encode_frame(array: NDArray[Any], patch: Sequence[int], *, shuffle: bool, scratch: Path) -> bytes | Path:
+    """Compress an array into a Blosc2 frame, in this thread; its bytes depend on array, patch and shuffle alone.
 
     Parameters
     ----------
@@ -37,6 +39,18 @@ def encode_frame(array: NDArray[Any], patch: Sequence[int], *, shuffle: bool) ->
     shuffle
         Sort the bytes of the numbers by significance before compressing. It helps where neighbours differ a little
         (interpolated intensities), and hurts where a few values repeat (labels, intensities never resampled).
+    scratch
+        A file that may be written: where a large frame goes, instead of memory.
+
+    Returns
+    -------
+    bytes or Path
+        The frame, or `scratch`, which holds it.
+
+    Raises
+    ------
+    NnunetError
+        `scratch` cannot be written.
     """
     blosc2 = _blosc2()
     lead = array.ndim - len(patch)
@@ -47,9 +61,16 @@ def encode_frame(array: NDArray[Any], patch: Sequence[int], *, shuffle: bool) ->
         "filters": [blosc2.Filter.SHUFFLE if shuffle else blosc2.Filter.NOFILTER],
         "nthreads": 1,  # cases are written side by side
     }
-    ones = (1,) * lead
-    frame: bytes = blosc2.asarray(array, chunks=ones + chunk, blocks=ones + block, cparams=compression).to_cframe()
-    return frame
+    form = {"chunks": (1,) * lead + chunk, "blocks": (1,) * lead + block, "cparams": compression}
+    if array.nbytes <= _IN_MEMORY:
+        frame: bytes = blosc2.asarray(array, **form).to_cframe()
+        return frame
+    try:
+        blosc2.asarray(array, urlpath=str(scratch), mode="w", **form)
+    except RuntimeError as error:  # Blosc2 does not say what the system told it
+        free = shutil.disk_usage(scratch.parent).free
+        raise NnunetError(f"{scratch.parent}: cannot be written; {free / 1e6:.0f} MB of the disk are free") from error
+    return scratch
 
 
 def read_frame(path: Path, box: Sequence[slice], offset: int = 0) -> NDArray[Any]:

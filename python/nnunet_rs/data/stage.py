@@ -136,14 +136,22 @@ class Stage:
         print = self.survey.cases[case.name].print
         assert print is not None
         channels, masked = len(self.plan.channels), any(rule.use_mask for rule in self.plan.normalization)
-        read, cropped = math.prod(print.shape), math.prod(print.shape_after_crop)
-        held = read * (4 * channels + 2)  # image and class indices as read
-        normalizing = held + cropped * (4 * channels + 2 + 6 * masked)
-        resampled = max(math.prod(self._shape(print, configuration)) for configuration in self.configurations)
-        # The normalised case; the resampled one, with its labels, mask, locations and what the kernels put aside.
-        resampling = cropped * (4 * channels + 3) + resampled * (4 * channels + 8 + 2 * channels * self.half)
-        resampling += 4 * max(cropped, resampled)
-        return max(case_extent(case, channels).reading, normalizing, resampling + _WRITING)
+        cropped = math.prod(print.shape_after_crop)
+        held = math.prod(print.shape) * (4 * channels + 2)  # image and class indices as read
+        normalizing = held + cropped * (4 * channels + 1 + 6 * masked)
+        most = max(self._resampling(print, configuration) for configuration in self.configurations)
+        resampling = cropped * (4 * channels + 1 + masked) + most
+        return max(case_extent(case, channels).reading, normalizing, resampling) + _WRITING
+
+    def _resampling(self, print: CasePrint, configuration: Configuration) -> int:
+        """Bound what a resampled case takes besides the normalised one; with locations and what kernels put aside."""
+        channels, cropped = len(self.plan.channels), math.prod(print.shape_after_crop)
+        resampled = math.prod(self._shape(print, configuration))
+        stored = 3 + 2 * channels * self.half  # locations of many voxels, and what is made for writing
+        if self._shape(print, configuration) == tuple(print.shape_after_crop[axis] for axis in self.plan.transpose):
+            return resampled * stored
+        between = 4 * min(cropped, 8 * resampled) if resampled < cropped else 0  # one channel, some axes done
+        return resampled * (4 * channels + 2 + stored) + between
 
     def _shape(self, print: CasePrint, configuration: Configuration) -> tuple[int, ...]:
         axes = self.plan.transpose

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.files import TEMPORARY
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
 from nnunet_rs.data.archive import Entry, read_archive, read_entry, write_archive
@@ -156,7 +158,12 @@ class Store:
         """
         for memory in (self._opened, self._decoded):
             memory.pop(case, None)
-        return write_archive(self._path(case), _entries(prepared, key, layout))
+        scratch = self.folder / f"{TEMPORARY}{case}.b2nd"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return write_archive(self._path(case), _entries(prepared, key, layout, scratch))
+        finally:
+            scratch.unlink(missing_ok=True)
 
     def record(self, case: str) -> CaseRecord:
         """Return what is written about a case.
@@ -281,16 +288,17 @@ def _mapped(path: Path, entry: Entry, kind: type[np.unsignedinteger]) -> NDArray
     return np.memmap(path, kind, "r", entry.offset, (count,))
 
 
-def _entries(prepared: Prepared, key: str, layout: Layout) -> Iterator[tuple[str, bytes]]:
+def _entries(prepared: Prepared, key: str, layout: Layout, scratch: Path) -> Iterator[tuple[str, bytes | Path]]:
     """Yield the entries of a case's file, each compressed when the one before is written."""
+    encode = partial(encode_frame, patch=layout.patch, scratch=scratch)
     if prepared.labels is None:
         raise DatasetError("has no labels; only training cases are stored")
     image: NDArray[Any] = _halved(prepared.image) if layout.half else prepared.image
     resampled = prepared.geometry.resampled != prepared.geometry.cropped_shape
-    yield "image.b2nd", encode_frame(image, layout.patch, shuffle=resampled)
-    yield "labels.b2nd", encode_frame(prepared.labels, layout.patch, shuffle=False)
+    yield "image.b2nd", encode(image, shuffle=resampled)
+    yield "labels.b2nd", encode(prepared.labels, shuffle=False)
     if prepared.mask is not None:
-        yield "mask.b2nd", encode_frame(prepared.mask.view(np.uint8), layout.patch, shuffle=False)
+        yield "mask.b2nd", encode(prepared.mask.view(np.uint8), shuffle=False)
     found = sample_locations(prepared.labels, layout.classes)
     name = next(name for name, kind in _LOCATIONS.items() if found.flat.dtype == kind)
     yield name, found.flat.tobytes()
