@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -5,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -238,13 +240,15 @@ def test_out_of_memory_says_what_to_change(work: Path) -> None:
         train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=greedy))
 
 
-def test_a_time_budget_bounds_the_training(work: Path) -> None:
-    options = replace(SHORT, epochs=None, time_budget=0.5)
-    result = train_fold(work, "3d_fullres", 0, options)
+def test_a_time_budget_bounds_the_training(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()  # a clock that goes on by 10 ms each time it is read
+    monkeypatch.setattr("nnunet_rs.model.loop.time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
+    result = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=None, time_budget=2.0))
     assert result.finished
+    assert 1.8 < result.seconds < 2.2
     last = result.history.epochs[-1]
-    assert last.learning_rate < 0.2 * FAST.learning_rate  # the cycle has come to its end
-    assert last.iterations > 4
+    assert last.iterations > 8
+    assert last.learning_rate < 0.1 * FAST.learning_rate  # the cycle has come to its end
 
 
 def test_the_papers_rate_becomes_too_small(work: Path) -> None:
