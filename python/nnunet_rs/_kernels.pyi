@@ -1,7 +1,7 @@
 """The Rust kernels as Python sees them. Users call `nnunet_rs.core.kernels`, which re-exports these."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +73,8 @@ def resample_labels(
     """Resample a label map to another grid over the same extent.
 
     Each label's indicator is resampled linearly (as `resample_image` does with order 1) and the label with the greatest
-    weight wins; among equal weights the nearest voxel's, or else the smallest. Computed as one vote of the eight neighbours, whatever the
-    number of labels.
+    weight wins; among equal weights the nearest voxel's, or else the smallest. Computed as one vote of the eight
+    neighbours, whatever the number of labels.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def logits_to_labels(
     shape: Sequence[int],
     *,
     lowres_axis: int | None = None,
-    slab: tuple[int, int, int, int, int] | None = None,
+    slab: Sequence[int] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Resample a network's output and decide each voxel, without all classes ever lying at the result's resolution.
@@ -161,7 +161,7 @@ def logits_to_regions(
     paint: Sequence[int],
     *,
     lowres_axis: int | None = None,
-    slab: tuple[int, int, int, int, int] | None = None,
+    slab: Sequence[int] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Resample the output of a network trained on regions and paint each region where its sigmoid is at least 1/2.
@@ -206,7 +206,7 @@ def resample_probabilities(
     *,
     half: bool = False,
     lowres_axis: int | None = None,
-    slab: tuple[int, int, int, int, int] | None = None,
+    slab: Sequence[int] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
     """Resample probabilities (or logits) linearly, each class by itself.
@@ -311,6 +311,7 @@ def gaussian_importance(tile: Sequence[int]) -> NDArray[np.float32]:
     """
     ...
 
+@final
 class Blend:
     """Weighted mean of overlapping windows, each weighted by `gaussian_importance`.
 
@@ -345,8 +346,8 @@ class Blend:
         If memory for the sums is refused.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         classes: int,
         size: Sequence[int],
         tile: Sequence[int],
@@ -354,7 +355,7 @@ class Blend:
         stream_axis: int | None = None,
         dtype: Literal["float32", "float16"] = "float32",
         threads: int | None = None,
-    ) -> None: ...
+    ) -> Blend: ...
     def add(self, patch: NDArray[np.float32] | NDArray[np.float16], start: Sequence[int]) -> NDArray[Any] | None:
         """Add a window's values.
 
@@ -394,10 +395,11 @@ class Blend:
         """
         ...
 
+@final
 class ForegroundAccumulator:
     """What `core.kernels.ForegroundAccumulator` wraps, with statistics as rows."""
 
-    def __init__(self, channels: int, memory: int) -> None: ...
+    def __new__(cls, channels: int, memory: int) -> ForegroundAccumulator: ...
     def add(
         self, image: NDArray[Any], labels: NDArray[np.integer[Any] | np.bool_], *, threads: int | None = None
     ) -> None: ...
@@ -422,6 +424,21 @@ def add_scores(
     threads: int | None = None,
 ) -> None: ...
 
+class WindowSums:
+    def __init__(
+        self, classes: int, size: Sequence[int], tile: Sequence[int], *, threads: int | None = None
+    ) -> None: ...
+    def add(
+        self,
+        output: NDArray[np.float32],
+        start: Sequence[int],
+        *,
+        activation: str = "none",
+        mirrored: Sequence[int] = (),
+    ) -> None: ...
+    def mean(self, start: Sequence[int], stop: Sequence[int]) -> NDArray[np.float32]: ...
+    def forget(self, plane: int, row: int) -> None: ...
+
 class _Elastic(Protocol):
     @property
     def alpha(self) -> float: ...
@@ -432,17 +449,18 @@ class _Elastic(Protocol):
 
 _Label = TypeVar("_Label", bound=np.integer[Any] | np.float32)
 
+@final
 class Warp:
     """A deformation that is made once and applied to image and labels; `core.kernels.warp` documents it."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         shape: Sequence[int],
         matrix: Sequence[Sequence[float]],
         centre: Sequence[float],
         elastic: _Elastic | None = None,
         *,
         threads: int | None = None,
-    ) -> None: ...
+    ) -> Warp: ...
     def image(self, image: NDArray[np.float32], *, order: int = 3, border: float = 0.0) -> NDArray[np.float32]: ...
     def labels(self, labels: NDArray[_Label], *, border: int = 0) -> NDArray[_Label]: ...

@@ -128,7 +128,10 @@ struct Blend {
 #[pymethods]
 impl Blend {
     #[new]
-    #[pyo3(signature = (classes, size, tile, *, stream_axis = None, dtype = Precision::Single, threads = None))]
+    #[pyo3(
+        signature = (classes, size, tile, *, stream_axis = None, dtype = Precision::Single, threads = None),
+        text_signature = "(classes, size, tile, *, stream_axis=None, dtype='float32', threads=None)"
+    )]
     fn new(
         py: Python<'_>,
         classes: Count,

@@ -31,7 +31,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 struct Request {
     rank: Rank,
     shape: Vec<usize>,
-    slab: Option<Slab>,
+    slabs: Vec<Slab>,
     threads: Option<Count>,
 }
 
@@ -45,13 +45,14 @@ impl Request {
     ) -> PyResult<Self> {
         let lowres_axis = lowres_axis.map(|Count(axis)| axis);
         let rank = Rank::new(name, array.shape(), leading, &shape, lowres_axis).map_err(to_python)?;
-        Ok(Self { rank, shape: regrid(array.shape(), leading, &shape), slab: None, threads })
+        Ok(Self { rank, shape: regrid(array.shape(), leading, &shape), slabs: Vec::new(), threads })
     }
 
-    /// The same for a part of a longer axis: (axis, first plane, planes in all, first plane of the result, all of them).
+    /// The same for parts of longer axes, five numbers each: (axis, first plane, planes in all, first plane of the
+    /// result, all of them).
     fn within(self, slab: Option<Counts>) -> PyResult<Self> {
-        let slab = slab.map(|Counts(numbers)| self.rank.slab(&numbers)).transpose().map_err(to_python)?;
-        Ok(Self { slab, ..self })
+        let numbers = slab.map(|Counts(numbers)| numbers).unwrap_or_default();
+        Ok(Self { slabs: self.rank.slabs(&numbers).map_err(to_python)?, ..self })
     }
 
     /// Allocates the result and has `work` fill it from `source`, without the interpreter.
@@ -73,7 +74,10 @@ impl Request {
 }
 
 #[pyfunction]
-#[pyo3(signature = (image, shape, *, order=Count(3), lowres_axis=None, threads=None))]
+#[pyo3(
+    signature = (image, shape, *, order=Count(3), lowres_axis=None, threads=None),
+    text_signature = "(image, shape, *, order=3, lowres_axis=None, threads=None)"
+)]
 fn resample_image<'py>(
     py: Python<'py>,
     image: &Array<'py>,
@@ -182,13 +186,13 @@ fn decide<'py, R: Real + Element, L: Label + Element>(
     request: &Request,
     paint: Option<&[u16]>,
 ) -> Option<PyResult<Array<'py>>> {
-    let (rank, slab) = (request.rank, request.slab);
+    let (rank, slabs) = (request.rank, &request.slabs);
     let run = |source: PyResult<_>| {
         request.fill::<R, L>(py, source?, &request.shape[1..], move |source, target| {
             let (source, target, lowres_axis) = (rank.lift(source)?, rank.lift_mut(target)?, rank.lowres_axis());
             match paint {
-                None => logits::logits_to_labels(source, target, lowres_axis, slab),
-                Some(paint) => logits::logits_to_regions(source, target, paint, lowres_axis, slab),
+                None => logits::logits_to_labels(source, target, lowres_axis, slabs),
+                Some(paint) => logits::logits_to_regions(source, target, paint, lowres_axis, slabs),
             }
         })
     };
@@ -221,10 +225,10 @@ fn spread<'py, R: Real + Element, S: Real + Element>(
     probabilities: &Bound<'py, PyUntypedArray>,
     request: &Request,
 ) -> Option<PyResult<Array<'py>>> {
-    let (rank, slab) = (request.rank, request.slab);
+    let (rank, slabs) = (request.rank, &request.slabs);
     let run = |source: PyResult<_>| {
         request.fill::<R, S>(py, source?, &request.shape, move |source, target| {
-            logits::resample_probabilities(rank.lift(source)?, rank.lift_mut(target)?, rank.lowres_axis(), slab)
+            logits::resample_probabilities(rank.lift(source)?, rank.lift_mut(target)?, rank.lowres_axis(), slabs)
         })
     };
     borrow::<R>(probabilities).map(run)

@@ -38,7 +38,10 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// TypeError
 ///     Arrays of other types.
 #[pyfunction]
-#[pyo3(signature = (total, logits, *, activation="none", mirrored=Counts(Vec::new()), first=false, threads=None))]
+#[pyo3(
+    signature = (total, logits, *, activation="none", mirrored=Counts(Vec::new()), first=false, threads=None),
+    text_signature = "(total, logits, *, activation='none', mirrored=(), first=False, threads=None)"
+)]
 fn add_scores(
     total: &Bound<'_, PyAny>,
     logits: &Bound<'_, PyAny>,

@@ -54,7 +54,7 @@ impl Warp {
         Ok(Self { warp, shape: shape.0, threads })
     }
 
-    #[pyo3(signature = (image, *, order = Count(3), border = 0.0))]
+    #[pyo3(signature = (image, *, order = Count(3), border = 0.0), text_signature = "($self, image, *, order=3, border=0.0)")]
     fn image<'py>(&self, image: &Bound<'py, PyAny>, order: Count, border: f32) -> PyResult<Bound<'py, PyAny>> {
         let image = array("image", image)?;
         let order = Order::from_number(order.0).map_err(to_python)?;
