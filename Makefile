@@ -43,7 +43,7 @@ $(VENV)/.torch: | $(BIN)/python
 $(VENV)/.built: pyproject.toml $(RUST) | $(VENV)/.torch
 	@command -v cargo >/dev/null || { echo "make: cargo was not found; install Rust 1.88 or newer (rustup.rs)"; exit 1; }
 	$(BIN)/python -m pip install --quiet 'maturin>=1.9,<2'
-	$(BIN)/maturin develop --release --extras dev --quiet
+	PIP_QUIET=1 $(BIN)/maturin develop --release --extras dev --quiet
 	@touch $@
 
 demo: setup ## made-up scans: check, plan, preprocess, train, predict, evaluate; a table and a picture
