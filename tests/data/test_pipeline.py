@@ -19,7 +19,7 @@ from nnunet_rs.core.io import read_labels, read_volume
 from nnunet_rs.core.types import Silent
 from nnunet_rs.data import stage
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
-from nnunet_rs.data.pipeline import PrepareOptions, PrepareSummary, prepare_dataset
+from nnunet_rs.data.pipeline import PrepareOptions, PrepareSummary, plan_dataset, prepare_dataset
 from nnunet_rs.data.preprocess import prepare
 from nnunet_rs.data.store import Store, open_store, prepared_name
 from nnunet_rs.plan.planner import PlanOverrides
@@ -77,6 +77,18 @@ def test_the_work_folder_reads_as_a_dataset(raw_dataset, decathlon_dataset, tmp_
         assert other.channels == one.channels
         assert [case.name for case in other.training] == [case.name for case in one.training]
         assert [case.label.samefile(again.label) for case, again in zip(one.training, other.training, strict=True)]
+
+
+def test_plan_first_then_go_on(raw_dataset, tmp_path) -> None:
+    root = raw_dataset()
+    _prepare(root, tmp_path / "at once", overrides=OVERRIDES)
+    work = tmp_path / "in two steps"
+    fingerprint, plan = plan_dataset(read_dataset(root), work, PrepareOptions(overrides=OVERRIDES))
+    assert read_plan(work / "plan.json") == plan
+    assert [case.name for case in fingerprint.cases] == ["case_0", "case_1", "case_2", "case_3"]
+    assert not (work / "prepared").exists()
+    _prepare(root, work)
+    assert _files(work) == _files(tmp_path / "at once")
 
 
 def test_folds_are_written_and_edited_ones_followed(raw_dataset, tmp_path) -> None:

@@ -25,7 +25,7 @@ from nnunet_rs.plan.fingerprint import COUNTERS
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
 from nnunet_rs.plan.settle import settle_plan
-from nnunet_rs.plan.survey import Survey, survey_dataset
+from nnunet_rs.plan.survey import Survey, Visit, survey_dataset
 
 _SHARE = 0.8  # of the free memory that is used where the user sets no limit
 _OVERHEAD = 32 << 20  # bytes a thread may hold besides its case: small arrays, caches of the allocator
@@ -102,8 +102,11 @@ def prepare_dataset(
     with exclusive(work):
         for folder in (work, *(work / PREPARED).glob("*/")):
             remove_leftovers(folder)
+        kept = Kept(run.budget)
+        warm_up()
         with run.progress.task("preprocess", 2 * len(dataset.training)) as task:
-            survey, kept = run.survey(task)
+            survey = run.survey(task, kept.visit)
+            task.advance(len(dataset.training) - len(survey.sound()))
             plan = run.settle(survey)
             staged = run.prepare(survey, plan, kept, task)
     return run.summary(time.monotonic() - started, survey, plan, staged)
@@ -120,11 +123,10 @@ def plan_dataset(
     with exclusive(work):
         remove_leftovers(work)
         with run.progress.task("fingerprint", len(dataset.training)) as task:
-            survey = survey_dataset(dataset, work, run.budget, threads=run.threads, task=task)
-        _tell_warnings(survey, run.progress)
-        _require_sound(dataset, survey, run.options.skip_faulty)
-        assert survey.fingerprint is not None
-        return survey.fingerprint, run.settle(survey)
+            survey = run.survey(task)
+        plan = run.settle(survey)
+    assert survey.fingerprint is not None
+    return survey.fingerprint, plan
 
 
 @dataclass(slots=True)
@@ -142,12 +144,10 @@ class _Run:
         self.threads = min(self.options.threads or processors(), max(1, len(self.dataset.training)))
         self.budget = Budget(_memory_for_cases(self.options.memory, self.threads))
 
-    def survey(self, task: Task) -> tuple[Survey, Kept]:
+    def survey(self, task: Task, visit: Visit | None = None) -> Survey:
         """Read the dataset; raise unless its faults may be skipped."""
         if not self.options.resume:
             (self.work / "survey.json").unlink(missing_ok=True)
-        warm_up()
-        kept = Kept(self.budget)
         survey = survey_dataset(
             self.dataset,
             self.work,
@@ -155,12 +155,11 @@ class _Run:
             threads=self.threads,
             counters=_counters(self.options.memory),
             task=task,
-            visit=kept.visit,
+            visit=visit,
         )
         _tell_warnings(survey, self.progress)
         _require_sound(self.dataset, survey, self.options.skip_faulty)
-        task.advance(len(self.dataset.training) - len(survey.sound()))
-        return survey, kept
+        return survey
 
     def settle(self, survey: Survey) -> Plan:
         """Write dataset.json, plan.json and splits.json, or follow those that are there."""

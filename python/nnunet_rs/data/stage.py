@@ -120,7 +120,7 @@ class Stage:
         kernels = self.threads // workers
         results: dict[str, Staged] = {}
         ordered = sorted(cases, key=lambda case: -needed[case.name])
-        for case, staged in in_parallel(partial(self._prepare, kernels), ordered, workers, self.budget):
+        for case, staged in in_parallel(partial(self._prepare, kernels, needed), ordered, workers, self.budget):
             if not skip_faulty:
                 require_none(staged.faults)
             results[case.name] = staged
@@ -158,7 +158,7 @@ class Stage:
         shape, (z, y, x) = [print.shape_after_crop[a] for a in axes], (print.spacing[a] for a in axes)
         return new_shape(tuple(shape), (z, y, x), target_spacing(configuration, (z, y, x)))
 
-    def _prepare(self, threads: int, case: Case) -> Staged:
+    def _prepare(self, threads: int, needs: Mapping[str, int], case: Case) -> Staged:
         missing = [
             c for c in self.configurations if not (self.resume and self.store(c).has(case.name, self._key(case, c)))
         ]
@@ -166,7 +166,7 @@ class Stage:
         try:
             if not missing:
                 return Staged(found=len(self.configurations))
-            needed = self.needed(case)
+            needed = needs[case.name]
             if needed > self.budget.total:
                 return Staged(faults=(too_large(case, needed, self.budget),))
             with self.budget.hold(max(0, needed - size)):

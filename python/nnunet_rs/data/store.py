@@ -11,6 +11,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -160,10 +161,10 @@ class Store:
             memory.pop(case, None)
         scratch = self.folder / f"{TEMPORARY}{case}.b2nd"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             return write_archive(self._path(case), _entries(prepared, key, layout, scratch))
         finally:
-            scratch.unlink(missing_ok=True)
+            with suppress(OSError):
+                scratch.unlink()
 
     def record(self, case: str) -> CaseRecord:
         """Return what is written about a case.
