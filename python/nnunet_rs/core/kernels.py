@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nnunet_rs._kernels import (
     Blend,
+    WindowSums,
     add_scores,
     gaussian_importance,
     logits_to_labels,
@@ -30,6 +31,7 @@ __all__ = [
     "Elastic",
     "ForegroundAccumulator",
     "SpatialWarp",
+    "WindowSums",
     "add_scores",
     "foreground_statistics",
     "gaussian_importance",
@@ -51,7 +53,7 @@ def resample_probabilities(
     *,
     dtype: Literal["float32", "float16"] = "float32",
     lowres_axis: int | None = None,
-    slab: tuple[int, int, int, int, int] | None = None,
+    slab: Sequence[int] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
     """Resample class probabilities linearly, for saving.

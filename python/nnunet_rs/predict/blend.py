@@ -1,81 +1,128 @@
-"""Weighted averages of overlapping windows, in sums that are only as deep as one window."""
+"""Weighted means of overlapping windows, read part by part as they are finished."""
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_rs.core.kernels import Blend, gaussian_importance
-from nnunet_rs.core.types import FloatArray, Shape3
+from nnunet_rs.core.kernels import WindowSums, gaussian_importance
+from nnunet_rs.core.types import FloatArray, Shape, Shape3
 from nnunet_rs.predict.sweep import Sweep
 
-
-class SweepBlend(Protocol):
-    """Sums that move along sweep axis 0. Windows come in the order of their starts along it."""
-
-    def add(self, patch: Tensor, start: Shape3) -> FloatArray | None:
-        """Add a window's scores (c, *tile); return the planes before `start` that were not handed out yet, if any.
-
-        Planes come as weighted averages (c, planes, a, b).
-        """
-
-    def finish(self) -> FloatArray:
-        """Return the planes that are left, (c, planes, a, b)."""
+Activation = Literal["softmax", "sigmoid", "none"]
 
 
-def open_blend(classes: int, sweep: Sweep, device: torch.device) -> SweepBlend:
-    """Return empty sums: in the processor's memory for networks on it, else on their device."""
-    kind = HostBlend if device.type == "cpu" else DeviceBlend
-    return kind(classes, sweep, device)
+class SweepSums(Protocol):
+    """Sums over a padded volume, in sweep axes, of which finished parts can be read and forgotten."""
+
+    def add(self, outputs: Tensor, starts: Sequence[Shape3], mirrored: Shape) -> None:
+        """Add networks' outputs for windows, (b, classes, *tile) in sweep axes, seen mirrored along these axes."""
+
+    def mean(self, start: Shape3, stop: Shape3) -> FloatArray:
+        """Return the weighted means of a part, (c, planes, rows, columns)."""
+
+    def forget(self, plane: int, row: int) -> None:
+        """Give back the memory of rows before `row` in planes before `plane`."""
 
 
-class HostBlend:
-    """SweepBlend by the Rust kernel."""
+def open_sums(classes: int, sweep: Sweep, span: int, activation: Activation, device: torch.device) -> SweepSums:
+    """Return empty sums, in the processor's memory for networks on it, else on their device.
 
-    def __init__(self, classes: int, sweep: Sweep, device: torch.device) -> None:  # noqa: ARG002
-        self._blend = Blend(classes, sweep.padded, sweep.tile, stream_axis=0)
+    Parameters
+    ----------
+    classes
+        Of the outputs.
+    sweep
+        The windows.
+    span
+        By how many planes the starts of windows that are added together differ at most.
+    activation
+        What is summed.
+    device
+        Where the outputs are.
+    """
+    if device.type != "cpu":
+        try:
+            return DeviceSums(classes, sweep, span, activation, device)
+        except torch.OutOfMemoryError:
+            pass  # a volume too wide for the device
+    return HostSums(classes, sweep, activation)
 
-    def add(self, patch: Tensor, start: Shape3) -> FloatArray | None:
-        """See SweepBlend."""
-        return self._blend.add(patch.numpy(), start)
 
-    def finish(self) -> FloatArray:
-        """See SweepBlend."""
-        return self._blend.finish()
+class HostSums:
+    """SweepSums by the Rust kernel: memory only where windows are still to come."""
+
+    def __init__(self, classes: int, sweep: Sweep, activation: Activation) -> None:
+        self._sums = WindowSums(classes, sweep.padded, sweep.tile)
+        self._activation = activation
+
+    def add(self, outputs: Tensor, starts: Sequence[Shape3], mirrored: Shape) -> None:
+        """See SweepSums."""
+        # Rows must lie together: the kernel reads a stride as long as a plane one cache line per voxel.
+        ready = outputs.to("cpu")
+        ready = ready if ready.stride(-1) == 1 else ready.contiguous()
+        for output, start in zip(ready.numpy(), starts, strict=True):
+            self._sums.add(output, start, activation=self._activation, mirrored=mirrored)
+
+    def mean(self, start: Shape3, stop: Shape3) -> FloatArray:
+        """See SweepSums."""
+        return self._sums.mean(start, stop)
+
+    def forget(self, plane: int, row: int) -> None:
+        """See SweepSums."""
+        self._sums.forget(plane, row)
 
 
-class DeviceBlend:
-    """SweepBlend in torch, on any device: a buffer that is moved on as planes are handed out."""
+class DeviceSums:
+    """SweepSums in torch, on any device: a ring of planes, as many as windows added together can touch."""
 
-    def __init__(self, classes: int, sweep: Sweep, device: torch.device) -> None:
-        self._first = 0  # plane before which everything was handed out
-        self._last = sweep.padded[0]
+    def __init__(self, classes: int, sweep: Sweep, span: int, activation: Activation, device: torch.device) -> None:
+        depth = min(sweep.padded[0], sweep.tile[0] + span + 1)  # the last plane of the layer before is read once more
+        self._activation = activation
         self._importance = torch.from_numpy(gaussian_importance(sweep.tile)).to(device)
-        self._sums = torch.zeros((classes, sweep.tile[0], *sweep.padded[1:]), device=device)
-        self._weights = torch.zeros((sweep.tile[0], *sweep.padded[1:]), device=device)
+        self._sums = torch.zeros((depth, classes, *sweep.padded[1:]), device=device)
+        self._weights = torch.zeros((depth, 1, *sweep.padded[1:]), device=device)
+        self._forgotten = 0  # planes before this one
 
     @torch.inference_mode()
-    def add(self, patch: Tensor, start: Shape3) -> FloatArray | None:
-        """See SweepBlend."""
-        done = self._hand_out(start[0]) if start[0] > self._first else None
-        place = tuple(slice(at, at + n) for at, n in zip(start[1:], self._importance.shape[1:], strict=True))
-        self._sums[(slice(None), slice(None), *place)].addcmul_(patch, self._importance)
-        self._weights[(slice(None), *place)] += self._importance
-        return done
-
-    def finish(self) -> FloatArray:
-        """See SweepBlend."""
-        return self._hand_out(self._last)
+    def add(self, outputs: Tensor, starts: Sequence[Shape3], mirrored: Shape) -> None:
+        """See SweepSums."""
+        scores = _activated(outputs, self._activation).flip([axis + 2 for axis in mirrored])
+        weighted = (scores * self._importance).transpose(1, 2)  # (b, plane, classes, row, column)
+        for values, start in zip(weighted, starts, strict=True):
+            slots = torch.tensor(self._slots(start[0], start[0] + len(values)), device=values.device)
+            ends = [at + size for at, size in zip(start[1:], self._importance.shape[1:], strict=True)]
+            place = (slice(None), slice(None), *map(slice, start[1:], ends))
+            self._sums[place].index_add_(0, slots, values)
+            self._weights[place].index_add_(0, slots, self._importance.unsqueeze(1))
 
     @torch.inference_mode()
-    def _hand_out(self, stop: int) -> FloatArray:
-        count = stop - self._first
-        averages = self._sums[:, :count] / self._weights[:count]
-        for buffer in (self._sums.transpose(0, 1), self._weights):
-            kept = buffer[count:].clone()
-            buffer[: len(kept)] = kept
-            buffer[len(kept) :] = 0
-        self._first = stop
-        return cast("FloatArray", averages.cpu().numpy())
+    def mean(self, start: Shape3, stop: Shape3) -> FloatArray:
+        """See SweepSums."""
+        slots = self._slots(start[0], stop[0])
+        part = (slots, slice(None), slice(start[1], stop[1]), slice(start[2], stop[2]))
+        means = (self._sums[part] / self._weights[part]).transpose(0, 1)
+        return np.ascontiguousarray(means.cpu().numpy())
+
+    @torch.inference_mode()
+    def forget(self, plane: int, row: int) -> None:
+        """See SweepSums; only whole planes make room."""
+        if row < self._sums.shape[2] or plane <= self._forgotten:
+            return
+        slots = self._slots(self._forgotten, plane)
+        self._sums[slots] = 0
+        self._weights[slots] = 0
+        self._forgotten = plane
+
+    def _slots(self, start: int, stop: int) -> list[int]:
+        return [plane % len(self._sums) for plane in range(start, stop)]
+
+
+def _activated(output: Tensor, activation: Activation) -> Tensor:
+    if activation == "softmax":
+        return output.softmax(1)
+    return output.sigmoid() if activation == "sigmoid" else output

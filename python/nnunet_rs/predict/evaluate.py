@@ -110,7 +110,7 @@ def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> 
     if missing and not partial:
         raise DatasetError(
             f"{predictions}: holds no prediction of {missing[0]}, {len(missing)} of {len(theirs)} references have "
-            "none; predict them, or ask for a partial evaluation"
+            "none; predict them, or score the rest with partial (--partial)"
         )
     return tuple(Pair(name, path, theirs[name]) for name, path in sorted(ours.items()))
 

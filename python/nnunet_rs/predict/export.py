@@ -1,4 +1,4 @@
-"""From class scores on the network's grid, slab by slab, to labels (and probabilities) on the image's grid."""
+"""From class scores on the network's grid, part by part, to labels (and probabilities) on the image's grid."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from nnunet_rs.core.geometry import Geometry, lowres_axis
 from nnunet_rs.core.kernels import logits_to_labels, logits_to_regions, resample_probabilities
 from nnunet_rs.core.labels import decode_labels
-from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3, Spacing3
-from nnunet_rs.predict.sweep import Sweep, plan_sweep
-from nnunet_rs.predict.window import Slab
+from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3, Spacing3
+from nnunet_rs.predict.sweep import Sweep
+from nnunet_rs.predict.window import Range, Region
 
-GROUP_BYTES = 1 << 27  # of resampled probabilities in memory at a time
+GROUP_BYTES = 1 << 26  # of scores, or of resampled probabilities, in memory at a time
 HALF = np.float32(0.5)
 
 
@@ -35,11 +35,11 @@ class Target:
         shape = cast("Shape3", tuple(geometry.cropped_shape[axis] for axis in sweep.axes))
         return cls(sweep, shape, None if coarse is None else sweep.back[coarse])
 
-    def neighbours(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First and last plane of the scores that each output plane along sweep axis 0 lies between."""
-        n_in, n_out = self.sweep.size[0], self.shape[0]
+    def neighbours(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and last voxel of the scores that each output voxel along a sweep axis lies between."""
+        n_in, n_out = self.sweep.size[axis], self.shape[axis]
         twice = (2 * np.arange(n_out, dtype=np.int64) + 1) * n_in
-        if self.lowres_axis == 0:
+        if self.lowres_axis == axis:
             nearest = twice // (2 * n_out)
             return nearest, nearest
         floor, rest = np.divmod(twice - n_out, 2 * n_out)
@@ -48,34 +48,66 @@ class Target:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """Planes `out` (first, stop) of the target, and scores that they can be made from."""
+    """Scores, and the part of the target that is made from them."""
 
-    scores: FloatArray  # (c, planes, a, b)
-    start: int  # plane of the whole scores that the first one is
-    out: tuple[int, int]
+    scores: FloatArray  # (c, planes, rows, columns)
+    start: tuple[int, int]  # plane and row of the whole scores that the first ones are
+    planes: Range  # of the target
+    rows: Range  # of the target
+
+    def slabs(self, target: Target) -> tuple[int, ...]:
+        """Describe the part along both axes, as the kernels want it."""
+        outs = (self.planes[0], self.rows[0])
+        return tuple(
+            number
+            for axis in (0, 1)
+            for number in (axis, self.start[axis], target.sweep.size[axis], outs[axis], target.shape[axis])
+        )
+
+    def shape(self, target: Target) -> Shape3:
+        """Size of the part."""
+        return self.planes[1] - self.planes[0], self.rows[1] - self.rows[0], target.shape[2]
 
 
 class Cutter:
-    """Turns slabs of scores into pieces that need no neighbour: every output plane is made once, all in order."""
+    """Turns finished regions of scores into pieces: every voxel of the target is made once, as soon as it can be."""
 
-    def __init__(self, target: Target) -> None:
-        self._first, self._last = target.neighbours()
-        self._done = 0  # output planes handed out
-        self._edge: FloatArray | None = None  # last plane of the slab before
+    def __init__(self, target: Target, channels: int) -> None:
+        self._target, self._channels = target, channels
+        self._needs = target.neighbours(0), target.neighbours(1)
+        self._planes: Range = (0, 0)  # of the target, made from the layer of regions that is being handed out
+        self._rows: Range = (0, 0)
+        self._layer: Range = (0, 0)
 
-    def pieces(self, slab: Slab) -> Iterator[Piece]:
-        """Yield what the slab completes: planes between it and the slab before, then those within it."""
-        stop = slab.start + slab.scores.shape[1]
-        ready = int(np.searchsorted(self._last, stop))
-        across = min(int(np.searchsorted(self._first, slab.start)), ready)
-        if across > self._done and self._edge is not None:
-            both = np.concatenate([self._edge, slab.scores[:, :1]], axis=1)
-            yield Piece(both, slab.start - 1, (self._done, across))
-        within = max(across, self._done)
-        if ready > within:
-            yield Piece(slab.scores, slab.start, (within, ready))
-        self._done = max(ready, self._done)
-        self._edge = slab.scores[:, -1:].copy()
+    def pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield what the next region completes, a few planes at a time."""
+        if region.planes != self._layer:
+            self._layer, self._rows = region.planes, (0, 0)
+            self._planes = self._next(0, self._planes, region.planes[1])
+        self._rows = self._next(1, self._rows, region.rows[1])
+        if self._rows[0] == self._rows[1]:
+            return
+        rows = self._sources(1, self._rows)
+        count = self._planes_at_a_time(rows[1] - rows[0])
+        for first in range(*self._planes, count):
+            planes = first, min(first + count, self._planes[1])
+            source = self._sources(0, planes)
+            yield Piece(region.read(source, rows), (source[0], rows[0]), planes, self._rows)
+
+    def _next(self, axis: int, done: Range, ready: int) -> Range:
+        """Voxels of the target that follow those done and need no score from `ready` on."""
+        return done[1], int(np.searchsorted(self._needs[axis][1], ready))
+
+    def _sources(self, axis: int, out: Range) -> Range:
+        first, last = self._needs[axis]
+        return int(first[out[0]]), int(last[out[1] - 1]) + 1
+
+    def _planes_at_a_time(self, rows: int) -> int:
+        """How many planes of the target: neither the scores read nor the same on the target take much memory."""
+        target, size = self._target, self._target.sweep.size
+        read = rows * size[2] * size[0] / target.shape[0]
+        made = (self._rows[1] - self._rows[0]) * target.shape[2]
+        return max(1, int(GROUP_BYTES / (4 * self._channels * max(read, made))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +120,19 @@ class Decision:
 
     def decide(self, piece: Piece, target: Target) -> IntArray:
         """Return the labels (planes, a, b) of a piece: class indices, or the painted file values of regions."""
-        where: Any = {"lowres_axis": target.lowres_axis, "slab": _slab(piece, target), "threads": self.threads}
-        shape = (piece.out[1] - piece.out[0], *target.shape[1:])
-        if not self.labels.regions:
-            return cast("IntArray", logits_to_labels(piece.scores, shape, **where))
-        paint = [region.paint for region in self.labels.regions]
-        # The kernel paints where a logit is at least 0; a probability p is at least 1/2 where p - 1/2 is.
-        scores = piece.scores - HALF if self.probabilities else piece.scores
-        return cast("IntArray", logits_to_regions(scores, shape, paint, **where))
+        return self._decide(piece.scores, piece.shape(target), lowres_axis=target.lowres_axis, slab=piece.slabs(target))
 
     def decide_same_grid(self, scores: FloatArray) -> IntArray:
         """As `decide`, of scores (c, z, y, x) that are on the grid already."""
-        z, y, x = scores.shape[1:]
-        target = Target(plan_sweep((z, y, x), (z, y, x), axis=0), (z, y, x), None)
-        return self.decide(Piece(scores, 0, (0, scores.shape[1])), target)
+        return self._decide(scores, scores.shape[1:])
+
+    def _decide(self, scores: FloatArray, shape: Shape, **where: Any) -> IntArray:
+        if not self.labels.regions:
+            return cast("IntArray", logits_to_labels(scores, shape, threads=self.threads, **where))
+        paint = [region.paint for region in self.labels.regions]
+        # The kernel paints where a logit is at least 0; a probability p is at least 1/2 where p - 1/2 is.
+        logits = scores - HALF if self.probabilities else scores
+        return cast("IntArray", logits_to_regions(logits, shape, paint, threads=self.threads, **where))
 
     def place(self, decided: IntArray, target: Target, geometry: Geometry) -> IntArray:
         """Bring what `decide` returned for a whole case to the image's grid, as file values of the smallest type."""
@@ -111,16 +142,16 @@ class Decision:
         """Turn what `decide` returned into file values of the smallest type."""
         return decided if self.labels.regions else decode_labels(decided, self.labels)
 
-    def probabilities_of(self, piece: Piece, target: Target) -> Iterator[tuple[int, FloatArray]]:
-        """Yield (first output plane, probabilities (c, planes, a, b)) of a piece, a few planes at a time."""
-        plane = 4 * piece.scores.shape[0] * target.shape[1] * target.shape[2]
-        count = max(1, GROUP_BYTES // plane)
-        for first in range(*piece.out, count):
-            group = Piece(piece.scores, piece.start, (first, min(first + count, piece.out[1])))
-            shape = (group.out[1] - first, *target.shape[1:])
-            where: Any = {"lowres_axis": target.lowres_axis, "slab": _slab(group, target), "threads": self.threads}
-            values = resample_probabilities(piece.scores, shape, **where)
-            yield first, values if self.probabilities else _activated(values, bool(self.labels.regions))
+    def probabilities_of(self, piece: Piece, target: Target) -> FloatArray:
+        """Return the probabilities (c, planes, a, b) of a piece."""
+        values = resample_probabilities(
+            piece.scores,
+            piece.shape(target),
+            lowres_axis=target.lowres_axis,
+            slab=piece.slabs(target),
+            threads=self.threads,
+        )
+        return values if self.probabilities else _activated(values, bool(self.labels.regions))
 
 
 class ProbabilitySink(Protocol):
@@ -130,23 +161,32 @@ class ProbabilitySink(Protocol):
         """Take the probabilities (c, planes, a, b) of planes `first` and following of the target."""
 
 
-def export_probabilities(slabs: Iterator[Slab], target: Target, decision: Decision) -> Iterator[tuple[int, FloatArray]]:
-    """Yield (first plane, probabilities (c, planes, a, b)) of the cropped grid, a few planes at a time."""
-    cutter = Cutter(target)
-    for slab in slabs:
-        for piece in cutter.pieces(slab):
-            yield from decision.probabilities_of(piece, target)
+def export_probabilities(
+    regions: Iterator[Region], target: Target, decision: Decision
+) -> Iterator[tuple[int, FloatArray]]:
+    """Yield (first plane, probabilities (c, planes, a, b)) of the cropped grid, a few planes at a time.
+
+    The regions must reach over all rows.
+    """
+    cutter = Cutter(target, decision.labels.outputs)
+    for region in regions:
+        for piece in cutter.pieces(region):
+            yield piece.planes[0], decision.probabilities_of(piece, target)
 
 
 def export_labels(
-    slabs: Iterator[Slab], target: Target, geometry: Geometry, decision: Decision, sink: ProbabilitySink | None = None
+    regions: Iterator[Region],
+    target: Target,
+    geometry: Geometry,
+    decision: Decision,
+    sink: ProbabilitySink | None = None,
 ) -> IntArray:
     """Decide a whole case while its scores arrive; all classes never exist at the image's resolution.
 
     Parameters
     ----------
-    slabs
-        Of the scores, in order, from `window.sweep_scores`.
+    regions
+        Of the scores, in order, from `window.sweep_scores`; for a sink they must reach over all rows.
     target
         The cropped grid.
     geometry
@@ -161,21 +201,16 @@ def export_labels(
     ndarray
         File values (z, y, x) on the image's grid, uint8 or uint16.
     """
-    cutter = Cutter(target)
+    cutter = Cutter(target, decision.labels.outputs)
     labels: Any = None
-    for slab in slabs:
-        for piece in cutter.pieces(slab):
+    for region in regions:
+        for piece in cutter.pieces(region):
             decided = decision.decide(piece, target)
             labels = np.empty(target.shape, decided.dtype) if labels is None else labels
-            labels[slice(*piece.out)] = decided
+            labels[slice(*piece.planes), slice(*piece.rows)] = decided
             if sink is not None:
-                for first, values in decision.probabilities_of(piece, target):
-                    sink.put(first, values)
+                sink.put(piece.planes[0], decision.probabilities_of(piece, target))
     return decision.place(labels, target, geometry)
-
-
-def _slab(piece: Piece, target: Target) -> tuple[int, int, int, int, int]:
-    return (0, piece.start, target.sweep.size[0], piece.out[0], target.shape[0])
 
 
 def _activated(logits: FloatArray, regions: bool) -> FloatArray:

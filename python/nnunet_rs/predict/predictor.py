@@ -18,10 +18,11 @@ from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare, tar
 from nnunet_rs.model.checkpoint import ModelCard, load_model
 from nnunet_rs.model.device import Compute, Precision, choose_compute, find_device
 from nnunet_rs.plan.schema import Configuration, Plan
+from nnunet_rs.predict.blend import Activation
 from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
 from nnunet_rs.predict.models import find_models
 from nnunet_rs.predict.sweep import plan_sweep
-from nnunet_rs.predict.window import Activation, Slab, WindowOptions, sweep_scores
+from nnunet_rs.predict.window import Region, WindowOptions, sweep_scores
 
 SinkMaker = Callable[[Target, Prepared], ProbabilitySink]
 
@@ -182,13 +183,15 @@ class Predictor:
         """
         target = self.target(prepared)
         sink = None if make_sink is None else make_sink(target, prepared)
-        return export_labels(self._slabs(prepared, target, task), target, prepared.geometry, self._decision(), sink)
+        regions = self._regions(prepared, target, task, by_rows=sink is None)
+        return export_labels(regions, target, prepared.geometry, self._decision(), sink)
 
     def predict_probabilities(
         self, prepared: Prepared, target: Target, task: Task | None = None
     ) -> Iterator[tuple[int, FloatArray]]:
         """Yield (first plane, probabilities (c, planes, a, b)) on the grid of `target`, a few planes at a time."""
-        return export_probabilities(self._slabs(prepared, target, task), target, self._decision())
+        regions = self._regions(prepared, target, task, by_rows=False)
+        return export_probabilities(regions, target, self._decision())
 
     def target(self, prepared: Prepared, axis: int | None = None) -> Target:
         """Lay the windows (along a working axis, or the best one) and tell where their scores go."""
@@ -197,9 +200,9 @@ class Predictor:
         geometry = prepared.geometry
         return Target.of(sweep, geometry, target_spacing(self.settings, geometry.working_spacing))
 
-    def _slabs(self, prepared: Prepared, target: Target, task: Task | None) -> Iterator[Slab]:
+    def _regions(self, prepared: Prepared, target: Target, task: Task | None, *, by_rows: bool) -> Iterator[Region]:
         share = None if task is None else Share(task, 1.0 / len(target.sweep.starts))
-        options = WindowOptions(self.options.step, self.options.mirror, self._activation(), self.options.batch)
+        options = WindowOptions(self.options.mirror, self._activation(), self.options.batch, by_rows)
         return sweep_scores(self.networks, prepared.image, target.sweep, options, self.compute, share)
 
     def _decision(self) -> Decision:

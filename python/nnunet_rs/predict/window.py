@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Literal, cast
+from itertools import combinations, pairwise, product
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.kernels import add_scores
 from nnunet_rs.core.types import FloatArray, Shape, Shape3, Task
 from nnunet_rs.model.device import Compute
-from nnunet_rs.predict.blend import SweepBlend, open_blend
+from nnunet_rs.predict.blend import Activation, SweepSums, open_sums
 from nnunet_rs.predict.sweep import Sweep
-
-Activation = Literal["softmax", "sigmoid", "none"]
 
 # Voxels of network input to go through at once: enough to keep the processors busy with small windows, little enough
 # that feature maps of large ones do not add up.
 BATCH_VOXELS = {"cpu": 1 << 19, "cuda": 1 << 22}
+
+Range = tuple[int, int]  # [start, stop)
 
 
 @dataclass(frozen=True, slots=True)
 class WindowOptions:
     """How a volume is predicted."""
 
-    step: float = 0.5  # of the tile, between neighbouring windows
     mirror: bool = True  # average over all mirror images, 2^d of them
     activation: Activation = "softmax"  # what is averaged: probabilities (paper), or logits: "none" (v2)
     batch: int | None = None  # windows at a time; None: by their size
+    by_rows: bool = True  # hand out rows as they finish, not whole planes only: half the memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Slab:
-    """Finished planes of a volume along sweep axis 0."""
+class Region:
+    """A finished part of a volume, in sweep axes; it reaches over all columns.
 
-    start: int  # first plane
-    scores: FloatArray  # (c, planes, a, b) in sweep axes: averages of `activation` of the networks' outputs
+    `read(planes, rows)` gives averaged scores (c, planes, rows, columns) of any part of it, and of the one plane and
+    the one row before it, until the next region is asked for.
+    """
+
+    planes: Range
+    rows: Range
+    read: Callable[[Range, Range], FloatArray]
 
 
 def sweep_scores(
@@ -50,8 +53,8 @@ def sweep_scores(
     options: WindowOptions,
     compute: Compute,
     task: Task | None = None,
-) -> Iterator[Slab]:
-    """Predict a prepared image window by window and hand out planes as soon as no later window touches them.
+) -> Iterator[Region]:
+    """Predict a prepared image window by window and hand out parts as soon as no later window touches them.
 
     Each window goes through every network and every mirror image while it is in memory: the sums of several folds
     never exist side by side.
@@ -68,48 +71,27 @@ def sweep_scores(
     options
         See WindowOptions.
     compute
-        Where the networks are, and in which precision they compute; the float32 sums of one layer of windows are
-        kept on that device too.
+        Where the networks are, and in which precision they compute; sums are float32, and on that device too.
     task
         Told of every window.
 
     Yields
     ------
-    Slab
-        In order, without gaps; together they cover the volume.
+    Region
+        Layer by layer, within a layer row by row; together they cover the volume.
 
     Raises
     ------
     NnunetError
         A network's output is not finite, or a single window does not fit the device's memory.
     """
-    window = _Window(networks, options, compute, sweep.flat)
     swept = _padded(image.transpose(0, *(axis + 1 for axis in sweep.axes)), sweep)
-    planes = 0
-    for done in _blended(window.run(swept, sweep), sweep, compute.device, task):
-        if not torch.isfinite(torch.from_numpy(done).sum()):
-            raise NnunetError(
-                "the network's output is not finite; predict in float32, and see whether the training diverged"
-            )
-        yield from _unpadded(planes, done, sweep)
-        planes += done.shape[1]
-
-
-def _blended(
-    windows: Iterator[tuple[tuple[Shape3, ...], Tensor]], sweep: Sweep, device: torch.device, task: Task | None
-) -> Iterator[FloatArray]:
-    """Yield the averages of finished planes (c, planes, a, b) of the padded volume."""
-    blend: SweepBlend | None = None
-    for starts, scores in windows:
-        blend = blend or open_blend(scores.shape[1], sweep, device)
-        for start, patch in zip(starts, scores, strict=True):
-            done = blend.add(patch, start)
-            if done is not None:
-                yield done
-            if task is not None:
-                task.advance(1)
-    if blend is not None:
-        yield blend.finish()
+    finished = _finished(sweep, options.by_rows)
+    for sums, done in _Window(networks, options, compute).run(swept, sweep, task):
+        while finished and finished[0].after <= done:
+            part = finished.pop(0)
+            yield from _region(part, sums, sweep)
+            sums.forget(max(0, part.planes[1] - 1), part.forget_rows)
 
 
 def mirror_axes(dims: int) -> tuple[Shape, ...]:
@@ -118,30 +100,68 @@ def mirror_axes(dims: int) -> tuple[Shape, ...]:
     return tuple(chosen for count in range(dims + 1) for chosen in combinations(axes, count))
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of the padded volume that is finished once the first `after` windows have been added."""
+
+    planes: Range
+    rows: Range
+    after: int
+    forget_rows: int  # whose sums are read no more, in all planes but the last of the part
+
+
+def _finished(sweep: Sweep, by_rows: bool) -> list[_Part]:
+    """List the parts of a padded volume in the order in which they finish."""
+    layers = _between([start[0] for start in sweep.starts], sweep.padded[0])
+    rows = _between([start[1] for start in sweep.starts], sweep.padded[1]) if by_rows else [(0, sweep.padded[1])]
+    windows = len(sweep.starts) // (len(layers) * len(rows))
+    return [
+        _Part(planes, part, (index + 1) * windows, part[1] if part[1] == sweep.padded[1] else max(0, part[1] - 1))
+        for index, (planes, part) in enumerate(product(layers, rows))
+    ]
+
+
+def _between(starts: Sequence[int], end: int) -> list[Range]:
+    """Cut an axis at the starts of its windows."""
+    edges = [*sorted(set(starts)), end]
+    return list(pairwise(edges))
+
+
 @dataclass(slots=True)
 class _Window:
     networks: Sequence[nn.Module]
     options: WindowOptions
     compute: Compute
-    flat: bool  # networks take slices: sweep axis 0 of a window has one plane, which they do not see
     limit: int | None = None  # windows at a time that the device's memory was found to hold
-    room: Tensor | None = None  # the last batch's sums, to be written over: fresh memory costs more than the sums
 
-    def run(self, swept: FloatArray, sweep: Sweep) -> Iterator[tuple[tuple[Shape3, ...], Tensor]]:
-        """Yield the starts of some windows and their scores (b, classes, *tile), in sweep axes."""
+    def run(self, swept: FloatArray, sweep: Sweep, task: Task | None) -> Iterator[tuple[SweepSums, int]]:
+        """Add window after window; yield the sums and how many windows they hold."""
+        sums: SweepSums | None = None
         done = 0
         while done < len(sweep.starts):
             starts = sweep.starts[done : done + self._batch(sweep.tile)]
             try:
-                scores = self._predict(self._gather(swept, sweep, starts))
-            except torch.OutOfMemoryError as error:
+                for outputs, mirrored in self._outputs(self._gather(swept, sweep, starts), sweep):
+                    sums = sums or self._open(outputs.shape[1], sweep)
+                    sums.add(outputs, starts, mirrored)
+            except _TooMuchError as error:
                 self._shrink(len(starts), error)
                 continue
-            yield starts, self._to_sweep(scores, sweep)
             done += len(starts)
+            if task is not None:
+                task.advance(len(starts))
+            if sums is not None:
+                yield sums, done
+
+    def _open(self, classes: int, sweep: Sweep) -> SweepSums:
+        ahead = self._batch(sweep.tile) - 1
+        layers = [start[0] for start in sweep.starts]
+        span = max(layers[min(i + ahead, len(layers) - 1)] - first for i, first in enumerate(layers))
+        return open_sums(classes, sweep, span, self.options.activation, self.compute.device)
 
     def _batch(self, tile: Shape3) -> int:
-        wanted = self.options.batch or max(1, BATCH_VOXELS.get(self.compute.device.type, 1 << 20) // int(np.prod(tile)))
+        voxels = BATCH_VOXELS.get(self.compute.device.type, 1 << 20)
+        wanted = self.options.batch or max(1, voxels // int(np.prod(tile)))
         return min(wanted, self.limit or wanted)
 
     def _shrink(self, tried: int, error: Exception) -> None:
@@ -159,47 +179,63 @@ class _Window:
             swept[(slice(None), *(slice(s, s + n) for s, n in zip(start, sweep.tile, strict=True)))].transpose(order)
             for start in starts
         ]
-        batch = torch.from_numpy(np.stack([cut[:, 0] if self.flat else cut for cut in cuts]))
+        batch = torch.from_numpy(np.stack([cut[:, 0] if sweep.flat else cut for cut in cuts]))
         return batch.to(self.compute.device, non_blocking=True)
 
-    def _to_sweep(self, scores: Tensor, sweep: Sweep) -> Tensor:
-        scores = scores.unsqueeze(2) if self.flat else scores
-        return scores.permute(0, 1, *(axis + 2 for axis in sweep.axes))
+    def _outputs(self, batch: Tensor, sweep: Sweep) -> Iterator[tuple[Tensor, Shape]]:
+        """Yield every network's outputs for every mirror image, and the sweep axes along which it is mirrored."""
+        offset = 3 - (batch.dim() - 2)  # a slice's first axis is working axis 1
+        for axes in mirror_axes(batch.dim() - 2) if self.options.mirror else ((),):
+            mirrored = tuple(sweep.axes.index(axis - 2 + offset) for axis in axes)
+            for network in self.networks:
+                outputs = self._forward(network, batch.flip(axes) if axes else batch, first=not axes)
+                outputs = outputs.unsqueeze(2) if sweep.flat else outputs
+                yield outputs.permute(0, 1, *(axis + 2 for axis in sweep.axes)), mirrored
 
     @torch.inference_mode()
-    def _predict(self, batch: Tensor) -> Tensor:
-        """Average all networks and mirror images: float32 (b, classes, *tile)."""
-        mirrors = mirror_axes(batch.dim() - 2) if self.options.mirror else ((),)
-        total: Tensor | None = None
-        for axes in mirrors:
-            mirrored = batch.flip(axes) if axes else batch
-            for network in self.networks:
-                with self.compute.autocast():
-                    output = network(mirrored)
-                total = self._sum(total, output.float(), axes)
-        passes = len(mirrors) * len(self.networks)
-        return cast("Tensor", total) if passes == 1 else cast("Tensor", total).mul_(1.0 / passes)
-
-    def _sum(self, total: Tensor | None, output: Tensor, axes: Shape) -> Tensor:
-        """Add an output (b, classes, *tile), activated and mirrored back along `axes`, to the total."""
-        activation = self.options.activation
-        if output.device.type == "cpu":
-            if self.room is None or self.room.shape != output.shape:
-                self.room = torch.empty(output.shape)
-            turned = [axis - 2 for axis in axes]
-            add_scores(self.room.numpy(), output.numpy(), activation=activation, mirrored=turned, first=total is None)
-            return self.room
-        scores = _activated(output, activation)
-        scores = scores.flip(axes) if axes else scores
-        return scores if total is None else total.add_(scores)
+    def _forward(self, network: nn.Module, batch: Tensor, first: bool) -> Tensor:
+        try:
+            with self.compute.autocast():
+                outputs: Tensor = network(batch)
+            return outputs.float()
+        except torch.OutOfMemoryError as error:
+            if not (first and network is self.networks[0]):
+                raise  # parts of this batch are in the sums already
+            raise _TooMuchError from error
 
 
-def _activated(output: Tensor, activation: Activation) -> Tensor:
-    if activation == "softmax":
-        return output.softmax(1)
-    if activation == "sigmoid":
-        return output.sigmoid()
-    return output.clone()  # the sums of mirror images are added in place
+class _TooMuchError(Exception):
+    """A batch does not fit the device's memory, and nothing of it has been added yet."""
+
+
+def _region(part: _Part, sums: SweepSums, sweep: Sweep) -> Iterator[Region]:
+    """Leave out what belongs to the padding; nothing may be left."""
+    planes, rows = (
+        (max(0, low - before), min(size, high - before))
+        for (low, high), before, size in zip((part.planes, part.rows), sweep.before, sweep.size, strict=False)
+    )
+    if planes[0] >= planes[1] or rows[0] >= rows[1]:
+        return
+    columns = sweep.before[2], sweep.before[2] + sweep.size[2]
+
+    def read(planes: Range, rows: Range) -> FloatArray:
+        low, high = zip(
+            (planes[0] + sweep.before[0], planes[1] + sweep.before[0]),
+            (rows[0] + sweep.before[1], rows[1] + sweep.before[1]),
+            columns,
+            strict=True,
+        )
+        return _finite(sums.mean(low, high))
+
+    yield Region(planes, rows, read)
+
+
+def _finite(scores: FloatArray) -> FloatArray:
+    if not torch.isfinite(torch.from_numpy(scores).sum()):
+        raise NnunetError(
+            "the network's output is not finite; predict in float32, and see whether the training diverged"
+        )
+    return scores
 
 
 def _padded(swept: FloatArray, sweep: Sweep) -> FloatArray:
@@ -207,12 +243,3 @@ def _padded(swept: FloatArray, sweep: Sweep) -> FloatArray:
         return swept
     after = [whole - part - low for whole, part, low in zip(sweep.padded, sweep.size, sweep.before, strict=True)]
     return np.pad(swept, [(0, 0), *zip(sweep.before, after, strict=True)])  # zero is the mean, or the outside
-
-
-def _unpadded(first: int, scores: FloatArray, sweep: Sweep) -> Iterator[Slab]:
-    """Leave out what belongs to the padding; nothing may be left."""
-    low, high = max(first, sweep.before[0]), min(first + scores.shape[1], sweep.before[0] + sweep.size[0])
-    if low >= high:
-        return
-    inner = tuple(slice(start, start + n) for start, n in zip(sweep.before[1:], sweep.size[1:], strict=True))
-    yield Slab(low - sweep.before[0], scores[(slice(None), slice(low - first, high - first), *inner)])

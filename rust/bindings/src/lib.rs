@@ -8,6 +8,7 @@ mod convert;
 mod foreground;
 mod resample;
 mod scores;
+mod sums;
 mod warp;
 
 /// The CPU kernels of nnunet_rs.
@@ -16,6 +17,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     resample::register(module)?;
     blend::register(module)?;
     scores::register(module)?;
+    sums::register(module)?;
     foreground::register(module)?;
     warp::register(module)
 }

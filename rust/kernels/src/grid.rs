@@ -1,4 +1,4 @@
-//! The cells of a linear resampling along all three axes, of a whole volume or of a slab of it.
+//! The cells of a linear resampling along all three axes, of a whole volume or of a part of it.
 
 use crate::error::{KernelError, Result};
 use crate::labels::Cell;
@@ -35,7 +35,7 @@ pub struct Between {
 }
 
 impl Grid {
-    /// For `to` voxels made from `from` (c, z, y, x), both of which are `slab`'s parts of longer axes where it is given.
+    /// For `to` voxels made from `from` (c, z, y, x), both of which are parts of longer axes where a slab says so.
     ///
     /// # Errors
     /// As [`crate::logits::logits_to_labels`].
@@ -44,7 +44,7 @@ impl Grid {
         from: &[usize],
         to: &[usize],
         lowres_axis: Option<usize>,
-        slab: Option<Slab>,
+        slabs: &[Slab],
     ) -> Result<Self> {
         check_axes(name, &from[1..])?;
         check_axes("shape", to)?;
@@ -54,14 +54,14 @@ impl Grid {
         if lowres_axis.is_some_and(|axis| axis > 2) {
             return Err(KernelError::argument("lowres_axis", "be one of the volume's axes", lowres_axis));
         }
-        if slab.is_some_and(|slab| slab.axis > 2) {
+        if let Some(slab) = slabs.iter().find(|slab| slab.axis > 2) {
             return Err(KernelError::argument("slab", "lie along one of the volume's axes", slab));
         }
         let along = |axis: usize| {
             let (n_in, n_out) = (from[axis + 1], to[axis]);
-            let part = slab.filter(|slab| slab.axis == axis);
-            let part = part.unwrap_or(Slab { axis, logits: (0, n_in), out: (0, n_out) });
-            between(&part, (n_in, n_out), lowres_axis == Some(axis))
+            let whole = Slab { axis, logits: (0, n_in), out: (0, n_out) };
+            let part = slabs.iter().find(|slab| slab.axis == axis).unwrap_or(&whole);
+            between(part, (n_in, n_out), lowres_axis == Some(axis))
         };
         Ok(Self { axes: [along(0)?, along(1)?, along(2)?] })
     }

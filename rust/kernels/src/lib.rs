@@ -21,6 +21,7 @@ pub mod scores;
 pub mod separable;
 pub mod spline;
 pub mod stretch;
+pub mod sums;
 pub mod taps;
 pub mod tiles;
 pub mod transpose;

@@ -18,7 +18,7 @@ const ROWS: usize = 32;
 /// The class with the greatest logit at every voxel of `out` (z', y', x'), from `logits` (c, z, y, x) resampled linearly.
 ///
 /// Equal logits: the lowest class. NaN is never the greatest. With `lowres_axis` that axis takes the nearest slice, with
-/// `slab` both arrays are parts of longer ones.
+/// `slabs` both arrays are parts of longer ones.
 ///
 /// # Errors
 /// No classes or more than 65 536, an axis without voxels, an axis that is not one of the three, a slab whose result
@@ -27,9 +27,9 @@ pub fn logits_to_labels<R: Real, L: Label>(
     logits: ArrayView4<'_, R>,
     out: ArrayViewMut3<'_, L>,
     lowres_axis: Option<usize>,
-    slab: Option<Slab>,
+    slabs: &[Slab],
 ) -> Result<()> {
-    let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slab)?;
+    let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slabs)?;
     tiles(logits, &grid, out, |tile, out| {
         tile.start(f32::NEG_INFINITY);
         tile.each(|class, pair, best, winner| challenge(pair, class as u32, best, winner));
@@ -48,9 +48,9 @@ pub fn logits_to_regions<R: Real, L: Label>(
     out: ArrayViewMut3<'_, L>,
     paint: &[u16],
     lowres_axis: Option<usize>,
-    slab: Option<Slab>,
+    slabs: &[Slab],
 ) -> Result<()> {
-    let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slab)?;
+    let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slabs)?;
     if paint.len() != logits.len_of(Axis(0)) {
         return Err(KernelError::argument("paint", format!("hold {} values, one a region", logits.shape()[0]), paint));
     }
@@ -70,9 +70,9 @@ pub fn resample_probabilities<R: Real, S: Real>(
     probabilities: ArrayView4<'_, R>,
     mut out: ArrayViewMut4<'_, S>,
     lowres_axis: Option<usize>,
-    slab: Option<Slab>,
+    slabs: &[Slab],
 ) -> Result<()> {
-    let grid = Grid::new("probabilities", probabilities.shape(), &out.shape()[1..], lowres_axis, slab)?;
+    let grid = Grid::new("probabilities", probabilities.shape(), &out.shape()[1..], lowres_axis, slabs)?;
     if probabilities.len_of(Axis(0)) != out.len_of(Axis(0)) {
         let rule = format!("have {} classes", out.shape()[0]);
         return Err(KernelError::argument("probabilities", rule, probabilities.shape()));

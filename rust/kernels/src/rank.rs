@@ -45,12 +45,12 @@ impl Rank {
         self.lowres_axis.map(|axis| axis + 3 - self.axes)
     }
 
-    /// The slab that the caller names by (axis, first plane, planes, first plane of the result, planes of it).
+    /// The slabs that the caller names by (axis, first plane, planes, first plane of the result, planes of it) each.
     ///
     /// # Errors
-    /// Not five numbers; an axis that is none of the grid's.
-    pub fn slab(self, numbers: &[usize]) -> Result<Slab> {
-        match *numbers {
+    /// Not five numbers a slab; an axis that is none of the grid's.
+    pub fn slabs(self, numbers: &[usize]) -> Result<Vec<Slab>> {
+        let slab = |numbers: &[usize]| match *numbers {
             [axis, start, planes, out_start, out_planes] if axis < self.axes => {
                 Ok(Slab { axis: axis + 3 - self.axes, logits: (start, planes), out: (out_start, out_planes) })
             }
@@ -58,7 +58,8 @@ impl Rank {
                 let rule = format!("be (axis, start, planes, out_start, out_planes) with an axis below {}", self.axes);
                 Err(KernelError::argument("slab", rule, numbers))
             }
-        }
+        };
+        numbers.chunks(5).map(slab).collect()
     }
 
     /// The view with all three axes; the last ones are z, y, x.

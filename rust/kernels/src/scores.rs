@@ -7,9 +7,10 @@ use ndarray::{ArrayView1, ArrayView3, ArrayView5, ArrayViewMut1, ArrayViewMut3, 
 use crate::error::{KernelError, Result};
 
 /// Voxels of a row that all classes are held of at a time.
-const LANES: usize = 64;
+pub(crate) const LANES: usize = 64;
 
-type Lane = [f32; LANES];
+/// One class of such a piece.
+pub(crate) type Lane = [f32; LANES];
 
 /// What becomes of an output before it is summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +91,7 @@ fn add_plane(
     }
 }
 
-fn load(row: ArrayView1<'_, f32>, start: usize, lane: &mut [f32]) {
+pub(crate) fn load(row: ArrayView1<'_, f32>, start: usize, lane: &mut [f32]) {
     match row.as_slice() {
         Some(row) => lane.copy_from_slice(&row[start..start + lane.len()]),
         None => lane.iter_mut().zip(row.iter().skip(start)).for_each(|(to, from)| *to = *from),
@@ -114,7 +115,7 @@ fn store(mut row: ArrayViewMut1<'_, f32>, start: usize, lane: &[f32], mirrored: 
 }
 
 #[multiversion(targets = "simd")]
-fn activate(lanes: &mut [Lane], activation: Activation) {
+pub(crate) fn activate(lanes: &mut [Lane], activation: Activation) {
     match activation {
         Activation::None => {}
         Activation::Softmax => softmax(lanes),

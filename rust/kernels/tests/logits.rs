@@ -27,7 +27,7 @@ proptest! {
     #[test]
     fn labels_equal_the_naive_twin(logits in logits(), shape in shapes(), axis in prop::option::of(0..3_usize)) {
         let mut out = Array3::<u8>::zeros(shape);
-        logits_to_labels(logits.view(), out.view_mut(), axis, None).expect("the shapes are sound");
+        logits_to_labels(logits.view(), out.view_mut(), axis, &[]).expect("the shapes are sound");
         let (labels, lead) = greatest(&resample_linearly(logits.view(), shape, axis));
         for ((got, expected), lead) in out.iter().zip(&labels).zip(&lead) {
             prop_assert!(usize::from(*got) == *expected || *lead < CLOSE);
@@ -35,7 +35,7 @@ proptest! {
         let mut again = Array3::<u16>::zeros(shape);
         let mut columns = Array4::zeros(logits.raw_dim().f());
         columns.assign(&logits);
-        let run = || logits_to_labels(columns.view(), again.view_mut(), axis, None);
+        let run = || logits_to_labels(columns.view(), again.view_mut(), axis, &[]);
         with_threads(Some(3), run).expect("threads start").expect("the shapes are sound");
         prop_assert!(out.iter().zip(&again).all(|(a, b)| u16::from(*a) == *b));
     }
@@ -44,7 +44,7 @@ proptest! {
     fn regions_equal_the_naive_twin(logits in logits(), shape in shapes(), axis in prop::option::of(0..3_usize)) {
         let paint: Vec<u16> = (0..logits.shape()[0]).map(|region| 7 + region as u16).collect();
         let mut out = Array3::<u8>::zeros(shape);
-        logits_to_regions(logits.view(), out.view_mut(), &paint, axis, None).expect("the shapes are sound");
+        logits_to_regions(logits.view(), out.view_mut(), &paint, axis, &[]).expect("the shapes are sound");
         let values = resample_linearly(logits.view(), shape, axis);
         for ((z, y, x), got) in out.indexed_iter() {
             let regions: Vec<f64> = (0..paint.len()).map(|region| values[(region, z, y, x)]).collect();
@@ -58,10 +58,10 @@ proptest! {
     fn probabilities_equal_the_naive_twin(values in logits(), shape in shapes(), axis in prop::option::of(0..3_usize)) {
         let expected = resample_linearly(values.view(), shape, axis);
         let mut single = Array4::<f32>::zeros(expected.raw_dim());
-        resample_probabilities(values.view(), single.view_mut(), axis, None).expect("the shapes are sound");
+        resample_probabilities(values.view(), single.view_mut(), axis, &[]).expect("the shapes are sound");
         prop_assert!(single.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5));
         let mut half = Array4::from_elem(expected.raw_dim(), f16::ZERO);
-        resample_probabilities(values.mapv(f16::from_f32).view(), half.view_mut(), axis, None).expect("sound");
+        resample_probabilities(values.mapv(f16::from_f32).view(), half.view_mut(), axis, &[]).expect("sound");
         prop_assert!(half.iter().zip(&expected).all(|(a, b)| (a.to_f64() - b).abs() < 5e-3));
     }
 }

@@ -1,0 +1,314 @@
+//! Weighted sums of overlapping windows, of which only the part that is still growing takes memory.
+//!
+//! Windows come layer by layer along the first axis, and within a layer row of windows by row of windows. Sums are kept
+//! in blocks, a few rows of one plane each, that are made when the first window touches them and given back when the
+//! caller has read them. Half-way through a layer this is held:
+//!
+//! ```text
+//!           rows of windows:  done │ now  │ still to come
+//! planes before the next layer   · │ held │ held, from the layer before
+//! planes of the next layer    held │ held │ ·
+//! ```
+
+use ndarray::parallel::prelude::*;
+use ndarray::{Array3, Array4, ArrayView2, ArrayView4, ArrayViewMut3, Axis};
+
+use crate::error::{KernelError, Result};
+use crate::memory;
+use crate::scores::{Activation, LANES, Lane, activate, load};
+use crate::tiles::gaussian_importance;
+
+/// Rows of a block.
+const ROWS: usize = 8;
+
+/// Sums over a volume of `size`, of windows of `tile`, both (z, y, x).
+pub struct WindowSums {
+    classes: usize,
+    size: [usize; 3],
+    importance: Array3<f32>,
+    planes: Vec<Plane>,
+    spare: Vec<Block>,
+}
+
+/// The blocks of one plane, `None` where no window was or where all has been read.
+type Plane = Vec<Option<Block>>;
+
+/// Some rows of one plane.
+struct Block {
+    sums: Vec<f32>,    // (classes, ROWS, x)
+    weights: Vec<f32>, // (ROWS, x)
+}
+
+impl WindowSums {
+    /// Empty sums.
+    ///
+    /// # Errors
+    /// No classes, a tile that is empty or larger than the size.
+    pub fn new(classes: usize, size: [usize; 3], tile: [usize; 3]) -> Result<Self> {
+        if classes == 0 {
+            return Err(KernelError::argument("classes", "be at least 1", classes));
+        }
+        let importance = gaussian_importance(&tile)?.into_dimensionality().expect("a tile has three axes");
+        if size.iter().zip(tile).any(|(&size, tile)| size < tile) {
+            let rule = format!("be at least the tile {tile:?} along every axis (pad the volume first)");
+            return Err(KernelError::argument("size", rule, size));
+        }
+        let planes = (0..size[0]).map(|_| (0..size[1].div_ceil(ROWS)).map(|_| None).collect()).collect();
+        Ok(Self { classes, size, importance, planes, spare: Vec::new() })
+    }
+
+    /// Adds a network's output for the window at `start`, (classes, *tile), activated and turned back along the
+    /// `mirrored` axes, weighted by the window's importance.
+    ///
+    /// # Errors
+    /// The output has another shape, the window leaves the volume, or memory is refused.
+    pub fn add(
+        &mut self,
+        output: ArrayView4<'_, f32>,
+        start: [usize; 3],
+        activation: Activation,
+        mirrored: [bool; 3],
+    ) -> Result<()> {
+        let tile = [0, 1, 2].map(|axis| self.importance.len_of(Axis(axis)));
+        if output.shape() != [self.classes, tile[0], tile[1], tile[2]] {
+            let rule = format!("have shape {:?} (classes, *tile)", [self.classes, tile[0], tile[1], tile[2]]);
+            return Err(KernelError::argument("output", rule, output.shape()));
+        }
+        if (0..3).any(|axis| start[axis] > self.size[axis] - tile[axis]) {
+            let rule = format!("keep the tile {tile:?} inside the volume {:?}", self.size);
+            return Err(KernelError::argument("start", rule, start));
+        }
+        self.make_room(start, tile)?;
+        let mut output = output;
+        for axis in [0, 1].into_iter().filter(|&axis| mirrored[axis]) {
+            output.invert_axis(Axis(axis + 1));
+        }
+        let window = Window { start, width: self.size[2], activation, mirrored: mirrored[2] };
+        let planes = self.planes[start[0]..start[0] + tile[0]].par_iter_mut();
+        planes.zip(output.axis_iter(Axis(1))).zip(self.importance.outer_iter()).for_each(
+            |((plane, output), weights)| {
+                let mut lanes = vec![[0.0; LANES]; output.len_of(Axis(0))];
+                for (row, (output, weights)) in output.axis_iter(Axis(1)).zip(weights.outer_iter()).enumerate() {
+                    let (block, row) = ((start[1] + row) / ROWS, (start[1] + row) % ROWS);
+                    let block = plane[block].as_mut().expect("room was made for the window");
+                    let weights = weights.as_slice().expect("the importance is contiguous");
+                    window.add_row(block, row, output, weights, &mut lanes);
+                }
+            },
+        );
+        Ok(())
+    }
+
+    /// The weighted means of the voxels from `start` to before `stop`, (classes, z, y, x).
+    ///
+    /// # Errors
+    /// The part is empty or leaves the volume, a voxel of it has no sums (no window was there, or they were
+    /// forgotten), or memory is refused.
+    pub fn mean(&self, start: [usize; 3], stop: [usize; 3]) -> Result<Array4<f32>> {
+        if (0..3).any(|axis| start[axis] >= stop[axis] || stop[axis] > self.size[axis]) {
+            let rule = format!("name a part of the volume {:?}", self.size);
+            return Err(KernelError::argument("start and stop", rule, (start, stop)));
+        }
+        let (first, last) = (start[1] / ROWS, stop[1].div_ceil(ROWS));
+        let held = |plane: &Plane| plane[first..last].iter().all(Option::is_some);
+        if !self.planes[start[0]..stop[0]].iter().all(held) {
+            return Err(KernelError::argument("start and stop", "name voxels that have sums", (start, stop)));
+        }
+        let shape = (self.classes, stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]);
+        let mut out = memory::filled(shape, 0.0, "the finished part of a volume")?;
+        let planes = self.planes[start[0]..stop[0]].par_iter();
+        let covered = out.axis_iter_mut(Axis(1)).into_par_iter().zip(planes).map(|(out, plane)| {
+            let part = [start[1], start[2], stop[2]];
+            mean_of_plane(out, plane, part, self.size[2])
+        });
+        if !covered.reduce(|| true, |all, one| all & one) {
+            return Err(KernelError::argument("windows", "cover every voxel that is read", (start, stop)));
+        }
+        Ok(out)
+    }
+
+    /// Gives back the memory of rows before `row` in planes before `plane`.
+    pub fn forget(&mut self, plane: usize, row: usize) {
+        let blocks = if row >= self.size[1] { usize::MAX } else { row / ROWS };
+        for plane in self.planes.iter_mut().take(plane) {
+            self.spare.extend(plane.iter_mut().take(blocks).filter_map(Option::take));
+        }
+    }
+
+    fn make_room(&mut self, start: [usize; 3], tile: [usize; 3]) -> Result<()> {
+        let blocks = start[1] / ROWS..(start[1] + tile[1]).div_ceil(ROWS);
+        let wanted = self.planes[start[0]..start[0] + tile[0]].iter_mut().flat_map(|plane| &mut plane[blocks.clone()]);
+        let mut new = Vec::new();
+        for place in wanted.filter(|place| place.is_none()) {
+            match self.spare.pop() {
+                Some(block) => {
+                    *place = Some(block);
+                    new.push(place);
+                }
+                None => *place = Some(Block::new(self.classes, self.size[2])?),
+            }
+        }
+        new.into_par_iter().flatten().for_each(Block::clear);
+        Ok(())
+    }
+}
+
+impl Block {
+    fn new(classes: usize, width: usize) -> Result<Self> {
+        let zeros = |count: usize| {
+            memory::filled(count, 0.0, "the sums of windows").map(|array| array.into_raw_vec_and_offset().0)
+        };
+        Ok(Self { sums: zeros(classes * ROWS * width)?, weights: zeros(ROWS * width)? })
+    }
+
+    fn clear(&mut self) {
+        self.sums.fill(0.0);
+        self.weights.fill(0.0);
+    }
+}
+
+/// What is the same for all rows of a window.
+struct Window {
+    start: [usize; 3],
+    width: usize, // of the volume
+    activation: Activation,
+    mirrored: bool, // along x
+}
+
+impl Window {
+    /// Adds a row of the window, (classes, x), to row `row` of a block, a piece with all classes at a time.
+    fn add_row(
+        &self,
+        block: &mut Block,
+        row: usize,
+        output: ArrayView2<'_, f32>,
+        weights: &[f32],
+        lanes: &mut [Lane],
+    ) {
+        let (length, width) = (weights.len(), self.width);
+        let place = row * width + self.start[2];
+        add(&mut block.weights[place..place + length], weights);
+        for first in (0..length).step_by(LANES) {
+            let count = LANES.min(length - first);
+            for (lane, values) in lanes.iter_mut().zip(output.outer_iter()) {
+                load(values, first, &mut lane[..count]);
+            }
+            activate(lanes, self.activation);
+            let at = if self.mirrored { length - first - count } else { first };
+            for (class, lane) in lanes.iter_mut().enumerate() {
+                let lane = &mut lane[..count];
+                if self.mirrored {
+                    lane.reverse();
+                }
+                let place = class * ROWS * width + place + at;
+                add_weighted(&mut block.sums[place..place + count], lane, &weights[at..at + count]);
+            }
+        }
+    }
+}
+
+fn add(sums: &mut [f32], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+}
+
+fn add_weighted(sums: &mut [f32], values: &[f32], weights: &[f32]) {
+    sums.iter_mut().zip(values).zip(weights).for_each(|((sum, value), weight)| *sum += value * weight);
+}
+
+/// Divides sums by weights; tells whether every voxel has a weight.
+fn mean_of_plane(
+    mut out: ArrayViewMut3<'_, f32>,
+    plane: &Plane,
+    [first, start, stop]: [usize; 3],
+    width: usize,
+) -> bool {
+    let mut covered = true;
+    for (row, mut out) in out.axis_iter_mut(Axis(1)).enumerate() {
+        let (block, row) = ((first + row) / ROWS, (first + row) % ROWS);
+        let block = plane[block].as_ref().expect("the part has sums");
+        let weights = &block.weights[row * width + start..row * width + stop];
+        covered &= weights.iter().all(|weight| *weight != 0.0);
+        for (class, mut out) in out.outer_iter_mut().enumerate() {
+            let place = class * ROWS * width + row * width;
+            let sums = &block.sums[place + start..place + stop];
+            out.iter_mut().zip(sums).zip(weights).for_each(|((out, sum), weight)| *out = sum / weight);
+        }
+    }
+    covered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naive::blend::blend;
+    use crate::naive::scores as naive;
+    use ndarray::{ArrayView3, ArrayView5, Slice};
+
+    fn noise(shape: [usize; 4], seed: u64) -> Array4<f32> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        Array4::from_shape_simple_fn(shape, || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+        })
+    }
+
+    fn activated(output: &Array4<f32>, mirrored: [bool; 3]) -> Array4<f32> {
+        let mut total = Array4::zeros(output.raw_dim());
+        let output: ArrayView5<'_, f32> = output.view().insert_axis(Axis(0));
+        naive::add_scores(total.view_mut().insert_axis(Axis(0)), output, Activation::Softmax, mirrored);
+        total
+    }
+
+    #[test]
+    fn reading_and_forgetting_on_the_way_equals_the_whole() {
+        let (size, tile, classes) = ([7, 21, 70], [4, 10, 66], 3);
+        let importance = gaussian_importance(&tile).unwrap().into_dimensionality().unwrap();
+        let (layers, rows, columns) = ([0, 1, 3], [0, 5, 11], [0, 4]);
+        let mut windows = Vec::new();
+        let mut sums = WindowSums::new(classes, size, tile).unwrap();
+        let mut streamed = Array4::from_elem((classes, size[0], size[1], size[2]), f32::NAN);
+        for (i, z) in layers.into_iter().enumerate() {
+            for (j, y) in rows.into_iter().enumerate() {
+                for x in columns {
+                    let mirrored = [x > 0, y > 5, z == 1];
+                    let output = noise([classes, 4, 10, 66], windows.len() as u64);
+                    sums.add(output.view(), [z, y, x], Activation::Softmax, mirrored).unwrap();
+                    windows.push((activated(&output, mirrored), [z, y, x]));
+                }
+                let next = |starts: [usize; 3], i: usize, end| starts.get(i + 1).copied().unwrap_or(end);
+                let stop = [next(layers, i, size[0]), next(rows, j, size[1]), size[2]];
+                let part = sums.mean([z, y, 0], stop).unwrap();
+                let ends = [(0, classes), (z, stop[0]), (y, stop[1]), (0, size[2])];
+                streamed
+                    .slice_each_axis_mut(|axis| {
+                        let (from, to) = ends[axis.axis.index()];
+                        Slice::from(from..to)
+                    })
+                    .assign(&part);
+                sums.forget(stop[0], stop[1]);
+            }
+        }
+        let views: Vec<_> = windows.iter().map(|(scores, start)| (scores.view(), *start)).collect();
+        let expected = blend(classes, size, &views, ArrayView3::from(&importance));
+        let apart = (&streamed - &expected).mapv(f32::abs).fold(0.0, |a: f32, &b| a.max(b));
+        assert!(apart < 1e-5, "{apart}");
+        assert!(sums.planes.iter().flatten().all(Option::is_none));
+        let most = 7 * 21_usize.div_ceil(ROWS);
+        assert!(sums.spare.len() < most, "{} of {most} blocks were held at once", sums.spare.len());
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        assert!(WindowSums::new(0, [4, 4, 4], [2, 2, 2]).is_err());
+        assert!(WindowSums::new(1, [4, 1, 4], [2, 2, 2]).is_err());
+        let mut sums = WindowSums::new(1, [4, 4, 4], [2, 2, 2]).unwrap();
+        let output = noise([1, 2, 2, 2], 0);
+        assert!(sums.add(output.view(), [3, 0, 0], Activation::None, [false; 3]).is_err());
+        assert!(sums.add(noise([2, 2, 2, 2], 0).view(), [0, 0, 0], Activation::None, [false; 3]).is_err());
+        assert!(sums.mean([0, 0, 0], [1, 1, 1]).unwrap_err().to_string().contains("have sums"));
+        sums.add(output.view(), [0, 0, 0], Activation::None, [false; 3]).unwrap();
+        assert!(sums.mean([0, 0, 0], [1, 1, 3]).unwrap_err().to_string().contains("cover every voxel"));
+        assert!(sums.mean([0, 0, 0], [1, 1, 0]).is_err());
+        assert!(sums.mean([0, 0, 0], [2, 2, 2]).is_ok());
+    }
+}
