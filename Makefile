@@ -63,7 +63,7 @@ lint: setup ## formatting, types, layers, clippy, the stub against the module
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 
 bench: setup ## kernels beside scipy, skimage and numpy; rewrites the README's table
-	cargo bench
+	NNUNET_RS_PYTHON=$(abspath $(BIN)/python) cargo bench
 
 clean: ## remove what was built
 	rm -rf $(VENV) target demo dist python/nnunet_rs/*.so

@@ -67,6 +67,17 @@ impl Grid {
     }
 }
 
+/// Voxels of the source per voxel of the result, along an axis, beyond which most are never read.
+const SPARSE: usize = 2;
+
+impl Grid {
+    /// Whether nearly all of the source is read.
+    pub fn is_dense(&self) -> bool {
+        let dense = |ends: (&Between, &Between), count: usize| ends.1.at[1] + 1 - ends.0.at[0] <= SPARSE * count + 1;
+        self.axes.iter().all(|axis| axis.first().zip(axis.last()).is_some_and(|ends| dense(ends, axis.len())))
+    }
+}
+
 /// What each of the `n_out` planes of the result at hand lies between, among the `n_in` planes of logits at hand.
 fn between(slab: &Slab, (n_in, n_out): (usize, usize), take_nearest: bool) -> Result<Vec<Between>> {
     let (start, planes) = slab.logits;

@@ -1,26 +1,33 @@
 //! Rows of one class between two planes, resampled along x, each made once for the rows of the result that need it.
 
+use std::ops::Range;
+
 use multiversion::multiversion;
 use ndarray::{ArrayView1, ArrayView2, ArrayView4, Axis};
 
 use crate::grid::Between;
 use crate::real::Real;
-use crate::stretch::Stretch;
+use crate::stretch::{GROUP, Stretch, mix};
 
 /// Two rows and how far from the first to the second.
 #[derive(Clone, Copy)]
 pub struct Pair<'a> {
-    /// Both rows, at the result's columns.
+    /// Both rows, of one length.
     pub rows: [&'a [f32]; 2],
     /// Weight of the second.
     pub t: f32,
 }
 
-impl Pair<'_> {
-    /// Between `a` and `b`: exactly `a` where the second has no weight, and where the two are equal.
+impl<'a> Pair<'a> {
+    /// One row as it is.
+    pub fn single(row: &'a [f32]) -> Self {
+        Self { rows: [row; 2], t: 0.0 }
+    }
+
+    /// Between `a` and `b`, by this pair's weight.
     #[inline(always)]
     pub fn mix(self, a: f32, b: f32) -> f32 {
-        if self.t == 0.0 { a } else { a + self.t * (b - a) }
+        mix(a, b, self.t)
     }
 }
 
@@ -28,6 +35,7 @@ impl Pair<'_> {
 pub struct Interpolator<'a, R> {
     source: ArrayView4<'a, R>,
     columns: &'a Stretch,
+    groups: Range<usize>,
     planes: Option<[ArrayView2<'a, R>; 2]>,
     t: f32,
     /// Row y of the source rests in slot y % 2: the rows that a row of the result lies between are neighbours.
@@ -51,7 +59,8 @@ struct Rooms<R> {
 impl<'a, R: Real> Interpolator<'a, R> {
     /// For rows of `source` (c, z, y, x) resampled along `columns`.
     pub fn new(source: ArrayView4<'a, R>, columns: &'a Stretch) -> Self {
-        Self { source, columns, planes: None, t: 0.0, slots: Default::default(), rooms: Rooms::default() }
+        let (slots, rooms) = (Default::default(), Rooms::default());
+        Self { source, columns, groups: 0..0, planes: None, t: 0.0, slots, rooms }
     }
 
     /// Number of classes.
@@ -59,10 +68,21 @@ impl<'a, R: Real> Interpolator<'a, R> {
         self.source.len_of(Axis(0))
     }
 
-    /// Turns to `class`, between the planes `z`.
-    pub fn begin(&mut self, class: usize, z: Between) {
-        let plane = |at: usize| self.source.clone().index_axis_move(Axis(0), class).index_axis_move(Axis(0), at);
-        (self.planes, self.t) = (Some(z.at.map(plane)), z.t);
+    /// The columns' resampling.
+    pub fn columns(&self) -> &'a Stretch {
+        self.columns
+    }
+
+    /// Row `y` of plane `z` of `class` as it is.
+    pub fn source_row(&mut self, class: usize, z: usize, y: usize) -> &[f32] {
+        let Rooms { together: [room, _], single: [single, _], .. } = &mut self.rooms;
+        R::single(together(plane(&self.source, class, z).index_axis_move(Axis(0), y), room), single)
+    }
+
+    /// Turns to `class`, between the planes `z`, for `groups` of columns.
+    pub fn begin(&mut self, class: usize, z: Between, groups: Range<usize>) {
+        (self.planes, self.t) = (Some(z.at.map(|at| plane(&self.source, class, at))), z.t);
+        self.groups = groups;
         self.slots.iter_mut().for_each(|slot| slot.y = None);
     }
 
@@ -81,21 +101,27 @@ impl<'a, R: Real> Interpolator<'a, R> {
         }
         slot.y = Some(y);
         let Rooms { together: [room_a, room_b], single: [single_a, single_b], mixed } = &mut self.rooms;
-        let rows = [
-            R::single(together(planes[0].index_axis(Axis(0), y), room_a), single_a),
-            R::single(together(planes[1].index_axis(Axis(0), y), room_b), single_b),
-        ];
+        let span = self.columns.reads(&self.groups);
+        let rows =
+            planes.each_ref().map(|plane| plane.index_axis(Axis(0), y).slice_axis_move(Axis(0), span.clone().into()));
+        let [first, second] = rows;
+        let rows = [R::single(together(first, room_a), single_a), R::single(together(second, room_b), single_b)];
         mixed.resize(self.columns.padded(), 0.0);
-        if self.t == 0.0 {
-            mixed[..rows[0].len()].copy_from_slice(rows[0]);
-        } else {
-            between(Pair { rows, t: self.t }, mixed);
+        match self.t {
+            0.0 => mixed[span].copy_from_slice(rows[0]),
+            t => mix_rows(Pair { rows, t }, &mut mixed[span]),
         }
-        self.columns.run(mixed, &mut slot.row);
+        slot.row.resize(self.groups.len() * GROUP, 0.0);
+        self.columns.run(self.groups.clone(), mixed, &mut slot.row);
     }
 }
 
-fn together<'a, T: Copy>(row: ArrayView1<'a, T>, room: &'a mut Vec<T>) -> &'a [T] {
+fn plane<'a, R>(source: &ArrayView4<'a, R>, class: usize, z: usize) -> ArrayView2<'a, R> {
+    source.clone().index_axis_move(Axis(0), class).index_axis_move(Axis(0), z)
+}
+
+/// The row's values; copied to `room` where they do not lie together.
+pub fn together<'a, T: Copy>(row: ArrayView1<'a, T>, room: &'a mut Vec<T>) -> &'a [T] {
     match row.to_slice() {
         Some(row) => row,
         None => {
@@ -106,9 +132,10 @@ fn together<'a, T: Copy>(row: ArrayView1<'a, T>, room: &'a mut Vec<T>) -> &'a [T
     }
 }
 
+/// The pair's values.
 #[multiversion(targets = "simd")]
-fn between(pair: Pair<'_>, out: &mut [f32]) {
+pub fn mix_rows(pair: Pair<'_>, out: &mut [f32]) {
     for ((out, a), b) in out.iter_mut().zip(pair.rows[0]).zip(pair.rows[1]) {
-        *out = *a + pair.t * (*b - *a);
+        *out = pair.mix(*a, *b);
     }
 }

@@ -3,6 +3,7 @@
 //! Every fast function has an obvious twin in [`naive`] and a property test that they agree.
 
 pub mod blend;
+pub mod decide;
 pub mod error;
 pub mod foreground;
 pub mod grid;
@@ -12,6 +13,7 @@ pub mod labels;
 pub mod logits;
 mod memory;
 pub mod naive;
+pub mod neighbours;
 pub mod plane;
 pub mod pool;
 pub mod range;

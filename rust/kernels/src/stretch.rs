@@ -6,10 +6,12 @@
 //! row[first + 1 ..]  b c d e f g h i      and their second ones, picked alike
 //! ```
 
+use std::ops::Range;
+
 use crate::grid::Between;
 
 /// Results made together.
-const WIDTH: usize = 8;
+pub const GROUP: usize = 8;
 
 /// Which voxels of a row make up each voxel of the result.
 #[derive(Debug)]
@@ -18,23 +20,22 @@ pub struct Stretch {
     /// Whether every group picks from one vector.
     near: bool,
     n_in: usize,
-    n_out: usize,
 }
 
-/// Eight neighbouring results.
+/// Eight neighbouring results; those behind the row's end repeat the last one.
 #[derive(Debug)]
 struct Group {
     first: usize,
     /// First voxel of each, counted from `first`.
-    pick: [u32; WIDTH],
+    pick: [u32; GROUP],
     /// Weight of the second voxel.
-    t: [f32; WIDTH],
+    t: [f32; GROUP],
 }
 
 impl Stretch {
     /// For rows of `n_in` voxels resampled to `columns`.
     pub fn new(columns: &[Between], n_in: usize) -> Self {
-        let groups = columns.chunks(WIDTH).map(|columns| {
+        let groups = columns.chunks(GROUP).map(|columns| {
             let first = columns[0].at[0];
             let column = |i: usize| columns[i.min(columns.len() - 1)];
             Group {
@@ -44,33 +45,61 @@ impl Stretch {
             }
         });
         let groups: Vec<_> = groups.collect();
-        let near = groups.iter().all(|group| group.pick.iter().all(|pick| (*pick as usize) < WIDTH));
-        Self { groups, near, n_in, n_out: columns.len() }
+        let near = groups.iter().all(|group| group.pick.iter().all(|pick| (*pick as usize) < GROUP));
+        Self { groups, near, n_in }
+    }
+
+    /// Groups of results.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Voxels of a row of the source.
+    pub fn length(&self) -> usize {
+        self.n_in
     }
 
     /// Length of a row with room to read whole vectors at its end; what the room holds does not matter.
     pub fn padded(&self) -> usize {
-        self.n_in + WIDTH
+        self.n_in + GROUP
     }
 
-    /// Resamples `row`, [`Self::padded`] long, to `out`.
-    pub fn run(&self, row: &[f32], out: &mut Vec<f32>) {
-        out.resize(self.groups.len() * WIDTH, 0.0);
-        if !(self.near && permuted(&self.groups, row, out)) {
-            for (group, out) in self.groups.iter().zip(out.as_chunks_mut().0) {
+    /// The voxels that `groups` are made of.
+    pub fn reads(&self, groups: &Range<usize>) -> Range<usize> {
+        let last = &self.groups[groups.end - 1];
+        let end = last.first + last.pick[GROUP - 1] as usize + 2;
+        self.groups[groups.start].first..end.min(self.n_in)
+    }
+
+    /// The first voxel of each result of a group.
+    pub fn firsts(&self, group: usize) -> [usize; GROUP] {
+        let group = &self.groups[group];
+        group.pick.map(|pick| group.first + pick as usize)
+    }
+
+    /// Resamples `row`, [`Self::padded`] long, to `out`, as long as the `groups` are.
+    pub fn run(&self, groups: Range<usize>, row: &[f32], out: &mut [f32]) {
+        let groups = &self.groups[groups];
+        if !(self.near && permuted(groups, row, out)) {
+            for (group, out) in groups.iter().zip(out.as_chunks_mut().0) {
                 *out = group.one_by_one(row);
             }
         }
-        out.truncate(self.n_out);
     }
 }
 
+/// Between `a` and `b`: exactly `a` where the second has no weight, and where the two are equal, infinities too.
+#[inline(always)]
+pub fn mix(a: f32, b: f32, t: f32) -> f32 {
+    if t == 0.0 || a == b { a } else { a + t * (b - a) }
+}
+
 impl Group {
-    fn one_by_one(&self, row: &[f32]) -> [f32; WIDTH] {
+    fn one_by_one(&self, row: &[f32]) -> [f32; GROUP] {
         let row = &row[self.first..];
         std::array::from_fn(|i| {
-            let (at, t) = (self.pick[i] as usize, self.t[i]);
-            if t == 0.0 { row[at] } else { row[at] + t * (row[at + 1] - row[at]) }
+            let at = self.pick[i] as usize;
+            mix(row[at], row[at + 1], self.t[i])
         })
     }
 }
@@ -96,16 +125,17 @@ fn permuted(groups: &[Group], row: &[f32], out: &mut [f32]) -> bool {
         #[inline(always)]
         fn call(self) {
             let Self(V3 { avx, avx2, .. }, groups, row, out) = self;
-            for (group, out) in groups.iter().zip(out.as_chunks_mut::<WIDTH>().0) {
+            for (group, out) in groups.iter().zip(out.as_chunks_mut::<GROUP>().0) {
                 let Some((a, b)) = row[group.first..].first_chunk().zip(row[group.first + 1..].first_chunk()) else {
                     continue;
                 };
-                let (a, b, pick): ([f32; WIDTH], [f32; WIDTH], _) = (*a, *b, pulp::cast(group.pick));
+                let (a, b, pick): ([f32; GROUP], [f32; GROUP], _) = (*a, *b, pulp::cast(group.pick));
                 let a = avx2._mm256_permutevar8x32_ps(pulp::cast(a), pick);
                 let b = avx2._mm256_permutevar8x32_ps(pulp::cast(b), pick);
                 let t = pulp::cast(group.t);
                 let mixed = avx._mm256_add_ps(a, avx._mm256_mul_ps(t, avx._mm256_sub_ps(b, a)));
-                let alone = avx._mm256_cmp_ps::<0>(t, avx._mm256_setzero_ps());
+                let no_weight = avx._mm256_cmp_ps::<0>(t, avx._mm256_setzero_ps());
+                let alone = avx._mm256_or_ps(no_weight, avx._mm256_cmp_ps::<0>(a, b));
                 *out = pulp::cast(avx._mm256_blendv_ps(mixed, a, alone));
             }
         }

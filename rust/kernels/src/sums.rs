@@ -177,14 +177,7 @@ struct Window {
 
 impl Window {
     /// Adds a row of the window, (classes, x), to row `row` of a block, a piece with all classes at a time.
-    fn add_row(
-        &self,
-        block: &mut Block,
-        row: usize,
-        output: ArrayView2<'_, f32>,
-        weights: &[f32],
-        lanes: &mut [Lane],
-    ) {
+    fn add_row(&self, block: &mut Block, row: usize, output: ArrayView2<'_, f32>, weights: &[f32], lanes: &mut [Lane]) {
         let (length, width) = (weights.len(), self.width);
         let place = row * width + self.start[2];
         add(&mut block.weights[place..place + length], weights);
