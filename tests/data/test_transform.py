@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
 from nnunet_rs.data.intensity import Noise
-from nnunet_rs.data.transform import run
+from nnunet_rs.data.transform import borrowed, run
 
 
 def _sample(seed: int) -> dict[str, Any]:
@@ -20,9 +20,9 @@ def _sample(seed: int) -> dict[str, Any]:
 
 def test_borrowed_transforms_are_repeatable_in_any_thread() -> None:
     noise = GaussianNoiseTransform(p_per_sample=1)
-    expected = [run(noise, _sample(seed))["data"] for seed in range(20)]
+    expected = [borrowed(noise, _sample(seed))["data"] for seed in range(20)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda seed: run(noise, _sample(seed))["data"], range(20)))
+        found = list(pool.map(lambda seed: borrowed(noise, _sample(seed))["data"], range(20)))
     np.testing.assert_array_equal(found, expected)
     assert not np.array_equal(expected[0], expected[1])
 
@@ -30,7 +30,7 @@ def test_borrowed_transforms_are_repeatable_in_any_thread() -> None:
 def test_borrowed_transforms_leave_the_global_generators_alone() -> None:
     np.random.seed(5)
     random.seed(5)
-    run(GaussianNoiseTransform(p_per_sample=1), _sample(0))
+    borrowed(GaussianNoiseTransform(p_per_sample=1), _sample(0))
     after = np.random.random(), random.random()
     np.random.seed(5)
     random.seed(5)
@@ -43,3 +43,11 @@ def test_our_own_take_whole_batches_too() -> None:
     assert found["data"].shape == (3, 2, 9, 9)
     assert found["seg"].shape == (3, 1, 9, 9)
     assert found["rng"] is sample["rng"]
+
+
+def test_run_takes_either_kind() -> None:
+    for transform in (Noise(1.0), GaussianNoiseTransform(p_per_sample=1)):
+        sample = _sample(3)
+        image, seg = run(transform, sample["data"][0], sample["seg"][0], sample["rng"])
+        assert image.shape == seg.shape == (1, 9, 9)
+        assert image.any()

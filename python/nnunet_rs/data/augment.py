@@ -71,12 +71,12 @@ class Augmentation:
         labels
             (*patch), class indices of any number type.
         """
-        sample: dict[str, Any] = {"data": image[None], "seg": seg[None], "rng": rng}
         if self.spatial is not None and drawn is not None:
-            sample = self.spatial.apply(drawn, sample)
+            moved = self.spatial.apply(drawn, {"data": image[None], "seg": seg[None], "rng": rng})
+            image, seg = moved["data"][0], moved["seg"][0]
         for transform in self.transforms:
-            sample = run(transform, sample)
-        return sample["data"][0], sample["seg"][0, 0]
+            image, seg = run(transform, image, seg, rng)
+        return image, seg[0]
 
 
 def build_augmentation(

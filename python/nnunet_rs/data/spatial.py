@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.types import Shape
-from nnunet_rs.data.transform import Transform, run
+from nnunet_rs.data.transform import Transform, borrowed
 
 Range = tuple[float, float]
 _ELONGATED = 1.5  # patch sides' ratio above which a 2-D patch is turned only a little
@@ -96,17 +96,15 @@ def region_size(patch: Sequence[int], angle: float, scale: Range) -> Shape:
 
 
 def rotation(angles: Sequence[float]) -> NDArray[np.float64]:
-    """Return the rotation matrix of one angle in the plane, or of three about z, y, x in space (z first)."""
+    """Return the rotation matrix of one angle in the plane, or of three about z, y, x in space (their product)."""
     if len(angles) == 1:
-        cos, sin = math.cos(angles[0]), math.sin(angles[0])
-        return np.array([[cos, -sin], [sin, cos]])
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        turned = np.eye(3)
-        rest = [other for other in range(3) if other != axis]
-        turned[np.ix_(rest, rest)] = rotation([angle])
-        matrix = matrix @ turned
-    return matrix
+        c, s = math.cos(angles[0]), math.sin(angles[0])
+        return np.array([[c, -s], [s, c]])
+    (cz, cy, cx), (sz, sy, sx) = map(math.cos, angles), map(math.sin, angles)
+    about_z = np.array([[1, 0, 0], [0, cz, -sz], [0, sz, cz]])
+    about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+    about_x = np.array([[cx, -sx, 0], [sx, cx, 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,7 @@ class BatchgeneratorsSpatial:
 
     def apply(self, drawn: np.random.Generator, sample: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Draw and transform."""
-        return run(self._transform(), sample)
+        return borrowed(self._transform(), sample)
 
     def _transform(self) -> Transform:
         from batchgenerators.transforms.spatial_transforms import SpatialTransform  # imports much of SciPy

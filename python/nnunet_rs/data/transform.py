@@ -39,14 +39,22 @@ class SeededTransform(ABC):
         """Transform one image (c, *size), which may be overwritten, and its seg (s, *size)."""
 
 
-def run(transform: Transform, sample: dict[str, Any]) -> dict[str, Any]:
-    """Run a transform so that its result depends on the sample and its generator alone.
-
-    batchgenerators' own transforms draw from the global generators of `numpy.random` and `random`. They are seeded from
-    the sample's generator, run one at a time, and the global state is put back.
-    """
+def run(
+    transform: Transform, image: FloatArray, seg: IntArray, rng: np.random.Generator
+) -> tuple[FloatArray, IntArray]:
+    """Run a transform on one image (c, *size) and its seg (s, *size); chance comes from `rng` alone."""
     if isinstance(transform, SeededTransform):
-        return transform(**sample)
+        return transform.apply(image, seg, rng)
+    moved = borrowed(transform, {"data": image[None], "seg": seg[None], "rng": rng})
+    return moved["data"][0], moved["seg"][0]
+
+
+def borrowed(transform: Transform, sample: dict[str, Any]) -> dict[str, Any]:
+    """Run one of batchgenerators' own transforms so that its result depends on the sample and its `rng` alone.
+
+    They draw from the global generators of `numpy.random` and `random`. These are seeded from the sample's generator,
+    one transform runs at a time, and the global state is put back.
+    """
     seed = int(sample["rng"].integers(1 << 32))
     with _GLOBAL_CHANCE:
         before = np.random.get_state(), random.getstate()
