@@ -33,9 +33,9 @@ class DemoOptions:
     vram_gb: float = 0.085  # plan small patches
     spacing: Spacing3 = (9.2, 3.6, 3.6)  # mm; coarser than the scans
     features: int = 8  # of the network's first stage
-    epochs: int = 9
-    batches: int = 150
-    time_budget: float | None = None  # seconds; in place of the epochs
+    epochs: int | None = 9  # None: as many as the time lets
+    batches: int = 150  # an epoch
+    time_budget: float | None = 200.0  # seconds of training at most; a slower machine trains less
     seed: int = 0
     device: str = "auto"
 
@@ -120,7 +120,7 @@ def _train(work: Path, curves: Path, options: DemoOptions, progress: Progress) -
         0,
         TrainOptions(
             recipe=FAST,
-            epochs=None if options.time_budget else options.epochs,
+            epochs=options.epochs,
             batches=options.batches,
             time_budget=options.time_budget,
             seed=options.seed,

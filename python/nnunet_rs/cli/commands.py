@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,9 @@ def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.demo import DemoOptions, run_demo
     from nnunet_rs.report.tables import scores_table
 
-    options = DemoOptions(seed=arguments.seed, device=arguments.device, time_budget=arguments.time_budget)
+    options = DemoOptions(seed=arguments.seed, device=arguments.device)
+    if arguments.time_budget:
+        options = replace(options, epochs=None, time_budget=arguments.time_budget)
     result = run_demo(arguments.output, options, console)
     places = {
         "picture": result.picture,
