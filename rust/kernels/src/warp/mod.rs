@@ -22,6 +22,7 @@ use crate::taps::{Order, check_axes};
 use coefficients::{MARGIN, coefficients};
 use elastic::Field;
 use places::{Grid, Places, Positions};
+use votes::Ballot;
 
 pub use elastic::{Elastic, noise_row};
 
@@ -97,6 +98,8 @@ pub trait Label: Copy + PartialOrd + Send + Sync {
     fn from_number(number: i64) -> Option<Self>;
     /// Bits that tell labels apart.
     fn key(self) -> u32;
+    /// The label of a key.
+    fn from_key(key: u32) -> Self;
 }
 
 macro_rules! label {
@@ -107,6 +110,9 @@ macro_rules! label {
             }
             fn key(self) -> u32 {
                 self as u32
+            }
+            fn from_key(key: u32) -> Self {
+                key as Self
             }
         })+
     };
@@ -123,6 +129,9 @@ impl Label for f32 {
         // -0.0 is 0.0.
         (self + 0.0).to_bits()
     }
+    fn from_key(key: u32) -> Self {
+        Self::from_bits(key)
+    }
 }
 
 /// What a task keeps between rows.
@@ -132,6 +141,7 @@ struct Scratch {
     room: Vec<f32>,
     positions: Positions,
     places: Places,
+    ballot: Ballot,
 }
 
 impl Warp {
@@ -209,7 +219,7 @@ impl Warp {
         let channels: Vec<&[L]> = channels.iter().filter_map(|channel| channel.as_slice()).collect();
         let grid = Grid::linear(size, self.motion.plane);
         self.fill(&grid, out, |scratch, channel, row| {
-            votes::vote_row(&grid, &scratch.places, channels[channel], border, row);
+            votes::vote_row(&grid, &scratch.places, &mut scratch.ballot, channels[channel], border, row);
         });
         Ok(())
     }
@@ -254,7 +264,7 @@ impl Warp {
         &self,
         grid: &Grid,
         mut out: ArrayViewMut4<'_, T>,
-        sample: impl Fn(&Scratch, usize, &mut [T]) + Sync,
+        sample: impl Fn(&mut Scratch, usize, &mut [T]) + Sync,
     ) {
         let rows = |scratch: &mut Scratch, z: usize, block: usize, mut rows: ArrayViewMut3<'_, T>| {
             for (y, mut row) in rows.axis_iter_mut(Axis(1)).enumerate() {
