@@ -414,20 +414,33 @@ class ForegroundAccumulator:
     @staticmethod
     def from_bytes(data: bytes) -> ForegroundAccumulator: ...
 
-def add_scores(
-    total: NDArray[np.float32],
-    logits: NDArray[np.float32],
-    *,
-    activation: str = "none",
-    mirrored: Sequence[int] = (),
-    first: bool = False,
-    threads: int | None = None,
-) -> None: ...
-
+@final
 class WindowSums:
-    def __init__(
-        self, classes: int, size: Sequence[int], tile: Sequence[int], *, threads: int | None = None
-    ) -> None: ...
+    """Weighted mean of a network's outputs over overlapping windows, each weighted by `gaussian_importance`.
+
+    Memory is taken when a window first touches a voxel and given back by `forget`: with windows that come layer by
+    layer, and row by row within a layer, half a layer of windows is the most that is held.
+
+    Parameters
+    ----------
+    classes
+        Of the outputs, at least 1.
+    size
+        Of the volume, (z, y, x) voxels.
+    tile
+        Of the windows, (z, y, x) voxels; at most the size along every axis.
+    threads
+        How many to use; all processors of this process where not given.
+
+    Raises
+    ------
+    ValueError
+        No classes, or shapes that do not fit.
+    """
+
+    def __new__(
+        cls, classes: int, size: Sequence[int], tile: Sequence[int], *, threads: int | None = None
+    ) -> WindowSums: ...
     def add(
         self,
         output: NDArray[np.float32],
@@ -435,9 +448,58 @@ class WindowSums:
         *,
         activation: str = "none",
         mirrored: Sequence[int] = (),
-    ) -> None: ...
-    def mean(self, start: Sequence[int], stop: Sequence[int]) -> NDArray[np.float32]: ...
-    def forget(self, plane: int, row: int) -> None: ...
+    ) -> None:
+        """Add a network's output for one window.
+
+        Parameters
+        ----------
+        output : ndarray of float32, (classes, *tile)
+            Logits, any strides.
+        start : (z, y, x)
+            First voxel of the window.
+        activation : {"none", "softmax", "sigmoid"}
+            What is averaged. NaN and infinite logits become NaN.
+        mirrored : sequence of int
+            Axes, 0 to 2 for z, y, x, along which the network saw the window mirrored; the output is turned back.
+
+        Raises
+        ------
+        ValueError
+            Another shape, a window that leaves the volume, an activation or axis that there is not.
+        TypeError
+            If `output` is not of float32.
+        MemoryError
+            If memory is refused.
+        """
+        ...
+
+    def mean(self, start: Sequence[int], stop: Sequence[int]) -> NDArray[np.float32]:
+        """Return the weighted means of a part of the volume.
+
+        Parameters
+        ----------
+        start, stop : (z, y, x)
+            First voxel, and the one after the last.
+
+        Returns
+        -------
+        ndarray of float32, (classes, z, y, x)
+
+        Raises
+        ------
+        ValueError
+            A part that is empty or leaves the volume, voxels that no window covered or that were forgotten.
+        MemoryError
+            If memory is refused.
+        """
+        ...
+
+    def forget(self, plane: int, row: int) -> None:
+        """Give back the memory of rows before `row` in planes before `plane`.
+
+        A row's memory goes with that of its neighbours: some rows may stay a little longer.
+        """
+        ...
 
 class _Elastic(Protocol):
     @property

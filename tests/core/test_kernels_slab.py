@@ -48,6 +48,14 @@ def test_any_slab_equals_that_part_of_the_whole(size, shape, axis, lowres, data)
         np.testing.assert_array_equal(cut, np.take(whole, range(first, stop), axis=from_end))
 
 
+def test_parts_along_two_axes():
+    logits = np.random.default_rng(0).normal(size=(3, 6, 5, 4)).astype(np.float32)
+    whole = logits_to_labels(logits, (9, 11, 7))
+    slab = (0, 1, 6, 3, 9, 1, 2, 5, 6, 11)  # planes 3 to 5 and rows 6 to 8 of the result
+    part = logits_to_labels(logits[:, 1:5, 2:5], (3, 3, 7), slab=slab)
+    np.testing.assert_array_equal(part, whole[3:6, 6:9])
+
+
 @pytest.mark.parametrize(
     ("slab", "message"),
     [

@@ -9,7 +9,7 @@ from nnunet_rs.core.kernels import logits_to_labels, resample_probabilities
 from nnunet_rs.core.types import Header, LabelSet, Region
 from nnunet_rs.predict.export import Decision, Target, export_labels
 from nnunet_rs.predict.sweep import plan_sweep
-from nnunet_rs.predict.window import Slab
+from nnunet_rs.predict.window import Region as Part
 
 HEADER = Header("itk", ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))
 LABELS = LabelSet(("background", "a", "b"), (0, 3, 7))
@@ -29,10 +29,22 @@ class Kept:
         self.groups.append(values)
 
 
-def slabs(scores, sweep, cuts):
+def parts(scores, sweep, plane_cuts, row_cuts=()):
+    """Cut scores up as a sliding window hands them out; reading what is forgotten or not there yet fails."""
     swept = scores.transpose(0, *(axis + 1 for axis in sweep.axes))
-    edges = [0, *cuts, sweep.size[0]]
-    return (Slab(a, swept[:, a:b]) for a, b in itertools.pairwise(edges))
+    planes, rows = ([0, *cuts, n] for cuts, n in zip((plane_cuts, row_cuts), sweep.size, strict=False))
+    for (low, high), (left, right) in itertools.product(itertools.pairwise(planes), itertools.pairwise(rows)):
+
+        def read(planes, rows, low=low, high=high, left=left, right=right):
+            assert low - 1 <= planes[0] < planes[1] <= high
+            assert left - 1 <= rows[0] < rows[1] <= right
+            return np.ascontiguousarray(swept[:, slice(*planes), slice(*rows)])
+
+        yield Part((low, high), (left, right), read)
+
+
+def draw_cuts(data, size):
+    return sorted(cut for cut in data.draw(st.sets(st.integers(1, max(1, size - 1)), max_size=4)) if cut < size)
 
 
 sizes = st.tuples(*[st.integers(1, 12)] * 3)
@@ -43,17 +55,18 @@ sizes = st.tuples(*[st.integers(1, 12)] * 3)
 def test_however_it_is_cut_the_labels_are_those_of_the_whole(size, shape, spacing, data):
     scores = np.random.default_rng(sum(size)).normal(size=(3, *size)).astype(np.float32)
     sweep = plan_sweep(size, (4, 4, 4))
-    cuts = sorted(data.draw(st.sets(st.integers(1, max(1, sweep.size[0] - 1)), max_size=4)))
-    cuts = [cut for cut in cuts if cut < sweep.size[0]]
+    cuts = draw_cuts(data, sweep.size[0])
     grid = geometry(shape, size, spacing)
     target = Target.of(sweep, grid, spacing)
     kept = Kept()
-    result = export_labels(slabs(scores, sweep, cuts), target, grid, Decision(LABELS, True), kept)
+    result = export_labels(parts(scores, sweep, cuts), target, grid, Decision(LABELS, True), kept)
     coarse = spacing.index(9.0) if 9.0 in spacing else None
     swept = np.ascontiguousarray(scores.transpose(0, *(axis + 1 for axis in sweep.axes)))
     lowres = None if coarse is None else sweep.axes.index(coarse)
     whole = logits_to_labels(swept, target.shape, lowres_axis=lowres).transpose(sweep.back)
     np.testing.assert_array_equal(result, np.array(LABELS.values, np.uint8)[whole])
+    smaller = parts(scores, sweep, cuts, draw_cuts(data, sweep.size[1]))
+    np.testing.assert_array_equal(export_labels(smaller, target, grid, Decision(LABELS, True)), result)
     np.testing.assert_array_equal(
         np.concatenate(kept.groups, axis=1), resample_probabilities(swept, target.shape, lowres_axis=lowres)
     )
@@ -66,7 +79,7 @@ def test_labels_take_the_smallest_type_and_lie_in_the_crop_box():
     grid = Geometry((4, 4, 4), (1.0,) * 3, (0, 1, 2), ((1, 3), (1, 3), (2, 4)), size, HEADER)
     sweep = plan_sweep(size, size)
     target = Target.of(sweep, grid, (1.0,) * 3)
-    result = export_labels(slabs(scores, sweep, []), target, grid, Decision(LABELS, True))
+    result = export_labels(parts(scores, sweep, []), target, grid, Decision(LABELS, True))
     assert result.dtype == np.uint8
     assert (result == 7).sum() == 8
     assert (result[1:3, 1:3, 2:4] == 7).all()
@@ -81,7 +94,7 @@ def test_regions_are_painted_in_order_at_one_half(probabilities, threshold):
     grid = geometry(size, size)
     sweep = plan_sweep(size, size)
     target = Target.of(sweep, grid, (1.0,) * 3)
-    result = export_labels(slabs(scores, sweep, []), target, grid, Decision(REGIONS, probabilities))
+    result = export_labels(parts(scores, sweep, []), target, grid, Decision(REGIONS, probabilities))
     assert result.dtype == np.uint16
     assert result[0, 0].tolist() == [1, 300, 300, 1]
 
@@ -94,7 +107,7 @@ def test_logits_become_probabilities_after_resampling(labels):
     sweep = plan_sweep(size, (3, 4, 4))
     kept = Kept()
     target = Target.of(sweep, grid, (1.0,) * 3)
-    export_labels(slabs(logits, sweep, [2]), target, grid, Decision(labels, False), kept)
+    export_labels(parts(logits, sweep, [2]), target, grid, Decision(labels, False), kept)
     swept = np.ascontiguousarray(logits.transpose(0, *(axis + 1 for axis in sweep.axes)))
     whole = resample_probabilities(swept, target.shape).astype(np.float64)
     with np.errstate(over="ignore"):

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from nnunet_rs._kernels import (
     Blend,
     WindowSums,
-    add_scores,
     gaussian_importance,
     logits_to_labels,
     logits_to_regions,
@@ -32,7 +31,6 @@ __all__ = [
     "ForegroundAccumulator",
     "SpatialWarp",
     "WindowSums",
-    "add_scores",
     "foreground_statistics",
     "gaussian_importance",
     "logits_to_labels",

@@ -7,7 +7,6 @@ mod blend;
 mod convert;
 mod foreground;
 mod resample;
-mod scores;
 mod sums;
 mod warp;
 
@@ -16,7 +15,6 @@ mod warp;
 fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     resample::register(module)?;
     blend::register(module)?;
-    scores::register(module)?;
     sums::register(module)?;
     foreground::register(module)?;
     warp::register(module)

@@ -235,7 +235,7 @@ mod tests {
     use super::*;
     use crate::naive::blend::blend;
     use crate::naive::scores as naive;
-    use ndarray::{ArrayView3, ArrayView5, Slice};
+    use ndarray::{ArrayView3, Slice};
 
     fn noise(shape: [usize; 4], seed: u64) -> Array4<f32> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -246,10 +246,13 @@ mod tests {
     }
 
     fn activated(output: &Array4<f32>, mirrored: [bool; 3]) -> Array4<f32> {
-        let mut total = Array4::zeros(output.raw_dim());
-        let output: ArrayView5<'_, f32> = output.view().insert_axis(Axis(0));
-        naive::add_scores(total.view_mut().insert_axis(Axis(0)), output, Activation::Softmax, mirrored);
-        total
+        let mut scores = output.clone();
+        for (mut scores, logits) in scores.lanes_mut(Axis(0)).into_iter().zip(output.lanes(Axis(0))) {
+            let exact = naive::activated(&logits.to_vec(), Activation::Softmax);
+            scores.iter_mut().zip(exact).for_each(|(score, exact)| *score = exact as f32);
+        }
+        (0..3).filter(|&axis| mirrored[axis]).for_each(|axis| scores.invert_axis(Axis(axis + 1)));
+        scores
     }
 
     #[test]
