@@ -35,7 +35,7 @@ class DemoOptions:
     features: int = 8  # of the network's first stage
     epochs: int | None = 9  # None: as many as the time lets
     batches: int = 150  # an epoch
-    time_budget: float | None = 200.0  # seconds of training at most; a slower machine trains less
+    time_budget: float | None = 240.0  # seconds of training at most; a slower machine trains less
     seed: int = 0
     device: str = "auto"
 

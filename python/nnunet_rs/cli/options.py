@@ -91,7 +91,7 @@ def demo(parser: argparse.ArgumentParser) -> None:
         "--time-budget",
         metavar="TIME",
         type=values.duration,
-        help="train for this long (default: 1350 batches, 200s at most)",
+        help="train for this long (default: 1350 batches, 4m at most)",
     )
     _add_device(parser)
 
