@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -200,6 +201,9 @@ def preprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.core.dataset import read_dataset
     from nnunet_rs.data.pipeline import prepare_dataset
 
+    # Blosc2 starts four threads to compress the index of each frame, which takes longer than a small frame itself; its
+    # C library knows no other way to forbid it. Cases are prepared side by side anyway.
+    os.environ.setdefault("BLOSC_NTHREADS", "1")
     dataset = read_dataset(arguments.data)
     done = prepare_dataset(dataset, arguments.output, _prepare_options(arguments, dataset), console)
     result = {

@@ -61,7 +61,7 @@ def encode_frame(array: NDArray[Any], patch: Sequence[int], *, shuffle: bool, sc
         "filters": [blosc2.Filter.SHUFFLE if shuffle else blosc2.Filter.NOFILTER],
         "nthreads": 1,  # cases are written side by side
     }
-    form = {"chunks": (1,) * lead + chunk, "blocks": (1,) * lead + block, "cparams": compression}
+    form = {"chunks": (1,) * lead + chunk, "blocks": (1,) * lead + block, "cparams": compression, "contiguous": True}
     if array.nbytes <= _IN_MEMORY:
         frame: bytes = blosc2.asarray(array, **form).to_cframe()
         return frame

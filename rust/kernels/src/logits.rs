@@ -74,7 +74,8 @@ pub fn resample_probabilities<R: Real, S: Real>(
     Ok(())
 }
 
-/// The class with the greatest value wins; the lowest of equal ones. NaN is not greater than anything.
+/// The class with the greatest value wins; the lowest of equal ones. NaN is not greater than anything, and class 0 wins
+/// where nothing is.
 struct Greatest;
 
 impl Rule for Greatest {

@@ -14,10 +14,17 @@ fn shapes() -> impl Strategy<Value = [usize; 3]> {
     prop_oneof![[1..7_usize, 1..7, 1..7], [1..3_usize, 1..40, 1..40]]
 }
 
+/// Noise, and noise on wide areas in which one class leads.
 fn logits() -> impl Strategy<Value = Array4<f32>> {
-    (shapes(), 1..5_usize).prop_flat_map(|([z, y, x], classes)| {
-        prop::collection::vec(-3.0..3.0_f32, classes * z * y * x)
-            .prop_map(move |v| Array4::from_shape_vec((classes, z, y, x), v).expect("as many values as the shape has"))
+    (shapes(), 1..5_usize, 0..9_usize).prop_flat_map(|([z, y, x], classes, block)| {
+        prop::collection::vec(-3.0..3.0_f32, classes * z * y * x).prop_map(move |v| {
+            let noise = Array4::from_shape_vec((classes, z, y, x), v).expect("as many values as the shape has");
+            let leader = |at: usize| at.checked_div(block).map(|area| area % classes);
+            Array4::from_shape_fn(noise.raw_dim(), |(c, z, y, x)| {
+                let leads = leader(z + y + x) == Some(c);
+                noise[(c, z, y, x)] + if leads { 8.0 } else { 0.0 }
+            })
+        })
     })
 }
 
