@@ -41,7 +41,7 @@ $(VENV)/.torch: | $(BIN)/python
 	@touch $@
 
 $(VENV)/.built: pyproject.toml $(RUST) | $(VENV)/.torch
-	@command -v cargo >/dev/null || { echo "make: cargo was not found; install Rust 1.88 or newer (rustup.rs)"; exit 1; }
+	@command -v cargo >/dev/null || { echo "make: cargo was not found; install Rust 1.89 or newer (rustup.rs)"; exit 1; }
 	$(BIN)/python -m pip install --quiet 'maturin>=1.9,<2'
 	PIP_QUIET=1 $(BIN)/maturin develop --release --extras dev --quiet
 	@touch $@
