@@ -1,0 +1,55 @@
+from types import SimpleNamespace
+
+import blosc2
+import numpy as np
+import pytest
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.geometry import Geometry
+from nnunet_rs.core.types import Header
+from nnunet_rs.predict.export import Target
+from nnunet_rs.predict.probabilities import ProbabilityFile, open_probabilities
+from nnunet_rs.predict.sweep import plan_sweep
+
+HEADER = Header("itk", ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))
+
+
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_planes_land_where_they_belong(tmp_path, make_plan, transpose, axis):
+    shape = (4, 5, 6)
+    working = tuple(shape[i] for i in transpose)
+    box = ((0, working[0]), (1, working[1] - 1), (0, working[2] - 2))
+    geometry = Geometry(shape, (1.0, 1.0, 1.0), transpose, box, working, HEADER)
+    cropped = geometry.cropped_shape
+    sweep = plan_sweep(cropped, cropped, axis=axis)
+    target = Target.of(sweep, geometry, (1.0, 1.0, 1.0))
+    plan = make_plan(transpose=transpose)
+    values = np.random.default_rng(0).random((3, *cropped)).astype(np.float32)
+    swept = values.transpose(0, *(i + 1 for i in sweep.axes))
+    file = ProbabilityFile(tmp_path / "a.b2nd", plan, target, SimpleNamespace(geometry=geometry))
+    file.put(0, swept[:, :2])
+    file.put(2, swept[:, 2:])
+    saved = open_probabilities(tmp_path / "a.b2nd")
+    assert saved.shape == (3, *shape)
+    assert saved.labels == plan.labels
+    assert saved.across == transpose[axis]
+    expected = geometry.undo(values.astype(np.float16))
+    outside = geometry.undo(np.zeros(cropped, bool), fill=1)
+    expected[0][outside] = 1
+    whole = saved.planes(saved.across, 0, shape[saved.across])
+    assert whole.dtype == np.float16
+    np.testing.assert_array_equal(whole, expected)
+    part = saved.planes(1, 2, 4)
+    np.testing.assert_array_equal(part, expected[:, :, 2:4])
+
+
+def test_what_is_no_such_file_is_said(tmp_path):
+    with pytest.raises(DatasetError, match=r"nowhere\.b2nd"):
+        open_probabilities(tmp_path / "nowhere.b2nd")
+    blosc2.asarray(np.zeros((2, 2)), urlpath=str(tmp_path / "other.b2nd"))
+    with pytest.raises(DatasetError, match="holds no probabilities"):
+        open_probabilities(tmp_path / "other.b2nd")
+    array = blosc2.zeros((2, 2, 2, 2), urlpath=str(tmp_path / "old.b2nd"))
+    array.schunk.vlmeta["nnunet_rs"] = {"version": 0}
+    with pytest.raises(DatasetError, match="version 0"):
+        open_probabilities(tmp_path / "old.b2nd")
