@@ -22,7 +22,8 @@ SHAPE = (2, 2, 2)
 
 
 def regions(array: Any, shape: Any, **kwargs: Any) -> Any:
-    return logits_to_regions(array, shape, [1] * (array.shape[0] if isinstance(array, np.ndarray) else 1), **kwargs)
+    count = len(array) if isinstance(array, np.ndarray) and array.ndim else 1
+    return logits_to_regions(array, shape, [1] * count, **kwargs)
 
 
 CHANNELED = [resample_image, logits_to_labels, regions, resample_probabilities]
