@@ -266,7 +266,7 @@ def train(arguments: argparse.Namespace, console: Console) -> Outcome:
         trained = _train_fold(arguments, fold, console)
         if not trained.finished:
             again = "run the same command with --resume to go on"
-            console.say(f"stopped after {len(trained.history.epochs)} epochs; {again}")
+            console.say(f"stopped in epoch {len(trained.history.epochs) + 1}; {again}")
             return Outcome({"folds": results, "finished": False}, (), 128 + (trained.signal or INTERRUPT))
         summary = _validate(arguments, fold, console)
         results.append(_fold_json(fold, trained, summary))
