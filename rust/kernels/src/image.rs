@@ -42,11 +42,15 @@ pub fn resample_image(
     }
     image.outer_iter().zip(out.outer_iter_mut()).try_for_each(|(source, target)| {
         if source.shape() == target.shape() {
-            return Ok(copy(source, target));
+            copy(source, target);
+            return Ok(());
         }
         match lowres_axis {
             None => volume(source, target, order),
-            Some(axis) => Ok(slices(source, target, order, axis)),
+            Some(axis) => {
+                slices(source, target, order, axis);
+                Ok(())
+            }
         }
     })
 }
@@ -73,7 +77,8 @@ fn volume(source: ArrayView3<'_, f32>, mut target: ArrayViewMut3<'_, f32>, order
     if target.as_slice().is_none() {
         let mut result = room(target.dim())?;
         volume(source, result.view_mut(), order)?;
-        return Ok(target.assign(&result));
+        target.assign(&result);
+        return Ok(());
     }
     let (from, to) = (source.dim(), target.dim());
     let planes = InPlane::new(order, source.shape(), target.shape());

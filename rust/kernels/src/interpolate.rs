@@ -90,7 +90,7 @@ impl<'a, R: Real> Interpolator<'a, R> {
     pub fn pair(&mut self, y: Between) -> Pair<'_> {
         y.at.iter().for_each(|at| self.make(*at));
         let [even, odd] = &self.slots;
-        let row = |at: usize| if at % 2 == 0 { &*even.row } else { &*odd.row };
+        let row = |at: usize| if at.is_multiple_of(2) { &*even.row } else { &*odd.row };
         Pair { rows: y.at.map(row), t: y.t }
     }
 
@@ -117,7 +117,7 @@ impl<'a, R: Real> Interpolator<'a, R> {
 }
 
 fn plane<'a, R>(source: &ArrayView4<'a, R>, class: usize, z: usize) -> ArrayView2<'a, R> {
-    source.clone().index_axis_move(Axis(0), class).index_axis_move(Axis(0), z)
+    (*source).index_axis_move(Axis(0), class).index_axis_move(Axis(0), z)
 }
 
 /// The row's values; copied to `room` where they do not lie together.

@@ -171,8 +171,9 @@ fn decide<T: Copy + Ord>(job: &Row<'_, T>, contested: &mut [u8], out: &mut [T]) 
         }
         for (column, _) in flags.iter().enumerate().filter(|(_, flag)| **flag != 0) {
             let column = block * STRIDE + column;
-            for x in job.columns.first[column]..job.columns.first[column + 1] {
-                out[x] = vote(job, &job.columns.cells[x]);
+            let made = job.columns.first[column]..job.columns.first[column + 1];
+            for (out, cell) in out[made.clone()].iter_mut().zip(&job.columns.cells[made]) {
+                *out = vote(job, cell);
             }
         }
     }
