@@ -1,0 +1,112 @@
+"""Train, and choose among what was trained."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_rs.cli.console import Console, Outcome, counted
+
+if TYPE_CHECKING:
+    from nnunet_rs.model.options import TrainResult
+    from nnunet_rs.predict.summary import Summary
+    from nnunet_rs.report.tables import Table
+
+INTERRUPT = 2  # the signal of Ctrl-C
+
+
+def train(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Train one fold or all of them, and score each on the cases that it did not see."""
+    folds = [arguments.fold] if arguments.fold != "all" else _every_fold(arguments.work)
+    results: list[dict[str, Any]] = []
+    shown: list[Table | str] = []
+    for fold in folds:
+        trained = _train_fold(arguments, fold, console)
+        if not trained.finished:
+            again = "run the same command with --resume to go on"
+            console.say(f"stopped in epoch {len(trained.history.epochs) + 1}; {again}")
+            return Outcome({"folds": results, "finished": False}, (), 128 + (trained.signal or INTERRUPT))
+        summary = _validate(arguments, fold, console)
+        results.append(_fold_json(fold, trained, summary))
+        shown.append(_fold_table(arguments, fold, summary, trained))
+    return Outcome({"configuration": arguments.configuration, "folds": results, "finished": True}, tuple(shown))
+
+
+def _every_fold(work: Path) -> list[int]:
+    from nnunet_rs.core.files import read_json
+
+    return list(range(len(read_json(work / "splits.json"))))
+
+
+def _train_fold(arguments: argparse.Namespace, fold: int, console: Console) -> TrainResult:
+    from nnunet_rs.model.options import TrainOptions
+    from nnunet_rs.model.recipe import find_recipe
+    from nnunet_rs.model.train import model_folder, train_fold
+    from nnunet_rs.report.figures import curves_on_the_way, training_curves
+
+    options = TrainOptions(
+        recipe=find_recipe(arguments.recipe),
+        epochs=arguments.epochs,
+        batches=arguments.batches,
+        time_budget=arguments.time_budget,
+        batch_size=arguments.batch_size,
+        features=arguments.features,
+        seed=arguments.seed,
+        resume=arguments.resume,
+        device=arguments.device,
+        threads=arguments.threads,
+    )
+    path = model_folder(arguments.work, arguments.configuration, fold) / "progress.png"
+    title = f"{arguments.configuration}, fold {fold}"
+    draw = curves_on_the_way(path, title)
+    trained = train_fold(arguments.work, arguments.configuration, fold, options, console, draw)
+    training_curves(path, trained.history, title)
+    return trained
+
+
+def _validate(arguments: argparse.Namespace, fold: int, console: Console) -> Summary:
+    from nnunet_rs.predict.validate import validate_fold
+
+    return validate_fold(arguments.work, arguments.configuration, fold, device=arguments.device, progress=console)
+
+
+def _fold_json(fold: int, trained: TrainResult, summary: Summary) -> dict[str, Any]:
+    return {
+        "fold": fold,
+        "model": trained.folder,
+        "training_seconds": trained.seconds,
+        "epochs": len(trained.history.epochs),
+        "dice": summary.foreground_mean("dice"),
+        "dice_per_class": {
+            target.name: value for target, value in zip(summary.targets, summary.mean("dice"), strict=True)
+        },
+    }
+
+
+def _fold_table(arguments: argparse.Namespace, fold: int, summary: Summary, trained: TrainResult) -> Table:
+    from nnunet_rs.report.tables import scores_table
+
+    cases = counted(len(summary.cases), "validation case")
+    note = f"model, curves and validation: {trained.folder}"
+    return scores_table(f"{arguments.configuration}, fold {fold}, {cases}", summary, note)
+
+
+def best(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Choose a configuration or a pair, and post-processing, by cross-validation."""
+    from nnunet_rs.plan.document import encode
+    from nnunet_rs.predict.choose import BEST, choose_best
+    from nnunet_rs.predict.predictor import PredictOptions
+    from nnunet_rs.report.tables import Table, number
+
+    options = PredictOptions(mirror=not arguments.no_mirror, threads=arguments.threads)
+    choice = choose_best(arguments.work, device=arguments.device, options=options, progress=console)
+    classes = tuple(choice.candidates[0].per_class)
+    rows = [
+        (found.name, number(found.dice), *(number(found.per_class[name]) for name in classes))
+        for found in choice.candidates
+    ]
+    title = f"Dice over the cases held out in {counted(len(choice.folds), 'fold')}"
+    note = "\n".join((*choice.postprocessing.reasons, f"predict follows {arguments.work / BEST}"))
+    table = Table(title, ("configuration", "mean", *classes), tuple(rows), note)
+    return Outcome(encode(choice), (table,))

@@ -1,0 +1,166 @@
+"""From a dataset to what training reads: check, plan, preprocess."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from nnunet_rs.cli.console import Console, Outcome, UsageError, clock, counted
+from nnunet_rs.core.machine import processors
+
+if TYPE_CHECKING:
+    from nnunet_rs.core.faults import Fault
+    from nnunet_rs.core.types import Dataset
+    from nnunet_rs.data.pipeline import PrepareOptions
+    from nnunet_rs.plan.planner import PlanOverrides
+    from nnunet_rs.plan.schema import Fingerprint, Plan
+
+
+def check(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """List every fault of a dataset."""
+    from nnunet_rs.core.check import check_dataset, fatal
+    from nnunet_rs.core.dataset import read_dataset
+
+    dataset = read_dataset(arguments.data)
+    faults = check_dataset(dataset, console, arguments.threads or processors())
+    errors = fatal(faults)
+    result = {
+        "dataset": dataset.name,
+        "layout": dataset.layout,
+        "cases": len(dataset.training),
+        "faults": [_fault_json(fault) for fault in faults],
+    }
+    lines = [f"{'error' if fault.fatal else 'warning'}: {fault}" for fault in faults]
+    return Outcome(result, (*lines, _verdict(dataset, faults)), 1 if errors else 0)
+
+
+def _fault_json(fault: Fault) -> dict[str, Any]:
+    return {
+        "severity": "error" if fault.fatal else "warning",
+        "case": fault.case or None,
+        "file": fault.file,
+        "rule": fault.rule,
+        "value": fault.value,
+        "advice": fault.advice,
+    }
+
+
+def _verdict(dataset: Dataset, faults: tuple[Fault, ...]) -> str:
+    errors = sum(fault.fatal for fault in faults)
+    notes = len(faults) - errors
+    said = f"{counted(errors, 'error')} and {counted(notes, 'warning')}" if errors else counted(notes, "warning")
+    state = "cannot be used" if errors else "is sound"
+    return f"{dataset.name} {state}: {counted(len(dataset.training), 'training case')}, {said}"
+
+
+def plan(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Decide everything about a dataset, from its scans or from nnU-Net's own files."""
+    if (arguments.data is None) == (arguments.fingerprint is None or arguments.dataset_json is None):
+        raise UsageError("plan needs DATA, or both --fingerprint and --dataset-json")
+    decided, fingerprint, reader = _plan(arguments, console) if arguments.data else _plan_from_nnunet(arguments)
+    if arguments.as_nnunet:
+        from nnunet_rs.plan.nnunet import write_as_nnunet
+
+        write_as_nnunet(arguments.as_nnunet, decided, fingerprint, reader)
+    from nnunet_rs.plan.explain import explain
+    from nnunet_rs.plan.schema import plan_to_json
+    from nnunet_rs.report.tables import plan_table
+
+    written = [arguments.output / "plan.json" if arguments.output else None, arguments.as_nnunet]
+    lines = [f"written: {path}" for path in written if path]
+    said = explain(decided) if arguments.explain else (plan_table(decided), "--explain tells the reasons")
+    return Outcome({"plan": plan_to_json(decided)}, (*said, *lines))
+
+
+def _plan(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Fingerprint, None]:
+    """Read the scans. Where the plan is to be kept, so is what was read."""
+    from nnunet_rs.core.dataset import read_dataset
+    from nnunet_rs.data.pipeline import plan_dataset
+
+    dataset = read_dataset(arguments.data)
+    options = _prepare_options(arguments, dataset)
+    if arguments.output:
+        fingerprint, decided = plan_dataset(dataset, arguments.output, options, console)
+        return decided, fingerprint, None
+    with TemporaryDirectory() as folder:
+        fingerprint, decided = plan_dataset(dataset, Path(folder), options, console)
+    return decided, fingerprint, None
+
+
+def _plan_from_nnunet(arguments: argparse.Namespace) -> tuple[Plan, Fingerprint, str]:
+    from nnunet_rs.plan.nnunet import read_nnunet
+    from nnunet_rs.plan.planner import make_plan
+    from nnunet_rs.plan.schema import write_fingerprint, write_plan
+
+    files = read_nnunet(arguments.fingerprint, arguments.dataset_json)
+    cases, overrides = files.training_cases, _overrides(arguments)
+    decided = make_plan(files.dataset, files.fingerprint, arguments.recipe or "paper", overrides, training_cases=cases)
+    if arguments.output:
+        write_fingerprint(arguments.output / "fingerprint.json", files.fingerprint)
+        write_plan(arguments.output / "plan.json", decided)
+    return decided, files.fingerprint, files.reader
+
+
+def preprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Check, plan and prepare a dataset."""
+    from nnunet_rs.core.dataset import read_dataset
+    from nnunet_rs.data.pipeline import prepare_dataset
+
+    # Blosc2 starts four threads to compress the index of each frame, which takes longer than a small frame itself; its
+    # C library knows no other way to forbid it. Cases are prepared side by side anyway.
+    os.environ.setdefault("BLOSC_NTHREADS", "1")
+    dataset = read_dataset(arguments.data)
+    done = prepare_dataset(dataset, arguments.output, _prepare_options(arguments, dataset), console)
+    result = {
+        **{field.name: getattr(done, field.name) for field in fields(done)},
+        "skipped": [_fault_json(fault) for fault in done.skipped],
+        "warnings": [_fault_json(fault) for fault in done.warnings],
+        "megavoxels_per_second": done.voxels / 1e6 / max(done.seconds, 1e-9),
+    }
+    made = f"{done.made} prepared" + (f", {done.found} were there" if done.found else "")
+    left_out = (f"left out: {fault}" for fault in done.skipped)
+    ready = f"{arguments.output} is ready to train {', '.join(done.configurations)}"
+    line = (
+        f"{ready}: {counted(done.cases, 'case')}, {made}; "
+        f"{done.bytes_written / 1e6:.0f} MB written, {clock(done.seconds)}, {done.peak_memory / 1e9:.1f} GB of memory"
+    )
+    return Outcome(result, (*left_out, line))
+
+
+def _prepare_options(arguments: argparse.Namespace, dataset: Dataset) -> PrepareOptions:
+    """Gather what `plan` and `preprocess` share, and what `preprocess` has besides."""
+    from nnunet_rs.data.folds import groups_from_pattern, read_case_table
+    from nnunet_rs.data.pipeline import PrepareOptions
+
+    groups = arguments.groups
+    if groups is not None:
+        names = [case.name for case in dataset.training]
+        groups = read_case_table(Path(groups)) if groups.endswith(".csv") else groups_from_pattern(names, groups)
+    return PrepareOptions(
+        recipe=arguments.recipe,
+        overrides=_overrides(arguments),
+        configurations=tuple(getattr(arguments, "configuration", None) or ()),
+        groups=groups,
+        strata=read_case_table(arguments.strata) if arguments.strata else None,
+        memory=arguments.memory,
+        threads=arguments.threads,
+        resume=not getattr(arguments, "fresh", False),
+        skip_faulty=arguments.skip_faulty,
+        half=getattr(arguments, "half", False),
+    )
+
+
+def _overrides(arguments: argparse.Namespace) -> PlanOverrides:
+    from nnunet_rs.plan.planner import PlanOverrides
+
+    return PlanOverrides(
+        vram_gb=arguments.vram,
+        spacing=arguments.spacing,
+        patch_size=arguments.patch_size,
+        batch_size=arguments.batch_size,
+        features=arguments.features,
+    )
