@@ -58,6 +58,12 @@ def test_help_names_the_recipes_that_there_are() -> None:
     assert options.RECIPES.split(", ") == list(PLANNING)
 
 
+def test_metrics_to_compare_by_are_measured() -> None:
+    from nnunet_rs.predict.summary import KEYS
+
+    assert set(options.METRICS) < set(KEYS)
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
@@ -72,6 +78,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["check"], "required: DATA"),
         (["train", "work", "-c", "2d"], "-f/--fold"),
         (["predict", "work", "-i", "a", "-o", "b", "--step", "2"], "'2' is not in (0, 1]"),
+        (["evaluate", "a", "b", "--metric", "beauty"], "'beauty'"),
         (["check", "data", "--memroy", "8G"], "--memroy"),
     ],
 )

@@ -1,9 +1,10 @@
 import math
 
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.predict.compare import Comparison
 from nnunet_rs.predict.scores import score_case, scored_targets
 from nnunet_rs.predict.summary import CaseScores, Summary
-from nnunet_rs.report.tables import Table, number, scores_table
+from nnunet_rs.report.tables import Table, comparison_table, number, scores_table
 
 LABELS = LabelSet(names=("background", "liver", "spleen"), values=(0, 1, 2))
 
@@ -35,3 +36,13 @@ def test_lines_align_the_first_column_left_and_the_others_right() -> None:
 
 def test_an_undefined_number_is_a_dash() -> None:
     assert [number(math.nan), number(None), number(0.12345)] == ["-", "-", "0.123"]
+
+
+def test_a_comparison_names_both_and_dashes_what_is_undefined() -> None:
+    rows = (Comparison("liver", 3, 0.9, 0.85, 0.05, 0.25), Comparison("spleen", 0, *[math.nan] * 4))
+    table = comparison_table(("mine", "theirs"), "dice", rows)
+    assert table.columns == ("class", "cases", "mine", "theirs", "difference", "p")
+    assert table.rows == (
+        ("liver", "3", "0.9000", "0.8500", "+0.0500", "0.25"),
+        ("spleen", "0", "-", "-", "-", "-"),
+    )

@@ -10,6 +10,7 @@ from nnunet_rs.cli import values
 
 RECIPES = "paper, v2, v2-resenc-m, v2-resenc-l"
 TRAIN_RECIPES = "paper, v2, fast"
+METRICS = ("dice", "iou", "sensitivity", "precision", "hd95", "asd", "nsd")  # that have a better and a worse
 
 
 def display(parser: argparse.ArgumentParser) -> None:
@@ -265,5 +266,23 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--partial", action="store_true", help="score what is predicted; references without prediction are left out"
     )
-    parser.add_argument("--no-distances", action="store_true", help="no surface distances: several times faster")
+    group = parser.add_argument_group("surface distances")
+    group.add_argument(
+        "--tolerance",
+        metavar="MM",
+        type=values.positive,
+        help="how far apart surfaces may be for the normalised surface Dice (default: 1 mm)",
+    )
+    group.add_argument("--no-distances", action="store_true", help="leave them out: several times faster")
+    group = parser.add_argument_group("comparison", "Are these predictions better or worse than others? A paired test.")
+    group.add_argument(
+        "--against", metavar="OTHERS", type=Path, help="folder of other predictions of the same cases, scored as well"
+    )
+    group.add_argument(
+        "--metric",
+        metavar="NAME",
+        choices=METRICS,
+        default="dice",
+        help=f"what is compared: {', '.join(METRICS)} (default: dice)",
+    )
     _add_threads(parser)

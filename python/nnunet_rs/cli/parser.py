@@ -138,8 +138,12 @@ COMMANDS = (
         group="use",
         summary="compare segmentations with references",
         usage="PREDICTIONS REFERENCE [-o FILE] [options]",
-        description="Score predicted segmentations against references: Dice, IoU and voxel counts per case and class.",
-        examples=("nnunet-rs evaluate segmentations labelsTs -o summary.json",),
+        description="Score predicted segmentations against references: Dice, IoU, sensitivity, precision, volumes and "
+        "surface distances per case and class, with bootstrap intervals; -o FILE.json writes FILE.csv as well.",
+        examples=(
+            "nnunet-rs evaluate segmentations labelsTs -o summary.json",
+            "nnunet-rs evaluate mine labelsTs --against theirs --metric hd95",
+        ),
         add_arguments=options.evaluate,
     ),
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from nnunet_rs.cli.console import Console, Outcome, counted
+from nnunet_rs.cli.console import Console, Outcome, counted, plain
 from nnunet_rs.core.machine import processors
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import LabelSet
+    from nnunet_rs.predict.summary import Summary
 
 
 def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -40,23 +42,41 @@ def ensemble(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 
 def evaluate(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Score a folder of segmentations."""
-    from nnunet_rs.predict.evaluate import TOLERANCE, evaluate_folders
+    """Score a folder of segmentations, and say whether it is better than another."""
     from nnunet_rs.report.tables import scores_table
 
-    summary = evaluate_folders(
-        arguments.predictions,
-        arguments.reference,
-        _declared_labels(arguments),
-        tolerance=None if arguments.no_distances else TOLERANCE,
-        partial=arguments.partial,
-        threads=arguments.threads or processors(),
-        progress=console,
-    )
+    scored = _score(arguments, console)
+    summary, result = scored[0], scored[0].to_json()
+    shown = [
+        scores_table(f"{folder}, {counted(len(summary.cases), 'case')}", summary)
+        for folder, summary in zip((arguments.predictions, arguments.against), scored, strict=False)
+    ]
+    if arguments.against:
+        from nnunet_rs.predict.compare import compare
+        from nnunet_rs.report.tables import comparison_table
+
+        first, second = scored
+        rows = compare(first, second, arguments.metric)
+        shown.append(comparison_table((str(arguments.predictions), str(arguments.against)), arguments.metric, rows))
+        compared = {"against": arguments.against, "metric": arguments.metric, "classes": [asdict(row) for row in rows]}
+        result["comparison"] = plain(compared)
     if arguments.output:
-        summary.write(arguments.output)
-    cases = counted(len(summary.cases), "case")
-    return Outcome(summary.to_json(), (scores_table(f"{arguments.predictions}, {cases}", summary),))
+        summary.write(arguments.output, result)
+    return Outcome(result, tuple(shown))
+
+
+def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:
+    """Score the predictions, and those that they are compared with, on the same classes and cases."""
+    from nnunet_rs.predict.evaluate import TOLERANCE, evaluate_pairs, found_labels, pair_files
+
+    folders = [folder for folder in (arguments.predictions, arguments.against) if folder]
+    found = [pair_files(folder, arguments.reference, partial=arguments.partial) for folder in folders]
+    common = set.intersection(*({pair.name for pair in pairs} for pairs in found))
+    pairs = [[pair for pair in pairs if pair.name in common] for pairs in found]
+    labels = _declared_labels(arguments) or found_labels([pair for some in pairs for pair in some])
+    tolerance = None if arguments.no_distances else arguments.tolerance or TOLERANCE
+    threads = arguments.threads or processors()
+    return [evaluate_pairs(some, labels, tolerance=tolerance, threads=threads, progress=console) for some in pairs]
 
 
 def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:

@@ -24,7 +24,7 @@ class Comparison:
     cases: int
     first: float  # mean
     second: float  # mean
-    difference: float  # mean of second - first
+    difference: float  # mean of first - second
     p_value: float  # two-sided; NaN without cases
 
 
@@ -45,22 +45,6 @@ def compare(first: Summary, second: Summary, metric: str = "dice") -> tuple[Comp
     ours, theirs = _aligned(first, second, metric)
     rows = [_compare(target.name, ours[:, i], theirs[:, i]) for i, target in enumerate(first.targets)]
     return (*rows, _compare("mean", _case_means(ours), _case_means(theirs)))
-
-
-def comparison_table(rows: tuple[Comparison, ...]) -> list[list[str]]:
-    """Rows of text, the head first."""
-    head = ["class", "cases", "first", "second", "difference", "p"]
-    return [head] + [
-        [
-            row.name,
-            str(row.cases),
-            f"{row.first:.4f}",
-            f"{row.second:.4f}",
-            f"{row.difference:+.4f}",
-            f"{row.p_value:.4g}",
-        ]
-        for row in rows
-    ]
 
 
 def _aligned(first: Summary, second: Summary, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -90,7 +74,7 @@ def _compare(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]) 
     if not known.any():
         return Comparison(name, 0, np.nan, np.nan, np.nan, np.nan)
     ours, theirs = ours[known], theirs[known]
-    difference = theirs - ours
+    difference = ours - theirs
     means = float(ours.mean()), float(theirs.mean()), float(difference.mean())
     return Comparison(name, int(known.sum()), *means, p_value(difference))
 

@@ -125,9 +125,9 @@ class Summary:
         rows.append(_row("mean", overall, foreground, float(_nanmean(medians)), str(len(self.cases))))
         return rows
 
-    def write(self, path: Path) -> None:
-        """Write the JSON, and beside it the scores of every case and target as CSV."""
-        write_json(path, self.to_json())
+    def write(self, path: Path, content: Mapping[str, Any] | None = None) -> None:
+        """Write the JSON (`content`, if that holds more), and beside it the scores of every case and target as CSV."""
+        write_json(path.with_suffix(".json") if path.suffix == ".csv" else path, content or self.to_json())
         with write_atomically(path.with_suffix(".csv")) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["case", "label", "name", *KEYS.values()])

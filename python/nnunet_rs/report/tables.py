@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnunet_rs.plan.schema import Configuration, Plan
+    from nnunet_rs.predict.compare import Comparison
     from nnunet_rs.predict.summary import Summary
 
 
@@ -43,6 +44,20 @@ def scores_table(title: str, summary: Summary, note: str = "") -> Table:
     kept = [i for i in range(len(head)) if any(row[i] != "-" for row in body)]
     rows = tuple(tuple(row[i] for i in kept) for row in body)
     return Table(title, tuple(head[i] for i in kept), rows, note, summary=True)
+
+
+def comparison_table(names: tuple[str, str], metric: str, rows: Sequence[Comparison]) -> Table:
+    """Show how two sets of predictions compare: one row a class or region, the foreground mean last."""
+    body = tuple(
+        (row.name, str(row.cases), number(row.first, 4), number(row.second, 4), *_difference(row)) for row in rows
+    )
+    note = "p: paired permutation test, two-sided, of each row by itself"
+    title = f"mean {metric} over the cases in which both have it"
+    return Table(title, ("class", "cases", *names, "difference", "p"), body, note, summary=True)
+
+
+def _difference(row: Comparison) -> tuple[str, str]:
+    return (f"{row.difference:+.4f}", f"{row.p_value:.2g}") if row.cases else ("-", "-")
 
 
 def plan_table(plan: Plan) -> Table:

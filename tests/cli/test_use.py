@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nnunet_rs.cli import main
+
+
+@pytest.fixture
+def folders(tmp_path: Path, save_nifti: Any) -> tuple[Path, Path, Path]:
+    """Predictions, others and references of three cases: the others miss one voxel more in each."""
+    reference = np.zeros((1, 4, 8), np.uint8)
+    reference[0, 1:3, :4] = 1
+    reference[0, 1:3, 4:6] = 2
+    for index in range(3):
+        ours, theirs = reference.copy(), reference.copy()
+        ours[0, 1, : index + 1] = 0
+        theirs[0, 1, : index + 2] = 0
+        for folder, labels in (("ours", ours), ("theirs", theirs), ("reference", reference)):
+            save_nifti(tmp_path / folder / f"case_{index}.nii.gz", labels, (2.0, 1.0, 1.0))
+    return tmp_path / "ours", tmp_path / "theirs", tmp_path / "reference"
+
+
+def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    assert main(["evaluate", *map(str, arguments), "--json", "--quiet"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_two_predictions_are_compared_case_by_case(folders, tmp_path: Path, capsys) -> None:
+    ours, theirs, reference = folders
+    result = evaluate(capsys, ours, reference, "--against", theirs, "-o", tmp_path / "scores.json")
+    one, two, mean = result["comparison"]["classes"]
+    dices = [[2 * (8 - missed) / (16 - missed) for missed in (first, first + 1, first + 2)] for first in (1, 2)]
+    assert one["name"] == "1"
+    assert one["cases"] == 3
+    assert one["first"] == pytest.approx(np.mean(dices[0]))
+    assert one["second"] == pytest.approx(np.mean(dices[1]))
+    assert one["difference"] == pytest.approx(np.mean(dices[0]) - np.mean(dices[1]))
+    assert one["difference"] > 0
+    assert one["p_value"] == 0.25  # +++ and --- of eight sign patterns
+    assert two["difference"] == 0
+    assert mean["difference"] == pytest.approx(one["difference"] / 2)
+    assert json.loads((tmp_path / "scores.json").read_text()) == {
+        key: value for key, value in result.items() if key not in ("command", "ok", "seconds")
+    }
+
+
+def test_the_comparison_is_shown_as_a_table(folders, capsys) -> None:
+    ours, theirs, reference = folders
+    assert main(["evaluate", str(ours), str(reference), "--against", str(theirs), "--metric", "hd95", "-q"]) == 0
+    shown = capsys.readouterr().out
+    assert "mean hd95 over the cases in which both have it" in shown
+    assert "paired permutation test" in shown
+    assert shown.count(str(theirs)) == 2  # its scores, and a column
+
+
+def test_what_is_found_in_one_of_the_two_only_is_a_class_all_the_same(folders, save_nifti, capsys) -> None:
+    ours, theirs, reference = folders
+    labels = np.zeros((1, 4, 8), np.uint8)
+    labels[0, 1:3, :4] = 3
+    save_nifti(theirs / "case_0.nii.gz", labels, (2.0, 1.0, 1.0))
+    result = evaluate(capsys, ours, reference, "--against", theirs)
+    assert [row["name"] for row in result["comparison"]["classes"]] == ["1", "2", "3", "mean"]
+
+
+def test_partial_comparisons_are_over_the_cases_of_both(folders, capsys) -> None:
+    ours, theirs, reference = folders
+    (theirs / "case_1.nii.gz").unlink()
+    assert main(["evaluate", str(ours), str(reference), "--against", str(theirs), "--quiet"]) == 1
+    assert "no prediction of case_1" in capsys.readouterr().err
+    result = evaluate(capsys, ours, reference, "--against", theirs, "--partial")
+    assert [case["case"] for case in result["metric_per_case"]] == ["case_0", "case_2"]
+
+
+def test_the_tolerance_is_that_of_the_surface_dice(folders, capsys) -> None:
+    ours, _, reference = folders
+    strict, lax = (evaluate(capsys, ours, reference, "--tolerance", mm) for mm in ("0.5", "3"))
+    assert (strict["tolerance_mm"], lax["tolerance_mm"]) == (0.5, 3.0)
+    assert strict["mean"]["1"]["NSD"] < lax["mean"]["1"]["NSD"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["scores.json", "scores.csv"])
+def test_scores_are_written_as_json_and_csv(name: str, folders, tmp_path: Path, capsys) -> None:
+    ours, _, reference = folders
+    result = evaluate(capsys, ours, reference, "-o", tmp_path / name)
+    assert json.loads((tmp_path / "scores.json").read_text())["mean"] == result["mean"]
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["label"]) for row in rows][:3] == [("case_0", "1"), ("case_0", "2"), ("case_1", "1")]
+    assert float(rows[0]["Dice"]) == result["metric_per_case"][0]["metrics"]["1"]["Dice"]
