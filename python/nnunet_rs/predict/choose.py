@@ -16,9 +16,9 @@ from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.types import Dataset, IntArray, Progress, Silent, Task, Volume
 from nnunet_rs.plan.document import decode, encode, render
 from nnunet_rs.plan.schema import Plan
-from nnunet_rs.predict.ensemble import Ensemble
+from nnunet_rs.predict.ensemble import Ensemble, Pairs
 from nnunet_rs.predict.evaluate import Pair, evaluate_pairs
-from nnunet_rs.predict.folder import CasePredictor, predict_cases
+from nnunet_rs.predict.folder import CasePredictor, predict_cases, predict_pairs
 from nnunet_rs.predict.models import find_models, trained_configurations, trained_folds
 from nnunet_rs.predict.postprocess import PostProcessing, choose_postprocessing
 from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
@@ -85,6 +85,7 @@ def choose_best(
     names = trained_configurations(work)
     folds = _common_folds(work, names)
     singles = [(name,) for name in names]
+    search.predict(names, folds)
     scored = [search.score(candidate, folds) for candidate in (*singles, *combinations(names, 2))]
     scored.sort(key=lambda candidate: (-candidate.dice, len(candidate.configurations)))
     best = scored[0].configurations
@@ -154,8 +155,11 @@ def load_predictor(
     options = options or PredictOptions()
     if configuration is None and (model_or_work / BEST).is_file():
         choice = read_choice(model_or_work)
-        predictor = _load(model_or_work, choice.configurations, folds, device, options)
-        return Chosen(predictor, choice.postprocessing)
+        members = tuple(
+            Predictor.load(model_or_work, device, folds, configuration=name, options=options)
+            for name in choice.configurations
+        )
+        return Chosen(members[0] if len(members) == 1 else Ensemble(members), choice.postprocessing)
     return Predictor.load(model_or_work, device, folds, configuration=configuration, options=options)
 
 
@@ -167,12 +171,19 @@ class _Search:
     options: PredictOptions
     progress: Progress
 
-    def score(self, configurations: tuple[str, ...], folds: Sequence[int]) -> Candidate:
-        """Predict what is not predicted yet, and score all of it together."""
+    def predict(self, names: Sequence[str], folds: Sequence[int]) -> None:
+        """Predict what is not predicted yet: by every configuration, and by all pairs of them at once."""
         for fold in folds:
-            predictor = _load(self.work, configurations, [fold], self.device, self.options)
             cases = validation_cases(self.work, self.dataset, fold)
-            predict_cases(predictor, cases, self._folder(configurations, fold), progress=self.progress)
+            members = [self._load(name, fold) for name in names]
+            for name, member in zip(names, members, strict=True):
+                predict_cases(member, cases, self._folder((name,), fold), progress=self.progress)
+            if len(members) > 1:
+                folders = [self._folder(pair, fold) for pair in combinations(names, 2)]
+                predict_pairs(Pairs(tuple(members)), cases, folders, self.progress)
+
+    def score(self, configurations: tuple[str, ...], folds: Sequence[int]) -> Candidate:
+        """Score all predictions of a configuration or pair together."""
         pairs = self.pairs(configurations, folds)
         summary = evaluate_pairs(pairs, self.dataset.labels, tolerance=None, progress=self.progress)
         means = zip(summary.targets, summary.mean("dice"), strict=True)
@@ -189,17 +200,13 @@ class _Search:
             cases = validation_cases(self.work, self.dataset, fold)
             yield from pairs_of(cases, self._folder(configurations, fold))
 
+    def _load(self, name: str, fold: int) -> Predictor:
+        return Predictor.load(self.work, self.device, [fold], configuration=name, options=self.options)
+
     def _folder(self, configurations: tuple[str, ...], fold: int) -> Path:
         if len(configurations) == 1:
             return validation_folder(self.work, configurations[0], fold)
         return self.work / ENSEMBLES / "+".join(configurations) / f"fold_{fold}"
-
-
-def _load(
-    work: Path, configurations: Sequence[str], folds: Sequence[int] | None, device: str, options: PredictOptions
-) -> Predictor | Ensemble:
-    members = tuple(Predictor.load(work, device, folds, configuration=name, options=options) for name in configurations)
-    return members[0] if len(members) == 1 else Ensemble(members)
 
 
 def _common_folds(work: Path, names: Sequence[str]) -> tuple[int, ...]:

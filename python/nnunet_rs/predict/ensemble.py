@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +63,58 @@ class Ensemble:
         self, prepared: tuple[Prepared, ...], task: Task | None = None, make_sink: SinkMaker | None = None
     ) -> IntArray:
         """Segment what `prepare` returned; as `Predictor.predict_prepared`."""
-        run = side_by_side(self.members, prepared, task)
-        decision, target = Decision(self.plan.labels, probabilities=True), run.target
-        sink = None if make_sink is None else make_sink(target, prepared[0])
-        labels: Any = None
-        for first, values in run.planes:
-            mean = _mean(values)
+        return _averaged(self.members, prepared, (tuple(range(len(self.members))),), task, make_sink)[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Every pair of several configurations at once: each network sees a case once, in however many pairs it is."""
+
+    members: tuple[Predictor, ...]  # at least two
+
+    @property
+    def plan(self) -> Plan:
+        """What the first member was trained for."""
+        return self.members[0].plan
+
+    @property
+    def ensembles(self) -> tuple[Ensemble, ...]:
+        """The pairs, as what they are one by one; errors as `Ensemble`."""
+        return tuple(Ensemble(pair) for pair in combinations(self.members, 2))
+
+    def prepare(self, volume: Volume) -> tuple[Prepared, ...]:
+        """Bring an image to every member's grid; errors as `Predictor`."""
+        return tuple(member.prepare(volume) for member in self.members)
+
+    def predict_prepared(
+        self, prepared: tuple[Prepared, ...], task: Task | None = None, make_sink: SinkMaker | None = None
+    ) -> IntArray:
+        """Segment what `prepare` returned: (pairs, z, y, x), in the order of `ensembles`."""
+        pairs = tuple(combinations(range(len(self.members)), 2))
+        return np.stack(_averaged(self.members, prepared, pairs, task, make_sink))
+
+
+def _averaged(
+    members: Sequence[Predictor],
+    prepared: Sequence[Prepared],
+    groups: Sequence[tuple[int, ...]],
+    task: Task | None,
+    make_sink: SinkMaker | None,
+) -> list[IntArray]:
+    """Segment by the mean probabilities of each group of members; those of the last group go to the sink."""
+    run = side_by_side(members, prepared, task)
+    decision, target = Decision(members[0].plan.labels, probabilities=True), run.target
+    sink = None if make_sink is None else make_sink(target, prepared[0])
+    labels: Any = None
+    for first, values in run.planes:
+        for number, group in enumerate(groups):
+            mean = _mean([values[member] for member in group])
             decided = decision.decide_same_grid(mean)
-            labels = np.empty(target.shape, decided.dtype) if labels is None else labels
-            labels[first : first + decided.shape[0]] = decided
-            if sink is not None:
-                sink.put(first, mean)
-        return decision.place(labels, target, prepared[0].geometry)
+            labels = np.empty((len(groups), *target.shape), decided.dtype) if labels is None else labels
+            labels[number, first : first + len(decided)] = decided
+        if sink is not None:
+            sink.put(first, mean)
+    return [decision.place(each, target, prepared[0].geometry) for each in labels]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
