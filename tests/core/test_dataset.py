@@ -258,7 +258,8 @@ def test_an_ending_that_no_image_has(tmp_path: Path) -> None:
 )
 def test_input_cases(tmp_path: Path, names: list[str], channels: int, cases: dict[str, int]) -> None:
     touch(tmp_path, *names)
-    found = find_input_cases(tmp_path, channels, ".nii.gz")
+    found, faults = find_input_cases(tmp_path, channels, ".nii.gz")
+    assert faults == ()
     assert {case.name: len(case.images) for case in found} == cases
     assert [case.name for case in found] == sorted(cases)
 
@@ -268,7 +269,7 @@ def test_input_cases(tmp_path: Path, names: list[str], channels: int, cases: dic
     [
         (["a_0000.nii.gz", "a_0001.nii.gz"], 1, "channels 0000, 0001, one expected"),
         (["a_0000.nii.gz", "a_0002.nii.gz"], 3, r"channels 0000, 0002, 3 expected \(0000 … 0002\)"),
-        (["a_0000.nii.gz", "b_0001.nii.gz"], 2, "channels 0001, 2 expected"),
+        (["a_0000.nii.gz", "a_0001.nii.gz", "a_0002.nii.gz"], 2, "channels 0000, 0001, 0002, 2 expected"),
         (["a.nii.gz", "a_0000.nii.gz"], 1, "'a' is there twice"),
         (["a.nrrd"], 1, r"no file ends in \.nii\.gz \(found: 1 \.nrrd\)"),
         ([], 1, "found: nothing"),
@@ -280,9 +281,16 @@ def test_input_folders_that_do_not_fit(tmp_path: Path, names: list[str], channel
         find_input_cases(tmp_path, channels, ".nii.gz")
 
 
+def test_input_cases_that_cannot_be_used_leave_the_others_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz", "b_0001.nii.gz", "c_0000.nii.gz", "c.nii.gz")
+    cases, faults = find_input_cases(tmp_path, 2)
+    assert [case.name for case in cases] == ["a"]
+    assert {fault.case: fault.rule for fault in faults} == {"b": "channels", "c": "case-twice"}
+
+
 def test_without_an_ending_every_format_is_taken(tmp_path: Path) -> None:
     touch(tmp_path, "a.nrrd", "b.nii.gz", "c.txt")
-    assert [case.name for case in find_input_cases(tmp_path, 1)] == ["a", "b"]
+    assert [case.name for case in find_input_cases(tmp_path, 1)[0]] == ["a", "b"]
     with pytest.raises(DatasetError, match="gone: no such folder"):
         find_input_cases(tmp_path / "gone", 1)
 

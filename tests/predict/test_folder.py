@@ -1,11 +1,15 @@
+import errno
 import json
 import os
+import threading
 from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
+from nnunet_rs.core import files
 from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.predict import folder
 from nnunet_rs.predict.folder import FolderOptions, predict_folder
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.predict.probabilities import open_probabilities
@@ -13,15 +17,15 @@ from nnunet_rs.predict.probabilities import open_probabilities
 
 @pytest.fixture
 def images(tmp_path, save_nifti, made_up_case):
-    folder = tmp_path / "images"
+    place = tmp_path / "images"
     for index in range(4):
         image, _ = made_up_case(index, (6, 11 + index, 9))
-        save_nifti(folder / f"case_{index}_0000.nii.gz", image[0], (2.0, 1.0, 1.0))
-    return folder
+        save_nifti(place / f"case_{index}_0000.nii.gz", image[0], (2.0, 1.0, 1.0))
+    return place
 
 
-def stamps(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.nii.gz")}
+def stamps(place):
+    return {path.name: path.stat().st_mtime_ns for path in place.glob("*.nii.gz")}
 
 
 def test_every_image_gets_a_segmentation_on_its_grid(images, tmp_path, make_predictor):
@@ -99,6 +103,139 @@ def test_a_failing_network_fails_its_case_only(images, tmp_path, make_predictor)
     assert len(list((tmp_path / "out").glob("*.b2nd"))) == 3
 
 
+WAIT = 20  # seconds, after which what should have happened will not
+
+
+def waiting_first(monkeypatch, name, event, first):
+    """Let `folder.<name>` wait for the event where its arguments are of the case `first`."""
+    original = getattr(folder, name)
+
+    def slow(*arguments):
+        if first in str(arguments[0]):
+            assert event.wait(WAIT)
+        return original(*arguments)
+
+    monkeypatch.setattr(folder, name, slow)
+
+
+def test_a_case_that_is_slow_to_read_holds_up_no_other(images, tmp_path, make_predictor, monkeypatch):
+    others_written = threading.Event()
+    waiting_first(monkeypatch, "read_volume", others_written, "case_0")
+    original = folder.write_labels
+
+    def write(path, *arguments):
+        original(path, *arguments)
+        if len(stamps(tmp_path / "out")) == 3:
+            others_written.set()
+
+    monkeypatch.setattr(folder, "write_labels", write)
+    predict_folder(make_predictor(), images, tmp_path / "out")
+    assert others_written.is_set()
+    assert len(stamps(tmp_path / "out")) == 4
+
+
+def test_predicting_goes_on_while_cases_are_read_and_written(images, tmp_path, make_predictor, monkeypatch):
+    predictor, two_predicted, seen = make_predictor(), threading.Event(), []
+    original = type(predictor).predict_prepared
+
+    def predict(self, prepared, *arguments):
+        result = original(self, prepared, *arguments)
+        seen.append(prepared.geometry.shape)
+        if len(seen) == 2:
+            two_predicted.set()
+        return result
+
+    monkeypatch.setattr(type(predictor), "predict_prepared", predict)
+    waiting_first(monkeypatch, "write_labels", two_predicted, "case_0")
+    predict_folder(predictor, images, tmp_path / "out")
+    assert len(stamps(tmp_path / "out")) == 4
+
+
+def test_an_interruption_leaves_whole_files_only(images, tmp_path, make_predictor):
+    predictor, out = make_predictor(), tmp_path / "out"
+
+    def interrupt(module, arguments):
+        if stamps(out):
+            raise KeyboardInterrupt
+
+    predictor.networks[0].register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        predict_folder(predictor, images, out, FolderOptions(save_probabilities=True))
+    predictor.networks[0]._forward_pre_hooks.clear()
+    names = {path.name for path in out.iterdir()}
+    assert not [name for name in names if name.startswith(".")]
+    finished = [name.removesuffix(".nii.gz") for name in names if name.endswith(".nii.gz")]
+    assert 1 <= len(finished) < 4
+    for case in finished:
+        nibabel.load(out / f"{case}.nii.gz").get_fdata()
+        open_probabilities(out / f"{case}.b2nd")
+    assert len(predict_folder(predictor, images, out, FolderOptions(save_probabilities=True)).skipped) == len(finished)
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_a_full_disk_is_told_and_leaves_no_partial_file(probabilities, images, tmp_path, make_predictor, monkeypatch):
+    out = tmp_path / "out"
+    original = files._sync
+
+    def full(path):
+        if "case_2" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(path)
+
+    monkeypatch.setattr(files, "_sync", full)
+    said = r"1 of 4 cases failed, .*case_2: .*case_2\..*No space left on device; free space"
+    with pytest.raises(NnunetError, match=said):
+        predict_folder(make_predictor(), images, out, FolderOptions(save_probabilities=probabilities))
+    assert sorted(stamps(out)) == ["case_0.nii.gz", "case_1.nii.gz", "case_3.nii.gz"]
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_failures_are_told_when_they_happen(images, tmp_path, make_predictor, save_nifti):
+    said = []
+
+    class Listener(folder.Silent):
+        def say(self, text):
+            said.append(text)
+
+    save_nifti(images / "case_3_0000.nii.gz", np.zeros((5, 5, 5), np.int16))
+    with pytest.raises(NnunetError):
+        predict_folder(make_predictor(), images, tmp_path / "out", progress=Listener())
+    assert [text[:13] for text in said] == ["case_3 failed"]
+
+
+def test_a_case_with_a_channel_missing_fails_alone(images, tmp_path, make_predictor):
+    channels = ("T1", "T2")
+    for index in range(4):
+        file = images / f"case_{index}_0000.nii.gz"
+        (images / f"case_{index}_0001.nii.gz").write_bytes(file.read_bytes())
+    (images / "case_2_0000.nii.gz").unlink()
+    predictor = make_predictor(channels=channels)
+    with pytest.raises(NnunetError, match=r"1 of 4 cases failed, .*case_2: .*channels 0001, 2 expected"):
+        predict_folder(predictor, images, tmp_path / "out")
+    assert sorted(stamps(tmp_path / "out")) == ["case_0.nii.gz", "case_1.nii.gz", "case_3.nii.gz"]
+    rest = predict_folder(predictor, images, tmp_path / "rest", FolderOptions(part=(1, 2)))
+    assert rest.written == ("case_1",)  # told by the first part alone
+
+
+def test_channels_in_another_order_are_refused(images, tmp_path, make_predictor):
+    (images / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T2", "1": "T1"}}))
+    with pytest.raises(DatasetError, match="the channels are T2, T1, the model takes T1, T2"):
+        predict_folder(make_predictor(channels=("T1", "T2")), images, tmp_path / "out")
+
+
+@pytest.mark.parametrize("pixdim", [0.0, -2.0])
+def test_a_spacing_that_is_none_fails_its_case(pixdim, images, tmp_path, make_predictor):
+    file = images / "case_1_0000.nii.gz"
+    image = nibabel.load(file)
+    bare = nibabel.Nifti1Image(np.asarray(image.dataobj), None)
+    bare.header["pixdim"][3] = pixdim
+    bare.header["sform_code"] = bare.header["qform_code"] = 0
+    nibabel.save(bare, file)
+    with pytest.raises(NnunetError, match=r"1 of 4 cases failed.*case_1: .*spacing"):
+        predict_folder(make_predictor(), images, tmp_path / "out")
+    assert len(stamps(tmp_path / "out")) == 3
+
+
 def test_an_output_that_cannot_be_written_is_said(images, tmp_path, make_predictor):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(NnunetError, match="out"):
@@ -111,7 +248,8 @@ def test_input_that_is_no_input_is_said(images, tmp_path, make_predictor, save_n
         predict_folder(make_predictor(), tmp_path / "empty", tmp_path / "out")
     with pytest.raises(DatasetError, match="nowhere"):
         predict_folder(make_predictor(), tmp_path / "nowhere", tmp_path / "out")
-    save_nifti(images / "case_0_0001.nii.gz", np.ones((6, 11, 9), np.int16))
+    for index in range(4):
+        save_nifti(images / f"case_{index}_0001.nii.gz", np.ones((6, 11, 9), np.int16))
     with pytest.raises(DatasetError, match="0000, 0001"):
         predict_folder(make_predictor(), images, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -141,6 +141,20 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"patch_size": (8, 8), "spacing": (6.0, 1.3, 1.3), "transpose": (2, 0, 1)},
         {"shape": (11, 7, 5), "spacing": (1.0, 1.1, 6.0), "margin": 1},
     ),
+    "2-D, smaller than the tile": (
+        {"patch_size": (16, 16), "spacing": (1.0, 1.0, 1.4)},
+        {"shape": (5, 9, 21), "spacing": (3.0, 1.0, 1.0)},
+    ),
+    "2-D, a single slice": ({"patch_size": (8, 8), "spacing": (1.0, 1.2, 1.2)}, {"shape": (1, 19, 17)}),
+    "2-D regions": ({"patch_size": (8, 8), "spacing": (1.0, 1.3, 1.2), "labels": REGIONS}, {"shape": (3, 14, 17)}),
+    "thinner than the tile, anisotropic, cropped, transposed": (
+        {"patch_size": (8, 8, 6), "spacing": (5.0, 1.2, 1.1), "transpose": (1, 0, 2)},
+        {"shape": (17, 9, 15), "spacing": (1.0, 5.0, 0.9), "margin": 1},
+    ),
+    "regions, anisotropic and transposed": (
+        {"patch_size": (4, 8, 8), "spacing": (4.0, 1.0, 1.0), "transpose": (2, 0, 1), "labels": REGIONS},
+        {"shape": (15, 14, 7), "spacing": (0.9, 1.1, 4.5), "margin": 1},
+    ),
     "two channels": ({"patch_size": (8, 8, 8), "channels": ("T1", "T2")}, {"shape": (9, 10, 11), "channels": 2}),
     "regions": ({"patch_size": (8, 8, 8), "spacing": (1.5, 1.2, 1.0), "labels": REGIONS}, {"shape": (14, 13, 12)}),
     "logits": ({"patch_size": (8, 8, 8), "spacing": (1.5, 1.2, 1.0), "recipe": "v2"}, {"shape": (14, 13, 12)}),
@@ -148,8 +162,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize(("folds", "mirror"), [(1, False), (2, True)])
+SEVERAL = [(name, folds, mirror) for name in CASES for folds, mirror in ((1, True), (5, False))]
+SEVERAL += [(name, folds, mirror) for name in ("odd sizes", "2-D") for folds, mirror in ((1, False), (5, True))]
+
+
+@pytest.mark.parametrize(("name", "folds", "mirror"), SEVERAL)
 def test_labels_are_those_of_the_twin(name, folds, mirror, make_plan, make_card, make_network, make_volume):
     of_plan, of_volume = CASES[name]
     plan = make_plan(**{"labels": CLASSES, **of_plan})

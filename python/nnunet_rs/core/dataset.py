@@ -76,7 +76,7 @@ def read_dataset(root: Path) -> Dataset:
     )
 
 
-def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[Case, ...]:
+def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[tuple[Case, ...], tuple[Fault, ...]]:
     """List the images to predict in a folder.
 
     Parameters
@@ -91,13 +91,15 @@ def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[Cas
 
     Returns
     -------
-    tuple of Case
+    cases
         Sorted by name, without labels. A single file for several channels must hold them all; that is found on reading.
+    faults
+        Of the cases that cannot be used, one each: a channel too few or too many, a case twice.
 
     Raises
     ------
     DatasetError
-        No such folder, no image in it, a channel too few or too many, a case twice.
+        No such folder, no image in it, or none that can be used.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; give the folder that holds the images")
@@ -107,9 +109,11 @@ def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[Cas
         others = _endings(names)
         raise DatasetError(f"{folder}: no file ends in {ending or ' '.join(ENDINGS)} (found: {others or 'nothing'})")
     cases, faults = _grouped(folder, images, channels, plain=True)
-    if faults:
+    broken_ones = {fault.case: fault for fault in reversed(faults)}
+    usable = sorted((case for case in cases if case.name not in broken_ones), key=lambda case: case.name)
+    if not usable:
         raise DatasetError(str(faults[0]))
-    return tuple(sorted(cases, key=lambda case: case.name))
+    return tuple(usable), tuple(broken_ones.values())
 
 
 def strip_ending(name: str) -> str:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.dataset import find_input_cases, strip_ending
 from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.files import read_json, write_atomically, write_json
 from nnunet_rs.core.io import read_volume, write_labels
+from nnunet_rs.core.machine import available_memory
 from nnunet_rs.core.types import Case, Header, IntArray, Progress, Silent, Task, Volume
 from nnunet_rs.plan.schema import Plan
+from nnunet_rs.predict.channels import require_declared_order
+from nnunet_rs.predict.ensemble import Pairs
 from nnunet_rs.predict.predictor import SinkMaker
 from nnunet_rs.predict.probabilities import ENDING, ProbabilityFile
 
+SIDE_BY_SIDE = 2  # cases that are read, and cases that are written, at a time
 SETTINGS = "prediction.json"  # beside the segmentations: what they were made with
 
 
@@ -86,11 +93,14 @@ def predict_folder(
     NnunetError
         Cases that failed, each with its reason, after all others were written.
     """
-    cases = find_input_cases(input_dir, len(predictor.plan.channels))
+    progress = progress or Silent()
+    cases, faults = find_input_cases(input_dir, len(predictor.plan.channels))
+    require_declared_order(input_dir, predictor.plan, progress)
     index, count = options.part
     if not 0 <= index < count:
         raise DatasetError(f"part {index} of {count}: the part must be 0 to {count - 1}")
-    return predict_cases(predictor, cases[index::count], output_dir, options, progress)
+    broken = {fault.case: str(fault) for fault in faults} if index == 0 else {}
+    return predict_cases(predictor, cases[index::count], output_dir, options, progress, broken=broken)
 
 
 def predict_cases(
@@ -99,18 +109,47 @@ def predict_cases(
     output_dir: Path,
     options: FolderOptions = FolderOptions(),
     progress: Progress | None = None,
+    *,
+    broken: Mapping[str, str] | None = None,
 ) -> FolderResult:
-    """Predict cases whose files are known; parameters and errors as `predict_folder`."""
-    _write_settings(predictor, output_dir)
-    skipped = [] if options.overwrite else [case for case in cases if _finished(case, output_dir, options)]
-    todo = [case for case in cases if case not in skipped]
-    run = _Run(predictor, output_dir, options.save_probabilities, {})
-    with (progress or Silent()).task("predict", len(cases)) as task:
-        task.advance(len(skipped))
+    """Predict cases whose files are known; parameters and errors as `predict_folder`.
+
+    `broken` names cases that cannot be read, with the reason; they are told with those that fail.
+    """
+    _write_settings(predictor.describe(), output_dir)
+    return _predict_into((output_dir,), predictor, cases, options, progress or Silent(), broken or {})
+
+
+def predict_pairs(
+    pairs: Pairs, cases: Sequence[Case], output_dirs: Sequence[Path], progress: Progress | None = None
+) -> FolderResult:
+    """Predict cases by every pair of configurations, each into its folder; otherwise as `predict_cases`."""
+    for ensemble, output_dir in zip(pairs.ensembles, output_dirs, strict=True):
+        _write_settings(ensemble.describe(), output_dir)
+    return _predict_into(tuple(output_dirs), pairs, cases, FolderOptions(), progress or Silent(), {})
+
+
+def _predict_into(
+    outputs: tuple[Path, ...],
+    predictor: CasePredictor | Pairs,
+    cases: Sequence[Case],
+    options: FolderOptions,
+    progress: Progress,
+    broken: Mapping[str, str],
+) -> FolderResult:
+    finished = {case.name for case in cases if not options.overwrite and _finished(case, outputs, options)}
+    todo = [case for case in cases if case.name not in finished]
+    memory = Budget(max(1, available_memory() // 2))
+    run = _Run(predictor, outputs, options.save_probabilities, progress, {}, memory)
+    for name, reason in broken.items():
+        run.fail(name, reason)
+    with progress.task("predict", len(cases)) as task:
+        task.advance(len(finished))
         run.all(todo, task)
     if run.failed:
-        raise NnunetError(_failures(run.failed, len(todo), output_dir))
-    return FolderResult(tuple(case.name for case in todo), tuple(case.name for case in skipped))
+        raise NnunetError(_failures(run.failed, len(todo) + len(broken), outputs[0]))
+    written = tuple(case.name for case in todo)
+    return FolderResult(written, tuple(case.name for case in cases if case.name in finished))
 
 
 def segmentation_path(case: Case, output_dir: Path) -> Path:
@@ -125,81 +164,104 @@ class _Ready:
 
     header: Header
     prepared: Any  # what the predictor's `prepare` returned
+    release: Callable[[], None]  # gives back the memory that it holds of the budget
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The pipeline: one thread reads and prepares the next case, this one predicts, another writes the last."""
+    """The pipeline: threads read and prepare the next cases, this one predicts, others write the last ones.
 
-    predictor: CasePredictor
-    output: Path
+    Cases are predicted in the order in which they become ready: one that is slow to read or to write holds up no other.
+    """
+
+    predictor: CasePredictor | Pairs
+    outputs: tuple[Path, ...]  # one, or one for every pair
     save_probabilities: bool
-    failed: dict[str, Exception]
+    progress: Progress
+    failed: dict[str, str]  # reasons by case name
+    memory: Budget  # for cases that are being read or wait for their turn
 
     def all(self, cases: Sequence[Case], task: Task) -> None:
-        writing: tuple[Case, Future[None]] | None = None
-        with ExitStack() as stack:
-            reader, writer = (stack.enter_context(_pool()) for _ in range(2))
-            for case, ready in self._read_ahead(cases, reader):
-                labels = None if ready is None else self._predict(case, ready.prepared, task)
-                self._finish(writing, task)
-                writing = None
-                if labels is None or ready is None:
-                    task.advance(0, f"{case.name} failed")
-                else:
-                    writing = (case, writer.submit(self._write, case, labels, ready.header))
-            self._finish(writing, task)
+        """Predict and write the cases; what goes wrong is in `failed`."""
+        readers, writers = (ThreadPoolExecutor(SIDE_BY_SIDE) for _ in range(2))
+        writing: dict[Future[None], Case] = {}
+        try:
+            for case, ready in self._as_ready(cases, readers):
+                labels = self._predict(case, ready.prepared, task)
+                ready.release()
+                if labels is not None:
+                    writing[writers.submit(self._write, case, labels, ready.header)] = case
+                del ready, labels  # the next case needs the room
+                self._written(writing, SIDE_BY_SIDE, task)
+            self._written(writing, 0, task)
+        finally:  # after Ctrl-C too: files that are being written become whole, the rest is not begun
+            self.memory.stop()
+            for pool in (readers, writers):
+                pool.shutdown(wait=True, cancel_futures=True)
 
-    def _read_ahead(self, cases: Sequence[Case], reader: ThreadPoolExecutor) -> Iterator[tuple[Case, _Ready | None]]:
-        """Yield each case as it is ready, None where that failed, while the next one is being read."""
-        waiting = [reader.submit(self._read, case) for case in cases[:1]]
-        for index, case in enumerate(cases):
-            reading = waiting.pop()
-            ready = None
-            try:
-                ready = reading.result()
-            except Exception as error:  # whatever is wrong with one case, the others go on
-                self.failed[case.name] = error
-            waiting = [reader.submit(self._read, follower) for follower in cases[index + 1 : index + 2]]
-            yield case, ready
+    def fail(self, case: str, reason: object) -> None:
+        """Note that a case failed, and say so at once."""
+        self.failed[case] = str(reason) or type(reason).__name__
+        self.progress.say(f"{case} failed: {self.failed[case]}")
+
+    def _as_ready(self, cases: Sequence[Case], pool: ThreadPoolExecutor) -> Iterator[tuple[Case, _Ready]]:
+        """Yield each case when it is ready, while the next ones are being read."""
+        coming = iter(cases)
+        waiting = {pool.submit(self._read, case): case for case in islice(coming, SIDE_BY_SIDE)}
+        while waiting:
+            wait(waiting, return_when=FIRST_COMPLETED)
+            future = next(future for future in waiting if future.done())
+            case = waiting.pop(future)
+            waiting |= {pool.submit(self._read, follower): follower for follower in islice(coming, 1)}
+            error = future.exception()
+            if error is None:
+                ready = future.result()
+                del future  # which holds the case as well
+                yield case, ready
+                del ready
+            else:
+                self.fail(case.name, error)
 
     def _read(self, case: Case) -> _Ready:
-        volume = read_volume(case.images, case.name)
-        return _Ready(volume.header, self.predictor.prepare(volume))
+        wanted = case_extent(case, len(self.predictor.plan.channels)).reading
+        with ExitStack() as stack:
+            stack.enter_context(self.memory.hold(min(wanted, self.memory.total)))
+            volume = read_volume(case.images, case.name)
+            prepared = self.predictor.prepare(volume)
+            return _Ready(volume.header, prepared, stack.pop_all().close)
 
     def _predict(self, case: Case, prepared: Any, task: Task) -> IntArray | None:
         try:
             if not self.save_probabilities:
                 return self.predictor.predict_prepared(prepared, task)
-            with write_atomically(self.output / (case.name + ENDING)) as temporary:
+            with write_atomically(self.outputs[0] / (case.name + ENDING)) as temporary:
                 return self.predictor.predict_prepared(
                     prepared, task, lambda target, case: ProbabilityFile(temporary, self.predictor.plan, target, case)
                 )
-        except Exception as error:
-            self.failed[case.name] = error
+        except Exception as error:  # whatever is wrong with one case, the others go on
+            self.fail(case.name, error)
             return None
 
     def _write(self, case: Case, labels: IntArray, header: Header) -> None:
-        write_labels(segmentation_path(case, self.output), labels, header)
+        for output, each in zip(self.outputs, labels.reshape(len(self.outputs), *labels.shape[-3:]), strict=True):
+            write_labels(segmentation_path(case, output), each, header)
 
-    def _finish(self, writing: tuple[Case, Future[None]] | None, task: Task) -> None:
-        if writing is None:
-            return
-        case, write = writing
-        try:
-            write.result()
-            task.advance(0, case.name)
-        except Exception as error:
-            self.failed[case.name] = error
+    def _written(self, writing: dict[Future[None], Case], most: int, task: Task) -> None:
+        """Take note of what has been written, and wait while more than `most` cases are still being written."""
+        while len(writing) > most or any(future.done() for future in writing):
+            done, _ = wait(writing, return_when=FIRST_COMPLETED)
+            for future in done:
+                case = writing.pop(future)
+                error = future.exception()
+                if error is None:
+                    task.advance(0, case.name)
+                else:
+                    self.fail(case.name, error)
 
 
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1)
-
-
-def _write_settings(predictor: CasePredictor, output_dir: Path) -> None:
+def _write_settings(settings: dict[str, Any], output_dir: Path) -> None:
     """Say what the segmentations of a folder are made with; an unchanged file keeps its date."""
-    path, settings = output_dir / SETTINGS, predictor.describe()
+    path = output_dir / SETTINGS
     if path.is_file():
         try:
             if read_json(path) == settings:
@@ -209,18 +271,19 @@ def _write_settings(predictor: CasePredictor, output_dir: Path) -> None:
     write_json(path, settings)
 
 
-def _finished(case: Case, output_dir: Path, options: FolderOptions) -> bool:
-    wanted = [segmentation_path(case, output_dir)]
+def _finished(case: Case, outputs: Sequence[Path], options: FolderOptions) -> bool:
+    """Whether a case's files are there and younger than its images and than what says how they are made."""
+    wanted = [segmentation_path(case, output) for output in outputs]
     if options.save_probabilities:
-        wanted.append(output_dir / (case.name + ENDING))
+        wanted.append(outputs[0] / (case.name + ENDING))
     if not all(path.is_file() for path in wanted):
         return False
     made = min(path.stat().st_mtime_ns for path in wanted)
-    sources = (output_dir / SETTINGS, *case.images)
+    sources = (*(output / SETTINGS for output in outputs), *case.images)
     return all(path.stat().st_mtime_ns <= made for path in sources if path.is_file())
 
 
-def _failures(failed: dict[str, Exception], count: int, output_dir: Path) -> str:
-    reasons = "; ".join(f"{name}: {str(error) or type(error).__name__}" for name, error in sorted(failed.items()))
+def _failures(failed: Mapping[str, str], count: int, output_dir: Path) -> str:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items()))
     rest = f"the other {count - len(failed)} are written to {output_dir}" if count > len(failed) else "none is written"
     return f"{len(failed)} of {count} cases failed, {rest}: {reasons}"

@@ -19,6 +19,7 @@ from nnunet_rs.model.checkpoint import ModelCard, load_model
 from nnunet_rs.model.device import Compute, Precision, choose_compute, find_device
 from nnunet_rs.plan.schema import Configuration, Plan
 from nnunet_rs.predict.blend import Activation
+from nnunet_rs.predict.channels import require_channels
 from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
 from nnunet_rs.predict.models import find_models
 from nnunet_rs.predict.sweep import plan_sweep
@@ -147,14 +148,7 @@ class Predictor:
 
     def prepare(self, volume: Volume) -> Prepared:
         """Bring an image to the network's grid, the first stage's segmentation included; errors as `__call__`."""
-        names = self.plan.channels
-        if volume.data.shape[0] != len(names):
-            raise DatasetError(
-                f"the image has {volume.data.shape[0]} channels, the model takes {len(names)} ({', '.join(names)}); "
-                "give the channels that it was trained with, in that order"
-            )
-        if not volume.data.any():
-            raise DatasetError("the image is zero everywhere, so there is nothing to segment; see how it was exported")
+        require_channels(volume, self.plan)
         lower = None if self.previous is None else self.previous.predict_volume(volume).data
         known = None if lower is None else encode_labels(lower, self.plan.labels)
         prepared = prepare(volume, self.plan, self.settings.name, known, threads=self.options.threads)

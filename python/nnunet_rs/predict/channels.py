@@ -1,0 +1,77 @@
+"""Whether an image holds the channels that a model was trained with, in that order."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from nnunet_rs.core.declaration import read_channels
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.files import read_json
+from nnunet_rs.core.types import FloatArray, Progress, Volume
+from nnunet_rs.plan.schema import ChannelStats, Plan
+
+
+def require_channels(volume: Volume, plan: Plan) -> None:
+    """See that an image can be what the model was trained for.
+
+    Raises
+    ------
+    DatasetError
+        A wrong number of channels, zeros only, or a CT channel without any voxel in the window of the training's CT:
+        one of another modality, or not in Hounsfield units.
+    """
+    names = plan.channels
+    if volume.data.shape[0] != len(names):
+        raise DatasetError(
+            f"the image has {volume.data.shape[0]} channels, the model takes {len(names)} ({', '.join(names)}); "
+            "give the channels that it was trained with, in that order"
+        )
+    if not volume.data.any():
+        raise DatasetError("the image is zero everywhere, so there is nothing to segment; see how it was exported")
+    for index, (channel, rule) in enumerate(zip(volume.data, plan.normalization, strict=True)):
+        if rule.scheme == "ct" and rule.stats is not None and not _reaches(channel, rule.stats):
+            raise DatasetError(
+                f"channel {index} ({names[index]}) has values {channel.min():g} to {channel.max():g}, none between "
+                f"{rule.stats.percentile_00_5:g} and {rule.stats.percentile_99_5:g} as in training; give Hounsfield "
+                f"units, and the channels in the order {', '.join(names)}"
+            )
+
+
+def require_declared_order(folder: Path, plan: Plan, progress: Progress) -> None:
+    """See that the dataset.json beside a folder's images, if there is one, names the model's channels in its order.
+
+    Other names than the model's are only told, for one modality has many.
+
+    Raises
+    ------
+    DatasetError
+        The same names in another order.
+    """
+    for file in (folder / "dataset.json", folder.parent / "dataset.json"):
+        declared = _declared(file)
+        if declared is None or len(declared) != len(plan.channels):
+            continue
+        ours, theirs = ([name.casefold() for name in names] for names in (plan.channels, declared))
+        if ours != theirs and sorted(ours) == sorted(theirs):
+            raise DatasetError(
+                f"{file}: the channels are {', '.join(declared)}, the model takes {', '.join(plan.channels)}; give "
+                "the files numbers in the model's order (_0000, _0001, ...)"
+            )
+        if ours != theirs:
+            progress.say(f"{file}: channels {', '.join(declared)}; the model was trained on {', '.join(plan.channels)}")
+        return
+
+
+def _declared(file: Path) -> tuple[str, ...] | None:
+    """Channel names of a dataset.json; None where there is none, or none that can be read."""
+    with suppress(DatasetError):
+        content = read_json(file)
+        return read_channels(file, content) if isinstance(content, dict) else None
+    return None
+
+
+def _reaches(channel: FloatArray, stats: ChannelStats) -> bool:
+    """Whether some voxel lies in the window; most often the first planes tell."""
+    low, high = stats.percentile_00_5, stats.percentile_99_5
+    return any(bool(((plane >= low) & (plane <= high)).any()) for plane in channel)
