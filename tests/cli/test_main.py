@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import errno
 import json
+import re
+import shlex
 import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from nnunet_rs.cli import commands, main, options
+from nnunet_rs.cli import commands, main, options, use
 from nnunet_rs.cli.parser import COMMANDS, WIDTH, build_parser
 from nnunet_rs.core.errors import DatasetError
 
@@ -33,9 +35,10 @@ def test_help_shows_usage_options_and_examples(name: str, capsys: pytest.Capture
 
 @pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
 def test_examples_are_understood(command, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = " ".join(command.examples).replace("\\ ", "").split("nnunet-rs ")[1:]
+    lines = "\n".join(command.examples).replace("\\\n", "").splitlines()
     for line in lines:
-        words = line.split(" | ")[0].replace("'", "").split()
+        program, *words = shlex.split(re.split(r" [|>#] ", line)[0])
+        assert program == "nnunet-rs"
         assert build_parser().parse_args(words).command == command.name
 
 
@@ -75,7 +78,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["trian"], "did you mean 'train'?"),
         (["fly"], "there are demo, check"),
-        (["check"], "required: DATA"),
         (["train", "work", "-c", "2d"], "-f/--fold"),
         (["predict", "work", "-i", "a", "-o", "b", "--step", "2"], "'2' is not in (0, 1]"),
         (["evaluate", "a", "b", "--metric", "beauty"], "'beauty'"),
@@ -102,6 +104,72 @@ def test_arguments_that_do_not_go_together_are_wrong_usage(
 ) -> None:
     assert main(arguments) == 2
     assert "plan needs DATA, or both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check"], "check needs DATA, or -d"),
+        (["train", "-c", "2d", "-f", "0"], "train needs WORK, or -d"),
+        (["predict", "-i", "a", "-o", "b"], "predict needs MODEL_OR_WORK, or -d"),
+        (["preprocess", "data"], "preprocess needs -o WORK, or -d"),
+        (["ensemble", "-o", "both"], "ensemble needs the folders"),
+        (["predict", "m", "-i", "a", "-o", "b", "-num_parts", "2", "-part_id", "2"], "parts are counted from 0 to 1"),
+    ],
+)
+def test_a_folder_that_is_not_named_is_wrong_usage(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nnunet_rs.predict.choose.load_predictor", lambda *_, **__: None)
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_options_of_nnunets_scripts_are_understood_and_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    parse = build_parser().parse_args
+    asked = parse(
+        [
+            "preprocess",
+            "-d",
+            "27",
+            "-c",
+            "2d",
+            "3d_fullres",
+            "-np",
+            "4",
+            "--verify_dataset_integrity",
+            "-gpu_memory_target",
+            "8",
+        ]
+    )
+    assert (asked.dataset, asked.configuration, asked.threads, asked.vram) == ("27", ["2d", "3d_fullres"], 4, 8)
+    asked = parse(["train", "-d", "27", "-c", "3d_fullres", "-f", "0", "--npz", "--c", "-device", "cpu"])
+    assert (asked.resume, asked.device) == (True, "cpu")
+    line = (
+        "predict -d 27 -i a -o b -f 0 1 -c 2d -step_size 0.7 --disable_tta --save_probabilities -num_parts 4 -part_id 1"
+    )
+    asked = parse(f"{line} -npp 3 -nps 3 --continue_prediction --disable_progress_bar".split())
+    assert (asked.step, asked.no_mirror, asked.save_probabilities, asked.quiet) == (0.7, True, True, True)
+    assert use._part(asked) == (1, 4)
+    assert parse(["ensemble", "-i", "a", "b", "-o", "c"]).input == [Path("a"), Path("b")]
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    shown = capsys.readouterr().out
+    assert not re.search(r"-step_size|--disable_tta|-npp|--continue|[^-]-device |[^-]-np ", shown)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(raw_dataset) -> None:
+    code = "import sys; from nnunet_rs.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "check", str(raw_dataset()), "--json", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def failing(error: BaseException):

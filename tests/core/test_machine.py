@@ -18,3 +18,13 @@ def test_the_quota_of_a_container(tmp_path: Path, text: str | None, count: int |
     if text is not None:
         (tmp_path / "cpu.max").write_text(text)
     assert machine._quota(tmp_path / "cpu.max") == count
+
+
+def test_what_is_free_is_not_more_than_there_is() -> None:
+    assert 0 < machine.available_memory() <= machine.total_memory()
+
+
+def test_a_container_has_no_more_memory_than_it_is_granted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("1048576\n")
+    monkeypatch.setattr(machine, "_GROUP", tmp_path)
+    assert machine.total_memory() == 1048576

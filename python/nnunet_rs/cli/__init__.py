@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -11,6 +12,7 @@ from nnunet_rs.cli.console import Console, Display, UsageError
 from nnunet_rs.cli.parser import build_parser
 
 WRONG_USAGE = 2  # as argparse has it
+UNHEARD = 141  # what shells report for a closed pipe
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
@@ -37,13 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = time.monotonic()
     try:
         from nnunet_rs.cli.commands import run, warnings_shown
+        from nnunet_rs.cli.places import fill
 
+        fill(arguments, os.environ)
         with warnings_shown(arguments.verbose):
             outcome = run(arguments, console)
         return console.finish(arguments.command, outcome, time.monotonic() - begun)
     except KeyboardInterrupt:
         console.fail(arguments.command, "interrupted", "what was finished is kept, nothing is half-written")
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNHEARD
     except UsageError as error:
         console.fail(arguments.command, str(error), f"see `nnunet-rs {arguments.command} --help`")
         return WRONG_USAGE

@@ -44,4 +44,6 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], Outcome]] = {
     "predict": use.predict,
     "ensemble": use.ensemble,
     "evaluate": use.evaluate,
+    "doctor": look.doctor,
+    "completion": look.completion,
 }

@@ -1,8 +1,9 @@
-"""Show what this can do: made-up scans through everything."""
+"""Look before the work begins: the demo, the machine, the shell."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 
 from nnunet_rs.cli.console import Console, Outcome, clock, counted
@@ -30,3 +31,25 @@ def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
     lines = (f"{name:<12} {path}" for name, path in places.items())
     closing = f"mean foreground Dice {dice:.3f} in {clock(result.seconds)}"
     return Outcome({"dice": dice, **places, "summary": result.summary.to_json()}, (table, *lines, closing))
+
+
+def doctor(arguments: argparse.Namespace, _: Console) -> Outcome:
+    """Look at the machine and the installation."""
+    from nnunet_rs.cli.doctor import examine
+
+    found = examine(arguments.folder, os.environ)
+    lines = [
+        *found.lines(),
+        *(f"missing: {text}" for text in found.missing),
+        *(f"advice: {text}" for text in found.advice),
+    ]
+    verdict = "something is missing" if found.missing else "everything is there"
+    return Outcome(found.to_json(), (*lines, verdict), 1 if found.missing else 0)
+
+
+def completion(arguments: argparse.Namespace, _: Console) -> Outcome:
+    """Print a shell's completion script."""
+    from nnunet_rs.cli.completion import script
+
+    text = script(arguments.shell)
+    return Outcome({"shell": arguments.shell, "script": text}, (text,))

@@ -17,8 +17,33 @@ def display(parser: argparse.ArgumentParser) -> None:
     """Add what every command takes."""
     group = parser.add_argument_group("display")
     group.add_argument("--json", action="store_true", help="print the result as one JSON object on standard output")
-    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks, only the result")
+    group.add_argument(
+        "-q",
+        "--quiet",
+        "--disable_progress_bar",
+        action="store_true",
+        help="no progress and no remarks, only the result",
+    )
     group.add_argument("-v", "--verbose", action="store_true", help="show tracebacks and the libraries' warnings")
+
+
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-d",
+        "--dataset",
+        metavar="ID",
+        help="instead of folders: a dataset's number or name, found by nnU-Net's environment variables",
+    )
+
+
+def _add_work(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("work", metavar="WORK", type=Path, nargs="?", help=text)
+    _add_dataset(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("data", metavar="DATA", type=Path, nargs="?", help=text)
+    _add_dataset(parser)
 
 
 def _add_device(group: Any) -> None:
@@ -29,6 +54,14 @@ def _add_device(group: Any) -> None:
         default="auto",
         help="cpu, cuda, cuda:1, mps or auto (the default: the best there is)",
     )
+
+
+def _add_ported(parser: argparse.ArgumentParser, flags: tuple[str, ...], numbers: tuple[str, ...] = ()) -> None:
+    """Accept options of nnU-Net's scripts that ask for what happens anyway, or for processes that there are not."""
+    for name in flags:
+        parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
+    for name in numbers:
+        parser.add_argument(name, type=values.seed, help=argparse.SUPPRESS)
 
 
 def _add_resources(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +79,7 @@ def _add_threads(group: Any) -> None:
     group.add_argument(
         "-j",
         "--threads",
+        "-np",
         metavar="N",
         type=values.count,
         help="threads to use (default: all processors of this process)",
@@ -55,7 +89,13 @@ def _add_threads(group: Any) -> None:
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("plan", "What the rules decide, unless said here.")
     group.add_argument("--recipe", metavar="NAME", help=f"whose rules: {RECIPES} (default: paper)")
-    group.add_argument("--vram", metavar="GB", type=values.positive, help="plan for a device with this much memory")
+    group.add_argument(
+        "--vram",
+        "-gpu_memory_target",
+        metavar="GB",
+        type=values.positive,
+        help="plan for a device with this much memory",
+    )
     group.add_argument(
         "--spacing", metavar="Z,Y,X", type=values.spacing, help="target spacing in mm, in the files' axis order"
     )
@@ -99,15 +139,13 @@ def demo(parser: argparse.ArgumentParser) -> None:
 
 def check(parser: argparse.ArgumentParser) -> None:
     """Add what `check` takes."""
-    parser.add_argument("data", metavar="DATA", type=Path, help="dataset folder, Decathlon or nnU-Net raw layout")
+    _add_data(parser, "dataset folder, Decathlon or nnU-Net raw layout")
     _add_resources(parser)
 
 
 def plan(parser: argparse.ArgumentParser) -> None:
     """Add what `plan` takes."""
-    parser.add_argument(
-        "data", metavar="DATA", type=Path, nargs="?", help="dataset folder; or use --fingerprint and --dataset-json"
-    )
+    _add_data(parser, "dataset folder; or use --fingerprint and --dataset-json")
     parser.add_argument(
         "-o", "--output", metavar="WORK", type=Path, help="work folder: fingerprint.json and plan.json go there"
     )
@@ -125,10 +163,8 @@ def plan(parser: argparse.ArgumentParser) -> None:
 
 def preprocess(parser: argparse.ArgumentParser) -> None:
     """Add what `preprocess` takes."""
-    parser.add_argument("data", metavar="DATA", type=Path, help="dataset folder, Decathlon or nnU-Net raw layout")
-    parser.add_argument(
-        "-o", "--output", metavar="WORK", type=Path, required=True, help="work folder, made if it is not there"
-    )
+    _add_data(parser, "dataset folder, Decathlon or nnU-Net raw layout")
+    parser.add_argument("-o", "--output", metavar="WORK", type=Path, help="work folder, made if it is not there")
     parser.add_argument(
         "-c",
         "--configuration",
@@ -138,15 +174,16 @@ def preprocess(parser: argparse.ArgumentParser) -> None:
         help="prepare these configurations (default: all of the plan)",
     )
     parser.add_argument("--half", action="store_true", help="store images in half precision")
-    parser.add_argument("--fresh", action="store_true", help="make everything anew, whatever is there")
+    parser.add_argument("--fresh", "--clean", action="store_true", help="make everything anew, whatever is there")
     _add_splits(parser)
     _add_overrides(parser)
     _add_resources(parser)
+    _add_ported(parser, ("--verify_dataset_integrity",))
 
 
 def train(parser: argparse.ArgumentParser) -> None:
     """Add what `train` takes."""
-    parser.add_argument("work", metavar="WORK", type=Path, help="work folder of `nnunet-rs preprocess`")
+    _add_work(parser, "work folder of `nnunet-rs preprocess`")
     parser.add_argument(
         "-c", "--configuration", metavar="CONFIG", required=True, help="2d, 3d_fullres, ... as in plan.json"
     )
@@ -159,6 +196,7 @@ def train(parser: argparse.ArgumentParser) -> None:
         help="fold to leave out, from 0; all: every fold in turn",
     )
     parser.add_argument("--resume", "--c", action="store_true", help="go on where an interrupted training stopped")
+    _add_ported(parser, ("--npz",))
     group = parser.add_argument_group("schedule")
     group.add_argument(
         "--recipe",
@@ -189,8 +227,13 @@ def train(parser: argparse.ArgumentParser) -> None:
 def predict(parser: argparse.ArgumentParser) -> None:
     """Add what `predict` takes."""
     parser.add_argument(
-        "model", metavar="MODEL_OR_WORK", type=Path, help="a work folder, or a model folder (models/CONFIG or one fold)"
+        "model",
+        metavar="MODEL_OR_WORK",
+        type=Path,
+        nargs="?",
+        help="a work folder, or a model folder (models/CONFIG or one fold)",
     )
+    _add_dataset(parser)
     parser.add_argument("-i", "--input", metavar="IN", type=Path, required=True, help="folder of images")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for segmentations")
     parser.add_argument(
@@ -211,6 +254,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part", metavar="I/N", type=values.part, default=(0, 1), help="only the I-th of N parts of the images, as 1/4"
     )
+    _add_ported(parser, ("--continue_prediction",), ("-npp", "-nps", "-num_parts", "-part_id"))
     group = parser.add_argument_group("sliding window")
     group.add_argument(
         "--no-mirror", "--disable_tta", action="store_true", help="no mirrored passes: faster, a little less accurate"
@@ -236,7 +280,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
 
 def best(parser: argparse.ArgumentParser) -> None:
     """Add what `best` takes."""
-    parser.add_argument("work", metavar="WORK", type=Path, help="work folder with trained models")
+    _add_work(parser, "work folder with trained models")
     parser.add_argument("--no-mirror", action="store_true", help="no mirrored passes: faster, a little less accurate")
     group = parser.add_argument_group("resources")
     _add_device(group)
@@ -245,7 +289,10 @@ def best(parser: argparse.ArgumentParser) -> None:
 
 def ensemble(parser: argparse.ArgumentParser) -> None:
     """Add what `ensemble` takes."""
-    parser.add_argument("folders", metavar="FOLDER", type=Path, nargs="+", help="written with --save-probabilities")
+    parser.add_argument("folders", metavar="FOLDER", type=Path, nargs="*", help="written with --save-probabilities")
+    parser.add_argument(
+        "-i", "--input", metavar="FOLDER", type=Path, nargs="+", help="the same folders, as nnU-Net's scripts name them"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for segmentations")
     _add_threads(parser)
 
@@ -259,6 +306,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dataset-json",
+        "-djfile",
         metavar="FILE",
         type=Path,
         help="names the labels (default: dataset.json beside REFERENCE or PREDICTIONS, else the values found)",
@@ -286,3 +334,20 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
         help=f"what is compared: {', '.join(METRICS)} (default: dice)",
     )
     _add_threads(parser)
+
+
+def doctor(parser: argparse.ArgumentParser) -> None:
+    """Add what `doctor` takes."""
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help="where work folders will lie (default: .)",
+    )
+
+
+def completion(parser: argparse.ArgumentParser) -> None:
+    """Add what `completion` takes."""
+    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")

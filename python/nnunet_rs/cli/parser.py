@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import shutil
 import textwrap
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 from nnunet_rs.cli import options
 
 WIDTH = 100
+_OURS = re.compile(r"-\w|--(?!clean)[a-z]+(-[a-z]+)+|--(?!clean)[a-z]{2,}")  # not -step_size, --c, --disable_tta
 INTRO = "nnU-Net with its arithmetic in Rust: from a folder of scans and labels to a segmentation network."
 OUTRO = """\
 examples:
@@ -22,7 +24,8 @@ examples:
   nnunet-rs train work -c 3d_fullres -f 0             train one fold
   nnunet-rs predict work -i scans -o segmentations    use it
 
-`nnunet-rs COMMAND --help` tells the rest.
+`nnunet-rs COMMAND --help` tells the rest. Where nnU-Net's variables nnUNet_raw, nnUNet_preprocessed and
+nnUNet_results are set, `-d 27` stands for the folders. nnU-Net's names of options are understood.
 Exit codes: 0 done; 1 it did not work, one line says why; 2 wrong usage; 130 interrupted.
 """
 
@@ -84,7 +87,8 @@ COMMANDS = (
         "plans on the way. Run it again after an interruption or a change: what is whole stays, the rest is made.",
         examples=(
             "nnunet-rs preprocess Task04_Hippocampus -o work",
-            "nnunet-rs preprocess Dataset027_ACDC -o work -c 3d_fullres --memory 8G --groups patients.json",
+            "nnunet-rs preprocess -d 27",
+            "nnunet-rs preprocess Dataset027_ACDC -o work -c 3d_fullres --memory 8G --groups patients.csv",
         ),
         add_arguments=options.preprocess,
     ),
@@ -98,6 +102,7 @@ COMMANDS = (
             "nnunet-rs train work -c 3d_fullres -f 0",
             "nnunet-rs train work -c 3d_fullres -f 0 --recipe fast --time-budget 20m",
             "nnunet-rs train work -c 2d -f all --resume",
+            "nnunet-rs train -d 27 -c 3d_fullres -f 0",
         ),
         add_arguments=options.train,
     ),
@@ -146,6 +151,30 @@ COMMANDS = (
         ),
         add_arguments=options.evaluate,
     ),
+    Command(
+        name="doctor",
+        group="besides",
+        summary="what this machine offers, what is installed, what stands in the way",
+        usage="[FOLDER] [options]",
+        description="Show versions, devices, threads, memory, instruction sets and the speed of a folder's disk, and "
+        "what to mend. The exit code is 1 if something is missing.",
+        examples=("nnunet-rs doctor", "nnunet-rs doctor /scratch --json"),
+        add_arguments=options.doctor,
+    ),
+    Command(
+        name="completion",
+        group="besides",
+        summary="print a shell's completion script",
+        usage="bash|zsh|fish [options]",
+        description="Print the script that completes commands, options and files. It is made from the grammar of this "
+        "version; pressing Tab starts no Python.",
+        examples=(
+            "nnunet-rs completion bash > ~/.local/share/bash-completion/completions/nnunet-rs",
+            "nnunet-rs completion zsh > ~/.zfunc/_nnunet-rs     # with fpath+=~/.zfunc before compinit",
+            "nnunet-rs completion fish > ~/.config/fish/completions/nnunet-rs.fish",
+        ),
+        add_arguments=options.completion,
+    ),
 )
 
 
@@ -157,6 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         parser = commands.add_parser(
             command.name,
+            help=command.summary,
             usage=f"nnunet-rs {command.name} {command.usage}",
             description=textwrap.fill(command.description, WIDTH),
             epilog="\n  ".join(("examples:", *command.examples)),
@@ -168,17 +198,24 @@ def build_parser() -> argparse.ArgumentParser:
     return root
 
 
+def own_names(action: argparse.Action) -> list[str]:
+    """Names of an option that help and completion show: not those that nnU-Net's scripts call it by."""
+    return [name for name in action.option_strings if _OURS.fullmatch(name)]
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help as wide as the terminal, up to WIDTH columns; an option's value is named once."""
+    """Help as wide as the terminal, up to WIDTH columns; an option's value is named once, nnU-Net's names are not."""
 
     def __init__(self, prog: str, **_: Any) -> None:
         super().__init__(prog, max_help_position=30, width=min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH))
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.nargs == 0:
+        if not action.option_strings:
             return super()._format_action_invocation(action)
-        value = self._format_args(action, self._get_default_metavar_for_optional(action))
-        return f"{', '.join(action.option_strings)} {value}"
+        names = ", ".join(own_names(action))
+        if action.nargs == 0:
+            return names
+        return f"{names} {self._format_args(action, self._get_default_metavar_for_optional(action))}"
 
 
 class _Parser(argparse.ArgumentParser):

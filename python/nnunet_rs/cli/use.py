@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from nnunet_rs.cli.console import Console, Outcome, counted, plain
+from nnunet_rs.cli.console import Console, Outcome, UsageError, counted, plain
 from nnunet_rs.core.machine import processors
 
 if TYPE_CHECKING:
@@ -25,18 +25,32 @@ def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
     predictor = load_predictor(
         arguments.model, arguments.device, folds, configuration=arguments.configuration, options=options
     )
-    wanted = FolderOptions(arguments.save_probabilities, arguments.overwrite, arguments.part)
+    wanted = FolderOptions(arguments.save_probabilities, arguments.overwrite, _part(arguments))
     result = predict_folder(predictor, arguments.input, arguments.output, wanted, console)
     skipped = f", {len(result.skipped)} were there" if result.skipped else ""
     line = f"{counted(len(result.written), 'segmentation')} written to {arguments.output}{skipped}"
     return Outcome({"output": arguments.output, "written": result.written, "skipped": result.skipped}, (line,))
 
 
+def _part(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Which of how many parts of the images, asked for by --part or by nnU-Net's pair of options."""
+    if arguments.num_parts is None and arguments.part_id is None:
+        part: tuple[int, int] = arguments.part
+        return part
+    part = (arguments.part_id or 0, arguments.num_parts or 1)
+    if not part[0] < part[1]:
+        raise UsageError(f"-part_id {part[0]} of -num_parts {part[1]}: parts are counted from 0 to {part[1] - 1}")
+    return part
+
+
 def ensemble(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Average saved probabilities."""
     from nnunet_rs.predict.ensemble import ensemble_folders
 
-    cases = ensemble_folders(arguments.folders, arguments.output, console, arguments.threads)
+    folders = [*arguments.folders, *(arguments.input or ())]
+    if not folders:
+        raise UsageError("ensemble needs the folders that predict --save-probabilities wrote")
+    cases = ensemble_folders(folders, arguments.output, console, arguments.threads)
     line = f"{counted(len(cases), 'segmentation')} written to {arguments.output}"
     return Outcome({"output": arguments.output, "written": cases}, (line,))
 

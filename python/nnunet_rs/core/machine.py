@@ -27,6 +27,12 @@ def available_memory() -> int:
     return free if limit is None or used is None else max(0, min(free, limit - used))
 
 
+def total_memory() -> int:
+    """Count the bytes of memory of the machine, or of the container; 0 where the system does not tell."""
+    there = _meminfo("MemTotal") or _sysconf("SC_PHYS_PAGES") or 0
+    return min(there, _number(_GROUP / "memory.max") or there)
+
+
 def resident_memory() -> int:
     """Count the bytes of memory that this process holds now; its peak where the system does not tell."""
     try:

@@ -1,0 +1,207 @@
+"""What this machine offers, what is installed, and what stands in the way."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from nnunet_rs.cli.places import VARIABLES
+from nnunet_rs.core.machine import available_memory, processors, total_memory
+
+PACKAGES = ("nnunet-rs", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "blosc2", "isal", "connected-components-3d")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")  # as Linux spells them
+_SAMPLE = 64 << 20  # bytes written and read for the disk's speed
+_LITTLE_MEMORY = 8 << 30
+_SLOW_DISK = 100e6  # bytes a second
+_LITTLE_ROOM = 20 << 30
+
+
+@dataclass(slots=True)
+class Findings:
+    """Facts in groups, and what should be mended."""
+
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)  # without it nothing works; one line each: what, then what to do
+    advice: list[str] = field(default_factory=list)  # things would go better
+
+    def to_json(self) -> dict[str, Any]:
+        """Give all of it as one value for JSON."""
+        return {**self.facts, "missing": self.missing, "advice": self.advice}
+
+    def lines(self) -> Iterator[str]:
+        """Give the facts for people, a paragraph a group."""
+        for name, group in self.facts.items():
+            told = ", ".join(_text(key, value) for key, value in group.items())
+            yield textwrap.fill(told, 100, initial_indent=f"{name:<11}", subsequent_indent=" " * 11)
+
+
+def examine(folder: Path, environment: Mapping[str, str]) -> Findings:
+    """Look at everything that decides whether and how fast the commands run.
+
+    Parameters
+    ----------
+    folder
+        Where work folders will lie: the disk that is measured.
+    environment
+        The environment's variables.
+    """
+    found = Findings()
+    for name, look in _LOOKS.items():
+        found.facts[name] = look(found, folder, environment)
+    return found
+
+
+def _versions(found: Findings, *_: object) -> dict[str, Any]:
+    known: dict[str, Any] = {"system": platform.platform(), "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            known[package] = version(package)
+        except PackageNotFoundError:
+            known[package] = None
+            found.missing.append(f"{package} is not installed; pip install {package}")
+    return known
+
+
+def _kernels(found: Findings, *_: object) -> dict[str, Any]:
+    try:
+        import_module("nnunet_rs.core.kernels")
+    except ImportError as error:
+        found.missing.append(f"the Rust kernels do not load ({error}); install again: pip install --force-reinstall .")
+        return {"load": False}
+    return {"load": True}
+
+
+def _processor(found: Findings, _: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    usable, there = processors(), os.cpu_count() or 1
+    model, flags = _cpu()
+    has = [name for name in INSTRUCTIONS if name in flags]
+    limits = {name: environment[name] for name in THREAD_VARIABLES if name in environment}
+    for name, value in limits.items():
+        if value.isdecimal() and int(value) > usable:
+            found.advice.append(
+                f"{name} is {value}, more than the {usable} processors that this process may use, which makes "
+                f"everything slower; unset it"
+            )
+    return {"model": model, "processors": there, "usable": usable, "instructions": has, "limits": limits}
+
+
+def _cpu() -> tuple[str, frozenset[str]]:
+    """Return the processor's name and its instruction sets, where the system tells."""
+    try:
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    except OSError:
+        return platform.processor() or platform.machine(), frozenset()
+    told = {key.strip(): value.strip() for key, _, value in reversed(lines)}
+    model = told.get("model name") or platform.machine()
+    return model, frozenset((told.get("flags") or told.get("Features", "")).split())
+
+
+def _memory(found: Findings, *_: object) -> dict[str, Any]:
+    total, free = total_memory(), available_memory()
+    if free < _LITTLE_MEMORY:
+        found.advice.append(
+            f"{free / 1e9:.1f} GB of memory are free; large scans need more: use --memory, close others"
+        )
+    return {"total": total, "available": free}
+
+
+def _devices(found: Findings, *_: object) -> dict[str, Any]:
+    try:
+        torch = import_module("torch")
+        device = import_module("nnunet_rs.model.device")
+    except (ImportError, OSError) as error:
+        found.missing.append(f"PyTorch does not load ({error}); nothing can be trained or predicted; pip install torch")
+        return {}
+    names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    names += ["mps"] if torch.backends.mps.is_available() else []
+    if len(names) == 1 and shutil.which("nvidia-smi"):
+        found.advice.append(
+            f"there is an NVIDIA driver, but PyTorch {torch.__version__} cannot use it; install one built for CUDA"
+        )
+    computed = {name: device.choose_compute(device.find_device(name)).describe() for name in names}
+    return {"auto": str(device.find_device("auto")), "threads": torch.get_num_threads(), "computes": computed}
+
+
+def _disk(found: Findings, folder: Path, _: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        room = shutil.disk_usage(folder).free
+        written, read = _disk_speed(folder)
+    except OSError as error:
+        found.missing.append(f"{folder}: cannot be written ({error.strerror}); choose another place for work folders")
+        return {"folder": folder}
+    if min(written, read) < _SLOW_DISK:
+        found.advice.append(f"{folder}: the disk writes {written / 1e6:.0f} MB/s; a faster one keeps training supplied")
+    if room < _LITTLE_ROOM:
+        found.advice.append(f"{folder}: {room / 1e9:.0f} GB are free; prepared datasets may need more")
+    return {"folder": folder.resolve(), "free": room, "write": written, "read": read}
+
+
+def _disk_speed(folder: Path) -> tuple[float, float]:
+    """Write and read a sample past the page cache where the system allows; bytes a second."""
+    block = os.urandom(1 << 20)
+    with TemporaryFile(dir=folder, buffering=0) as file:
+        begun = time.perf_counter()
+        for _ in range(_SAMPLE // len(block)):
+            file.write(block)
+        os.fsync(file.fileno())
+        written = time.perf_counter() - begun
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.seek(0)
+        begun = time.perf_counter()
+        while file.read(len(block)):
+            pass
+        return _SAMPLE / written, _SAMPLE / (time.perf_counter() - begun)
+
+
+def _nnunet(found: Findings, _: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    places = {name: environment.get(name) for name in VARIABLES}
+    for name, place in places.items():
+        if place and not Path(place).is_dir():
+            found.advice.append(f"{name} names {place}, which is no folder; make it, or set the variable right")
+    return places
+
+
+_LOOKS: Mapping[str, Callable[[Findings, Path, Mapping[str, str]], dict[str, Any]]] = {
+    "versions": _versions,
+    "kernels": _kernels,
+    "processor": _processor,
+    "memory": _memory,
+    "devices": _devices,
+    "disk": _disk,
+    "nnunet": _nnunet,
+}
+
+
+_UNITS = {
+    "total": (1e9, "GB"),
+    "available": (1e9, "GB"),
+    "free": (1e9, "GB"),
+    "write": (1e6, "MB/s"),
+    "read": (1e6, "MB/s"),
+}
+
+
+def _text(key: str, value: Any) -> str:
+    """Show a fact with its name."""
+    if key in _UNITS:
+        unit, name = _UNITS[key]
+        value = f"{value / unit:.0f} {name}"
+    elif isinstance(value, Mapping):
+        value = "; ".join(f"{name} {item}" for name, item in value.items())
+    elif isinstance(value, list):
+        value = " ".join(value)
+    elif isinstance(value, bool):
+        value = "yes" if value else "no"
+    return f"{key} {'not set' if value is None else value or 'none'}"

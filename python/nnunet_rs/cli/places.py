@@ -1,0 +1,117 @@
+"""Where nnU-Net's three environment variables say that a dataset, its prepared cases and its models lie."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.cli.console import UsageError
+from nnunet_rs.core.errors import DatasetError
+
+RAW, PREPROCESSED, RESULTS = VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+HOME = "nnunet_rs"  # our folder beside nnU-Net's own within a dataset's
+_FOLDER = re.compile(r"Dataset(\d{3})_(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders of the three variables; None: not set."""
+
+    raw: Path | None
+    preprocessed: Path | None
+    results: Path | None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Places:
+        """Read the variables; an empty one is not set."""
+        return cls(*(Path(found) if (found := environment.get(name)) else None for name in VARIABLES))
+
+    def name(self, dataset: str) -> str:
+        """Find the full name of a dataset, Dataset027_ACDC, from 27, 027, ACDC or itself.
+
+        Raises
+        ------
+        DatasetError
+            None of the folders holds it, or several datasets fit.
+        """
+        homes = [home for home in (self.raw, self.preprocessed, self.results) if home is not None]
+        if not homes:
+            raise UsageError(f"-d {dataset} needs {', '.join(VARIABLES)} (one of them at least); or name the folders")
+        there = sorted({path.name for home in homes if home.is_dir() for path in home.iterdir() if path.is_dir()})
+        known = [name for name in there if _FOLDER.fullmatch(name)]
+        fitting = [name for name in known if _fits(name, dataset)]
+        if len(fitting) == 1:
+            return fitting[0]
+        where = ", ".join(map(str, homes))
+        if fitting:
+            raise DatasetError(f"-d {dataset}: {', '.join(fitting)} all fit, in {where}; give the full name of one")
+        listed = f"there are {', '.join(known)}" if known else "there is no folder of the form Dataset027_ACDC"
+        raise DatasetError(f"-d {dataset}: no such dataset in {where}; {listed}")
+
+    def data(self, dataset: str) -> Path:
+        """Return the folder with a dataset's scans."""
+        if self.raw is None:
+            raise UsageError(f"-d {dataset} needs {RAW}, the folder that holds the datasets; or name DATA itself")
+        return self.raw / self.name(dataset)
+
+    def work(self, dataset: str) -> Path:
+        """Return the dataset's work folder: among the results, or among the prepared data where those have no place."""
+        home = self.results or self.preprocessed
+        if home is None:
+            raise UsageError(f"-d {dataset} needs {PREPROCESSED} or {RESULTS}, for the work folder; or name WORK")
+        return home / self.name(dataset) / HOME
+
+    def link_prepared(self, dataset: str, work: Path) -> None:
+        """Let prepared cases, which are large and can be made again, lie under nnUNet_preprocessed."""
+        link = work / "prepared"
+        if self.preprocessed is None or work != self.work(dataset) or self.results is None or link.exists():
+            return
+        target = self.preprocessed / self.name(dataset) / HOME
+        for folder in (target, work):
+            folder.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)  # of a disk that is gone
+        link.symlink_to(target.resolve(), target_is_directory=True)
+
+
+def fill(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Put the folders that `-d` stands for where none were named.
+
+    Raises
+    ------
+    UsageError
+        A folder and `-d` both, neither, or a variable that is needed and not set.
+    DatasetError
+        No such dataset, or several.
+    """
+    dataset, places = getattr(arguments, "dataset", None), Places.of(environment)
+    for key, shown, find in (
+        ("data", "DATA", places.data),
+        ("work", "WORK", places.work),
+        ("model", "MODEL_OR_WORK", places.work),
+    ):
+        if hasattr(arguments, key):
+            setattr(arguments, key, _one(arguments, key, shown, find(dataset) if dataset else None))
+    if arguments.command in ("plan", "preprocess") and dataset and arguments.output is None:
+        arguments.output = places.work(dataset)
+    if arguments.command == "preprocess":
+        if arguments.output is None:
+            raise UsageError("preprocess needs -o WORK, or -d")
+        if dataset:
+            places.link_prepared(dataset, arguments.output)
+
+
+def _one(arguments: argparse.Namespace, key: str, shown: str, found: Path | None) -> Path | None:
+    named: Path | None = getattr(arguments, key)
+    if named is not None and found is not None:
+        raise UsageError(f"{shown} ({named}) and -d {arguments.dataset} name the same thing; give one of them")
+    if named is None and found is None and arguments.command != "plan":
+        raise UsageError(f"{arguments.command} needs {shown}, or -d with nnU-Net's environment variables")
+    return named or found
+
+
+def _fits(name: str, dataset: str) -> bool:
+    number, rest = _FOLDER.fullmatch(name).groups()  # type: ignore[union-attr]
+    return dataset in (name, rest) or (dataset.isdecimal() and int(dataset) == int(number))
