@@ -12,7 +12,8 @@ from nnunet_rs.core.types import Case, Dataset, Progress, Silent, Spacing3
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.recipe import FAST
-from nnunet_rs.model.train import model_folder, train_fold
+from nnunet_rs.model.setup import model_folder
+from nnunet_rs.model.train import train_fold
 from nnunet_rs.phantom import write_dataset
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.predict.evaluate import evaluate_folders

@@ -53,12 +53,18 @@ def test_the_first_page_lists_every_command(arguments: list[str], capsys: pytest
     assert all(f"\n  {command.name:<14}{command.summary}\n" in shown for command in COMMANDS)
 
 
-def test_help_names_the_recipes_that_there_are() -> None:
+def test_help_names_what_there_is_to_choose_from() -> None:
+    from typing import get_args
+
+    from nnunet_rs.data.augment import AUGMENTATIONS
+    from nnunet_rs.model.losses import Terms
     from nnunet_rs.model.recipe import RECIPES as TRAINING
     from nnunet_rs.plan.recipe import RECIPES as PLANNING
 
     assert options.TRAIN_RECIPES.split(", ") == list(TRAINING)
     assert options.RECIPES.split(", ") == list(PLANNING)
+    assert options.AUGMENTATIONS.split(", ") == list(AUGMENTATIONS)
+    assert options.LOSSES.split(", ") == list(get_args(Terms))
 
 
 def test_metrics_to_compare_by_are_measured() -> None:

@@ -183,3 +183,25 @@ def test_masks_reach_the_augmentation(tmp_path: Path) -> None:
     with Loader(store, ("a",), _configuration((6, 9, 9)), LABELS, Looking((6, 9, 9))) as loader:
         loader.batch(0, 0)
     np.testing.assert_array_equal(seen[0][1], mask)
+
+
+def test_processes_share_every_batch(store) -> None:
+    whole = _take(_loader(store, name="light"))
+    shares = [_take(_loader(store, name="light", share=(k, 2))) for k in (0, 1)]
+    for batch, even, odd in zip(whole, *shares, strict=True):
+        assert (even.names, odd.names) == (batch.names[::2], batch.names[1::2])
+        assert np.array_equal(even.data, batch.data[::2])
+        assert np.array_equal(odd.data, batch.data[1::2])
+        assert np.array_equal(odd.labels, batch.labels[1::2])
+
+
+def test_batches_lie_in_memory_of_the_users_choice(store) -> None:
+    given: list[np.ndarray] = []
+
+    def empty(shape: tuple[int, ...], kind: Any) -> np.ndarray:
+        given.append(np.empty(shape, kind))
+        return given[-1]
+
+    batches = _take(_loader(store, empty=empty))
+    assert batches[0].data is given[0]
+    assert batches[0].labels is given[1]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.model.losses import ClassLoss, DeepSupervision, RegionLoss, build_loss, shrink_labels, soft_dice
 
@@ -118,3 +119,8 @@ def test_float32_within_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         loss = ClassLoss()(LOGITS.bfloat16(), TARGET)
     assert loss.dtype is torch.float32
+
+
+def test_terms_that_there_are_not() -> None:
+    with pytest.raises(NnunetError, match="loss 'dise' is unknown: allowed are ce_dice, ce, dice"):
+        build_loss(LabelSet(("background", "a"), (0, 1)), "dise")

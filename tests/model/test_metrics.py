@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from nnunet_rs.core.types import LabelSet, Region
-from nnunet_rs.model.metrics import count_voxels, mean_dice
+from nnunet_rs.model.metrics import Counts, count_voxels, mean_dice
 
 LABELS = LabelSet(("background", "a", "b"), (0, 1, 2))
 
@@ -40,3 +40,9 @@ def test_regions_may_overlap() -> None:
     logits = torch.tensor([[[1.0, 1.0, -1.0], [-1.0, 0.0, 1.0]]])  # all: voxels 0, 1; b: voxels 1, 2
     counts = count_voxels(logits, torch.tensor([[1, 2, 0]]), labels)
     assert counts.dice() == pytest.approx((1, 2 * 1 / (2 + 1)))
+
+
+def test_counts_of_all_processes() -> None:
+    own = Counts(torch.tensor([3.0]), torch.tensor([1.0]), torch.tensor([2.0]))
+    assert own.over(lambda sums: 2 * sums).dice() == own.dice()
+    assert own.over(lambda sums: sums + 1).dice() == pytest.approx((8 / 13,))

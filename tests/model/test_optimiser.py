@@ -42,3 +42,11 @@ def test_the_recipes_constants() -> None:
     assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (0.01, 0.99, True, 3e-5)
     set_rate(sgd, 0.5)
     assert sgd.param_groups[0]["lr"] == 0.5
+
+
+def test_groups_keep_the_proportion_of_their_rates() -> None:
+    one, other = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    optimiser = torch.optim.SGD([{"params": [one], "lr": 0.1}, {"params": [other], "lr": 0.02}])
+    for rate in (0.05, 0.1):
+        set_rate(optimiser, rate)
+        assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([rate, rate / 5])

@@ -17,9 +17,10 @@ from nnunet_rs.model.history import History
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.schedule import PlateauRule
+from nnunet_rs.model.setup import model_folder
 from nnunet_rs.model.state import RESUME
-from nnunet_rs.model.train import KEPT, model_folder, train_fold
-from nnunet_rs.model.unet import NetworkOptions, build_unet
+from nnunet_rs.model.train import KEPT, train_fold
+from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import read_plan, write_plan
 from torch import nn
 
@@ -112,7 +113,7 @@ class StopAfter:
 
 @pytest.mark.parametrize("recipe", [FAST, PAPER, V2])
 def test_stopped_and_resumed_as_if_never_stopped(work: Path, recipe) -> None:
-    options = replace(SHORT, recipe=recipe, epochs=3, network=NetworkOptions(norm="batch"))
+    options = replace(SHORT, recipe=recipe, epochs=3, norm="batch")
     whole = train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(-1)))
     expected = weights(whole.folder)
     # in the second batch of the second epoch: 4 + 2 losses in the first, of training and validation
@@ -195,7 +196,7 @@ def test_forgetting_to_resume_loses_nothing(work: Path) -> None:
         ({"batches": 5}, r"another batches \(4, now 5\)"),
         ({"recipe": V2}, r"another recipe \(fast, now v2\)"),
         ({"augmentation": "light"}, r"another augmentation \(none, now light\)"),
-        ({"network": NetworkOptions(norm="batch")}, r"another network \(.*norm=instance"),
+        ({"norm": "batch"}, r"another network \(.*norm=instance"),
         ({"custom_loss": nn.CrossEntropyLoss()}, r"another loss"),
     ],
 )
@@ -311,3 +312,44 @@ def test_a_paper_plan_has_the_decoder_of_2019(work: Path) -> None:
     write_plan(work / "plan.json", replace(plan, recipe="paper"))
     folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1)).folder
     assert json.loads((folder / "model.json").read_text())["network"]["decoder_kernels"] == "below"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"activation": "relu"}, {"norm": "batch"}, {"downsampling": "max_pool"}, {"deep_supervision": True},
+        {"loss": "ce"}, {"loss": "dice"}, {"augmentation": "light"},
+    ],
+)  # fmt: skip
+def test_ablations_stand_in_the_card_and_load(work: Path, change: dict[str, Any]) -> None:
+    """The switches of the paper's Figure 2, and of what came later."""
+    folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, batches=1, **change)).folder
+    network, card = load_model(folder)
+    said = {name: getattr(card.network, name, getattr(card, name, None)) for name in change}
+    assert said == change
+    assert isinstance(network(torch.zeros(1, 1, 4, 8, 8)), torch.Tensor)
+    kinds = {type(module).__name__ for module in network.modules()}
+    assert ("ReLU" in kinds) is (change.get("activation") == "relu")
+    assert ("BatchNorm3d" in kinds) is (change.get("norm") == "batch")
+    assert ("MaxPool3d" in kinds) is (change.get("downsampling") == "max_pool")
+
+
+def test_an_optimiser_of_the_users_own_brings_its_rate(work: Path) -> None:
+    options = replace(
+        SHORT, recipe=V2, epochs=2, batches=1, custom_optimiser=lambda weights: torch.optim.RMSprop(weights, lr=0.004)
+    )
+    epochs = train_fold(work, "3d_fullres", 0, options).history.epochs
+    assert [epoch.learning_rate for epoch in epochs] == pytest.approx([0.004, 0.004 * 0.5**0.9])
+
+
+def twice(configuration, normalization):
+    """An augmentation with a transform of batchgenerators' own."""
+    from batchgenerators.transforms.color_transforms import BrightnessMultiplicativeTransform
+    from nnunet_rs.data.augment import Augmentation
+
+    return Augmentation(configuration.patch_size, None, (BrightnessMultiplicativeTransform((2, 2)),))
+
+
+def test_an_augmentation_of_the_users_own(work: Path) -> None:
+    folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, custom_augmentation=twice)).folder
+    assert read_card(folder).augmentation.endswith("test_train:twice")

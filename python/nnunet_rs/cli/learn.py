@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli.console import Console, Outcome, counted
+from nnunet_rs.cli.launch import processes_joined
 
 if TYPE_CHECKING:
-    from nnunet_rs.model.options import TrainResult
+    from nnunet_rs.model.options import TrainOptions, TrainResult
     from nnunet_rs.predict.summary import Summary
     from nnunet_rs.report.tables import Table
 
@@ -18,6 +20,11 @@ INTERRUPT = 2  # the signal of Ctrl-C
 
 def train(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Train one fold or all of them, and score each on the cases that it did not see."""
+    with processes_joined(arguments, console) as leads:
+        return _train(arguments, console, leads)
+
+
+def _train(arguments: argparse.Namespace, console: Console, leads: bool) -> Outcome:
     folds = [arguments.fold] if arguments.fold != "all" else _every_fold(arguments.work)
     results: list[dict[str, Any]] = []
     shown: list[Table | str] = []
@@ -27,6 +34,8 @@ def train(arguments: argparse.Namespace, console: Console) -> Outcome:
             again = "run the same command with --resume to go on"
             console.say(f"stopped in epoch {len(trained.history.epochs) + 1}; {again}")
             return Outcome({"folds": results, "finished": False}, (), 128 + (trained.signal or INTERRUPT))
+        if not leads:
+            continue
         summary = _validate(arguments, fold, console)
         results.append(_fold_json(fold, trained, summary))
         shown.append(_fold_table(arguments, fold, summary, trained))
@@ -39,24 +48,53 @@ def _every_fold(work: Path) -> list[int]:
     return list(range(len(read_json(work / "splits.json"))))
 
 
-def _train_fold(arguments: argparse.Namespace, fold: int, console: Console) -> TrainResult:
+def train_options(arguments: argparse.Namespace) -> TrainOptions:
+    """Gather what the user wants otherwise than plan and recipe say."""
     from nnunet_rs.model.options import TrainOptions
     from nnunet_rs.model.recipe import find_recipe
-    from nnunet_rs.model.train import model_folder, train_fold
-    from nnunet_rs.report.figures import curves_on_the_way, training_curves
 
-    options = TrainOptions(
+    loss, augmentation = (
+        own_function(name) if name and ":" in name else None for name in (arguments.loss, arguments.augmentation)
+    )
+    return TrainOptions(
         recipe=find_recipe(arguments.recipe),
         epochs=arguments.epochs,
         batches=arguments.batches,
         time_budget=arguments.time_budget,
         batch_size=arguments.batch_size,
         features=arguments.features,
+        activation=arguments.activation,
+        norm=arguments.norm,
+        downsampling=arguments.pooling,
+        deep_supervision=arguments.deep_supervision,
+        loss=None if loss else arguments.loss,
+        augmentation=None if augmentation else arguments.augmentation,
         seed=arguments.seed,
         resume=arguments.resume,
         device=arguments.device,
+        precision=arguments.precision,
+        compile=arguments.compile,
         threads=arguments.threads,
+        custom_network=own_function(arguments.network),
+        custom_loss=loss,
+        custom_optimiser=own_function(arguments.optimiser),
+        custom_augmentation=augmentation,
     )
+
+
+def own_function(name: str | None) -> Callable[..., Any] | None:
+    """Import a function of the user's own; None of none."""
+    from nnunet_rs.model.functions import function_named
+
+    return None if name is None else function_named(name)
+
+
+def _train_fold(arguments: argparse.Namespace, fold: int, console: Console) -> TrainResult:
+    from nnunet_rs.model.setup import model_folder
+    from nnunet_rs.model.train import train_fold
+    from nnunet_rs.report.figures import curves_on_the_way, training_curves
+
+    options = train_options(arguments)
     path = model_folder(arguments.work, arguments.configuration, fold) / "progress.png"
     title = f"{arguments.configuration}, fold {fold}"
     draw = curves_on_the_way(path, title)
@@ -66,9 +104,13 @@ def _train_fold(arguments: argparse.Namespace, fold: int, console: Console) -> T
 
 
 def _validate(arguments: argparse.Namespace, fold: int, console: Console) -> Summary:
+    from nnunet_rs.predict.predictor import PredictOptions
     from nnunet_rs.predict.validate import validate_fold
 
-    return validate_fold(arguments.work, arguments.configuration, fold, device=arguments.device, progress=console)
+    options = PredictOptions(precision=arguments.precision, network=own_function(arguments.network))
+    return validate_fold(
+        arguments.work, arguments.configuration, fold, device=arguments.device, options=options, progress=console
+    )
 
 
 def _fold_json(fold: int, trained: TrainResult, summary: Summary) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from nnunet_rs.cli import values
 RECIPES = "paper, v2, v2-resenc-m, v2-resenc-l"
 TRAIN_RECIPES = "paper, v2, fast"
 METRICS = ("dice", "iou", "sensitivity", "precision", "hd95", "asd", "nsd")  # that have a better and a worse
+AUGMENTATIONS = "paper, paper-batchgenerators, v2, light, none"
+LOSSES = "ce_dice, ce, dice"
+OWN = "your own as MODULE:FUNCTION or FILE.py:FUNCTION"
 
 
 def display(parser: argparse.ArgumentParser) -> None:
@@ -216,12 +219,35 @@ def train(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="seed of weights, patches and augmentation (default: 0)",
     )
-    group = parser.add_argument_group("network", "What the plan decides, unless said here.")
-    group.add_argument("--batch-size", metavar="N", type=values.count, help="samples in a batch")
-    group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
+    group.add_argument("--loss", metavar="NAME", help=f"{LOSSES}, or {OWN}")
+    group.add_argument("--optimiser", metavar="MODULE:FUNCTION", help="in place of the recipe's: " + OWN)
+    group.add_argument("--augmentation", metavar="NAME", help=f"{AUGMENTATIONS}, or {OWN}")
+    _add_network(parser)
     group = parser.add_argument_group("resources")
     _add_device(group)
     _add_threads(group)
+    group.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of convolutions (default: auto, bfloat16 or float16 where the device is made for it)",
+    )
+    group.add_argument("--compile", action="store_true", help="compile the network first (torch.compile)")
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("network", "What plan and recipe decide, unless said here.")
+    group.add_argument("--batch-size", metavar="N", type=values.count, help="samples in a batch")
+    group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
+    group.add_argument("--activation", choices=("leaky_relu", "relu"), help="after each norm")
+    group.add_argument("--norm", choices=("instance", "batch"), help="after each convolution")
+    group.add_argument("--pooling", choices=("strided", "max_pool"), help="how resolution is halved")
+    group.add_argument(
+        "--deep-supervision",
+        action=argparse.BooleanOptionalAction,
+        help="a loss at every resolution of the decoder, or at the finest only",
+    )
+    group.add_argument("--network", metavar="MODULE:FUNCTION", help="another network: " + OWN)
 
 
 def predict(parser: argparse.ArgumentParser) -> None:
@@ -272,6 +298,9 @@ def predict(parser: argparse.ArgumentParser) -> None:
         "--save_probabilities",
         action="store_true",
         help="write the class probabilities too, half precision",
+    )
+    parser.add_argument(
+        "--network", metavar="MODULE:FUNCTION", help="of a model trained with --network: the same function"
     )
     group = parser.add_argument_group("resources")
     _add_device(group)

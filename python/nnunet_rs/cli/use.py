@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted, plain
+from nnunet_rs.cli.learn import own_function
 from nnunet_rs.core.machine import processors
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.predict.folder import FolderOptions, predict_folder
     from nnunet_rs.predict.predictor import PredictOptions
 
-    options = PredictOptions(step=arguments.step, mirror=not arguments.no_mirror, threads=arguments.threads)
+    options = PredictOptions(
+        step=arguments.step,
+        mirror=not arguments.no_mirror,
+        threads=arguments.threads,
+        network=own_function(arguments.network),
+    )
     folds = None if arguments.fold in (None, ["all"]) else arguments.fold
     predictor = load_predictor(
         arguments.model, arguments.device, folds, configuration=arguments.configuration, options=options

@@ -79,6 +79,10 @@ class Augmentation:
         return image, seg[0]
 
 
+# (configuration, normalization of its channels) -> Augmentation
+AugmentationFunction: TypeAlias = Callable[[Configuration, Sequence[Normalization]], Augmentation]
+
+
 def build_augmentation(
     name: str, configuration: Configuration, normalization: Sequence[Normalization] = ()
 ) -> Augmentation:

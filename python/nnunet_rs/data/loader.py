@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.machine import processors
-from nnunet_rs.core.types import FloatArray, LabelSet, Shape3
+from nnunet_rs.core.types import FloatArray, LabelSet, Shape, Shape3
 from nnunet_rs.data.augment import Augmentation
 from nnunet_rs.data.patches import PatchRule, choose_start, forced_samples
 from nnunet_rs.data.store import Store
@@ -33,13 +33,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class LoaderOptions:
-    """How a Loader works; none of it but `seed`, `purpose` and `batch_size` changes a batch."""
+    """How a Loader works; none of it but `seed`, `purpose`, `batch_size` and `share` changes a batch."""
 
     seed: int = 0
     purpose: Purpose = "training"
     batch_size: int | None = None  # None: the configuration's
     threads: int | None = None  # None: one per processor this process may use
     ahead: int = 2  # batches that are made while one is used
+    share: tuple[int, int] = (0, 1)  # (k, n): the samples k, k + n, k + 2n … of every batch, of n processes' k-th
+    empty: Callable[[Shape, Any], NDArray[Any]] = np.empty  # (shape, number type) -> memory for a batch, as pinned
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +94,7 @@ class Loader:
         self.options = options or LoaderOptions()
         self.batch_size = self.options.batch_size or configuration.batch_size
         self._store, self._names, self._augmentation = store, tuple(names), augmentation
+        self._samples = range(self.options.share[0], self.batch_size, self.options.share[1])
         self._rule = PatchRule.of(configuration.patch_size, labels)
         self._forced = forced_samples(self.batch_size)
         self._channels = {name: store.record(name).channels for name in names}[names[0]]
@@ -132,7 +135,7 @@ class Loader:
     def batch(self, epoch: int, index: int) -> Batch:
         """Make one batch in this thread."""
         batch = self._empty()
-        names = tuple(self._fill(batch, epoch, index, sample) for sample in range(self.batch_size))
+        names = tuple(self._fill(batch, epoch, index, place) for place in range(len(self._samples)))
         return Batch(batch.data, batch.labels, names)
 
     def _order(self, wanted: Sequence[tuple[int, int]]) -> None:
@@ -143,22 +146,24 @@ class Loader:
         for key in wanted:
             if key not in self._orders:
                 batch = self._empty()
-                samples = [self._pool.submit(self._fill, batch, *key, sample) for sample in range(self.batch_size)]
+                places = range(len(self._samples))
+                samples = [self._pool.submit(self._fill, batch, *key, place) for place in places]
                 self._orders[key] = _Order(batch, samples)
 
     def _empty(self) -> Batch:
         patch = self._augmentation.patch
-        data = np.empty((self.batch_size, self._channels, *patch), np.float32)
-        return Batch(data, np.empty((self.batch_size, *patch), np.int16), ())
+        count, empty = len(self._samples), self.options.empty
+        return Batch(empty((count, self._channels, *patch), np.float32), empty((count, *patch), np.int16), ())
 
-    def _fill(self, batch: Batch, epoch: int, index: int, sample: int) -> str:
-        """Make one sample of a batch; returns the case's name."""
+    def _fill(self, batch: Batch, epoch: int, index: int, place: int) -> str:
+        """Make the sample at a place of this share of a batch; returns the case's name."""
+        sample = self._samples[place]
         stream = _STREAMS[self.options.purpose]
         rng = np.random.default_rng((self.options.seed, stream, epoch, index, sample))
         name = self._names[rng.integers(len(self._names))]
         forced = sample >= self.batch_size - self._forced
         try:
-            batch.data[sample], batch.labels[sample] = self._make(name, forced, rng)
+            batch.data[place], batch.labels[place] = self._make(name, forced, rng)
         except Exception as error:
             raise DatasetError(f"case {name}, batch {index} of epoch {epoch}: {error}") from error
         return name

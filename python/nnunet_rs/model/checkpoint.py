@@ -39,6 +39,9 @@ class ModelCard:
     end: Epoch | None  # the last epoch
     best: Epoch | None  # by Dice on validation patches; the weights are the last epoch's all the same
     custom_network: str | None = None  # module:function of a network of the user's own
+    loss: str = ""  # names, or module:function of the user's own
+    optimiser: str = ""
+    augmentation: str = ""
     library: str = ""  # version of nnunet_rs that trained it
     digest: str = ""  # SHA-256 of weights.safetensors
 
@@ -117,8 +120,8 @@ def load_model(
     device
         Where the weights go.
     network
-        For a model with a network of the user's own: the function that builds it. It is never imported by the name
-        in the card, which may come from anybody.
+        For a model with a network of the user's own: the function that builds it; other models do without. It is
+        never imported by the name in the card, which may come from anybody.
 
     Returns
     -------
@@ -135,10 +138,12 @@ def load_model(
     card = read_card(folder)
     if card.custom_network is not None and network is None:
         raise CheckpointError(
-            f"{folder / CARD}: the network is {card.custom_network}, not nnunet_rs's own; give that function as network"
+            f"{folder / CARD}: the network is {card.custom_network}, not nnunet_rs's own; give that function as "
+            "network (predict --network)"
         )
+    build = build_unet if network is None or card.custom_network is None else network
     try:
-        built = (network or build_unet)(card.settings, *card.channels, card.network)
+        built = build(card.settings, *card.channels, card.network)
     except PlanError as error:
         raise CheckpointError(f"{folder / CARD}: {error}") from error
     weights = _read_weights(folder / WEIGHTS, card.digest)

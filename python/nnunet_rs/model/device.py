@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from nnunet_rs.core.errors import NnunetError, TrainingError
+from nnunet_rs.core.types import Shape
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -88,6 +91,17 @@ def choose_compute(device: torch.device, precision: Precision = "auto", channels
     """
     dtype = _native_type(device) if precision == "auto" else _TYPES[precision]
     return Compute(device, dtype, bool(channels_last))
+
+
+def batch_memory(device: torch.device, shape: Shape, kind: Any) -> NDArray[Any]:
+    """Return memory for a batch; for CUDA in pages that the GPU fetches by itself, while others are computed.
+
+    PyTorch reuses such pages, and not before the copies from them are done.
+    """
+    memory = np.empty(shape if device.type != "cuda" else 0, kind)
+    if device.type != "cuda":
+        return memory
+    return torch.empty(shape, dtype=torch.from_numpy(memory).dtype, pin_memory=True).numpy()
 
 
 @contextmanager

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from nnunet_rs.core.errors import NnunetError
 
 
 def function_named(name: str) -> Callable[..., Any]:
-    """Import `module:function`, for `--network`, `--loss` and `--optimiser`.
+    """Import `module:function` or `file.py:function`, for `--network`, `--loss`, `--optimiser`, `--augmentation`.
 
     Parameters
     ----------
@@ -22,18 +26,36 @@ def function_named(name: str) -> Callable[..., Any]:
     NnunetError
         The text has another form, or there is no such module or function.
     """
-    module, colon, function = name.partition(":")
-    if not (module and colon and function):
-        raise NnunetError(f"{name!r}: write module:function, as in my_networks.big:build")
+    place, colon, function = name.rpartition(":")
+    if not (place and colon and function):
+        raise NnunetError(f"{name!r}: write module:function or file.py:function, as in my_networks.big:build")
     try:
-        found = getattr(importlib.import_module(module), function)
+        module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        found = getattr(module, function)
     except ImportError as error:
-        raise NnunetError(f"{name}: module {module} cannot be imported ({error}); is it on PYTHONPATH?") from error
+        advice = "is it on PYTHONPATH? A file is named with its ending, as in my_networks.py:build"
+        raise NnunetError(f"{name}: module {place} cannot be imported ({error}); {advice}") from error
+    except FileNotFoundError as error:
+        raise NnunetError(f"{name}: there is no file {error.filename}") from error
     except AttributeError:
-        raise NnunetError(f"{name}: module {module} has no {function}") from None
+        raise NnunetError(f"{name}: module {place} has no {function}") from None
     if not callable(found):
         raise NnunetError(f"{name}: is a {type(found).__name__}, not a function")
     return found  # type: ignore[no-any-return]
+
+
+def _from_file(path: Path) -> ModuleType:
+    """Run a file as the module of its name; a second time gives the first one's module."""
+    known = sys.modules.get(path.stem)
+    if known is not None and known.__file__ is not None and Path(known.__file__) == path.resolve():
+        return known
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    if spec is None or spec.loader is None:
+        raise ImportError("it is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def name_of(function: object) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from nnunet_rs.core.errors import TrainingError
 from nnunet_rs.core.types import LabelSet, Progress, Task
 from nnunet_rs.model.course import Course
 from nnunet_rs.model.device import Compute
+from nnunet_rs.model.distributed import Team
 from nnunet_rs.model.history import Epoch, History, describe, known_or_none
 from nnunet_rs.model.interrupt import StopWish
 from nnunet_rs.model.metrics import Counts, count_voxels
@@ -61,6 +62,7 @@ class Job:
     validation: Batches
     dims: int
     on_epoch: Callable[[History], None] | None = None
+    team: Team = field(default_factory=Team)
 
 
 class Loop:
@@ -69,16 +71,17 @@ class Loop:
     def __init__(self, job: Job, state: TrainingState, forward: Callable[[Tensor], Any], wish: StopWish) -> None:
         """Take what is fixed, what changes, and the network's forward pass (itself, or compiled)."""
         self.job, self.state, self.forward, self.wish = job, state, forward, wish
-        self._clock = self._saved = time.monotonic()
-        self._save_seconds = 0.0
+        self._clock = time.monotonic()
+        self._stop = False  # what all processes agree on
+        self._saved, self._save_seconds = state.position.seconds, 0.0
         self._pending: list[Tensor] = []  # losses not yet fetched from the device
 
     def run(self, progress: Progress) -> bool:
         """Train until the course is over, or somebody wishes to stop; returns whether it is over."""
         with progress.task(self._title(), self._left()) as task:
-            while not self.job.course.over(self._now(), self._reserve()):
+            while not self.job.course.over(self._tick(), self._reserve()):
                 self._train(task)
-                if self.wish.made:
+                if self._stop:
                     self._save()
                     return False
                 progress.say(describe(self._finish_epoch(), self.state.history.classes, self.job.course.epochs))
@@ -89,7 +92,7 @@ class Loop:
         job, position = self.job, self.state.position
         self.state.network.train()
         batches = iter(job.training.epoch(position.epoch, job.course.batches, position.batch))
-        while position.batch < job.course.batches and not self.wish.made:
+        while position.batch < job.course.batches and not self._stop:
             before, left = time.monotonic(), self._left()
             batch = next(batches)
             ready = time.monotonic()
@@ -100,9 +103,9 @@ class Loop:
                 self._read_losses()
             position.waiting += ready - before
             position.training += time.monotonic() - ready
-            self._now()
+            self._tick()
             task.advance(left - self._left(), self._note())
-            if time.monotonic() - self._saved > SAVE_EVERY:
+            if position.seconds - self._saved > SAVE_EVERY:
                 self._save()
             if job.course.share(position, self._reserve()) >= 1:
                 break
@@ -113,13 +116,14 @@ class Loop:
     def _iterate(self, batch: TrainingBatch) -> Tensor:
         """Forward, backward, one step of the optimiser; returns the loss, on the device."""
         job, state = self.job, self.state
-        set_rate(state.optimiser, job.course.rate(self._now(), self._reserve()))
+        set_rate(state.optimiser, job.course.rate(state.position, self._reserve()))
         data, labels = self._place(batch)
         state.optimiser.zero_grad(set_to_none=True)
         with job.compute.autocast():
             outputs = self.forward(data)
         loss = job.loss(outputs, labels)
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        # Each process's gradient is its own part of the whole one, and their mean comes back.
+        state.scaler.scale(loss * job.team.size).backward()  # type: ignore[no-untyped-call]
         if job.course.recipe.gradient_clip is not None:
             state.scaler.unscale_(state.optimiser)
             nn.utils.clip_grad_norm_(state.network.parameters(), job.course.recipe.gradient_clip)
@@ -131,10 +135,10 @@ class Loop:
 
     def _finish_epoch(self) -> Epoch:
         """Validate, write the epoch down, save."""
-        job, state, position = self.job, self.state, self.state.position
-        begun = time.monotonic()
+        job, state, position = self.job, self.state, self._tick()
+        begun = position.seconds
         loss, dice = self._validate()
-        seconds = time.monotonic() - begun
+        seconds = self._tick().seconds - begun
         mean = position.loss / max(position.batch, 1)
         epoch = Epoch(
             epoch=position.epoch,
@@ -151,12 +155,13 @@ class Loop:
         state.history = state.history.with_epoch(epoch)
         plateau = position.plateau.after(mean, job.course.recipe.plateau)
         state.position = replace(
-            self._now(), epoch=position.epoch + 1, batch=0, loss=0.0, waiting=0.0, training=0.0, plateau=plateau
+            position, epoch=position.epoch + 1, batch=0, loss=0.0, waiting=0.0, training=0.0, plateau=plateau
         )
-        state.history.write(job.folder / METRICS)
-        if job.course.over(state.position) or time.monotonic() - self._saved > self._save_seconds / SAVE_COST:
+        if job.team.leads:
+            state.history.write(job.folder / METRICS)
+        if job.course.over(state.position) or state.position.seconds - self._saved > self._save_seconds / SAVE_COST:
             self._save()
-        if job.on_epoch is not None:
+        if job.on_epoch is not None and job.team.leads:
             job.on_epoch(state.history)
         return epoch
 
@@ -177,7 +182,7 @@ class Loop:
         if counts is None:
             return None, (math.nan,) * len(self.state.history.classes)
         mean = float(torch.stack(losses).double().mean())
-        return (mean if math.isfinite(mean) else None), counts.dice()
+        return (mean if math.isfinite(mean) else None), counts.over(job.team.total).dice()
 
     def _place(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Bring a batch to the device: data (b, c, *size) in the network's layout, class indices (b, *size)."""
@@ -185,8 +190,6 @@ class Loop:
         data, labels = torch.as_tensor(batch.data), torch.as_tensor(batch.labels)
         if labels.ndim == data.ndim:
             labels = labels[:, 0]
-        if compute.device.type == "cuda":
-            data, labels = data.pin_memory(), labels.pin_memory()
         data = data.to(compute.device, non_blocking=True, memory_format=compute.layout(self.job.dims))
         return data, labels.to(compute.device, non_blocking=True)
 
@@ -220,17 +223,21 @@ class Loop:
 
     def _save(self) -> None:
         self._read_losses()
-        begun = time.monotonic()
-        self._now()
-        save_state(self.job.folder / RESUME, self.state, self.job.identity)
-        self._saved = time.monotonic()
+        begun = self._tick().seconds
+        if self.job.team.leads:
+            save_state(self.job.folder / RESUME, self.state, self.job.identity)
+        self._saved = self._tick().seconds
         self._save_seconds = self._saved - begun
 
-    def _now(self) -> Position:
-        """Return the position with its clock brought up to date."""
+    def _tick(self) -> Position:
+        """Return the position with its clock brought up to date, and hear whether somebody wishes to stop.
+
+        All decisions rest on this clock, so that several processes take the same ones.
+        """
         now = time.monotonic()
-        self.state.position.seconds += now - self._clock
+        seconds, self._stop = self.job.team.agree(now - self._clock, self.wish.made)
         self._clock = now
+        self.state.position.seconds += seconds
         return self.state.position
 
     def _reserve(self) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import LabelSet
 
 SMOOTH = 1e-5  # added to numerator and denominator of Dice
@@ -16,9 +17,18 @@ SMOOTH = 1e-5  # added to numerator and denominator of Dice
 Terms = Literal["ce_dice", "ce", "dice"]
 # (logits (b, outputs, *size), class indices (b, *size)) -> scalar
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+# Turns sums over this process's samples into sums over the whole batch.
+Total: TypeAlias = Callable[[Tensor], Tensor]
 
 
-def soft_dice(probabilities: Tensor, truth: Tensor, mask: Tensor | None = None, *, batch: bool = False) -> Tensor:
+def alone(sums: Tensor) -> Tensor:
+    """Return the sums of the only process."""
+    return sums
+
+
+def soft_dice(
+    probabilities: Tensor, truth: Tensor, mask: Tensor | None = None, *, batch: bool = False, total: Total = alone
+) -> Tensor:
     """Return the mean soft Dice over channels (and samples).
 
     Parameters
@@ -29,6 +39,8 @@ def soft_dice(probabilities: Tensor, truth: Tensor, mask: Tensor | None = None, 
         (b, 1, *size), 1 where a voxel counts; None: everywhere.
     batch
         The whole batch is one sample; else each sample's Dice counts by itself.
+    total
+        Sums over several processes that share a batch.
 
     Returns
     -------
@@ -39,19 +51,24 @@ def soft_dice(probabilities: Tensor, truth: Tensor, mask: Tensor | None = None, 
         probabilities, truth = probabilities * mask, truth * mask
     axes = tuple(range(2, probabilities.ndim))
     both = (probabilities * truth).sum(axes)  # (b, c)
-    total = probabilities.sum(axes) + truth.sum(axes)
-    if batch:
-        both, total = both.sum(0), total.sum(0)
-    return ((2 * both + SMOOTH) / (total + SMOOTH)).mean()
+    either = probabilities.sum(axes) + truth.sum(axes)
+    if not batch:
+        ratios = (2 * both + SMOOTH) / (either + SMOOTH)
+        return _mean(ratios.sum(), ratios.numel(), total)
+    both, either = total(torch.stack((both.sum(0), either.sum(0))))
+    mean: Tensor = ((2 * both + SMOOTH) / (either + SMOOTH)).mean()
+    return mean
 
 
 class ClassLoss(nn.Module):
     """Cross-entropy minus soft Dice of the softmax, the background left out of Dice."""
 
-    def __init__(self, terms: Terms = "ce_dice", *, batch_dice: bool = False, ignore: int | None = None) -> None:
+    def __init__(
+        self, terms: Terms = "ce_dice", *, batch_dice: bool = False, ignore: int | None = None, total: Total = alone
+    ) -> None:
         """Choose the terms; voxels of the class index `ignore` count in none of them."""
         super().__init__()
-        self.terms, self.batch_dice, self.ignore = terms, batch_dice, ignore
+        self.terms, self.batch_dice, self.ignore, self.total = terms, batch_dice, ignore, total
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (b, classes, *size) against class indices (b, *size)."""
@@ -60,13 +77,12 @@ class ClassLoss(nn.Module):
         target = target.long() if mask is None else torch.where(mask, target.long(), 0)
         loss = log_p.new_zeros(())
         if self.terms != "dice":
-            loss = loss + _masked_mean(
-                F.nll_loss(log_p, target, reduction="none" if mask is not None else "mean"), mask
-            )
+            entropy = F.nll_loss(log_p, target, reduction="sum" if mask is None else "none")
+            loss = loss + _masked_mean(entropy, target.numel(), mask, self.total)
         if self.terms != "ce":
             truth = torch.zeros_like(log_p).scatter_(1, target.unsqueeze(1), 1)[:, 1:]
             weight = None if mask is None else mask.unsqueeze(1).to(log_p.dtype)
-            loss = loss - soft_dice(log_p[:, 1:].exp(), truth, weight, batch=self.batch_dice)
+            loss = loss - soft_dice(log_p[:, 1:].exp(), truth, weight, batch=self.batch_dice, total=self.total)
         return loss
 
 
@@ -83,10 +99,11 @@ class RegionLoss(nn.Module):
         *,
         batch_dice: bool = False,
         ignore: int | None = None,
+        total: Total = alone,
     ) -> None:
         """Take the class indices of each region; `classes` counts the background, not the ignore label."""
         super().__init__()
-        self.terms, self.batch_dice, self.ignore = terms, batch_dice, ignore
+        self.terms, self.batch_dice, self.ignore, self.total = terms, batch_dice, ignore, total
         membership = region_table(regions, classes)
         self.register_buffer("membership", membership, persistent=False)
 
@@ -98,9 +115,10 @@ class RegionLoss(nn.Module):
         loss = logits.new_zeros(())
         if self.terms != "dice":
             entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-            loss = loss + _masked_mean(entropy.mean(1, keepdim=True), mask)
+            entropy = entropy.mean(1, keepdim=True)
+            loss = loss + _masked_mean(entropy, target.numel(), mask, self.total)
         if self.terms != "ce":
-            loss = loss - soft_dice(logits.sigmoid(), truth, mask, batch=self.batch_dice)
+            loss = loss - soft_dice(logits.sigmoid(), truth, mask, batch=self.batch_dice, total=self.total)
         return loss
 
 
@@ -128,13 +146,23 @@ class DeepSupervision(nn.Module):
         return torch.stack(losses).sum() / sum(weights)
 
 
-def build_loss(labels: LabelSet, terms: Terms = "ce_dice", *, batch_dice: bool = False) -> nn.Module:
-    """Return the loss for a dataset's labels: regions where they are declared, classes otherwise."""
+def build_loss(
+    labels: LabelSet, terms: Terms = "ce_dice", *, batch_dice: bool = False, total: Total = alone
+) -> nn.Module:
+    """Return the loss for a dataset's labels: regions where they are declared, classes otherwise.
+
+    Raises
+    ------
+    NnunetError
+        There are no such terms.
+    """
+    if terms not in get_args(Terms):
+        raise NnunetError(f"loss {terms!r} is unknown: allowed are {', '.join(get_args(Terms))}")
     ignore = labels.count if labels.ignore is not None else None
     if labels.regions:
         regions = [region.classes for region in labels.regions]
-        return RegionLoss(regions, labels.count, terms, batch_dice=batch_dice, ignore=ignore)
-    return ClassLoss(terms, batch_dice=batch_dice, ignore=ignore)
+        return RegionLoss(regions, labels.count, terms, batch_dice=batch_dice, ignore=ignore, total=total)
+    return ClassLoss(terms, batch_dice=batch_dice, ignore=ignore, total=total)
 
 
 def region_table(regions: Sequence[Sequence[int]], classes: int) -> Tensor:
@@ -161,8 +189,14 @@ def shrink_labels(target: Tensor, size: Sequence[int]) -> Tensor:
     return target
 
 
-def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean over the voxels that count; 0 where none does."""
+def _masked_mean(values: Tensor, count: int, mask: Tensor | None, total: Total) -> Tensor:
+    """Return the mean over the voxels that count, `count` where there is no mask; 0 where none does."""
     if mask is None:
-        return values.mean()
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+        return _mean(values.sum(), count, total)
+    return _mean((values * mask).sum(), mask.sum(), total)
+
+
+def _mean(value: Tensor, count: Tensor | float, total: Total) -> Tensor:
+    """Return the mean over the whole batch from this process's sum and count."""
+    sums = total(torch.stack((value, torch.as_tensor(count, dtype=value.dtype, device=value.device))))
+    return sums[0] / sums[1].clamp(min=1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.model.losses import region_table, region_truth
+from nnunet_rs.model.losses import Total, region_table, region_truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,11 @@ class Counts:
             self.false_positive + other.false_positive,
             self.false_negative + other.false_negative,
         )
+
+    def over(self, total: Total) -> Counts:
+        """Return the counts of all processes."""
+        sums = total(torch.stack((self.true_positive, self.false_positive, self.false_negative)))
+        return Counts(sums[0], sums[1], sums[2])
 
     def dice(self) -> tuple[float, ...]:
         """Return 2·TP / (2·TP + FP + FN) per class; NaN where a class is neither predicted nor there."""

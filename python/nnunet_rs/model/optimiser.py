@@ -28,9 +28,10 @@ def build_optimiser(recipe: TrainRecipe, parameters: Iterable[nn.Parameter]) -> 
 
 
 def set_rate(optimiser: Optimizer, rate: float) -> None:
-    """Give all parameters this learning rate."""
+    """Give the first group of parameters this learning rate, others in proportion to the rates they were built with."""
+    first = optimiser.param_groups[0].setdefault("initial_lr", optimiser.param_groups[0]["lr"])
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * (group.setdefault("initial_lr", group["lr"]) / first)
 
 
 def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:

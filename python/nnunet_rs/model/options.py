@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_rs.data.augment import AugmentationFunction
+from nnunet_rs.model.blocks import Activation, Norm
 from nnunet_rs.model.device import Precision
 from nnunet_rs.model.history import History
 from nnunet_rs.model.losses import LossFunction, Terms
 from nnunet_rs.model.optimiser import OptimiserFunction
 from nnunet_rs.model.recipe import PAPER, TrainRecipe
-from nnunet_rs.model.unet import NetworkFunction, NetworkOptions
+from nnunet_rs.model.unet import Downsampling, NetworkFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,11 @@ class TrainOptions:
     time_budget: float | None = None  # seconds
     batch_size: int | None = None  # None: the plan's
     features: int | None = None  # of the first stage; the others keep their ratio to it
-    network: NetworkOptions | None = None  # None: the plan's and the recipe's own
+    # The network's switches; None: the plan's and the recipe's own.
+    activation: Activation | None = None
+    norm: Norm | None = None
+    downsampling: Downsampling | None = None
+    deep_supervision: bool | None = None
     loss: Terms | None = None
     augmentation: str | None = None
     seed: int = 0
@@ -35,10 +41,11 @@ class TrainOptions:
     compile: bool = False
     threads: int | None = None  # of the processor; None: PyTorch's choice for the network, all for the loader
     cache: int = 1 << 31  # bytes of memory in which prepared cases are kept decoded
-    # A user's own; the network's name goes into the model card as module:function.
+    # A user's own; their names go into the model card as module:function.
     custom_network: NetworkFunction | None = None
     custom_loss: LossFunction | None = None
     custom_optimiser: OptimiserFunction | None = None
+    custom_augmentation: AugmentationFunction | None = None
 
 
 @dataclass(frozen=True, slots=True)

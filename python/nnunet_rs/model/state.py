@@ -41,6 +41,7 @@ class Identity:
     batches: int  # an epoch's
     network: NetworkOptions
     loss: str
+    optimiser: str
     augmentation: str
     custom_network: str | None = None
 

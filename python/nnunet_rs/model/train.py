@@ -2,71 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from nnunet_rs.core.errors import DatasetError, PlanError
+from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import remove_leftovers
 from nnunet_rs.core.geometry import new_shape
-from nnunet_rs.core.types import LabelSet, Progress, Silent
+from nnunet_rs.core.machine import processors
+from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.data.augment import build_augmentation
-from nnunet_rs.data.folds import Fold, read_splits
 from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.preprocess import target_spacing
 from nnunet_rs.data.store import Store, open_store
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.checkpoint import CARD, ModelCard, read_card, save_model
 from nnunet_rs.model.course import Course
-from nnunet_rs.model.device import Compute, choose_compute, find_device, kernels_measured, out_of_memory_explained
-from nnunet_rs.model.functions import name_of
+from nnunet_rs.model.device import (
+    Compute,
+    batch_memory,
+    choose_compute,
+    find_device,
+    kernels_measured,
+    out_of_memory_explained,
+)
+from nnunet_rs.model.distributed import SharedLoss
 from nnunet_rs.model.history import History
 from nnunet_rs.model.interrupt import StopWish, stop_wishes
 from nnunet_rs.model.loop import METRICS, Job, Loop
-from nnunet_rs.model.losses import DeepSupervision, LossFunction, build_loss
+from nnunet_rs.model.losses import DeepSupervision, build_loss
 from nnunet_rs.model.optimiser import build_optimiser
 from nnunet_rs.model.options import TrainOptions, TrainResult
-from nnunet_rs.model.recipe import TrainRecipe
-from nnunet_rs.model.state import RESUME, Identity, TrainingState, load_state
-from nnunet_rs.model.unet import NetworkOptions, build_unet, network_channels
-from nnunet_rs.plan.document import encode
-from nnunet_rs.plan.recipe import recipe_named
-from nnunet_rs.plan.schema import Configuration, Plan, read_fingerprint, read_plan
+from nnunet_rs.model.setup import Setup, class_names, identity_of, set_up
+from nnunet_rs.model.state import RESUME, TrainingState, load_state
+from nnunet_rs.model.unet import build_unet, network_channels
 
 KEPT = "resume.previous.safetensors"  # where a training that was not resumed is kept
 SMALLER = "train with a smaller --batch-size or --features, or plan for less memory (plan --vram) and preprocess again"
-
-
-@dataclass(frozen=True, slots=True)
-class _Setup:
-    """What one training is about."""
-
-    work: Path
-    plan: Plan  # with the user's overrides
-    settings: Configuration
-    fold: int
-    cases: Fold
-    options: TrainOptions
-
-    @property
-    def folder(self) -> Path:
-        """Where the model goes."""
-        return model_folder(self.work, self.settings.name, self.fold)
-
-    @property
-    def augmentation(self) -> str:
-        return self.options.augmentation or self.options.recipe.augmentation
-
-    @property
-    def network(self) -> NetworkOptions:
-        return self.options.network or default_network(self.plan, self.options.recipe)
 
 
 def train_fold(
@@ -109,7 +87,8 @@ def train_fold(
         The loss is no number, or memory is exhausted.
     """
     options, progress = options or TrainOptions(), progress or Silent()
-    setup = _set_up(work, configuration, fold, options)
+    setup = set_up(work, configuration, fold, options)
+    progress = progress if setup.team.leads else Silent()
     if options.resume and (setup.folder / CARD).is_file() and not (setup.folder / RESUME).is_file():
         return _finished_before(setup.folder, progress)
     with ExitStack() as stack:
@@ -120,87 +99,35 @@ def train_fold(
         torch.manual_seed(options.seed)
         compute = choose_compute(find_device(options.device), options.precision, options.channels_last)
         state = _first_state(setup, compute)
-        training, validation = (stack.enter_context(loader) for loader in _loaders(setup))
-        job = _job(setup, compute, training, validation, on_epoch)
+        training, validation = (stack.enter_context(loader) for loader in _loaders(setup, compute))
+        job = _job(setup, compute, state, (training, validation), on_epoch)
         _resume_or_begin(job, state, options.resume, progress)
         return _train(setup, job, state, wish, progress)
 
 
-def model_folder(work: Path, configuration: str, fold: int) -> Path:
-    """Return where a fold's model is: WORK/models/CONFIGURATION/fold_K."""
-    return work / "models" / configuration / f"fold_{fold}"
-
-
-def default_network(plan: Plan, recipe: TrainRecipe) -> NetworkOptions:
-    """Return the network of a plan's and a training recipe's authors.
-
-    Plans of the paper's rules have decoder kernels as the code of 2019; deep supervision is the training recipe's.
-    """
-    if plan.recipe == "paper":
-        return NetworkOptions(deep_supervision=recipe.deep_supervision, decoder_kernels="below")
-    return NetworkOptions(deep_supervision=recipe.deep_supervision)
-
-
-def with_features(plan: Plan, configuration: str, features: int) -> Plan:
-    """Return the plan with another number of features in a configuration's first stage.
-
-    The others double at each stage up to the plan recipe's limit, as the planner has them.
-
-    Raises
-    ------
-    PlanError
-        `features` is less than 1.
-    """
-    if features < 1:
-        raise PlanError(f"features is {features}: must be at least 1")
-    old = plan.configurations[configuration]
-    limit = max(recipe_named(plan.recipe).rules(old.dims).max_features, features)
-    return _with(plan, replace(old, features=tuple(min(features * 2**s, limit) for s in range(len(old.features)))))
-
-
-def _set_up(work: Path, configuration: str, fold: int, options: TrainOptions) -> _Setup:
-    """Read the work folder, and put the user's overrides into the plan so that the model card tells the truth."""
-    plan = read_plan(work / "plan.json")
-    if configuration not in plan.configurations:
-        there = ", ".join(plan.configurations)
-        raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; there are {there}")
-    if plan.configurations[configuration].previous is not None:
-        raise PlanError(
-            f"configuration {configuration}: this release cannot train the second stage of a cascade; "
-            "train 3d_lowres, 3d_fullres or 2d"
-        )
-    if options.batch_size is not None:
-        if options.batch_size < 1:
-            raise PlanError(f"batch size is {options.batch_size}: must be at least 1")
-        plan = _with(plan, replace(plan.configurations[configuration], batch_size=options.batch_size))
-    if options.features is not None:
-        plan = with_features(plan, configuration, options.features)
-    splits = work / "splits.json"
-    folds = read_splits(splits, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
-    if not 0 <= fold < len(folds):
-        raise PlanError(f"{splits}: there is no fold {fold}; there are 0 to {len(folds) - 1}")
-    return _Setup(work, plan, plan.configurations[configuration], fold, folds[fold], options)
-
-
-def _with(plan: Plan, configuration: Configuration) -> Plan:
-    return replace(plan, configurations={**plan.configurations, configuration.name: configuration})
-
-
-def _loaders(setup: _Setup) -> Iterator[Loader]:
+def _loaders(setup: Setup, compute: Compute) -> Iterator[Loader]:
     """Yield where training and validation batches come from; patches of validation are not augmented."""
     plan, settings, options = setup.plan, setup.settings, setup.options
     store = open_store(setup.work, plan, settings.name, cache=options.cache)
     for name in sorted({*setup.cases.train, *setup.cases.validation}):
         _check_prepared(store, name, setup)
-    moved = build_augmentation(setup.augmentation, settings, plan.normalization)
-    loading = LoaderOptions(options.seed, "training", threads=options.threads)
+    if options.custom_augmentation is not None:
+        moved = options.custom_augmentation(settings, plan.normalization)
+    else:
+        moved = build_augmentation(setup.augmentation, settings, plan.normalization)
+    loading = LoaderOptions(
+        options.seed,
+        threads=options.threads or max(1, processors() // setup.team.size),
+        share=(setup.team.rank, setup.team.size),
+        empty=partial(batch_memory, compute.device),
+    )
     yield Loader(store, setup.cases.train, settings, plan.labels, moved, loading)
     still = build_augmentation("none", settings, plan.normalization)
-    loading = LoaderOptions(options.seed, "validation", threads=options.threads)
+    loading = replace(loading, purpose="validation")
     yield Loader(store, setup.cases.validation, settings, plan.labels, still, loading)
 
 
-def _check_prepared(store: Store, case: str, setup: _Setup) -> None:
+def _check_prepared(store: Store, case: str, setup: Setup) -> None:
     """Check that a prepared case is on the plan's grid: plan.json may have been edited, or made anew, since."""
     geometry, transpose = store.record(case).geometry, setup.plan.transpose
     spacing = geometry.working_spacing
@@ -212,30 +139,31 @@ def _check_prepared(store: Store, case: str, setup: _Setup) -> None:
         )
 
 
-def _first_state(setup: _Setup, compute: Compute) -> TrainingState:
+def _first_state(setup: Setup, compute: Compute) -> TrainingState:
     """Build network, optimiser and averages as they are before the first iteration."""
     options, settings = setup.options, setup.settings
     network = (options.custom_network or build_unet)(settings, *network_channels(setup.plan, settings), setup.network)
-    network = compute.place(network, settings.dims)
+    network = compute.place(setup.team.prepare(network, compute.device), settings.dims)
     if options.custom_optimiser is not None:
         optimiser = options.custom_optimiser(network.parameters())
     else:
         optimiser = build_optimiser(options.recipe, network.parameters())
     decay = options.recipe.average
     average = None if decay is None else WeightAverage(network, decay)
-    return TrainingState(network, optimiser, compute.scaler(), average, History(_classes(setup.plan.labels)))
+    return TrainingState(network, optimiser, compute.scaler(), average, History(class_names(setup.plan.labels)))
 
 
 def _job(
-    setup: _Setup,
+    setup: Setup,
     compute: Compute,
-    training: Loader,
-    validation: Loader,
+    state: TrainingState,
+    loaders: tuple[Loader, Loader],
     on_epoch: Callable[[History], None] | None,
 ) -> Job:
     options = setup.options
+    rate = float(state.optimiser.param_groups[0]["lr"])  # a user's own optimiser brings its own
     course = Course.of(
-        options.recipe,
+        replace(options.recipe, learning_rate=rate),
         epochs=options.epochs,
         batches=options.batches,
         validation_batches=options.validation_batches,
@@ -243,47 +171,32 @@ def _job(
     )
     return Job(
         folder=setup.folder,
-        identity=_identity(setup, course),
+        identity=identity_of(setup, course.batches),
         labels=setup.plan.labels,
         compute=compute,
         course=course,
         loss=_loss(setup).to(compute.device),
-        training=training,
-        validation=validation,
+        training=loaders[0],
+        validation=loaders[1],
         dims=setup.settings.dims,
         on_epoch=on_epoch,
+        team=setup.team,
     )
 
 
-def _identity(setup: _Setup, course: Course) -> Identity:
-    plan, settings, options = setup.plan, setup.settings, setup.options
-    return Identity(
-        configuration=settings.name,
-        plan=_digest(encode(settings), encode(plan.labels), encode(plan.normalization), plan.transpose),
-        fold=setup.fold,
-        cases=_digest(encode(setup.cases)),
-        recipe=options.recipe.name,
-        seed=options.seed,
-        batch_size=settings.batch_size,
-        batches=course.batches,
-        network=setup.network,
-        loss=name_of(options.custom_loss) or options.loss or options.recipe.loss,
-        augmentation=setup.augmentation,
-        custom_network=name_of(options.custom_network),
-    )
-
-
-def _loss(setup: _Setup) -> nn.Module:
+def _loss(setup: Setup) -> nn.Module:
     options = setup.options
     terms, batch_dice = options.loss or options.recipe.loss, setup.settings.batch_dice
-    loss: LossFunction = options.custom_loss or build_loss(setup.plan.labels, terms, batch_dice=batch_dice)
-    return DeepSupervision(loss)
+    if options.custom_loss is not None:
+        return DeepSupervision(SharedLoss(options.custom_loss, setup.team))
+    return DeepSupervision(build_loss(setup.plan.labels, terms, batch_dice=batch_dice, total=setup.team.total))
 
 
 def _resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Progress) -> None:
     """Go on from the checkpoint if that is wanted, else keep it aside: forgetting to resume loses nothing."""
     path = job.folder / RESUME
-    if job.folder.is_dir():
+    job.team.wait()  # for the leader to have put an earlier fold's files in order
+    if job.team.leads and job.folder.is_dir():
         remove_leftovers(job.folder)  # of a kill in the middle of a write
     if not path.is_file():
         if resume:
@@ -291,23 +204,24 @@ def _resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Pro
     elif resume:
         load_state(path, state, job.identity)
         progress.say(f"resuming at epoch {state.position.epoch + 1}, batch {state.position.batch + 1}")
-    else:
+    elif job.team.leads:
         path.replace(job.folder / KEPT)
         progress.say(f"an unfinished training was there: kept as {KEPT} (--resume would have gone on with it)")
 
 
-def _train(setup: _Setup, job: Job, state: TrainingState, wish: StopWish, progress: Progress) -> TrainResult:
-    network = state.network
+def _train(setup: Setup, job: Job, state: TrainingState, wish: StopWish, progress: Progress) -> TrainResult:
+    network = job.team.wrap(state.network)
     forward: Callable[[torch.Tensor], Any] = torch.compile(network) if setup.options.compile else network
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    progress.say(f"training on {job.compute.describe()}: {millions:.1f} million weights")
+    together = f" and {job.team.size - 1} more" if job.team.size > 1 else ""
+    progress.say(f"training on {job.compute.describe()}{together}: {millions:.1f} million weights")
     finished = Loop(job, state, forward, wish).run(progress)
-    if finished:
+    if finished and job.team.leads:
         _write_model(setup, job, state)
     return TrainResult(job.folder, state.history, state.position.seconds, finished, wish.signal)
 
 
-def _write_model(setup: _Setup, job: Job, state: TrainingState) -> None:
+def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:
     """Write weights and card, then drop the checkpoint: a kill in between leaves something to resume."""
     identity, epochs = job.identity, state.history.epochs
     card = ModelCard(
@@ -321,6 +235,9 @@ def _write_model(setup: _Setup, job: Job, state: TrainingState) -> None:
         end=epochs[-1] if epochs else None,
         best=state.history.best,
         custom_network=identity.custom_network,
+        loss=identity.loss,
+        optimiser=identity.optimiser,
+        augmentation=identity.augmentation,
     )
     state.history.write(job.folder / METRICS)
     save_model(job.folder, state.model.state_dict(), card)
@@ -330,12 +247,7 @@ def _write_model(setup: _Setup, job: Job, state: TrainingState) -> None:
 def _finished_before(folder: Path, progress: Progress) -> TrainResult:
     card = read_card(folder)
     progress.say(f"{folder}: is trained already ({card.iterations} iterations); nothing to resume")
-    return TrainResult(folder, History.read(folder / METRICS, _classes(card.plan.labels)), 0.0, finished=True)
-
-
-def _classes(labels: LabelSet) -> tuple[str, ...]:
-    """Return what the entries of a Dice are called: regions, or foreground classes."""
-    return tuple(region.name for region in labels.regions) or labels.names[1:]
+    return TrainResult(folder, History.read(folder / METRICS, class_names(card.plan.labels)), 0.0, finished=True)
 
 
 @contextmanager
@@ -348,7 +260,3 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _digest(*values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

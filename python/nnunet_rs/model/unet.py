@@ -25,6 +25,8 @@ from nnunet_rs.model.blocks import (
 )
 from nnunet_rs.plan.schema import Configuration, Plan
 
+Downsampling = Literal["strided", "max_pool"]
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
@@ -33,7 +35,7 @@ class NetworkOptions:
     activation: Activation = "leaky_relu"
     norm: Norm = "instance"
     deep_supervision: bool = False  # outputs at every decoder resolution but the lowest, while training
-    downsampling: Literal["strided", "max_pool"] = "strided"
+    downsampling: Downsampling = "strided"
     # A decoder level has the kernel of the encoder level of the same resolution (v2), or of the one below (the code
     # of 2019, whose plans hold one kernel more than poolings and which counts them from the bottom).
     decoder_kernels: Literal["same", "below"] = "same"

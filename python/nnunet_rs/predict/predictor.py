@@ -17,6 +17,7 @@ from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Task, Vol
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare, target_spacing
 from nnunet_rs.model.checkpoint import ModelCard, load_model
 from nnunet_rs.model.device import Compute, Precision, choose_compute, find_device
+from nnunet_rs.model.unet import NetworkFunction
 from nnunet_rs.plan.schema import Configuration, Plan
 from nnunet_rs.predict.blend import Activation
 from nnunet_rs.predict.channels import require_channels
@@ -37,6 +38,7 @@ class PredictOptions:
     precision: Precision = "auto"  # of the networks' arithmetic
     batch: int | None = None  # windows at a time; None: by their size
     threads: int | None = None  # of the kernels; None: all processors
+    network: NetworkFunction | None = None  # what builds the network of models whose network is the user's own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +86,8 @@ class Predictor:
         """
         folders = find_models(Path(model_dir), configuration, folds)
         compute = choose_compute(find_device(device), options.precision)
-        networks, cards = zip(*(load_model(folder, compute.device) for folder in folders), strict=True)
+        loaded = (load_model(folder, compute.device, network=options.network) for folder in folders)
+        networks, cards = zip(*loaded, strict=True)
         _require_one_plan(folders, cards)
         predictor = cls(networks, cards, compute, options)
         lower = predictor.settings.previous

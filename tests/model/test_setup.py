@@ -1,0 +1,41 @@
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_rs.model.options import TrainOptions
+from nnunet_rs.model.recipe import FAST, V2
+from nnunet_rs.model.setup import default_network, identity_of, set_up
+from nnunet_rs.model.unet import NetworkOptions
+from nnunet_rs.plan.schema import Plan
+
+
+def own(*_: object) -> None:
+    """A function of the user's own."""
+
+
+def test_switches_change_what_plan_and_recipe_say(work: Path) -> None:
+    plain = set_up(work, "3d_fullres", 0, TrainOptions(recipe=V2))
+    assert plain.network == NetworkOptions(deep_supervision=True)
+    options = TrainOptions(
+        recipe=V2, activation="relu", norm="batch", downsampling="max_pool", deep_supervision=False, loss="ce"
+    )
+    switched = set_up(work, "3d_fullres", 0, options)
+    assert switched.network == NetworkOptions("relu", "batch", False, "max_pool")
+    assert (switched.loss, switched.augmentation, switched.optimiser) == ("ce", "v2", "sgd_nesterov")
+
+
+def test_a_papers_plan_keeps_its_decoder(small_plan: Plan) -> None:
+    paper = replace(small_plan, recipe="paper")
+    assert default_network(paper, FAST).decoder_kernels == "below"
+    assert default_network(small_plan, FAST).decoder_kernels == "same"
+
+
+def test_what_is_the_users_own_goes_by_its_name(work: Path) -> None:
+    options = TrainOptions(custom_network=own, custom_loss=own, custom_optimiser=own, custom_augmentation=own)
+    found = identity_of(set_up(work, "2d", 1, options), batches=7)
+    name = f"{__name__}:own"
+    assert (found.custom_network, found.loss, found.optimiser, found.augmentation) == (name,) * 4
+    assert (found.fold, found.batches, found.configuration) == (1, 7, "2d")
+
+
+def test_one_process_is_a_team(work: Path) -> None:
+    assert set_up(work, "2d", 0, TrainOptions()).team.size == 1
