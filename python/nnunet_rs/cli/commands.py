@@ -44,6 +44,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], Outcome]] = {
     "predict": use.predict,
     "ensemble": use.ensemble,
     "evaluate": use.evaluate,
+    "report": look.report,
     "doctor": look.doctor,
     "completion": look.completion,
 }

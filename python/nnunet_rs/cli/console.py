@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from nnunet_rs.report.tables import Table
+from nnunet_rs.report.tables import clock as clock
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.table import Table as RichTable
 
     from nnunet_rs.core.types import Task
-    from nnunet_rs.report.tables import Table
 
 SECONDS_BETWEEN_LINES = 10.0
 _EPSILON = 1e-6  # parts of a unit do not add up to one exactly
@@ -200,15 +202,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value)
-
-
-def clock(seconds: float) -> str:
-    """Show a time as 0.4 s, 12 s, 3:05 or 1:02:03."""
-    if seconds < 59.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def rate(done: float, seconds: float) -> str:

@@ -139,16 +139,9 @@ def best(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.plan.document import encode
     from nnunet_rs.predict.choose import BEST, choose_best
     from nnunet_rs.predict.predictor import PredictOptions
-    from nnunet_rs.report.tables import Table, number
+    from nnunet_rs.report.tables import choice_table
 
     options = PredictOptions(mirror=not arguments.no_mirror, threads=arguments.threads)
     choice = choose_best(arguments.work, device=arguments.device, options=options, progress=console)
-    classes = tuple(choice.candidates[0].per_class)
-    rows = [
-        (found.name, number(found.dice), *(number(found.per_class[name]) for name in classes))
-        for found in choice.candidates
-    ]
-    title = f"Dice over the cases held out in {counted(len(choice.folds), 'fold')}"
     note = "\n".join((*choice.postprocessing.reasons, f"predict follows {arguments.work / BEST}"))
-    table = Table(title, ("configuration", "mean", *classes), tuple(rows), note)
-    return Outcome(encode(choice), (table,))
+    return Outcome(encode(choice), (choice_table(choice, note),))

@@ -1,4 +1,4 @@
-"""Look before the work begins: the demo, the machine, the shell."""
+"""Look at the work, before it begins and at any stage: the demo, a report, the machine, the shell."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
     lines = (f"{name:<12} {path}" for name, path in places.items())
     closing = f"mean foreground Dice {dice:.3f} in {clock(result.seconds)}"
     return Outcome({"dice": dice, **places, "summary": result.summary.to_json()}, (table, *lines, closing))
+
+
+def report(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Write a work folder as a page."""
+    from nnunet_rs.report.page import write_report
+    from nnunet_rs.report.sections.cases import Shown
+
+    path = arguments.output or arguments.work / "report.html"
+    written = write_report(arguments.work, path, Shown(arguments.cases, arguments.slices), console)
+    missing = [{"what": step.what, "command": step.command} for step in written.steps]
+    result = {"report": path, "bytes": written.bytes, **written.figures, "missing": missing, "remarks": written.remarks}
+    todo = f"; {counted(len(missing), 'thing')} could still be made: the page says how" if missing else ""
+    remarks = (f"remark: {remark}" for remark in written.remarks)
+    return Outcome(result, (*remarks, f"{written.title}: {path}, {written.bytes / 1e6:.1f} MB{todo}"))
 
 
 def doctor(arguments: argparse.Namespace, _: Console) -> Outcome:

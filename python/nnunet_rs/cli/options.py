@@ -365,6 +365,20 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     _add_threads(parser)
 
 
+def report(parser: argparse.ArgumentParser) -> None:
+    """Add what `report` takes."""
+    _add_work(parser, "work folder, at any stage from its plan on")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="the page to write (default: report.html in WORK)"
+    )
+    parser.add_argument(
+        "--cases", metavar="N", type=values.count, default=3, help="cases to scroll through, best to worst (default: 3)"
+    )
+    parser.add_argument(
+        "--slices", metavar="N", type=values.count, default=40, help="slices of a case at most (default: 40)"
+    )
+
+
 def doctor(parser: argparse.ArgumentParser) -> None:
     """Add what `doctor` takes."""
     parser.add_argument(

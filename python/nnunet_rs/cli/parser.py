@@ -152,6 +152,17 @@ COMMANDS = (
         add_arguments=options.evaluate,
     ),
     Command(
+        name="report",
+        group="use",
+        summary="a work folder as one page to look at, at any stage",
+        usage="WORK [-o FILE] [options]",
+        description="Write one self-contained HTML page: the dataset, the plan and why, curves, scores, the best, "
+        "the median and the worst case to scroll through, times, versions, hashes; what is missing, and the command "
+        "that makes it.",
+        examples=("nnunet-rs report work -o report.html", "nnunet-rs report work --cases 10"),
+        add_arguments=options.report,
+    ),
+    Command(
         name="doctor",
         group="besides",
         summary="what this machine offers, what is installed, what stands in the way",

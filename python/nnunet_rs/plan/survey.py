@@ -21,7 +21,7 @@ from typing import Any
 
 from nnunet_rs.core.budget import Budget, StoppedError, in_parallel
 from nnunet_rs.core.check import Seen, check_case, dataset_faults
-from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.errors import DatasetError, NnunetError, PlanError
 from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.faults import Fault, fatal
 from nnunet_rs.core.files import read_json, write_bytes
@@ -117,6 +117,23 @@ def case_signature(dataset: Dataset, case: Case) -> str:
     declared = [dataclasses.astuple(dataset.labels), dataset.channels]
     content = [declared, [_file_signature(dataset.root, path) for path in files]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def surveyed_classes(work: Path) -> dict[str, tuple[bool, ...]]:
+    """Tell, for each sound case of a work folder's survey, which classes occur, the ignore label last.
+
+    Raises
+    ------
+    DatasetError
+        survey.json is missing, damaged or of another version.
+    """
+    path = work / "survey.json"
+    try:
+        return {name: case.classes for name, case in _cases_from_json(read_json(path)).items()}
+    except (PlanError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(
+            f"{path}: is damaged or of another version ({error}); it is made anew by preprocess"
+        ) from error
 
 
 @dataclass(slots=True)

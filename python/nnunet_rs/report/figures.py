@@ -1,7 +1,6 @@
 """Pictures: a prediction beside its reference, and the curves of a training.
 
-Colours are Okabe and Ito's (2008), which readers with any common colour vision tell apart; further classes repeat them
-lighter, and contours mark what a fill alone would leave to the eye.
+Contours mark what a fill alone would leave to the eye.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.files import write_atomically
 from nnunet_rs.core.types import FloatArray, Header, IntArray, Spacing3
+from nnunet_rs.report.palette import PALETTE, class_colour
+from nnunet_rs.report.planes import Cut, canonical, canonical_spacing, cut_across, fullest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from nnunet_rs.model.history import Epoch, History
 
-PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 INK, PAPER, FAINT = "#e8eaed", "#101216", "#8b929c"
 
 
@@ -41,16 +41,6 @@ class Comparison:
     header: Header
     names: tuple[str, ...]  # one per class, the background first
     dice: Mapping[str, float] | None = None  # per class name
-
-
-def class_colour(index: int) -> tuple[float, float, float]:
-    """Give the colour of class `index` (1 is the first in front of the background), red, green, blue in 0 … 1."""
-    from matplotlib.colors import to_rgb
-
-    turn, place = divmod(index - 1, len(PALETTE))
-    whiten = 0.45 * min(turn, 2) / 2
-    red, green, blue = (part + (1 - part) * whiten for part in to_rgb(PALETTE[place]))
-    return red, green, blue
 
 
 def overlay_picture(path: Path, case: Comparison) -> None:
@@ -76,52 +66,15 @@ def overlay_picture(path: Path, case: Comparison) -> None:
         figure.savefig(temporary, format="png", dpi=130, facecolor=PAPER)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """One plane through a case: how to take it from a volume in canonical axes (x, y, z)."""
-
-    name: str
-    axis: int
-    index: int
-    width: float  # mm
-    height: float  # mm
-
-    def take(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Give the plane as rows from top to bottom, columns from the patient's right to left."""
-        plane: NDArray[Any] = np.take(volume, self.index, axis=self.axis).T[::-1, ::-1]
-        return plane
-
-
-def _canonical(data: NDArray[Any], header: Header) -> NDArray[Any]:
-    """Flip and permute (z, y, x) to the axes nearest to right, anterior, superior (x, y, z)."""
-    from nibabel import orientations
-
-    turned: NDArray[Any] = orientations.apply_orientation(data.T, orientations.io_orientation(np.array(header.affine)))
-    return turned
-
-
-def _cuts(labels: IntArray, case: Comparison) -> list[_Cut]:
+def _cuts(labels: IntArray, case: Comparison) -> list[Cut]:
     """Choose the axial and the coronal plane with the most foreground (the middle where there is none)."""
-    from nibabel import orientations
-
-    order = orientations.io_orientation(np.array(case.header.affine))[:, 0].astype(int)
-    spacing = np.empty(3)
-    spacing[order] = case.spacing[::-1]
-    volume = _canonical(labels, case.header) > 0
-    size = np.array(volume.shape) * spacing
-    cuts = [
-        _Cut("axial", 2, _fullest(volume, 2), size[0], size[1]),
-        _Cut("coronal", 1, _fullest(volume, 1), size[0], size[2]),
-    ]
+    spacing = canonical_spacing(case.spacing, case.header)
+    volume = canonical(labels, case.header) > 0
+    cuts = [cut_across(axis, fullest(volume, axis), volume.shape, spacing) for axis in (2, 1)]
     return cuts if min(volume.shape) > 1 else [min(cuts, key=lambda cut: volume.shape[cut.axis])]
 
 
-def _fullest(foreground: NDArray[np.bool_], axis: int) -> int:
-    counts = foreground.sum(axis=tuple(other for other in range(3) if other != axis))
-    return int(counts.argmax()) if counts.any() else len(counts) // 2
-
-
-def _panels(columns: list[tuple[str, IntArray | None]], cuts: list[_Cut], case: Comparison) -> Figure:
+def _panels(columns: list[tuple[str, IntArray | None]], cuts: list[Cut], case: Comparison) -> Figure:
     """Lay out one row a cut and one column a layer, sized so that a millimetre is the same everywhere."""
     from matplotlib.figure import Figure
 
@@ -132,10 +85,10 @@ def _panels(columns: list[tuple[str, IntArray | None]], cuts: list[_Cut], case: 
     gaps = {"left": 0.01, "right": 0.99, "hspace": 0.03, "wspace": 0.02}
     grid = figure.add_gridspec(len(cuts), len(columns), height_ratios=heights, top=top, bottom=bottom, **gaps)
     _headline(figure, 0.012, case.title, color=INK, fontsize=10, weight="bold")
-    image = _canonical(case.image, case.header)
+    image = canonical(case.image, case.header)
     window = np.percentile(image[np.isfinite(image)], (0.5, 99.5))
     for column, (name, labels) in enumerate(columns):
-        turned = None if labels is None else _canonical(labels, case.header)
+        turned = None if labels is None else canonical(labels, case.header)
         for row, cut in enumerate(cuts):
             axes = figure.add_subplot(grid[row, column])
             _panel(axes, cut, image, turned, (float(window[0]), float(window[1])))
@@ -144,9 +97,7 @@ def _panels(columns: list[tuple[str, IntArray | None]], cuts: list[_Cut], case: 
     return figure
 
 
-def _panel(
-    axes: Axes, cut: _Cut, image: NDArray[Any], labels: NDArray[Any] | None, window: tuple[float, float]
-) -> None:
+def _panel(axes: Axes, cut: Cut, image: NDArray[Any], labels: NDArray[Any] | None, window: tuple[float, float]) -> None:
     """Draw one plane: grey values, each class as a veil with a firm outline."""
     extent = (0.0, cut.width, cut.height, 0.0)
     axes.set_axis_off()

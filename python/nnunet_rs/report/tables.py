@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnunet_rs.plan.schema import Configuration, Plan
+    from nnunet_rs.predict.choose import Choice
     from nnunet_rs.predict.compare import Comparison
     from nnunet_rs.predict.summary import Summary
 
@@ -58,6 +59,26 @@ def comparison_table(names: tuple[str, str], metric: str, rows: Sequence[Compari
 
 def _difference(row: Comparison) -> tuple[str, str]:
     return (f"{row.difference:+.4f}", f"{row.p_value:.2g}") if row.cases else ("-", "-")
+
+
+def choice_table(choice: Choice, note: str = "") -> Table:
+    """Show what `best` compared: one row a configuration or pair, the chosen one first."""
+    classes = tuple(choice.candidates[0].per_class)
+    rows = tuple(
+        (found.name, number(found.dice), *(number(found.per_class[name]) for name in classes))
+        for found in choice.candidates
+    )
+    folds = f"{len(choice.folds)} fold{'' if len(choice.folds) == 1 else 's'}"
+    return Table(f"Dice over the cases held out in {folds}", ("configuration", "mean", *classes), rows, note)
+
+
+def clock(seconds: float) -> str:
+    """Show a time as 0.4 s, 12 s, 3:05 or 1:02:03."""
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def plan_table(plan: Plan) -> Table:

@@ -1,0 +1,110 @@
+"""What a report's page is made of. Sections say what there is; the template says how it looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nnunet_rs.report.charts import Chart
+from nnunet_rs.report.slices import Slices
+from nnunet_rs.report.steps import Step
+from nnunet_rs.report.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    heading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """A list of sentences."""
+
+    items: tuple[str, ...]
+    heading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Charts:
+    """Drawings side by side, as many as there is room for."""
+
+    charts: tuple[Chart, ...]
+    caption: str
+    heading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What is not there yet, and the commands that make it."""
+
+    text: str
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """A class in a viewer: what it looks like in each layer, and its score."""
+
+    name: str
+    reference: str  # data URI
+    prediction: str  # data URI
+    score: str
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """One case to scroll through."""
+
+    rank: str  # best, median, worst
+    name: str
+    source: str  # whose prediction it is
+    score: str  # mean Dice
+    channels: tuple[str, ...]
+    slices: Slices
+    legend: tuple[LegendEntry, ...]
+    missed: str  # data URI: what is in the reference alone
+    extra: str  # data URI: what is in the prediction alone
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Details that open on demand."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+Block: TypeAlias = Text | Points | Charts | Missing | Viewer | Folded | Table
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A chapter of the page."""
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number that stands for itself."""
+
+    value: str
+    label: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """The head of the page."""
+
+    title: str
+    deck: str  # one or two sentences that sum everything up
+    figures: tuple[Figure, ...]
+    status: Table
+    steps: tuple[Step, ...]
+    remarks: tuple[str, ...]  # what is damaged or no longer where it was

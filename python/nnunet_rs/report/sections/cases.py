@@ -1,0 +1,179 @@
+"""The best, the median and the worst case, as slices to scroll through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.io import read_volume
+from nnunet_rs.core.types import Progress, Volume
+from nnunet_rs.plan.schema import Normalization, Plan
+from nnunet_rs.predict.evaluate import Pair, label_files, read_pair
+from nnunet_rs.predict.scores import score_case, scored_targets
+from nnunet_rs.predict.summary import Summary
+from nnunet_rs.report.blocks import Block, LegendEntry, Missing, Section, Text, Viewer
+from nnunet_rs.report.sections.scores import case_means
+from nnunet_rs.report.slices import Scene, Window, difference_swatch, draw_slices, swatch
+from nnunet_rs.report.steps import Step, steps_of
+from nnunet_rs.report.tables import number
+from nnunet_rs.report.workfolder import WorkFolder
+
+CHANNELS = 4  # of an image shown at most
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How many cases and slices a page holds."""
+
+    cases: int = 3
+    slices: int = 40  # of a case, all channels together counting twice at most
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A case that was predicted by a model that did not see it."""
+
+    name: str
+    prediction: Path
+    dice: float  # mean over its classes
+
+
+def cases_section(work: WorkFolder, steps: tuple[Step, ...], shown: Shown, progress: Progress) -> Section:
+    """Draw a few cases, from the best to the worst."""
+    return Section("cases", "Cases", tuple(_blocks(work, steps, shown, progress)))
+
+
+def _blocks(work: WorkFolder, steps: tuple[Step, ...], shown: Shown, progress: Progress) -> Iterator[Block]:
+    source, candidates = _ranked(work)
+    if not candidates:
+        what = "There is no prediction of a case held out to look at; training a fold ends with such predictions."
+        yield Missing(what, steps_of(steps, "validate") or steps_of(steps, "train")[:1])
+        return
+    chosen = _chosen(len(candidates), shown.cases)
+    yield Text(
+        f"Predictions of {source} for cases that it did not see, chosen by their mean Dice among {len(candidates)}. "
+        "The prediction is a hatched veil, the reference an outline; the keys R, P and D switch the layers, the arrow "
+        "keys move through the slices."
+    )
+    problems = []
+    with progress.task("cases", len(chosen)) as task:
+        for place in chosen:
+            candidate = candidates[place]
+            try:
+                yield _viewer(work, source, candidate, _rank(place, len(candidates)), shown)
+            except (NnunetError, OSError) as error:
+                problems.append(f"{candidate.name}: {error}")
+            task.advance(1, candidate.name)
+    for problem in problems:
+        yield Missing(f"A case cannot be shown. {problem}")
+
+
+def _ranked(work: WorkFolder) -> tuple[str, list[Candidate]]:
+    """List the cases of what was chosen, or of the configuration with the highest Dice, the best case first."""
+    validated = work.validated()
+    if not validated:
+        return "", []
+    members = work.choice.configurations if work.choice else ()
+    if not members or not set(members) <= validated.keys():
+        members = (max(validated, key=lambda name: np.nan_to_num(validated[name].foreground_mean())),)
+    files = _predictions(work, members)
+    dice = _mean_dice([validated[name] for name in members])
+    found = [Candidate(name, path, dice[name]) for name, path in files.items() if np.isfinite(dice.get(name, np.nan))]
+    return " + ".join(members), sorted(found, key=lambda candidate: (-candidate.dice, candidate.name))
+
+
+def _predictions(work: WorkFolder, members: Sequence[str]) -> dict[str, Path]:
+    """Find the segmentations of cases held out: of a configuration's folds, or of a pair's."""
+    single = [t.folder / "validation" for t in work.of(members[0]) if t.summary is not None]
+    paired = sorted((work.path / "ensembles" / "+".join(members)).glob("fold_*"))
+    found: dict[str, Path] = {}
+    for folder in single if len(members) == 1 else paired:
+        try:
+            found |= label_files(folder)
+        except NnunetError:
+            continue
+    return found
+
+
+def _mean_dice(summaries: Sequence[Summary]) -> dict[str, float]:
+    """Return each case's mean Dice, averaged over the members of a pair."""
+    collected: dict[str, list[float]] = {}
+    for summary in summaries:
+        for case, mean in zip(summary.cases, case_means(summary), strict=True):
+            collected.setdefault(case.name, []).append(float(mean))
+    return {name: float(np.mean(means)) for name, means in collected.items()}
+
+
+def _chosen(count: int, wanted: int) -> list[int]:
+    """Choose places in the ranking, evenly from the best to the worst; a single one is the median."""
+    if wanted == 1:
+        return [count // 2]
+    return [int(k) for k in np.unique(np.linspace(0, count - 1, min(wanted, count)).round())]
+
+
+def _rank(place: int, count: int) -> str:
+    named = {0: "best", count - 1: "worst", count // 2: "median", (count - 1) // 2: "median"}
+    named |= {0: "best", count - 1: "worst"} if count > 1 else {}
+    where = f"{place + 1} of {count}"
+    return f"{named[place]}, {where}" if place in named else where
+
+
+def _viewer(work: WorkFolder, source: str, candidate: Candidate, rank: str, shown: Shown) -> Viewer:
+    case = work.cases().get(candidate.name)
+    if case is None or case.label is None:
+        raise NnunetError(f"its files are not where {work.path / 'dataset.json'} says; put them back and report again")
+    labels, channels = work.plan.labels, work.plan.channels[:CHANNELS]
+    prediction, reference = read_pair(Pair(case.name, candidate.prediction, case.label), labels)
+    volume = read_volume(case.images, case.name)
+    scores = score_case(prediction.data, reference.data, labels, volume.spacing, None)
+    scene = Scene(
+        image=volume.data[: len(channels)],
+        reference=reference.data,
+        prediction=prediction.data,
+        spacing=volume.spacing,
+        header=volume.header,
+        windows=_windows(volume, work.plan),
+    )
+    present = [int(index) for index in np.union1d(np.unique(prediction.data), np.unique(reference.data))]
+    by_class = {
+        t.classes[0]: s.dice for t, s in zip(scored_targets(labels), scores, strict=True) if len(t.classes) == 1
+    }
+    legend = tuple(
+        LegendEntry(labels.names[i], swatch(i, "reference"), swatch(i, "prediction"), number(by_class.get(i)))
+        for i in present
+        if 0 < i < labels.count
+    )
+    mean = np.nanmean([score.dice for score in scores])
+    slices = draw_slices(scene, max(8, min(shown.slices, 2 * shown.slices // len(channels))))
+    return Viewer(
+        rank,
+        candidate.name,
+        source,
+        number(float(mean)),
+        channels,
+        slices,
+        legend,
+        difference_swatch(True),
+        difference_swatch(False),
+    )
+
+
+def _windows(volume: Volume, plan: Plan) -> tuple[Window, ...]:
+    """Choose what is black and white: around what the network sees of CT, nearly all that is not zero of others."""
+    return tuple(_window(channel, rule) for channel, rule in zip(volume.data, plan.normalization, strict=True))[
+        :CHANNELS
+    ]
+
+
+def _window(channel: NDArray[np.float32], rule: Normalization) -> Window:
+    if rule.scheme == "ct" and rule.stats is not None:
+        low, high = rule.stats.percentile_00_5, rule.stats.percentile_99_5
+        return low - 0.3 * (high - low), high + 0.2 * (high - low)
+    inside = channel[channel != 0]
+    low, high = np.percentile(inside if inside.size else channel, (0.5, 99.5))
+    return float(low), float(high)

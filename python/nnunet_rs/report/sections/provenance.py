@@ -1,0 +1,92 @@
+"""Where it all comes from: files with their hashes, models, versions."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+
+from nnunet_rs.plan.schema import Plan
+from nnunet_rs.report.blocks import Block, Section
+from nnunet_rs.report.tables import Table
+from nnunet_rs.report.workfolder import Training, WorkFolder
+
+FILES = ("dataset.json", "fingerprint.json", "plan.json", "splits.json", "best.json")
+PACKAGES = ("nnunet-rs", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "blosc2", "safetensors")
+
+
+def provenance_section(work: WorkFolder) -> Section:
+    """List what the results were made from, so that they can be told from others and made again."""
+    return Section("provenance", "Provenance", tuple(_blocks(work)))
+
+
+def _blocks(work: WorkFolder) -> Iterator[Block]:
+    yield _files(work)
+    models = tuple(_model(work.plan, training) for training in work.trainings if training.card)
+    if models:
+        head = ("model", "plan", "recipe", "seed", "iterations", "nnunet_rs", "SHA-256 of the weights")
+        yield Table("Models", head, models, "plan: whether the model was trained by plan.json as it is now.")
+    rows = (*((name, _version(name)) for name in PACKAGES), ("Python", platform.python_version()))
+    yield Table("Versions that made this report", ("package", "version"), (*rows, ("system", platform.platform())))
+
+
+def _files(work: WorkFolder) -> Table:
+    rows = []
+    for name in FILES:
+        path = work.path / name
+        if path.is_file():
+            content = path.read_bytes()
+            rows.append((name, _size(len(content)), hashlib.sha256(content).hexdigest()))
+    for name, cases in work.prepared.items():
+        if cases:
+            rows.append((f"prepared/{name}", _size(sum(case.bytes for case in cases)), f"{len(cases)} cases"))
+    return Table(f"Files of {work.path.resolve()}", ("file", "size", "SHA-256"), tuple(rows))
+
+
+def _model(plan: Plan, training: Training) -> tuple[str, ...]:
+    card = training.card
+    assert card is not None
+    library, digest = card.library or "-", card.digest or "-"
+    return (
+        training.name,
+        _same_plan(plan, card.plan, card.configuration),
+        card.recipe,
+        str(card.seed),
+        str(card.iterations),
+        library,
+        digest,
+    )
+
+
+def _same_plan(now: Plan, then: Plan, name: str) -> str:
+    """Compare what a model was trained by with the plan as it is."""
+    if name not in now.configurations:
+        return "has no such configuration now"
+    ours, theirs = replace(now.configurations[name], reasons=()), replace(then.configurations[name], reasons=())
+    if (now.labels, now.channels, now.transpose, now.normalization) != (
+        then.labels,
+        then.channels,
+        then.transpose,
+        then.normalization,
+    ):
+        return "of other data"
+    if ours == theirs:
+        return "the same"
+    differing = [key for key in type(ours).__slots__ if getattr(ours, key) != getattr(theirs, key)]
+    return f"other {', '.join(key.replace('_', ' ') for key in differing)}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "-"
+
+
+def _size(count: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count} B"

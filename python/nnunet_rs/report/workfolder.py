@@ -1,0 +1,214 @@
+"""What a work folder holds, at whatever stage its work is: everything that is there, and a line on all that is damaged.
+
+Only what is needed is imported: the report of a folder without models needs no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.errors import NnunetError, PlanError
+from nnunet_rs.core.types import Case, Dataset, LabelSet, Shape3
+from nnunet_rs.data.folds import Fold, read_splits
+from nnunet_rs.data.store import PREPARED, Store, prepared_name
+from nnunet_rs.model.history import History
+from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan
+from nnunet_rs.plan.survey import surveyed_classes
+from nnunet_rs.predict.summary import Summary, read_summary
+
+if TYPE_CHECKING:
+    from nnunet_rs.model.checkpoint import ModelCard
+    from nnunet_rs.predict.choose import Choice
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCase:
+    """What a prepared case's record says."""
+
+    name: str
+    shape: Shape3  # working axes
+    volumes: Mapping[int, float]  # ml of each class that occurs, by class index
+    bytes: int  # on disk
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One fold's training, finished or not."""
+
+    configuration: str
+    fold: int
+    folder: Path
+    history: History
+    card: ModelCard | None  # None: not finished
+    summary: Summary | None  # of the validation cases; None: not predicted
+
+    @property
+    def name(self) -> str:
+        """How the report calls it."""
+        return f"{self.configuration}, fold {self.fold}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFolder:
+    """All that could be read."""
+
+    path: Path
+    plan: Plan
+    fingerprint: Fingerprint | None
+    dataset: Dataset | None  # None: dataset.json is missing; its cases are those whose files are still there
+    folds: tuple[Fold, ...]
+    surveyed: Mapping[str, tuple[bool, ...]]  # case → which classes occur, the ignore label last
+    prepared: Mapping[str, tuple[PreparedCase, ...]]  # by the stores' names
+    trainings: tuple[Training, ...]  # by configuration and fold
+    choice: Choice | None
+    damage: tuple[str, ...]  # what is there but cannot be read: one line each
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the cases."""
+        return tuple(case.name for case in self.fingerprint.cases) if self.fingerprint else ()
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Cases that were planned with, and whose files are no longer where dataset.json says."""
+        there = {case.name for case in self.dataset.training} if self.dataset else set()
+        return tuple(name for name in self.names if name not in there)
+
+    def cases(self) -> dict[str, Case]:
+        """Return the cases whose files are there, by name."""
+        return {case.name: case for case in self.dataset.training} if self.dataset else {}
+
+    def of(self, configuration: str) -> tuple[Training, ...]:
+        """Return the trainings of a configuration."""
+        return tuple(training for training in self.trainings if training.configuration == configuration)
+
+    def validated(self) -> dict[str, Summary]:
+        """Return the scores of each configuration's validated folds, all their cases together."""
+        found: dict[str, list[Summary]] = {}
+        for training in self.trainings:
+            if training.summary is not None and training.summary.cases:
+                found.setdefault(training.configuration, []).append(training.summary)
+        return {name: _together(summaries) for name, summaries in found.items()}
+
+
+def read_work_folder(work: Path) -> WorkFolder:
+    """Read all that a report tells of; no image is opened.
+
+    Raises
+    ------
+    PlanError
+        There is no plan, or it cannot be read. Whatever else is damaged is in `damage`.
+    """
+    if not (work / "plan.json").is_file():
+        raise PlanError(f"{work}: holds no plan.json; make one with `nnunet-rs plan DATA -o {work}`")
+    plan = read_plan(work / "plan.json")
+    reading = _Reading(work, plan)
+    fingerprint = reading.file("fingerprint.json", read_fingerprint)
+    names = [case.name for case in fingerprint.cases] if fingerprint else []
+    return WorkFolder(
+        path=work,
+        plan=plan,
+        fingerprint=fingerprint,
+        dataset=reading.file("dataset.json", lambda _: read_dataset(work)),
+        folds=reading.file("splits.json", lambda path: read_splits(path, names)) or () if names else (),
+        surveyed=reading.file("survey.json", lambda _: surveyed_classes(work)) or {},
+        prepared={
+            name: reading.store(name) for name in dict.fromkeys(prepared_name(plan, c) for c in plan.configurations)
+        },
+        trainings=tuple(reading.trainings()),
+        choice=reading.file("best.json", lambda _: _read_choice(work)),
+        damage=tuple(reading.damage),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    work: Path
+    plan: Plan
+    damage: list[str] = field(default_factory=list)
+
+    def file(self, name: str, read: Callable[[Path], T]) -> T | None:
+        """Read a file of the work folder; None if it is missing or damaged."""
+        return self.read(self.work / name, read)
+
+    def read(self, path: Path, read: Callable[[Path], T]) -> T | None:
+        """Read a file; None if it is missing or damaged."""
+        if not path.is_file():
+            return None
+        try:
+            return read(path)
+        except NnunetError as error:
+            self.damage.append(str(error))
+            return None
+
+    def store(self, name: str) -> tuple[PreparedCase, ...]:
+        """Read what the records of a configuration's prepared cases say."""
+        folder = self.work / PREPARED / name
+        found = [
+            self.read(folder / f"{case}.zip", partial(_prepared_case, folder, case)) for case in Store(folder).names()
+        ]
+        return tuple(case for case in found if case is not None)
+
+    def trainings(self) -> list[Training]:
+        """Read every fold's folder, whether its training is finished or not."""
+        folders = [path for path in self.work.glob("models/*/fold_*") if path.is_dir() and path.name[5:].isdecimal()]
+        order = list(self.plan.configurations)
+        found = [self.training(folder) for folder in folders]
+        place = {name: number for number, name in enumerate(order)}
+        return sorted(found, key=lambda t: (place.get(t.configuration, len(order)), t.configuration, t.fold))
+
+    def training(self, folder: Path) -> Training:
+        """Read what one fold's folder holds."""
+        card = self.read(folder / "model.json", lambda _: _read_card(folder))
+        classes = score_names(card.plan.labels if card else self.plan.labels)
+        return Training(
+            configuration=folder.parent.name,
+            fold=int(folder.name[5:]),
+            folder=folder,
+            history=self.read(folder / "metrics.jsonl", lambda path: History.read(path, classes)) or History(classes),
+            card=card,
+            summary=self.read(folder / "validation" / "summary.json", read_summary),
+        )
+
+
+def score_names(labels: LabelSet) -> tuple[str, ...]:
+    """Return what is scored: regions, or classes without the background."""
+    return tuple(region.name for region in labels.regions) or labels.names[1:]
+
+
+def _prepared_case(folder: Path, name: str, path: Path) -> PreparedCase:
+    store = Store(folder)  # one a case: it would keep every case's file mapped
+    record = store.record(name)
+    geometry = record.geometry
+    extent = math.prod(n * mm for n, mm in zip(geometry.cropped_shape, geometry.working_spacing, strict=True))
+    voxel = extent / math.prod(geometry.resampled) / 1000
+    volumes = {index: count * voxel for index, count in record.voxels.items() if index > 0}
+    return PreparedCase(name, geometry.resampled, volumes, path.stat().st_size)
+
+
+def _read_card(folder: Path) -> ModelCard:
+    from nnunet_rs.model.checkpoint import read_card
+
+    return read_card(folder)
+
+
+def _read_choice(work: Path) -> Choice:
+    from nnunet_rs.predict.choose import read_choice
+
+    return read_choice(work)
+
+
+def _together(summaries: list[Summary]) -> Summary:
+    """Put the cases of several folds together; folds scored on other targets than the first are left out."""
+    same = [summary for summary in summaries if summary.targets == summaries[0].targets]
+    cases = tuple(case for summary in same for case in summary.cases)
+    tolerances = {summary.tolerance for summary in same}
+    return Summary(same[0].targets, cases, same[0].tolerance if len(tolerances) == 1 else None)
