@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,10 +12,13 @@ import numpy as np
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
 from nnunet_rs.data.intensity import Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, ZeroOutside
+from nnunet_rs.data.mistakes import MistakeRule, Mistakes, Reveal
 from nnunet_rs.data.spatial import BatchgeneratorsSpatial, Spatial, SpatialRange, SpatialRule
 from nnunet_rs.data.transform import Transform, run
 from nnunet_rs.data.warp import WarpSpatial
 from nnunet_rs.plan.schema import Configuration, Normalization
+
+NNUNET_MISTAKES = MistakeRule()
 
 Chain: TypeAlias = Callable[[SpatialRange], tuple[Transform, ...]]
 
@@ -27,6 +30,7 @@ class AugmentationRecipe:
     spatial: SpatialRule | None
     chain: Chain  # the transforms that follow
     engine: Callable[[SpatialRange], Spatial] = WarpSpatial
+    mistakes: MistakeRule | None = NNUNET_MISTAKES  # in the first segmentation, of a cascade's second stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ AugmentationFunction: TypeAlias = Callable[[Configuration, Sequence[Normalizatio
 
 
 def build_augmentation(
-    name: str, configuration: Configuration, normalization: Sequence[Normalization] = ()
+    name: str, configuration: Configuration, normalization: Sequence[Normalization] = (), classes: int = 0
 ) -> Augmentation:
     """Return an augmentation for a configuration.
 
@@ -96,6 +100,9 @@ def build_augmentation(
         Its patch, and whether spatial transforms stay within the slices.
     normalization
         Of the channels: those that used the non-zero mask are 0 outside it after augmentation too.
+    classes
+        Of a cascade's second stage: the classes of the first segmentation, the background included. It comes as the
+        last channel of `seg`, and leaves as channels of the image.
 
     Raises
     ------
@@ -108,11 +115,17 @@ def build_augmentation(
     ranges = SpatialRange.of(recipe.spatial or _STILL, configuration.patch_size, configuration.inplane_augmentation)
     masked = tuple(channel for channel, rule in enumerate(normalization) if rule.use_mask)
     chain = recipe.chain(ranges)
-    return Augmentation(
-        patch=ranges.patch,
-        spatial=None if recipe.spatial is None else recipe.engine(ranges),
-        transforms=(*chain, ZeroOutside(masked)) if masked and chain else chain,
-    )
+    if masked and chain:
+        chain = (*chain, ZeroOutside(masked))
+    spatial = None if recipe.spatial is None else recipe.engine(ranges)
+    augmentation = Augmentation(patch=ranges.patch, spatial=spatial, transforms=chain)
+    return augmentation if configuration.previous is None else revealing(augmentation, classes, recipe.mistakes)
+
+
+def revealing(augmentation: Augmentation, classes: int, mistakes: MistakeRule | None = NNUNET_MISTAKES) -> Augmentation:
+    """Let an augmentation end by making channels of a first segmentation, with mistakes in it (None: as it is)."""
+    made = () if mistakes is None else (Mistakes(mistakes, classes),)
+    return replace(augmentation, transforms=(*augmentation.transforms, *made, Reveal(classes)))
 
 
 _STILL = SpatialRule(p_rotation=0, p_scaling=0, angle=0, scale=(1, 1))
@@ -161,7 +174,7 @@ def _none(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
 AUGMENTATIONS = {
     "paper": AugmentationRecipe(_PAPER, _paper),
     "paper-batchgenerators": AugmentationRecipe(_PAPER, _paper_batchgenerators, BatchgeneratorsSpatial),
-    "v2": AugmentationRecipe(_V2, _v2),
+    "v2": AugmentationRecipe(_V2, _v2, mistakes=replace(NNUNET_MISTAKES, p_class=0.5)),
     "light": AugmentationRecipe(_LIGHT, _light),  # ours, for processors
-    "none": AugmentationRecipe(None, _none),
+    "none": AugmentationRecipe(None, _none, mistakes=None),
 }

@@ -15,6 +15,7 @@ from nnunet_rs.core.machine import processors
 from nnunet_rs.core.types import FloatArray, LabelSet, Shape, Shape3
 from nnunet_rs.data.augment import Augmentation
 from nnunet_rs.data.patches import PatchRule, choose_start, forced_samples
+from nnunet_rs.data.previous import PreviousStore
 from nnunet_rs.data.store import Store
 from nnunet_rs.plan.schema import Configuration
 
@@ -69,6 +70,8 @@ class Loader:
         For the configuration's patch; see `augment.build_augmentation`.
     options
         Seed, purpose, threads.
+    previous
+        Of a cascade's second stage: the first stage's segmentations. The augmentation makes channels of them.
 
     Raises
     ------
@@ -88,6 +91,8 @@ class Loader:
         labels: LabelSet,
         augmentation: Augmentation,
         options: LoaderOptions | None = None,
+        *,
+        previous: PreviousStore | None = None,
     ) -> None:
         if not names:
             raise DatasetError("no case to draw patches from")
@@ -97,7 +102,10 @@ class Loader:
         self._samples = range(self.options.share[0], self.batch_size, self.options.share[1])
         self._rule = PatchRule.of(configuration.patch_size, labels)
         self._forced = forced_samples(self.batch_size)
+        self._previous = previous
         self._channels = {name: store.record(name).channels for name in names}[names[0]]
+        if previous is not None:
+            self._channels += labels.count - 1
         self._pool = ThreadPoolExecutor(self.options.threads or processors(), thread_name_prefix="loader")
         self._orders: dict[tuple[int, int], _Order] = {}
 
@@ -173,8 +181,12 @@ class Loader:
         drawn = self._augmentation.draw(rng)
         region = self._augmentation.region(drawn)
         size = (1, *region)[-3:]
-        image, labels, mask = self._store.read_patch(name, _around(start, self._rule.patch, size), size)
-        seg = labels[None] if mask is None else np.stack([labels, mask.astype(labels.dtype)])
+        corner = _around(start, self._rule.patch, size)
+        image, labels, mask = self._store.read_patch(name, corner, size)
+        maps = [labels] if mask is None else [labels, mask.astype(labels.dtype)]
+        if self._previous is not None:
+            maps.append(self._previous.read_patch(name, corner, size))
+        seg = labels[None] if len(maps) == 1 else np.stack(maps)
         flat = (slice(None), 0) if len(region) == 2 else (slice(None),)
         return self._augmentation.apply(drawn, image[flat], seg[flat], rng)
 

@@ -27,6 +27,7 @@ class Prepared:
     labels: IntArray | None  # (z, y, x) class indices on the same grid
     mask: Mask | None  # (z, y, x) non-zero region; None where no channel's normalisation uses it
     geometry: Geometry
+    first: Prepared | None = None  # of a cascade, for prediction: the same case as the first stage's network sees it
 
 
 @dataclass(frozen=True, slots=True, eq=False)

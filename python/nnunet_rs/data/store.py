@@ -213,7 +213,7 @@ class Store:
             The case has not been prepared, or a file of it is missing or damaged.
         """
         opened = self._open(case)
-        source, target = _overlap(start, size, opened.record.geometry.resampled)
+        source, target = overlap(start, size, opened.record.geometry.resampled)
         image = np.zeros((opened.record.channels, *size), np.float32)
         labels = np.zeros(size, np.int16)
         mask = np.zeros(size, np.uint8) if "mask.b2nd" in opened.entries else None
@@ -314,7 +314,7 @@ def _halved(image: FloatArray) -> NDArray[np.float16]:
     return image.astype(np.float16)
 
 
-def _overlap(
+def overlap(
     start: Sequence[int], size: Sequence[int], shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return the part of a box that lies within `shape`, in coordinates of the whole and of the box."""

@@ -17,8 +17,9 @@ _GLOBAL_CHANCE = threading.Lock()
 class Transform(Protocol):
     """Anything that batchgenerators calls a transform.
 
-    It is called with `data` float32 (b, c, *size) and `seg` (b, s, *size), where channel 0 of `seg` holds the class
-    indices and channel 1, where there is one, the non-zero mask; it returns a dictionary with the same keys.
+    It is called with `data` float32 (b, c, *size) and `seg` (b, s, *size), and returns a dictionary with the same keys.
+    Channel 0 of `seg` holds the class indices; the next, where there is one, the non-zero mask; in a cascade, the last
+    holds the class indices of the first segmentation.
     """
 
     def __call__(self, **sample: Any) -> dict[str, Any]:

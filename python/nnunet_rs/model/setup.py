@@ -11,6 +11,7 @@ from typing import Any
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.data.folds import Fold, read_splits
+from nnunet_rs.model.cascade import FirstStage, open_first_stage
 from nnunet_rs.model.distributed import Team, current_team
 from nnunet_rs.model.functions import name_of
 from nnunet_rs.model.options import TrainOptions
@@ -33,6 +34,7 @@ class Setup:
     cases: Fold
     options: TrainOptions
     team: Team
+    first: FirstStage | None = None  # of a cascade's second stage
 
     @property
     def folder(self) -> Path:
@@ -70,11 +72,6 @@ def set_up(work: Path, configuration: str, fold: int, options: TrainOptions) -> 
     if configuration not in plan.configurations:
         there = ", ".join(plan.configurations)
         raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; there are {there}")
-    if plan.configurations[configuration].previous is not None:
-        raise PlanError(
-            f"configuration {configuration}: this release cannot train the second stage of a cascade; "
-            "train 3d_lowres, 3d_fullres or 2d"
-        )
     if options.batch_size is not None:
         if options.batch_size < 1:
             raise PlanError(f"batch size is {options.batch_size}: must be at least 1")
@@ -86,8 +83,12 @@ def set_up(work: Path, configuration: str, fold: int, options: TrainOptions) -> 
     if not 0 <= fold < len(folds):
         raise PlanError(f"{splits}: there is no fold {fold}; there are 0 to {len(folds) - 1}")
     team = current_team()
-    team.check_batch(plan.configurations[configuration].batch_size)
-    return Setup(work, plan, plan.configurations[configuration], fold, folds[fold], options, team)
+    settings, cases = plan.configurations[configuration], folds[fold]
+    team.check_batch(settings.batch_size)
+    first = None
+    if settings.previous is not None:
+        first = open_first_stage(work, plan, configuration, (*cases.train, *cases.validation))
+    return Setup(work, plan, settings, fold, cases, options, team, first)
 
 
 def _with(plan: Plan, configuration: Configuration) -> Plan:
@@ -143,6 +144,7 @@ def identity_of(setup: Setup, batches: int) -> Identity:
         optimiser=setup.optimiser,
         augmentation=setup.augmentation,
         custom_network=name_of(options.custom_network),
+        first_stage=None if setup.first is None else setup.first.digest,
     )
 
 

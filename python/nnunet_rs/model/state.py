@@ -44,6 +44,7 @@ class Identity:
     optimiser: str
     augmentation: str
     custom_network: str | None = None
+    first_stage: str | None = None  # of a cascade: digest of what made the first segmentations
 
 
 @dataclass(slots=True)

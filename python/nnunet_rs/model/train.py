@@ -17,7 +17,7 @@ from nnunet_rs.core.files import remove_leftovers
 from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.machine import processors
 from nnunet_rs.core.types import Progress, Silent
-from nnunet_rs.data.augment import build_augmentation
+from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing
 from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.preprocess import target_spacing
 from nnunet_rs.data.store import Store, open_store
@@ -82,7 +82,8 @@ def train_fold(
     PlanError, DatasetError
         The work folder lacks the plan, the fold, or prepared cases.
     CheckpointError
-        `options.resume`, and what is there is damaged or of another training.
+        `options.resume`, and what is there is damaged or of another training; or the first stage of a cascade is not
+        trained in every fold, or has not segmented the cases yet (`predict.previous.segment_cases`).
     TrainingError
         The loss is no number, or memory is exhausted.
     """
@@ -111,20 +112,25 @@ def _loaders(setup: Setup, compute: Compute) -> Iterator[Loader]:
     store = open_store(setup.work, plan, settings.name, cache=options.cache)
     for name in sorted({*setup.cases.train, *setup.cases.validation}):
         _check_prepared(store, name, setup)
-    if options.custom_augmentation is not None:
-        moved = options.custom_augmentation(settings, plan.normalization)
-    else:
-        moved = build_augmentation(setup.augmentation, settings, plan.normalization)
+    previous = None if setup.first is None else setup.first.store
     loading = LoaderOptions(
         options.seed,
         threads=options.threads or max(1, processors() // setup.team.size),
         share=(setup.team.rank, setup.team.size),
         empty=partial(batch_memory, compute.device),
     )
-    yield Loader(store, setup.cases.train, settings, plan.labels, moved, loading)
-    still = build_augmentation("none", settings, plan.normalization)
+    yield Loader(store, setup.cases.train, settings, plan.labels, _augmentation(setup), loading, previous=previous)
+    still = build_augmentation("none", settings, plan.normalization, plan.labels.count)
     loading = replace(loading, purpose="validation")
-    yield Loader(store, setup.cases.validation, settings, plan.labels, still, loading)
+    yield Loader(store, setup.cases.validation, settings, plan.labels, still, loading, previous=previous)
+
+
+def _augmentation(setup: Setup) -> Augmentation:
+    plan, settings, own = setup.plan, setup.settings, setup.options.custom_augmentation
+    if own is None:
+        return build_augmentation(setup.augmentation, settings, plan.normalization, plan.labels.count)
+    augmentation = own(settings, plan.normalization)
+    return augmentation if setup.first is None else revealing(augmentation, plan.labels.count)
 
 
 def _check_prepared(store: Store, case: str, setup: Setup) -> None:

@@ -22,7 +22,7 @@ from nnunet_rs.predict.folder import CasePredictor, predict_cases, predict_pairs
 from nnunet_rs.predict.models import find_models, trained_configurations, trained_folds
 from nnunet_rs.predict.postprocess import PostProcessing, choose_postprocessing
 from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
-from nnunet_rs.predict.validate import pairs_of, validation_cases, validation_folder
+from nnunet_rs.predict.validate import load_held_out, pairs_of, validation_cases, validation_folder
 
 VERSION = 1
 BEST = "best.json"  # in the work folder
@@ -201,7 +201,7 @@ class _Search:
             yield from pairs_of(cases, self._folder(configurations, fold))
 
     def _load(self, name: str, fold: int) -> Predictor:
-        return Predictor.load(self.work, self.device, [fold], configuration=name, options=self.options)
+        return load_held_out(self.work, name, fold, self.device, self.options)
 
     def _folder(self, configurations: tuple[str, ...], fold: int) -> Path:
         if len(configurations) == 1:

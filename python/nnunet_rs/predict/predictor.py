@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Task, Volume
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare, target_spacing
+from nnunet_rs.data.previous import on_grid
 from nnunet_rs.model.checkpoint import ModelCard, load_model
 from nnunet_rs.model.device import Compute, Precision, choose_compute, find_device
 from nnunet_rs.model.unet import NetworkFunction
@@ -24,7 +25,7 @@ from nnunet_rs.predict.channels import require_channels
 from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
 from nnunet_rs.predict.models import find_models
 from nnunet_rs.predict.sweep import plan_sweep
-from nnunet_rs.predict.window import Region, WindowOptions, sweep_scores
+from nnunet_rs.predict.window import Previous, Region, WindowOptions, sweep_scores
 
 SinkMaker = Callable[[Target, Prepared], ProbabilitySink]
 
@@ -60,6 +61,7 @@ class Predictor:
         *,
         configuration: str | None = None,
         options: PredictOptions = PredictOptions(),
+        previous_folds: Sequence[int] | None = None,
     ) -> Predictor:
         """Load trained models.
 
@@ -76,11 +78,14 @@ class Predictor:
             Which configuration of WORK; may be left out where only one is trained.
         options
             Step, mirroring, precision.
+        previous_folds
+            Of a cascade: which folds of its first stage to average; None: all that are trained. Cases that were trained
+            on want the one fold that did not see them.
 
         Raises
         ------
         CheckpointError
-            No such model, a damaged one, or folds trained with different plans.
+            No such model, a damaged one, folds trained with different plans, or a cascade without its first stage.
         NnunetError
             No such device.
         """
@@ -94,9 +99,10 @@ class Predictor:
         if lower is None:
             return predictor
         home = folders[0].parent.parent / lower
-        numbers = tuple(card.fold for card in cards)
-        first = cls.load(home, device, numbers, options=options)
-        return cls(networks, cards, compute, options, first)
+        _require_first_stage(home, predictor)
+        first = cls.load(home, device, previous_folds, options=options)
+        _require_same_data(home, first.plan, predictor.plan)
+        return replace(predictor, previous=first)
 
     @property
     def plan(self) -> Plan:
@@ -152,12 +158,8 @@ class Predictor:
     def prepare(self, volume: Volume) -> Prepared:
         """Bring an image to the network's grid, the first stage's segmentation included; errors as `__call__`."""
         require_channels(volume, self.plan)
-        lower = None if self.previous is None else self.previous.predict_volume(volume).data
-        known = None if lower is None else encode_labels(lower, self.plan.labels)
-        prepared = prepare(volume, self.plan, self.settings.name, known, threads=self.options.threads)
-        if prepared.labels is None:
-            return prepared
-        return Prepared(self._with_one_hot(prepared.image, prepared.labels), None, prepared.mask, prepared.geometry)
+        first = None if self.previous is None else self.previous.prepare(volume)
+        return replace(prepare(volume, self.plan, self.settings.name, threads=self.options.threads), first=first)
 
     def predict_prepared(
         self, prepared: Prepared, task: Task | None = None, make_sink: SinkMaker | None = None
@@ -198,9 +200,28 @@ class Predictor:
         return Target.of(sweep, geometry, target_spacing(self.settings, geometry.working_spacing))
 
     def _regions(self, prepared: Prepared, target: Target, task: Task | None, *, by_rows: bool) -> Iterator[Region]:
-        share = None if task is None else Share(task, 1.0 / len(target.sweep.starts))
+        windows = self._windows(prepared, target)
+        known = self._first_segmentation(prepared, windows, task)
+        share = None if task is None else Share(task, 1.0 / windows)
         options = WindowOptions(self.options.mirror, self._activation(), self.options.batch, by_rows)
-        return sweep_scores(self.networks, prepared.image, target.sweep, options, self.compute, share)
+        return sweep_scores(self.networks, prepared.image, target.sweep, options, self.compute, share, previous=known)
+
+    def _windows(self, prepared: Prepared, target: Target) -> int:
+        """Count the windows of all stages."""
+        own = len(target.sweep.starts)
+        if self.previous is None or prepared.first is None:
+            return own
+        return own + self.previous._windows(prepared.first, self.previous.target(prepared.first))
+
+    def _first_segmentation(self, prepared: Prepared, windows: int, task: Task | None) -> Previous | None:
+        """Segment by the first stage, and bring that to this stage's grid as training cases' were brought there."""
+        if self.previous is None or prepared.first is None:
+            return None
+        own = self.previous._windows(prepared.first, self.previous.target(prepared.first))
+        share = None if task is None else Share(task, own / windows)
+        labels = encode_labels(self.previous.predict_prepared(prepared.first, share), self.plan.labels)
+        there = on_grid(labels, prepared.geometry, self.settings, threads=self.options.threads)
+        return Previous(there, self.plan.labels.count)
 
     def _decision(self) -> Decision:
         return Decision(self.plan.labels, self._activation() != "none", self.options.threads)
@@ -210,10 +231,6 @@ class Predictor:
         if self.plan.recipe != "paper":
             return "none"
         return "sigmoid" if self.plan.labels.regions else "softmax"
-
-    def _with_one_hot(self, image: FloatArray, labels: IntArray) -> FloatArray:
-        classes = np.arange(1, self.plan.labels.count).reshape(-1, 1, 1, 1)
-        return np.concatenate([image, np.equal(labels, classes).astype(np.float32)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +257,21 @@ def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:
     z, y, x = (float(s) for s in spacing)
     affine = ((x, 0.0, 0.0, 0.0), (0.0, y, 0.0, 0.0), (0.0, 0.0, z, 0.0), (0.0, 0.0, 0.0, 1.0))
     return Volume(data, (z, y, x), Header("itk", affine))
+
+
+def _require_first_stage(home: Path, cascade: Predictor) -> None:
+    if not home.is_dir():
+        raise CheckpointError(
+            f"{home}: {cascade.settings.name} is the second stage of a cascade, and its first stage is not there; keep "
+            f"the models of {home.name} beside it, or train them"
+        )
+
+
+def _require_same_data(home: Path, first: Plan, second: Plan) -> None:
+    if (first.labels, first.channels) != (second.labels, second.channels):
+        raise CheckpointError(
+            f"{home}: was trained with other labels or channels than the cascade's second stage; train that again"
+        )
 
 
 def _require_one_plan(folders: Sequence[Path], cards: Sequence[ModelCard]) -> None:

@@ -61,7 +61,7 @@ def validate_fold(
     NnunetError
         Cases that failed, after all others.
     """
-    predictor = Predictor.load(work, device, [fold], configuration=configuration, options=options or PredictOptions())
+    predictor = load_held_out(work, configuration, fold, device, options)
     dataset = read_dataset(work)
     cases = validation_cases(work, dataset, fold)
     folder = validation_folder(work, configuration, fold)
@@ -69,6 +69,17 @@ def validate_fold(
     summary = evaluate_pairs(pairs_of(cases, folder), dataset.labels, tolerance=tolerance, progress=progress)
     summary.write(folder / SUMMARY)
     return summary
+
+
+def load_held_out(
+    work: Path, configuration: str, fold: int, device: str = "auto", options: PredictOptions | None = None
+) -> Predictor:
+    """Load the networks that did not see the cases that a fold holds out, those of a cascade's first stage included.
+
+    Parameters and errors as in `validate_fold`.
+    """
+    options = options or PredictOptions()
+    return Predictor.load(work, device, [fold], configuration=configuration, options=options, previous_folds=[fold])
 
 
 def validation_folder(work: Path, configuration: str, fold: int) -> Path:

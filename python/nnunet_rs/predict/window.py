@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise, product
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.types import FloatArray, Shape, Shape3, Task
+from nnunet_rs.core.types import FloatArray, IntArray, Shape, Shape3, Task
+from nnunet_rs.data.previous import one_hot
 from nnunet_rs.model.device import Compute
 from nnunet_rs.predict.blend import Activation, SweepSums, open_sums
 from nnunet_rs.predict.sweep import Sweep
@@ -34,6 +37,14 @@ class WindowOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Previous:
+    """A cascade's first segmentation: further channels, one per foreground class, that exist within windows only."""
+
+    labels: IntArray  # (z, y, x) class indices, on the image's grid
+    classes: int  # the background included
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Region:
     """A finished part of a volume, in sweep axes; it reaches over all columns.
 
@@ -53,6 +64,8 @@ def sweep_scores(
     options: WindowOptions,
     compute: Compute,
     task: Task | None = None,
+    *,
+    previous: Previous | None = None,
 ) -> Iterator[Region]:
     """Predict a prepared image window by window and hand out parts as soon as no later window touches them.
 
@@ -74,6 +87,8 @@ def sweep_scores(
         Where the networks are, and in which precision they compute; sums are float32, and on that device too.
     task
         Told of every window.
+    previous
+        Of a cascade's second stage; its one-hot channels follow those of the image.
 
     Yields
     ------
@@ -85,7 +100,7 @@ def sweep_scores(
     NnunetError
         A network's output is not finite, or a single window does not fit the device's memory.
     """
-    swept = _padded(image.transpose(0, *(axis + 1 for axis in sweep.axes)), sweep)
+    swept = _Swept.of(image, previous, sweep)
     finished = _finished(sweep, options.by_rows)
     for sums, done in _Window(networks, options, compute).run(swept, sweep, task):
         while finished and finished[0].after <= done:
@@ -98,6 +113,30 @@ def mirror_axes(dims: int) -> tuple[Shape, ...]:
     """All 2^dims sets of spatial axes of a (b, c, *dims) tensor, the empty one first."""
     axes = range(2, 2 + dims)
     return tuple(chosen for count in range(dims + 1) for chosen in combinations(axes, count))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Swept:
+    """What windows are cut out of, in sweep axes, padded."""
+
+    image: FloatArray  # (c, *padded)
+    previous: Previous | None
+
+    @classmethod
+    def of(cls, image: FloatArray, previous: Previous | None, sweep: Sweep) -> _Swept:
+        known = None
+        if previous is not None:
+            labels = _padded(previous.labels[None].transpose(0, *(axis + 1 for axis in sweep.axes)), sweep)[0]
+            known = Previous(labels, previous.classes)
+        return cls(_padded(image.transpose(0, *(axis + 1 for axis in sweep.axes)), sweep), known)
+
+    def cut(self, start: Shape3, tile: Shape3) -> FloatArray:
+        """Return the network's input (c, *tile)."""
+        box = tuple(slice(s, s + n) for s, n in zip(start, tile, strict=True))
+        window = self.image[(slice(None), *box)]
+        if self.previous is None:
+            return window
+        return np.concatenate([window, one_hot(self.previous.labels[box], self.previous.classes)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +173,7 @@ class _Window:
     compute: Compute
     limit: int | None = None  # windows at a time that the device's memory was found to hold
 
-    def run(self, swept: FloatArray, sweep: Sweep, task: Task | None) -> Iterator[tuple[SweepSums, int]]:
+    def run(self, swept: _Swept, sweep: Sweep, task: Task | None) -> Iterator[tuple[SweepSums, int]]:
         """Add window after window; yield the sums and how many windows they hold."""
         sums: SweepSums | None = None
         done = 0
@@ -172,13 +211,10 @@ class _Window:
         self.limit = tried // 2
         torch.cuda.empty_cache()
 
-    def _gather(self, swept: FloatArray, sweep: Sweep, starts: Sequence[Shape3]) -> Tensor:
+    def _gather(self, swept: _Swept, sweep: Sweep, starts: Sequence[Shape3]) -> Tensor:
         """Cut windows out: (b, c, *tile) in working axes, on the device."""
         order = (0, *(axis + 1 for axis in sweep.back))
-        cuts = [
-            swept[(slice(None), *(slice(s, s + n) for s, n in zip(start, sweep.tile, strict=True)))].transpose(order)
-            for start in starts
-        ]
+        cuts = [swept.cut(start, sweep.tile).transpose(order) for start in starts]
         batch = torch.from_numpy(np.stack([cut[:, 0] if sweep.flat else cut for cut in cuts]))
         return batch.to(self.compute.device, non_blocking=True)
 
@@ -238,7 +274,7 @@ def _finite(scores: FloatArray) -> FloatArray:
     return scores
 
 
-def _padded(swept: FloatArray, sweep: Sweep) -> FloatArray:
+def _padded(swept: NDArray[Any], sweep: Sweep) -> NDArray[Any]:
     if sweep.padded == sweep.size:
         return swept
     after = [whole - part - low for whole, part, low in zip(sweep.padded, sweep.size, sweep.before, strict=True)]

@@ -1,0 +1,137 @@
+"""What the second stage of a cascade needs of the first: for every case a segmentation by the fold that held it out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.data.folds import read_splits
+from nnunet_rs.data.previous import PREVIOUS, VERSION, PreviousStore
+from nnunet_rs.data.store import open_store
+from nnunet_rs.model.checkpoint import CARD, read_card
+from nnunet_rs.plan.schema import Plan, read_fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStage:
+    """The first stage's segmentations of the training cases, on the second stage's grid."""
+
+    store: PreviousStore
+    digest: str  # of all that made them
+
+
+def next_stages(plan: Plan, configuration: str) -> tuple[str, ...]:
+    """Name the configurations whose first stage a configuration is."""
+    return tuple(other.name for other in plan.configurations.values() if other.previous == configuration)
+
+
+def previous_store(work: Path, configuration: str) -> PreviousStore:
+    """Return where the first stage's segmentations for a second stage are: WORK/previous/CONFIGURATION."""
+    return PreviousStore(work / PREVIOUS / configuration)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a case's first segmentation must have been made with."""
+
+    fold: int  # of the first stage: the first that holds the case out
+    key: str  # hash of its weights and of what the case was prepared from
+
+
+def first_stage_sources(
+    work: Path, plan: Plan, configuration: str, folds: Iterable[int] | None = None
+) -> dict[str, Source]:
+    """Tell of the training cases by what they must be segmented; another model or another preparation is another key.
+
+    Parameters
+    ----------
+    work
+        The work folder.
+    plan
+        Its plan.
+    configuration
+        The second stage.
+    folds
+        Of the first stage: only the cases that these hold out; None: all cases that any fold holds out.
+
+    Raises
+    ------
+    CheckpointError
+        Folds of the first stage are not trained.
+    DatasetError
+        A case is not prepared, or splits.json is missing.
+    """
+    first = plan.configurations[configuration].previous
+    assert first is not None  # callers ask for second stages only
+    splits = read_splits(
+        work / "splits.json", [case.name for case in read_fingerprint(work / "fingerprint.json").cases]
+    )
+    wanted = range(len(splits)) if folds is None else sorted(set(folds))
+    models = work / "models" / first
+    _require_trained(work, models, configuration, wanted)
+    weights = {fold: read_card(models / f"fold_{fold}").digest for fold in wanted}
+    prepared = open_store(work, plan, configuration)
+    owners = {case: fold for fold in reversed(range(len(splits))) for case in splits[fold].validation}
+    return {
+        case: Source(fold, _digest([VERSION, weights[fold], prepared.record(case).key]))
+        for case, fold in sorted(owners.items())
+        if fold in weights
+    }
+
+
+def open_first_stage(work: Path, plan: Plan, configuration: str, cases: Iterable[str]) -> FirstStage:
+    """Open the first stage's segmentations of these cases for training.
+
+    Raises
+    ------
+    CheckpointError
+        Folds of the first stage are not trained, no fold holds a case out, or a segmentation is missing or of another
+        model.
+    DatasetError
+        As `first_stage_sources`.
+    """
+    store, sources = previous_store(work, configuration), first_stage_sources(work, plan, configuration)
+    names = sorted(set(cases))
+    _require_held_out(work, configuration, [name for name in names if name not in sources])
+    missing = lacking(store, {name: sources[name] for name in names})
+    if missing:
+        raise CheckpointError(
+            f"{store.folder}: {len(missing)} of {len(names)} cases, {missing[0]} among them, have no segmentation by "
+            f"the present models of {plan.configurations[configuration].previous}; nnunet-rs train {work} "
+            f"-c {configuration} -f FOLD makes them (in Python: predict.previous.segment_cases)"
+        )
+    return FirstStage(store, _digest([(name, sources[name].key) for name in names]))
+
+
+def lacking(store: PreviousStore, sources: Mapping[str, Source]) -> tuple[str, ...]:
+    """List the cases that are not in a store, or there by another key."""
+    return tuple(case for case, source in sources.items() if not store.has(case, source.key))
+
+
+def _require_held_out(work: Path, configuration: str, missing: Sequence[str]) -> None:
+    if missing:
+        raise CheckpointError(
+            f"{work / 'splits.json'}: case {missing[0]} is held out by no fold, so that every model of the first stage "
+            f"has seen it; {configuration} needs each of its cases held out once: edit the folds"
+        )
+
+
+def _require_trained(work: Path, models: Path, configuration: str, folds: Iterable[int]) -> None:
+    missing = [fold for fold in folds if not (models / f"fold_{fold}" / CARD).is_file()]
+    if not missing:
+        return
+    one = len(missing) == 1
+    named = f"fold {missing[0]} is" if one else f"folds {', '.join(map(str, missing))} are"
+    fold = str(missing[0]) if one else "all --resume"
+    raise CheckpointError(
+        f"{models}: {named} not trained, and {configuration} learns from what every fold of {models.name} makes of the "
+        f"cases it did not see; first run nnunet-rs train {work} -c {models.name} -f {fold}"
+    )
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
