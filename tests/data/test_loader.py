@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nnunet_rs.core.types import Header, LabelSet
 from nnunet_rs.data.augment import Augmentation, build_augmentation
 from nnunet_rs.data.loader import Batch, Loader, LoaderOptions
 from nnunet_rs.data.preprocess import Prepared
+from nnunet_rs.data.previous import PreviousStore
 from nnunet_rs.data.store import Layout, Store
 from nnunet_rs.plan.schema import Configuration
 
@@ -205,3 +207,46 @@ def test_batches_lie_in_memory_of_the_users_choice(store) -> None:
     batches = _take(_loader(store, empty=empty))
     assert batches[0].data is given[0]
     assert batches[0].labels is given[1]
+
+
+def _cascade(store: Store, folder: Path, name: str, **options: Any) -> tuple[Loader, dict[str, np.ndarray]]:
+    """A second stage's loader with two foreground classes, and the whole first segmentations."""
+    labels = LabelSet(("background", "a", "b"), (0, 1, 2))
+    configuration = replace(_configuration((4, 8, 8)), previous="3d_lowres")
+    previous, whole = PreviousStore(folder), {}
+    for seed, case in enumerate(NAMES):
+        whole[case] = np.random.default_rng(seed).integers(0, 3, store.shape(case)).astype(np.uint8)
+        previous.write(case, whole[case], "key", (4, 8, 8))
+    augmentation = build_augmentation(name, configuration, (), labels.count)
+    loading = LoaderOptions(**{"threads": 2, **options})
+    return Loader(store, NAMES, configuration, labels, augmentation, loading, previous=previous), whole
+
+
+def test_a_second_stage_sees_the_first_segmentation(store, tmp_path: Path) -> None:
+    """Against the twin: one-hot of the whole volume, then the window, found by the image that it came with."""
+    loader, whole = _cascade(store, tmp_path, "none")
+    for batch in _take(loader):
+        assert batch.data.shape == (3, 4, 4, 8, 8)
+        for sample, labels, name in zip(batch.data, batch.labels, batch.names, strict=True):
+            image, truth, _ = store.read_patch(name, (0, 0, 0), store.shape(name))
+            everything = np.concatenate([image, [whole[name] == 1], [whole[name] == 2]]).astype(np.float32)
+            padded = np.pad(everything, [(0, 0), (8, 8), (8, 8), (8, 8)])
+            corner = next(
+                tuple(int(i) for i in place) for place in np.argwhere(np.isin(padded[0], sample[0][sample[0] > 0][:1]))
+            )
+            inside = tuple(int(i) for i in np.argwhere(sample[0] > 0)[0])
+            box = tuple(slice(c - i, c - i + n) for c, i, n in zip(corner, inside, (4, 8, 8), strict=True))
+            np.testing.assert_array_equal(sample, padded[(slice(None), *box)])
+            np.testing.assert_array_equal(labels, np.pad(truth, 8)[box])
+
+
+@pytest.mark.parametrize("name", ["paper", "v2"])
+def test_a_second_stages_batches_depend_on_no_thread(store, tmp_path: Path, name: str) -> None:
+    one = _take(_cascade(store, tmp_path, name, threads=1, seed=3, ahead=0)[0])
+    eight = _take(_cascade(store, tmp_path, name, threads=8, seed=3, ahead=3)[0])
+    assert _same(one, eight)
+    for batch in one:
+        known = batch.data[:, 2:]
+        assert set(np.unique(known)) <= {0, 1}
+        assert known.sum(axis=1).max() <= 1
+        assert known.any()

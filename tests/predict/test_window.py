@@ -6,7 +6,7 @@ from nnunet_rs.model.device import choose_compute
 from nnunet_rs.predict import window
 from nnunet_rs.predict.blend import DeviceSums
 from nnunet_rs.predict.sweep import plan_sweep
-from nnunet_rs.predict.window import WindowOptions, mirror_axes, sweep_scores
+from nnunet_rs.predict.window import Previous, WindowOptions, mirror_axes, sweep_scores
 
 CPU = choose_compute(torch.device("cpu"), "float32")
 
@@ -65,6 +65,30 @@ def test_regions_come_in_order_and_cover_the_volume(by_rows):
     assert (seen == 1).all()
     assert regions == sorted(regions)
     assert by_rows or all(rows == (0, sweep.size[1]) for _, rows in regions)
+
+
+class Mixed(torch.nn.Module):
+    """Every input channel weighs otherwise, and position matters."""
+
+    def __init__(self, channels):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = torch.nn.Conv3d(channels, 2, 3, padding=1)
+
+    def forward(self, x):
+        return self.convolution(x)
+
+
+@pytest.mark.parametrize("size", [(9, 7, 12), (3, 2, 5), (6, 6, 19)])
+@pytest.mark.parametrize("mirror", [True, False])
+def test_a_first_segmentation_is_one_hot_in_windows_as_if_of_the_whole_volume(size, mirror):
+    image, labels = noise(2, *size), np.random.default_rng(1).integers(0, 4, size).astype(np.uint8)
+    whole = np.concatenate([image, [labels == c for c in (1, 2, 3)]]).astype(np.float32)
+    network, sweep = Mixed(5).eval(), plan_sweep(size, (6, 4, 6))
+    options = WindowOptions(mirror, activation="none")
+    expected = gather(sweep_scores([network], whole, sweep, options, CPU), sweep)
+    regions = sweep_scores([network], image, sweep, options, CPU, previous=Previous(labels, 4))
+    np.testing.assert_array_equal(gather(regions, sweep), expected)
 
 
 def test_slices_go_through_a_flat_network():
