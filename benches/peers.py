@@ -255,8 +255,8 @@ def serve(function: str, threads: str, argument: str) -> None:
 class Side:
     """One side of a case, in an interpreter of its own."""
 
-    def __init__(self, python: str, function: str, threads: int, argument: str) -> None:
-        command = [python, __file__, "--serve", function, str(threads), argument]
+    def __init__(self, python: str, function: str, threads: int, argument: str, script: str = __file__) -> None:
+        command = [python, script, "--serve", function, str(threads), argument]
         count = str(threads)
         environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
         self.process = subprocess.Popen(

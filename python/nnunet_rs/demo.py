@@ -6,9 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_rs.core.dataset import encode_labels, read_dataset
-from nnunet_rs.core.io import read_labels, read_volume
-from nnunet_rs.core.types import Case, Dataset, Progress, Silent, Spacing3
+from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.types import Progress, Silent, Spacing3
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.recipe import FAST
@@ -20,7 +19,8 @@ from nnunet_rs.predict.evaluate import evaluate_folders
 from nnunet_rs.predict.folder import predict_folder
 from nnunet_rs.predict.predictor import Predictor
 from nnunet_rs.predict.summary import Summary
-from nnunet_rs.report.figures import Comparison, curves_on_the_way, overlay_picture, training_curves
+from nnunet_rs.report.cases import picture_case, ranked_cases
+from nnunet_rs.report.figures import curves_on_the_way, training_curves
 
 CONFIGURATION = "3d_fullres"
 
@@ -87,31 +87,9 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
     summary = evaluate_folders(predictions, root / "labelsTs", dataset.labels, progress=progress)
     summary.write(scores)
     picture = folder / "prediction.png"
-    draw_case(picture, dataset, _typical(summary, dataset), predictions, summary)
+    typical = next(case for case in dataset.test if case.name == ranked_cases(summary)[1].scores.name)  # the median
+    picture_case(picture, f"{typical.name}, never seen in training", typical, dataset.labels, summary)
     return DemoResult(root, work, predictions, scores, picture, curves, summary, trained, time.monotonic() - begun)
-
-
-def draw_case(path: Path, dataset: Dataset, case: Case, predictions: Path, summary: Summary) -> None:
-    """Draw a test case with its prediction and its reference, which lies in labelsTs."""
-    volume = read_volume(case.images)
-    found, truth = (
-        read_labels(place / f"{case.name}{dataset.ending}") for place in (predictions, dataset.root / "labelsTs")
-    )
-    scores = next(scored for scored in summary.cases if scored.name == case.name).scores
-    dice = {target.name: score.dice for target, score in zip(summary.targets, scores, strict=True)}
-    overlay_picture(
-        path,
-        Comparison(
-            title=f"{case.name}, never seen in training",
-            image=volume.data[0],
-            prediction=encode_labels(found.data, dataset.labels),
-            reference=encode_labels(truth.data, dataset.labels),
-            spacing=volume.spacing,
-            header=volume.header,
-            names=dataset.labels.names,
-            dice=dice,
-        ),
-    )
 
 
 def _train(work: Path, curves: Path, options: DemoOptions, progress: Progress) -> TrainResult:
@@ -134,11 +112,3 @@ def _train(work: Path, curves: Path, options: DemoOptions, progress: Progress) -
         raise KeyboardInterrupt
     training_curves(curves, trained.history, f"{CONFIGURATION}, fold 0")
     return trained
-
-
-def _typical(summary: Summary, dataset: Dataset) -> Case:
-    """Choose the test case with the median score: neither the best nor the worst is a fair picture."""
-    means = [float(row.mean()) for row in summary.values("dice")]
-    order = sorted(range(len(means)), key=means.__getitem__)
-    name = summary.cases[order[len(order) // 2]].name
-    return next(case for case in dataset.test if case.name == name)

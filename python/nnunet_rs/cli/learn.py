@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ from nnunet_rs.cli.console import Console, Outcome, counted
 from nnunet_rs.cli.launch import processes_joined
 
 if TYPE_CHECKING:
+    from nnunet_rs.model.history import History
     from nnunet_rs.model.options import TrainOptions, TrainResult
     from nnunet_rs.predict.summary import Summary
     from nnunet_rs.report.tables import Table
 
 INTERRUPT = 2  # the signal of Ctrl-C
+PICTURES = "pictures"  # folder in a fold's model folder
 
 
 def train(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -29,7 +32,7 @@ def _train(arguments: argparse.Namespace, console: Console, leads: bool) -> Outc
     results: list[dict[str, Any]] = []
     shown: list[Table | str] = []
     for fold in folds:
-        trained = _train_fold(arguments, fold, console)
+        trained = _train_fold(arguments, fold, console, leads)
         if not trained.finished:
             again = "run the same command with --resume to go on"
             console.say(f"stopped in epoch {len(trained.history.epochs) + 1}; {again}")
@@ -89,28 +92,45 @@ def own_function(name: str | None) -> Callable[..., Any] | None:
     return None if name is None else function_named(name)
 
 
-def _train_fold(arguments: argparse.Namespace, fold: int, console: Console) -> TrainResult:
+def _train_fold(arguments: argparse.Namespace, fold: int, console: Console, leads: bool) -> TrainResult:
+    """Train; after each epoch draw the curves. A process that follows is told of no epoch."""
     from nnunet_rs.model.setup import model_folder
     from nnunet_rs.model.train import train_fold
+    from nnunet_rs.report.board import board
     from nnunet_rs.report.figures import curves_on_the_way, training_curves
 
     options = train_options(arguments)
-    path = model_folder(arguments.work, arguments.configuration, fold) / "progress.png"
-    title = f"{arguments.configuration}, fold {fold}"
+    folder = model_folder(arguments.work, arguments.configuration, fold)
+    path, title = folder / "progress.png", f"{arguments.configuration}, fold {fold}"
     draw = curves_on_the_way(path, title)
-    trained = train_fold(arguments.work, arguments.configuration, fold, options, console, draw)
-    training_curves(path, trained.history, title)
+    with board(folder) if arguments.tensorboard else nullcontext() as add:
+
+        def tell(history: History) -> None:
+            draw(history)
+            if add is not None:
+                add(history)
+
+        trained = train_fold(arguments.work, arguments.configuration, fold, options, console, tell)
+    if leads:
+        training_curves(path, trained.history, title)
     return trained
 
 
 def _validate(arguments: argparse.Namespace, fold: int, console: Console) -> Summary:
+    """Score the cases that the fold did not see, and draw the best, the median and the worst of them."""
+    from nnunet_rs.core.dataset import read_dataset
+    from nnunet_rs.model.setup import model_folder
     from nnunet_rs.predict.predictor import PredictOptions
     from nnunet_rs.predict.validate import validate_fold
+    from nnunet_rs.report.cases import picture_ranked
 
+    work, configuration = arguments.work, arguments.configuration
     options = PredictOptions(precision=arguments.precision, network=own_function(arguments.network))
-    return validate_fold(
-        arguments.work, arguments.configuration, fold, device=arguments.device, options=options, progress=console
-    )
+    summary = validate_fold(work, configuration, fold, device=arguments.device, options=options, progress=console)
+    dataset = read_dataset(work)
+    folder = model_folder(work, configuration, fold) / PICTURES
+    picture_ranked(folder, dataset.training, dataset.labels, summary)
+    return summary
 
 
 def _fold_json(fold: int, trained: TrainResult, summary: Summary) -> dict[str, Any]:
@@ -130,7 +150,7 @@ def _fold_table(arguments: argparse.Namespace, fold: int, summary: Summary, trai
     from nnunet_rs.report.tables import scores_table
 
     cases = counted(len(summary.cases), "validation case")
-    note = f"model, curves and validation: {trained.folder}"
+    note = f"model, curves, validation and pictures: {trained.folder}"
     return scores_table(f"{arguments.configuration}, fold {fold}, {cases}", summary, note)
 
 

@@ -233,6 +233,7 @@ def train(parser: argparse.ArgumentParser) -> None:
         help="of convolutions (default: auto, bfloat16 or float16 where the device is made for it)",
     )
     group.add_argument("--compile", action="store_true", help="compile the network first (torch.compile)")
+    parser.add_argument("--tensorboard", action="store_true", help="also record the epochs for TensorBoard")
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:

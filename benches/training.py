@@ -1,0 +1,294 @@
+"""Augmentation, loading and iterations of a training beside batchgenerators and nnU-Net v2, timed in one run.
+
+    .venv/bin/python benches/training.py PYTHON Task04_Hippocampus FOLDER [--runs 3] [--only NAME] [-o table.md]
+
+PYTHON is an interpreter whose environment has the peers (`pip install nnunetv2 batchgenerators`). FOLDER takes what
+both sides prepare, the first time. Each side runs in its own interpreter, ours before and after the other; medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peers import Side, machine, versions, write
+
+Work = Callable[[], float]  # returns seconds a unit: a sample, an iteration
+PATCH, REGION, SAMPLES = (128,) * 3, 206, 50  # the region that batchgenerators' pipeline is given, as nnU-Net 2019 does
+BATCHES = 60  # of a loader, in one run
+ITERATIONS = 5  # in one run
+BATCH, FEATURES = 2, 16  # of the network that iterates
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: the same work by both sides."""
+
+    name: str
+    ours: str  # function below, run in this environment
+    theirs: str  # function below, run in the peers'
+    argument: str  # for ours
+    threads: int
+    peer: str
+
+
+CASES = (
+    Case("`paper` augmentation, 128³ with labels, one thread", "our_augmentation", "their_augmentation", "paper", 1,
+         "batchgenerators"),
+    Case("sample into training, Hippocampus, `v2` augmentation", "our_loader", "their_loader", "v2", 2, "nnU-Net v2"),
+    Case("the same, `paper` augmentation", "our_loader", "their_loader", "paper", 2, "nnU-Net v2 (its own)"),
+    Case("the same, `light` augmentation", "our_loader", "their_loader", "light", 2, "nnU-Net v2 (its own)"),
+    Case("iteration, float32", "our_iteration", "their_iteration", "float32", 2, "nnU-Net v2 (float32)"),
+    Case("iteration, bfloat16", "our_iteration", "their_iteration", "bfloat16", 2, "nnU-Net v2 (float32)"),
+)  # fmt: skip
+
+
+def sample() -> tuple[Any, Any]:
+    """Make what both sides augment: smooth intensities, four labels in blobs."""
+    rng = np.random.default_rng(0)
+    rough = rng.standard_normal([(REGION + 7) // 8] * 3).astype(np.float32)
+    for axis in range(3):
+        rough = rough.repeat(8, axis).take(range(REGION), axis)
+    image = rough + 0.3 * rng.standard_normal(rough.shape, dtype=np.float32)
+    return image[None], np.digitize(rough, (0.5, 1.0, 1.5)).astype(np.uint8)[None]
+
+
+# Ours.
+
+
+def our_augmentation(_: int, name: str, __: Path) -> Work:
+    from nnunet_rs.data.augment import build_augmentation
+    from nnunet_rs.plan.schema import Configuration
+
+    once = ((1, 1, 1),)
+    three = (1.0,) * 3
+    configuration = Configuration("3d", three, PATCH, 2, PATCH, once, once, (8,), (2,), (), False, False, False, 1)
+    augmentation = build_augmentation(name, configuration)
+    image, labels = sample()
+
+    def one(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        drawn = augmentation.draw(rng)
+        inner = tuple(slice((REGION - n) // 2, (REGION - n) // 2 + n) for n in augmentation.region(drawn))
+        region = (slice(None), *inner)
+        moved = augmentation.apply(drawn, image[region].copy(), labels[region].copy(), rng)
+        [np.ascontiguousarray(array) for array in moved]
+
+    return lambda: mean_seconds(one, range(SAMPLES))
+
+
+def our_loader(threads: int, name: str, folder: Path) -> Work:
+    from nnunet_rs.data.augment import build_augmentation
+    from nnunet_rs.data.loader import Loader, LoaderOptions
+    from nnunet_rs.data.store import open_store
+    from nnunet_rs.plan.schema import read_plan
+
+    plan = read_plan(folder / "work/plan.json")
+    settings = plan.configurations["3d_fullres"]
+    store = open_store(folder / "work", plan, settings.name, cache=1 << 31)
+    names = store.names()
+    augmentation = build_augmentation(name, settings, plan.normalization)
+    loader = Loader(store, names, settings, plan.labels, augmentation, LoaderOptions(threads=threads))
+    epochs = iter(range(1 << 30))
+    for batch in loader.epoch(next(epochs), BATCHES):  # every case is read once, as in the first epoch of a training
+        assert batch.data.shape[0] == settings.batch_size
+    return lambda: seconds_a_batch(loader.epoch(next(epochs), 4 * BATCHES)) / settings.batch_size
+
+
+def our_iteration(threads: int, precision: str, folder: Path) -> Work:
+    from nnunet_rs.model.options import TrainOptions
+    from nnunet_rs.model.recipe import V2
+    from nnunet_rs.model.train import train_fold
+
+    options = TrainOptions(
+        V2, 1, ITERATIONS, 0, batch_size=BATCH, features=FEATURES, augmentation="none", device="cpu",
+        precision=precision, threads=threads,
+    )  # fmt: skip
+
+    def run() -> float:
+        epoch = train_fold(folder / "work", "3d_fullres", 0, options).history.epochs[0]
+        return epoch.seconds_training / ITERATIONS
+
+    run()
+    return run
+
+
+# Theirs.
+
+
+def their_augmentation(_: int, __: str, ___: Path) -> Work:
+    from batchgenerators.transforms.abstract_transforms import Compose
+    from batchgenerators.transforms.color_transforms import GammaTransform
+    from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
+
+    turn = (-15 / 360 * 2 * np.pi, 15 / 360 * 2 * np.pi)
+    pipeline = Compose([
+        SpatialTransform(
+            PATCH, patch_center_dist_from_border=None, do_elastic_deform=True, alpha=(0.0, 900.0), sigma=(9.0, 13.0),
+            do_rotation=True, angle_x=turn, angle_y=turn, angle_z=turn, do_scale=True, scale=(0.85, 1.25),
+            border_mode_data="constant", order_data=3, border_mode_seg="constant", order_seg=1, random_crop=False,
+            p_el_per_sample=0.2, p_scale_per_sample=0.2, p_rot_per_sample=0.2,
+        ),
+        GammaTransform((0.7, 1.5), invert_image=False, per_channel=True, retain_stats=True, p_per_sample=0.3),
+        MirrorTransform((0, 1, 2)),
+    ])  # fmt: skip
+    image, labels = sample()
+    labels = labels.astype(np.float32)
+
+    def one(seed: int) -> None:
+        np.random.seed(seed)
+        pipeline(data=image[None].copy(), seg=labels[None].copy())
+
+    return lambda: mean_seconds(one, range(SAMPLES))
+
+
+def trainer(folder: Path, processes: int) -> Any:
+    """Build nnU-Net's trainer of fold 0 on processors."""
+    os.environ |= {**nnunet_folders(folder), "nnUNet_n_proc_DA": str(processes)}
+    import torch
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    home = next((folder / "nnunet/preprocessed").iterdir())
+    plans, dataset = (json.loads((home / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
+    configuration = plans["configurations"]["3d_fullres"]
+    if processes == 0:
+        configuration["batch_size"] = BATCH
+        arguments = configuration["architecture"]["arch_kwargs"]
+        arguments["features_per_stage"] = [FEATURES * 2**stage for stage in range(arguments["n_stages"])]
+    return nnUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
+
+
+def their_loader(processes: int, _: str, folder: Path) -> Work:
+    import torch
+
+    torch.set_num_threads(1)
+    built = trainer(folder, processes)
+    built.initialize()
+    training, _ = built.get_dataloaders()
+    for _ in range(20):  # processes start, the queue is full
+        next(training)
+    return lambda: seconds_a_batch(next(training) for _ in range(BATCHES)) / built.batch_size
+
+
+def their_iteration(threads: int, _: str, folder: Path) -> Work:
+    import torch
+
+    built = trainer(folder, 0)
+    built.initialize()
+    training, _ = built.get_dataloaders()
+    torch.set_num_threads(threads)
+    batch = next(training)
+    built.network.train()
+    built.train_step(batch)
+    return lambda: mean_seconds(lambda _: built.train_step(batch), range(ITERATIONS))
+
+
+# The measurement.
+
+
+def mean_seconds(work: Callable[[int], Any], seeds: range) -> float:
+    begun = time.perf_counter()
+    for seed in seeds:
+        work(seed)
+    return (time.perf_counter() - begun) / len(seeds)
+
+
+def seconds_a_batch(batches: Iterator[Any]) -> float:
+    begun = time.perf_counter()
+    count = sum(1 for _ in batches)
+    return (time.perf_counter() - begun) / count
+
+
+def nnunet_folders(folder: Path) -> dict[str, str]:
+    return {f"nnUNet_{name}": str(folder / "nnunet" / name) for name in ("raw", "preprocessed", "results")}
+
+
+def write_raw(data: Path, root: Path) -> None:
+    """Lay the Decathlon's dataset out as nnU-Net reads it; the files stay where they are."""
+    declared = json.loads((data / "dataset.json").read_text())
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir(parents=True)
+    for entry in declared["training"]:
+        name = Path(entry["image"]).name
+        (root / "imagesTr" / name.replace(".nii.gz", "_0000.nii.gz")).symlink_to((data / entry["image"]).resolve())
+        (root / "labelsTr" / name).symlink_to((data / entry["label"]).resolve())
+    labels = {name: int(value) for value, name in declared["labels"].items()}
+    document = {"channel_names": {"0": "MRI"}, "labels": labels, "numTraining": len(declared["training"])}
+    (root / "dataset.json").write_text(json.dumps({**document, "file_ending": ".nii.gz"}))
+
+
+def prepare(peers: str, data: Path, folder: Path) -> None:
+    """Let both sides prepare the dataset, unless it is there."""
+    home, environment = Path(peers).parent, os.environ | nnunet_folders(folder)
+    if not (folder / "nnunet/preprocessed").is_dir():
+        for name in ("preprocessed", "results"):
+            (folder / "nnunet" / name).mkdir(parents=True)
+        write_raw(data, folder / "nnunet/raw/Dataset004_Hippocampus")
+        plan = (home / "nnUNetv2_plan_and_preprocess", "-d", "4", "-c", "3d_fullres", "-np", "2")
+        subprocess.run(plan, check=True, env=environment)
+    ours = (sys.executable, "-m", "nnunet_rs", "preprocess", data, "-o", folder / "work", "--recipe", "v2")
+    subprocess.run([*ours, "-c", "3d_fullres"], check=True)
+
+
+def serve(function: str, threads: str, argument: str) -> None:
+    """Prepare the work, then run it at every line of the input and print the seconds it returns."""
+    name, folder = argument.split(",", 1)
+    work: Work = globals()[function](int(threads), name, Path(folder))
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(work(), flush=True)
+
+
+def measure(case: Case, peers: str, folder: Path, runs: int) -> str:
+    """Run both sides in turn; one row of the table."""
+    argument = f"{case.argument},{folder}"
+    ours = Side(sys.executable, case.ours, case.threads, argument, script=__file__)
+    mine, other = [ours.run() for _ in range(runs)], []
+    theirs = Side(peers, case.theirs, case.threads, argument, script=__file__)
+    for _ in range(runs):
+        other.append(theirs.run())
+    theirs.close()
+    mine += [ours.run() for _ in range(runs)]
+    ours.close()
+    a, b = statistics.median(mine), statistics.median(other)
+    return f"| {case.name} | {a * 1e3:.2f} ms | {case.peer} | {b * 1e3:,.1f} ms | {b / a:,.1f}× |"
+
+
+def main() -> None:
+    """Measure every case and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peers", metavar="PYTHON", help="interpreter of the peers' environment")
+    parser.add_argument("data", metavar="DATA", type=Path, help="Task04_Hippocampus of the Decathlon")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="for what both sides prepare")
+    parser.add_argument("-o", "--output", type=Path, help="also write the table there")
+    parser.add_argument("--runs", type=int, default=3, help="runs of the peer; ours runs as often before and after")
+    parser.add_argument("--only", default="", help="only cases whose name holds this")
+    parser.add_argument("--prepare", action="store_true", help="prepare, and measure nothing")
+    options = parser.parse_args()
+    prepare(options.peers, options.data, options.folder)
+    rows = ["| a | nnunet_rs | against | needs | ratio |", "|---|---:|---|---:|---:|"]
+    for case in CASES if not options.prepare else ():
+        if options.only in case.name:
+            rows.append(measure(case, options.peers, options.folder.resolve(), options.runs))
+            print(rows[-1], flush=True)
+    note = f"Medians; {machine()}; {versions(options.peers)}."
+    print(f"\n{note}")
+    if options.output:
+        write(options.output, "\n".join([*rows, "", note, ""]))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve"]:
+        serve(*sys.argv[2:5])
+    else:
+        main()
