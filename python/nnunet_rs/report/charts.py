@@ -132,9 +132,7 @@ def lines(title: str, curves: Sequence[Line], x: Scale, y: Scale, *, size: tuple
         axes.grid(color=RULE, linewidth=0.6)
         _apply(axes, "x", x)
         _apply(axes, "y", y)
-        if len(curves) > 1:
-            columns = 1 if len(curves) < 5 else 2
-            axes.legend(frameon=False, fontsize=7.5, labelcolor=INK, handlelength=2.6, ncols=columns, borderaxespad=0.2)
+        _legend(axes)
 
     told = "; ".join(f"{curve.name}: {_course(curve)}" for curve in curves)
     return _chart(title, f"{title} over {x.name}. {told}.", size, draw)
@@ -189,13 +187,22 @@ def _themed(svg: str) -> str:
     body = re.sub(r"\s*<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"font-family: [^;\"]*;?", "", body)
     body = re.sub(r' id="(?:\w*_\d+|matplotlib[^"]*)"', "", body)
-    body = re.sub(r"(\d+\.\d\d)\d+", r"\1", body)
+    body = re.sub(r">[^<]*<|(\d+\.\d\d)\d+", lambda found: found[1] or found[0], body)  # what is written stays
     own = hashlib.sha256(body.encode()).hexdigest()[:8]  # what is hidden with another chart must not be referred to
     body = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>{own}-", body)
     body = re.sub(r"#0[0-9a]0[0-9a]0\d", lambda found: f"var({_PROPERTIES.get(found[0], '--ink')})", body)
     box = re.search(r'viewBox="([^"]+)"', body)
     head = f'<svg viewBox="{box[1] if box else ""}" xmlns:xlink="http://www.w3.org/1999/xlink" aria-hidden="true">'
     return re.sub(r"\n\s*", "\n", head + body[body.index(">") + 1 :]).strip()
+
+
+def _legend(axes: Axes) -> None:
+    """Name the curves below the drawing, where they hide nothing; a single one needs no name."""
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) > 1:
+        columns = 3 if max(map(len, names)) < 12 else 2
+        style = {"frameon": False, "fontsize": 7.5, "labelcolor": INK, "handlelength": 2.6, "columnspacing": 1.2}
+        axes.figure.legend(handles, names, loc="outside lower left", ncols=columns, **style)
 
 
 def _dress(axes: Axes) -> None:
@@ -207,14 +214,14 @@ def _dress(axes: Axes) -> None:
 
 def _apply(axes: Axes, which: str, scale: Scale) -> None:
     """Label and scale one axis."""
-    from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
     getattr(axes, f"set_{which}label")(scale.name, color=FAINT, fontsize=7.5)
     axis = getattr(axes, f"{which}axis")
     if scale.log:
         getattr(axes, f"set_{which}scale")("log")
-        axis.set_major_locator(LogLocator(numticks=6))
-        axis.set_major_formatter(LogFormatter(labelOnlyBase=False))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=5))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
         axis.set_minor_formatter(NullFormatter())
     elif scale.whole:
         axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -245,7 +252,7 @@ def _line(axes: Axes, curve: Line) -> None:
     colour, pattern = _stand_in(curve.style), dashes(curve.style)
     few = len(curve.x) < 3
     style: dict[str, Any] = {"linewidth": 0.9 if curve.faint else 1.7, "alpha": 0.75 if curve.faint else 1}
-    (drawn,) = axes.plot(curve.x, curve.y, color=colour, label=_visible(curve.name), **style)
+    (drawn,) = axes.plot(curve.x, curve.y, color=colour, label=_visible(curve.name) or "_", **style)
     if pattern:
         drawn.set_dashes(pattern)
     if few:

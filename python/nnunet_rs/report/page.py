@@ -90,7 +90,7 @@ def render_page(head: Cover, sections: tuple[Section, ...], command: str) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["times"] = lambda text: re.sub(r"(?<=\d) x (?=\d)", " × ", text)
+    environment.filters["times"] = lambda text: re.sub(r"(?<=\d) [x×] (?=\d)", "\u00a0×\u00a0", text)
     environment.filters["kind"] = lambda block: type(block).__name__.lower()
     folder = files("nnunet_rs.report") / "templates"
     script, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))

@@ -65,13 +65,15 @@ def _figures(work: WorkFolder) -> tuple[Figure, ...]:
     )
     seconds = sum(epoch.seconds for training in work.trainings for epoch in training.history.epochs)
     if seconds:
-        figures.append(Figure(clock(seconds), "of training", "all folds together"))
+        unit = "h:min:s" if seconds >= 3600 else "min:s"
+        note = f"{unit}, all folds together" if seconds >= 60 else "all folds together"
+        figures.append(Figure(clock(seconds), "of training", note))
     return tuple(figures)
 
 
 def _dice(name: str, summary: Summary) -> Figure:
     low, high = summary.interval()[1]
-    note = f"{name}, {counted(len(summary.cases), 'case')} held out; 95 % interval {number(low)} to {number(high)}"
+    note = f"{name}, {counted(len(summary.cases), 'case')} held out; 95\u00a0% interval {number(low)} to {number(high)}"
     return Figure(number(summary.foreground_mean()), "mean Dice", note)
 
 

@@ -64,7 +64,7 @@ def _chart(name: str, summary: Summary) -> Chart:
     if len(summary.targets) > 1:
         rows.append(Row("mean of the classes", case_means(summary)))
     low = float(np.nanmin(values)) if np.isfinite(values).any() else 0.0
-    return strips(name, rows, Scale("Dice", (0 if low < 0.5 else max(0.0, low - 0.05), 1.005)), width=480)
+    return strips(name, rows, Scale("Dice", (0 if low < 0.5 else max(0.0, low - 0.05), 1.005)), width=400)
 
 
 def case_means(summary: Summary) -> NDArray[np.float64]:

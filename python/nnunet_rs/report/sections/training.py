@@ -43,7 +43,7 @@ def _curves(name: str, trainings: Sequence[Training]) -> Iterator[Block]:
             Scale("loss"),
         ),
         lines(
-            "Dice on validation patches, mean of the classes",
+            "Mean Dice on validation patches",
             [_line(training, f"fold {training.fold}", lambda epoch: epoch.mean_dice) for training in trainings],
             _EPOCH,
             Scale("Dice", (0, 1)),
@@ -56,7 +56,7 @@ def _curves(name: str, trainings: Sequence[Training]) -> Iterator[Block]:
         ),
     )
     caption = (
-        "Strong lines are the folds' validation loss, faint ones of the same colour their training loss. Dice here is "
+        "Strong lines are the loss on validation patches, faint ones of the same colour that of training. Dice here is "
         "measured on patches, as a sign of progress; the scores below are of whole cases."
     )
     yield Charts(charts, caption, name)
@@ -66,10 +66,9 @@ def _curves(name: str, trainings: Sequence[Training]) -> Iterator[Block]:
 
 
 def _losses(training: Training, several: bool) -> Iterator[Line]:
-    fold = f"fold {training.fold}, " if several else ""
     style = training.fold + 1
-    yield _line(training, f"{fold}validation", lambda epoch: epoch.validation_loss)
-    trained = _line(training, f"{fold}training", lambda epoch: epoch.loss)
+    yield _line(training, f"fold {training.fold}" if several else "validation", lambda epoch: epoch.validation_loss)
+    trained = _line(training, "" if several else "training", lambda epoch: epoch.loss)
     yield Line(trained.name, trained.x, trained.y, style, faint=True)
 
 
