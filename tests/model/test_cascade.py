@@ -13,12 +13,14 @@ import torch
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.data.folds import Fold, make_folds, write_splits
 from nnunet_rs.data.store import open_store
+from nnunet_rs.model.card import ModelCard
 from nnunet_rs.model.cascade import first_stage_sources, next_stages, open_first_stage, previous_store
-from nnunet_rs.model.checkpoint import ModelCard, load_model, save_model
+from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST
 from nnunet_rs.model.train import train_fold
-from nnunet_rs.model.unet import NetworkOptions, build_unet, network_channels
+from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Plan, read_plan, write_plan
 from torch import nn
 

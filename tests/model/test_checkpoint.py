@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.model.checkpoint import ModelCard, load_model, read_card, save_model
+from nnunet_rs.model.card import ModelCard, read_card
+from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.history import Epoch
-from nnunet_rs.model.unet import NetworkOptions, build_unet
+from nnunet_rs.model.switches import NetworkOptions
+from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Plan
 from torch import nn
 

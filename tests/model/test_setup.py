@@ -4,7 +4,7 @@ from pathlib import Path
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST, V2
 from nnunet_rs.model.setup import default_network, identity_of, set_up
-from nnunet_rs.model.unet import NetworkOptions
+from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.plan.schema import Plan
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError, DatasetError, PlanError, TrainingError
-from nnunet_rs.model.checkpoint import load_model, read_card
+from nnunet_rs.model.card import read_card
+from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.history import History
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.recipe import FAST, PAPER, V2

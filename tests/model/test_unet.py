@@ -6,7 +6,8 @@ import torch
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.model.blocks import ResidualBlock
-from nnunet_rs.model.unet import NetworkOptions, build_unet, network_channels
+from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Configuration, Plan
 from torch import nn
 

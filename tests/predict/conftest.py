@@ -13,9 +13,11 @@ import torch
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.types import Header, LabelSet, Region, Volume
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
-from nnunet_rs.model.checkpoint import ModelCard, save_model
+from nnunet_rs.model.card import ModelCard
+from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.device import choose_compute
-from nnunet_rs.model.unet import NetworkOptions, build_unet, network_channels
+from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan, read_plan
 from nnunet_rs.predict.predictor import PredictOptions, Predictor

@@ -4,7 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.predict.choose import Chosen, choose_best, load_predictor, read_choice
+from nnunet_rs.predict.choice import read_choice
+from nnunet_rs.predict.choose import Chosen, choose_best, load_predictor
 from nnunet_rs.predict.ensemble import Ensemble
 from nnunet_rs.predict.folder import predict_folder
 from nnunet_rs.predict.postprocess import PostProcessing

@@ -10,7 +10,8 @@ from nnunet_rs import Predictor
 from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.model.checkpoint import save_model
-from nnunet_rs.model.unet import NetworkOptions, build_unet, network_channels
+from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.model.unet import build_unet
 from nnunet_rs.predict.models import find_models
 from nnunet_rs.predict.predictor import PredictOptions
 

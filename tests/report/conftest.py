@@ -14,9 +14,10 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.data.pipeline import PrepareOptions, plan_dataset, prepare_dataset
-from nnunet_rs.model.checkpoint import ModelCard, save_model
+from nnunet_rs.model.card import ModelCard
+from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.history import Epoch, History
-from nnunet_rs.model.unet import NetworkOptions
+from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import read_plan
 from nnunet_rs.predict.evaluate import evaluate_pairs

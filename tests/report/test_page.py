@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.plan.document import encode
-from nnunet_rs.predict.choose import BEST, Candidate, Choice
+from nnunet_rs.predict.choice import BEST, Candidate, Choice
 from nnunet_rs.predict.postprocess import PostProcessing
 from nnunet_rs.report.page import Report, write_report
 from nnunet_rs.report.sections.cases import Shown

@@ -157,7 +157,8 @@ def _fold_table(arguments: argparse.Namespace, fold: int, summary: Summary, trai
 def best(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Choose a configuration or a pair, and post-processing, by cross-validation."""
     from nnunet_rs.plan.document import encode
-    from nnunet_rs.predict.choose import BEST, choose_best
+    from nnunet_rs.predict.choice import BEST
+    from nnunet_rs.predict.choose import choose_best
     from nnunet_rs.predict.predictor import PredictOptions
     from nnunet_rs.report.tables import choice_table
 

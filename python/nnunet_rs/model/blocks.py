@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from nnunet_rs.model.switches import Activation, Norm
+
 LEAKY_SLOPE = 0.01
 NORM_EPS = 1e-5
 
-Activation = Literal["leaky_relu", "relu"]
-Norm = Literal["instance", "batch"]
 Size = Sequence[int]
 
 CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}

@@ -12,7 +12,7 @@ from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.data.folds import read_splits
 from nnunet_rs.data.previous import PREVIOUS, VERSION, PreviousStore
 from nnunet_rs.data.store import open_store
-from nnunet_rs.model.checkpoint import CARD, read_card
+from nnunet_rs.model.card import CARD, read_card
 from nnunet_rs.plan.schema import Plan, read_fingerprint
 
 

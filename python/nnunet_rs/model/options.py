@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rs.data.augment import AugmentationFunction
-from nnunet_rs.model.blocks import Activation, Norm
 from nnunet_rs.model.device import Precision
 from nnunet_rs.model.history import History
 from nnunet_rs.model.losses import LossFunction, Terms
 from nnunet_rs.model.optimiser import OptimiserFunction
 from nnunet_rs.model.recipe import PAPER, TrainRecipe
-from nnunet_rs.model.unet import Downsampling, NetworkFunction
+from nnunet_rs.model.switches import Activation, Downsampling, Norm
+from nnunet_rs.model.unet import NetworkFunction
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from nnunet_rs.model.functions import name_of
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import TrainRecipe
 from nnunet_rs.model.state import Identity
-from nnunet_rs.model.unet import NetworkOptions
+from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.plan.document import encode
 from nnunet_rs.plan.recipe import recipe_named
 from nnunet_rs.plan.schema import Configuration, Plan, read_fingerprint, read_plan

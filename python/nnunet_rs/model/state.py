@@ -18,8 +18,8 @@ from nnunet_rs.model.checkpoint import load_weights
 from nnunet_rs.model.history import History
 from nnunet_rs.model.optimiser import optimiser_tensors, restore_optimiser
 from nnunet_rs.model.schedule import Plateau
+from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.model.tensors import read_tensors, write_tensors
-from nnunet_rs.model.unet import NetworkOptions
 from nnunet_rs.plan.document import decode, encode
 
 VERSION = 1

@@ -22,7 +22,8 @@ from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.preprocess import target_spacing
 from nnunet_rs.data.store import Store, open_store
 from nnunet_rs.model.average import WeightAverage
-from nnunet_rs.model.checkpoint import CARD, ModelCard, read_card, save_model
+from nnunet_rs.model.card import CARD, ModelCard, read_card
+from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.course import Course
 from nnunet_rs.model.device import (
     Compute,
@@ -41,7 +42,8 @@ from nnunet_rs.model.optimiser import build_optimiser
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.setup import Setup, class_names, identity_of, set_up
 from nnunet_rs.model.state import RESUME, TrainingState, load_state
-from nnunet_rs.model.unet import build_unet, network_channels
+from nnunet_rs.model.switches import network_channels
+from nnunet_rs.model.unet import build_unet
 
 KEPT = "resume.previous.safetensors"  # where a training that was not resumed is kept
 SMALLER = "train with a smaller --batch-size or --features, or plan for less memory (plan --vram) and preprocess again"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +14,14 @@ from nnunet_rs.model.blocks import (
     CONVOLUTION,
     MAX_POOL,
     TRANSPOSED,
-    Activation,
     BlockStyle,
     ConvBlock,
-    Norm,
     ResidualBlock,
     Size,
     initialise,
 )
-from nnunet_rs.plan.schema import Configuration, Plan
-
-Downsampling = Literal["strided", "max_pool"]
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkOptions:
-    """What the plan leaves open: the switches of the paper's Figure 2, and where its code and v2 differ."""
-
-    activation: Activation = "leaky_relu"
-    norm: Norm = "instance"
-    deep_supervision: bool = False  # outputs at every decoder resolution but the lowest, while training
-    downsampling: Downsampling = "strided"
-    # A decoder level has the kernel of the encoder level of the same resolution (v2), or of the one below (the code
-    # of 2019, whose plans hold one kernel more than poolings and which counts them from the bottom).
-    decoder_kernels: Literal["same", "below"] = "same"
-
+from nnunet_rs.model.switches import NetworkOptions
+from nnunet_rs.plan.schema import Configuration
 
 NetworkFunction: TypeAlias = Callable[[Configuration, int, int, NetworkOptions], nn.Module]
 
@@ -140,15 +122,6 @@ def build_unet(
     network = UNet(configuration, in_channels, out_channels, options)
     initialise(network)
     return network
-
-
-def network_channels(plan: Plan, configuration: Configuration) -> tuple[int, int]:
-    """Return the network's input and output channels.
-
-    Inputs are the image channels and, in a cascade, one channel per foreground class of the previous segmentation.
-    """
-    previous = plan.labels.count - 1 if configuration.previous else 0
-    return len(plan.channels) + previous, plan.labels.outputs
 
 
 def _stack(

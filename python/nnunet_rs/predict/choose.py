@@ -11,11 +11,12 @@ from typing import Any
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.files import read_json, write_bytes
+from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.types import Dataset, IntArray, Progress, Silent, Task, Volume
-from nnunet_rs.plan.document import decode, encode, render
+from nnunet_rs.plan.document import encode, render
 from nnunet_rs.plan.schema import Plan
+from nnunet_rs.predict.choice import BEST, ENSEMBLES, Candidate, Choice, read_choice
 from nnunet_rs.predict.ensemble import Ensemble, Pairs
 from nnunet_rs.predict.evaluate import Pair, evaluate_pairs
 from nnunet_rs.predict.folder import CasePredictor, predict_cases, predict_pairs
@@ -23,35 +24,6 @@ from nnunet_rs.predict.models import find_models, trained_configurations, traine
 from nnunet_rs.predict.postprocess import PostProcessing, choose_postprocessing
 from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
 from nnunet_rs.predict.validate import load_held_out, pairs_of, validation_cases, validation_folder
-
-VERSION = 1
-BEST = "best.json"  # in the work folder
-ENSEMBLES = "ensembles"  # in the work folder: ensembles/A+B/fold_K holds predictions of the cases held out
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A configuration, or two whose probabilities are averaged, and its score."""
-
-    configurations: tuple[str, ...]
-    dice: float  # foreground mean over all cases held out in `Choice.folds`; 0 where no class ever occurs
-    per_class: dict[str, float | None]  # mean Dice by class name; None where the class never occurs
-
-    @property
-    def name(self) -> str:
-        """Names joined."""
-        return "+".join(self.configurations)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What `predict WORK` follows."""
-
-    configurations: tuple[str, ...]  # one, or two to average
-    postprocessing: PostProcessing
-    folds: tuple[int, ...]  # that all candidates were scored on
-    candidates: tuple[Candidate, ...]  # the best first
-    version: int = VERSION
 
 
 def choose_best(
@@ -92,21 +64,6 @@ def choose_best(
     postprocessing = choose_postprocessing(search.pairs(best, folds), search.dataset.labels, search.progress)
     choice = Choice(best, postprocessing, folds, tuple(scored))
     write_bytes(work / BEST, (render(encode(choice)) + "\n").encode())
-    return choice
-
-
-def read_choice(work: Path) -> Choice:
-    """Read what `choose_best` wrote.
-
-    Raises
-    ------
-    CheckpointError
-        If it is missing or damaged.
-    """
-    path = work / BEST
-    choice = decode(Choice, read_json(path, CheckpointError), f"{path}:", CheckpointError)
-    if choice.version != VERSION:
-        raise CheckpointError(f"{path}: version is {choice.version}, this release reads {VERSION}; choose again")
     return choice
 
 

@@ -16,7 +16,8 @@ from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Task, Volume
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare, target_spacing
 from nnunet_rs.data.previous import on_grid
-from nnunet_rs.model.checkpoint import ModelCard, load_model
+from nnunet_rs.model.card import ModelCard
+from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.device import Compute, Precision, choose_compute, find_device
 from nnunet_rs.model.unet import NetworkFunction
 from nnunet_rs.plan.schema import Configuration, Plan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnunet_rs.plan.schema import Configuration, Plan
-    from nnunet_rs.predict.choose import Choice
+    from nnunet_rs.predict.choice import Choice
     from nnunet_rs.predict.compare import Comparison
     from nnunet_rs.predict.summary import Summary
 

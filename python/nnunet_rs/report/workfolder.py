@@ -1,7 +1,4 @@
-"""What a work folder holds, at whatever stage its work is: everything that is there, and a line on all that is damaged.
-
-Only what is needed is imported: the report of a folder without models needs no torch.
-"""
+"""What a work folder holds, at whatever stage its work is: what is there, and a line on what is damaged."""
 
 from __future__ import annotations
 
@@ -10,21 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import NnunetError, PlanError
 from nnunet_rs.core.types import Case, Dataset, LabelSet, Shape3
 from nnunet_rs.data.folds import Fold, read_splits
 from nnunet_rs.data.store import PREPARED, Store, prepared_name
+from nnunet_rs.model.card import ModelCard, read_card
 from nnunet_rs.model.history import History
 from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan
 from nnunet_rs.plan.survey import surveyed_classes
+from nnunet_rs.predict.choice import Choice, read_choice
 from nnunet_rs.predict.summary import Summary, read_summary
-
-if TYPE_CHECKING:
-    from nnunet_rs.model.checkpoint import ModelCard
-    from nnunet_rs.predict.choose import Choice
 
 T = TypeVar("T")
 
@@ -124,7 +119,7 @@ def read_work_folder(work: Path) -> WorkFolder:
             name: reading.store(name) for name in dict.fromkeys(prepared_name(plan, c) for c in plan.configurations)
         },
         trainings=tuple(reading.trainings()),
-        choice=reading.file("best.json", lambda _: _read_choice(work)),
+        choice=reading.file("best.json", lambda _: read_choice(work)),
         damage=tuple(reading.damage),
     )
 
@@ -167,7 +162,7 @@ class _Reading:
 
     def training(self, folder: Path) -> Training:
         """Read what one fold's folder holds."""
-        card = self.read(folder / "model.json", lambda _: _read_card(folder))
+        card = self.read(folder / "model.json", lambda _: read_card(folder))
         classes = score_names(card.plan.labels if card else self.plan.labels)
         return Training(
             configuration=folder.parent.name,
@@ -192,18 +187,6 @@ def _prepared_case(folder: Path, name: str, path: Path) -> PreparedCase:
     voxel = extent / math.prod(geometry.resampled) / 1000
     volumes = {index: count * voxel for index, count in record.voxels.items() if index > 0}
     return PreparedCase(name, geometry.resampled, volumes, path.stat().st_size)
-
-
-def _read_card(folder: Path) -> ModelCard:
-    from nnunet_rs.model.checkpoint import read_card
-
-    return read_card(folder)
-
-
-def _read_choice(work: Path) -> Choice:
-    from nnunet_rs.predict.choose import read_choice
-
-    return read_choice(work)
 
 
 def _together(summaries: list[Summary]) -> Summary:

@@ -1,0 +1,34 @@
+"""What a network can be besides what the plan says; needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nnunet_rs.plan.schema import Configuration, Plan
+
+Activation = Literal["leaky_relu", "relu"]
+Norm = Literal["instance", "batch"]
+Downsampling = Literal["strided", "max_pool"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """What the plan leaves open: the switches of the paper's Figure 2, and where its code and v2 differ."""
+
+    activation: Activation = "leaky_relu"
+    norm: Norm = "instance"
+    deep_supervision: bool = False  # outputs at every decoder resolution but the lowest, while training
+    downsampling: Downsampling = "strided"
+    # A decoder level has the kernel of the encoder level of the same resolution (v2), or of the one below (the code
+    # of 2019, whose plans hold one kernel more than poolings and which counts them from the bottom).
+    decoder_kernels: Literal["same", "below"] = "same"
+
+
+def network_channels(plan: Plan, configuration: Configuration) -> tuple[int, int]:
+    """Return the network's input and output channels.
+
+    Inputs are the image channels and, in a cascade, one channel per foreground class of the previous segmentation.
+    """
+    previous = plan.labels.count - 1 if configuration.previous else 0
+    return len(plan.channels) + previous, plan.labels.outputs
