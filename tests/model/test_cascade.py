@@ -18,8 +18,8 @@ from nnunet_rs.model.cascade import first_stage_sources, next_stages, open_first
 from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST
-from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Plan, read_plan, write_plan
 from torch import nn
