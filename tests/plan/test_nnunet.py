@@ -121,3 +121,20 @@ def test_a_paper_plan_has_names_of_its_own(tmp_path: Path) -> None:
     assert content["configurations"]["2d"]["data_identifier"] == "nnUNetPaperPlans_2d"
     assert content["image_reader_writer"] == "SimpleITKIO"
     assert content["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"][0] == 30
+
+
+def test_the_largest_residual_encoder(tmp_path: Path) -> None:
+    """Patches and batches as `nnUNetPlannerResEncXL` of nnU-Net 2.8.1 chose them."""
+    large = {**FINGERPRINT, "spacings": [[1.0] * 3] * 2, "shapes_after_crop": [[500, 480, 460]] * 2}
+    expected = [
+        (FINGERPRINT, {"2d": (272, [224, 224]), "3d_fullres": (14, [28, 224, 224])}),
+        (large, {"2d": (52, [512, 512]), "3d_lowres": (2, [256, 224, 224]), "3d_fullres": (2, [256, 224, 224])}),
+    ]
+    for fingerprint, chosen in expected:
+        files = read_nnunet(*write(tmp_path / "Dataset042_Made", fingerprint))
+        plan = make_plan(files.dataset, files.fingerprint, "v2-resenc-xl", training_cases=files.training_cases)
+        plans = as_nnunet(plan, files.fingerprint)
+        assert plans["experiment_planner_used"] == "nnUNetPlannerResEncXL"
+        assert plans["plans_name"] == "nnUNetResEncUNetXLPlans"
+        found = {name: c for name, c in plans["configurations"].items() if "inherits_from" not in c}
+        assert {name: (c["batch_size"], c["patch_size"]) for name, c in found.items()} == chosen

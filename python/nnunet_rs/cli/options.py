@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_rs.cli import values
 
-RECIPES = "paper, v2, v2-resenc-m, v2-resenc-l"
+RECIPES = "paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl"
 TRAIN_RECIPES = "paper, v2, fast"
 METRICS = ("dice", "iou", "sensitivity", "precision", "hd95", "asd", "nsd")  # that have a better and a worse
 AUGMENTATIONS = "paper, paper-batchgenerators, v2, light, none"

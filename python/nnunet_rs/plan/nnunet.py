@@ -38,6 +38,7 @@ _NAMES = {
     "v2": _Names("ExperimentPlanner", "nnUNetPlans", "nnUNetPlans"),
     "v2-resenc-m": _Names("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans", "nnUNetPlans"),
     "v2-resenc-l": _Names("nnUNetPlannerResEncL", "nnUNetResEncUNetLPlans", "nnUNetPlans"),
+    "v2-resenc-xl": _Names("nnUNetPlannerResEncXL", "nnUNetResEncUNetXLPlans", "nnUNetPlans"),
     "paper": _Names("ExperimentPlanner", "nnUNetPaperPlans", "nnUNetPaperPlans"),
 }
 

@@ -163,6 +163,16 @@ RECIPES = {
             residual=True,
             cover=1.0,
         ),
+        _v2(
+            "v2-resenc-xl",
+            "nnU-Net v2's residual encoder for 40 GB",
+            gb=40.0,
+            references=(560_000_000, 3_600_000_000),
+            fit_batches=(12, 2),
+            blocks=_RESIDUAL,
+            residual=True,
+            cover=1.0,
+        ),
     )
 }
 

@@ -83,7 +83,7 @@ class Plan:
     """Everything that was decided about a dataset."""
 
     dataset: str
-    recipe: str  # paper, v2, v2-resenc-m, v2-resenc-l
+    recipe: str  # paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl
     transpose: tuple[int, int, int]  # working axis i is the file's axis transpose[i]
     channels: tuple[str, ...]
     labels: LabelSet
