@@ -1,13 +1,13 @@
 """Whole commands, from a folder of scans to data that training reads: `nnunet-rs preprocess` beside nnU-Net v2.
 
-    python benches/preparing.py PEER [DATASET ...] [--ct N] [--runs default] [--memory 8G] [--work FOLDER] [-o FILE]
+    python benches/preparing.py PEER [DATASET ...] [--ct N] [--default-workers] [--memory 8G] [--work FOLDER]
 
 PEER is the `bin` folder of an environment that has nnunetv2, DATASET a folder in either layout whose images have one
-channel a file. `--ct N` adds N made-up CT scans of 512 x 512 x 160 voxels with 15 labels, once all of 0.7 x 0.7 x 1.5 mm
-(nothing is resampled) and once of spacings around it (everything is). Both sides check, fingerprint, plan and
-prepare 2d and 3d_fullres; wall times include the start of the interpreters. nnU-Net runs with `-np 2 2`; with `--runs
-default` once more with its default number of workers, for the memory. Memory is that of all processes of a side
-together: RSS added up, and PSS, which counts pages that processes share once.
+channel a file. `--ct N` adds N made-up CT scans of 512 x 512 x 160 voxels with 15 labels, once all of 0.7 x 0.7 x 1.5
+mm (nothing is resampled) and once of spacings around it (everything is). Both sides check, fingerprint, plan and
+prepare 2d and 3d_fullres; wall times include the start of the interpreters. nnU-Net runs with `-np 2 2`, and with
+`--default-workers` once more with as many as it takes by itself, for the memory. Memory is that of all processes of a
+side together: RSS added up, and PSS, which counts pages that processes share once.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def watched(command: list[str], environment: dict[str, str], log: Path) -> Run:
                 if spare() < FLOOR:
                     ended = "ended for lack of memory"
                     os.killpg(process.pid, signal.SIGKILL)
-            time.sleep(0.02)
+            time.sleep(min(0.25, max(0.02, (time.perf_counter() - begun) / 50)))
     code = process.wait()
     seconds = time.perf_counter() - begun
     return Run(seconds, rss, pss, ended or (f"failed ({code})" if code else ""))
@@ -231,14 +231,13 @@ def save(path: Path, voxels: np.ndarray, spacing: np.ndarray) -> None:
 
 def row(name: str, ours: Run, theirs: Run) -> str:
     """Compare two runs."""
-    times = f"{theirs.seconds / ours.seconds:.1f}×, memory 1/{theirs.rss / ours.rss:.1f} (1/{theirs.pss / ours.pss:.1f})"
+    times = (
+        f"{theirs.seconds / ours.seconds:.1f}×, memory 1/{theirs.rss / ours.rss:.1f} (1/{theirs.pss / ours.pss:.1f})"
+    )
     return f"| {name} | {ours.cells()} | {theirs.cells()} | {times} |"
 
 
-HEAD = (
-    "| work | nnunet_rs | RSS (PSS) | nnU-Net v2 | RSS (PSS) | ratios |\n"
-    "|---|---:|---:|---:|---:|---|"
-)
+HEAD = "| work | nnunet_rs | RSS (PSS) | nnU-Net v2 | RSS (PSS) | ratios |\n|---|---:|---:|---:|---:|---|"
 
 
 def compare(bench: Bench, dataset: Path, raw: Path, default: bool, say: Callable[[str], None]) -> None:

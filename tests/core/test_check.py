@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from nnunet_rs.core import check
 from nnunet_rs.core.check import Fault, FaultError, check_case, check_dataset, fatal, require_none
 from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.machine import resident_memory
 from nnunet_rs.core.types import Progress
 
 Make = Callable[..., Path]
@@ -213,15 +215,27 @@ def test_progress_counts_every_case(raw_dataset: Make) -> None:
 def test_an_interruption_drops_the_cases_not_begun(raw_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
 
-    def interrupt(dataset: object, case: Any) -> None:
+    def interrupt(dataset: object, budget: object, case: Any) -> None:
         begun.append(case.name)
-        raise KeyboardInterrupt
+        if len(begun) == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.05)  # longer than the main thread needs to hear of it
 
     dataset = read_dataset(raw_dataset(cases=8, shape=(4, 6, 6)))
     monkeypatch.setattr(check, "_see", interrupt)
     with pytest.raises(KeyboardInterrupt):
         check_dataset(dataset, threads=1)
-    assert len(begun) <= 8
+    assert len(begun) < 8
+
+
+def test_a_case_beyond_the_memory_is_a_fault_and_the_others_are_checked(raw_dataset: Make, save_nifti: Save) -> None:
+    root = raw_dataset(cases=3)
+    big = np.zeros((300, 300, 300), np.uint8)  # more than a hundred megabytes as float32
+    save_nifti(root / IMAGE, big, (3, 1, 1))
+    (root / "labelsTr" / "case_2.nii.gz").write_bytes(b"")
+    faults = check_dataset(read_dataset(root), threads=1, memory=resident_memory() + (110 << 20))
+    assert [(fault.case, fault.rule) for fault in fatal(faults)] == [("case_1", "memory"), ("case_2", "file-empty")]
+    assert "raise --memory" in faults[0].advice
 
 
 def test_the_first_fatal_fault_is_raised() -> None:

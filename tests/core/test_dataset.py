@@ -99,6 +99,34 @@ def test_files_that_dataset_json_lists(tmp_path: Path) -> None:
     assert dataset.faults == ()
 
 
+def test_listed_paths_may_name_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = {
+        "a": {"images": ["$ARCHIVE/a.nii.gz"], "label": "${ARCHIVE}/../truth/a.nii.gz"},
+        "b": {"images": ["$NOWHERE/b.nii.gz"], "label": "$ARCHIVE/a.nii.gz"},
+    }
+    monkeypatch.setenv("ARCHIVE", str(tmp_path / "archive"))
+    monkeypatch.delenv("NOWHERE", raising=False)
+    root = declare(tmp_path / "data", dataset=listed)
+    touch(tmp_path, "archive/a.nii.gz", "truth/a.nii.gz")
+    dataset = read_dataset(root)
+    assert dataset.training[0].images == (tmp_path / "archive" / "a.nii.gz",)
+    assert dataset.training[0].label.samefile(tmp_path / "truth" / "a.nii.gz")
+    assert [str(fault).partition(": ")[2] for fault in dataset.faults] == [
+        "image-missing: the environment variable NOWHERE is not set; set it, or write the path"
+    ]
+
+
+def test_a_label_with_a_channel_number_is_named_as_the_mistake_it_is(tmp_path: Path) -> None:
+    root = declare(tmp_path)
+    touch(root, "imagesTr/a_0000.nii.gz", "labelsTr/a_0000.nii.gz", "imagesTr/b_0000.nii.gz", "labelsTr/b.nii.gz")
+    dataset = read_dataset(root)
+    assert [case.name for case in dataset.training] == ["b"]
+    assert [str(fault) for fault in dataset.faults] == [
+        f"{root}/labelsTr/a_0000.nii.gz: label-name: has a channel number, it is the label of 'a'; "
+        "name it a.nii.gz: labels have no channels"
+    ]
+
+
 def test_files_per_channel_under_a_decathlon_like_json(tmp_path: Path) -> None:
     root = decathlon(tmp_path, [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}])
     touch(root, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")

@@ -37,6 +37,14 @@ def test_the_ending_tells_the_format(name: str, readable: bool) -> None:
     assert can_read(Path(name)) is readable
 
 
+def test_endings_in_capitals_are_read(tmp_path: Path, save_nifti: Save) -> None:
+    zipped = save_nifti(tmp_path / "a.nii.gz", np.arange(8, dtype=np.uint8).reshape(2, 2, 2))
+    capitals = zipped.rename(tmp_path / "A.NII.GZ")
+    np.testing.assert_array_equal(read_labels(capitals).data.ravel(), range(8))
+    write_labels(tmp_path / "B.NII.GZ", read_labels(capitals).data, read_labels(capitals).header)
+    np.testing.assert_array_equal(read_labels(tmp_path / "B.NII.GZ").data.ravel(), range(8))
+
+
 def test_one_file_per_channel(tmp_path: Path, save_nifti: Save) -> None:
     parts = [np.full((3, 4, 5), value, kind) for value, kind in ((-7, np.int16), (0.5, np.float32))]
     paths = [save_nifti(tmp_path / f"a_{i:04d}.nii.gz", part, (3, 2, 1)) for i, part in enumerate(parts)]
@@ -92,6 +100,7 @@ def test_a_constant_image_is_a_warning(tmp_path: Path, save_nifti: Save) -> None
         (grid(affine=moved(a01=0.0005)), ["orientation-mismatch"], False),
         (grid(affine=moved(a00=-1)), ["orientation-mismatch"], True),
         (grid(affine=moved(a00=-1, a23=9)), ["orientation-mismatch", "origin-mismatch"], True),
+        (grid(spacing=(1.0, 1.0, 0.0), affine=moved(a23=9)), [], False),  # told by the reader, the rest follows from it
     ],
 )
 def test_differences_between_grids(other: Grid, rules: list[str], is_fatal: bool) -> None:
@@ -99,6 +108,17 @@ def test_differences_between_grids(other: Grid, rules: list[str], is_fatal: bool
     assert [fault.rule for fault in faults] == rules
     assert bool(fatal(faults)) is is_fatal
     assert all(fault.file == Path("b.nii") for fault in faults)
+
+
+def test_an_orientation_is_told_by_where_the_axes_point() -> None:
+    (fault,) = compare_grids(grid(), grid(affine=moved(a00=-1)))
+    assert fault.value == (
+        "LAS (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), "
+        "b.nii has RAS (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)"
+    )
+    turned = ((0.0, 0.0, -1.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+    codes = "".join(nibabel.aff2axcodes(np.array(turned)))
+    assert compare_grids(grid(), grid(affine=turned))[0].value.startswith(codes)
 
 
 @pytest.mark.parametrize(

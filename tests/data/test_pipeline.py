@@ -212,6 +212,13 @@ def test_nothing_to_use(raw_dataset, tmp_path) -> None:
         _prepare(root, tmp_path / "work", skip_faulty=True)
 
 
+def test_labels_of_background_only_are_told_as_the_fault_that_check_tells(raw_dataset, tmp_path, save_nifti) -> None:
+    root = raw_dataset(cases=1)
+    save_nifti(root / "labelsTr" / "case_0.nii.gz", np.zeros((10, 24, 20), np.uint8), (3, 1, 1))
+    with pytest.raises(DatasetError, match=r"dataset\.json: no-foreground-anywhere: no label file holds any of"):
+        _prepare(root, tmp_path / "work", skip_faulty=True)
+
+
 def test_a_case_that_cannot_be_prepared(raw_dataset, tmp_path, monkeypatch) -> None:
     root, work = raw_dataset(channels=("rgb_to_0_1",)), tmp_path / "work"  # values beyond 255
     with pytest.raises(
@@ -251,7 +258,7 @@ def test_the_memory_decides_who_waits_not_what_comes_out(raw_dataset, tmp_path, 
     root = raw_dataset(cases=6)
     _prepare(root, tmp_path / "free")
     monkeypatch.setattr(stage, "_WRITING", 0)
-    monkeypatch.setattr("nnunet_rs.data.pipeline._memory_for_cases", lambda *_: 400_000)  # less than two cases
+    monkeypatch.setattr("nnunet_rs.data.pipeline.memory_for_cases", lambda *_: 400_000)  # less than two cases
     _prepare(root, tmp_path / "tight", threads=4)
     assert _files(tmp_path / "tight") == _files(tmp_path / "free")
 
@@ -260,7 +267,7 @@ def test_too_little_memory(raw_dataset, tmp_path, monkeypatch) -> None:
     root = raw_dataset()
     with pytest.raises(DatasetError, match=r"the memory allowed, 0\.01 GB, does not suffice"):
         _prepare(root, tmp_path / "work", memory=10 << 20)
-    monkeypatch.setattr("nnunet_rs.data.pipeline._memory_for_cases", lambda *_: 1 << 20)
+    monkeypatch.setattr("nnunet_rs.data.pipeline.memory_for_cases", lambda *_: 1 << 20)
     with pytest.raises(FaultError, match=r"memory: the case may take .* raise --memory"):
         _prepare(root, tmp_path / "work")
 

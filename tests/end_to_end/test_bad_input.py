@@ -98,7 +98,7 @@ def test_broken_datasets(
 
     assert main(["check", str(root), "--quiet"]) == 1
     printed = "".join(capsys.readouterr())
-    lines = [line for line in printed.splitlines() if line.startswith("error: ")]
+    lines = [line for line in printed.splitlines() if line.startswith("error")]
     assert len(lines) == 1, printed
     assert_line(lines[0], broken)
 
@@ -107,6 +107,7 @@ def test_broken_datasets(
     assert out == ""
     assert len(err.splitlines()) == 1, err
     assert_line(err, broken)
+    assert "; " in err  # what to do comes after the fact
     left = [path for path in work.rglob("*") if path.is_file()] if work.exists() else []
     assert not [path for path in left if path.name in ("plan.json", "splits.json") or "tmp" in path.name], left
 
@@ -115,8 +116,32 @@ def assert_line(line: str, broken: Breakage) -> None:
     assert Path(broken.file).name in line
     for text in broken.said:
         assert text in line
-    assert "; " in line  # what to do comes after the fact
     assert "Traceback" not in line
+
+
+def test_a_table_lists_the_faults_for_people(
+    raw_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = raw_dataset(cases=4)
+    truncate(root)
+    with_value_7 = edit_nifti("labelsTr/case_3.nii.gz", with_value(7, np.uint8))
+    with_value_7(root)
+    (root / "labelsTr/case_2.nii.gz").unlink()
+    assert main(["check", str(root), "--quiet"]) == 1
+    title, head, *rows, verdict = capsys.readouterr().out.splitlines()
+    assert title == f"{root}:"
+    assert [head.index(name) for name in ("file", "rule", "found", "what to do")] == [
+        rows[0].index(text) for text in ("labelsTr/case_2.nii.gz", "label-missing", "no label of", "restore it")
+    ]
+    assert [row.split()[:3] for row in rows] == [
+        ["error", "labelsTr/case_2.nii.gz", "label-missing"],
+        ["error", IMAGE, "gzip-truncated"],
+        ["error", "labelsTr/case_3.nii.gz", "label-undeclared"],
+    ]
+    assert verdict == (
+        "Dataset001_Made has faults: 4 training cases, 3 of them faulty, 3 errors, no warnings; "
+        "preprocess --skip-faulty goes on without them"
+    )
 
 
 def test_json_lists_the_faults_for_machines(
@@ -128,6 +153,7 @@ def test_json_lists_the_faults_for_machines(
     assert main(["check", str(root), "--json", "--quiet"]) == 1
     result = json.loads(capsys.readouterr().out)
     assert not result["ok"]
+    assert (result["cases"], result["faulty"]) == (3, ["case_1", "case_2"])
     assert {(fault["case"], fault["rule"]) for fault in result["faults"] if fault["severity"] == "error"} == {
         ("case_1", "gzip-truncated"),
         ("case_2", "label-missing"),

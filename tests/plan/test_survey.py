@@ -163,6 +163,15 @@ def test_nothing_sound(raw_dataset, work) -> None:
     assert not (work / "fingerprint.json").exists()
 
 
+def test_no_foreground_anywhere_is_a_fault_of_the_dataset(raw_dataset, work, save_nifti) -> None:
+    root = raw_dataset(cases=2)
+    for index in range(2):
+        save_nifti(root / "labelsTr" / f"case_{index}.nii.gz", np.zeros((10, 24 + index, 20), np.uint8), (3, 1, 1))
+    found = _survey(read_dataset(root), work)
+    assert [fault.rule for fault in found.faults if fault.fatal] == ["no-foreground-anywhere"]
+    assert found.fingerprint is None
+
+
 def test_a_case_beyond_the_memory_is_a_fault(raw_dataset) -> None:
     found = _survey(read_dataset(raw_dataset(cases=2)), memory=10_000)
     assert [fault.rule for fault in found.faults] == ["memory", "memory"]

@@ -1,10 +1,12 @@
 import math
+from pathlib import Path
 
+from nnunet_rs.core.faults import Fault
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.predict.compare import Comparison
 from nnunet_rs.predict.scores import score_case, scored_targets
 from nnunet_rs.predict.summary import CaseScores, Summary
-from nnunet_rs.report.tables import Table, comparison_table, number, scores_table
+from nnunet_rs.report.tables import Table, comparison_table, faults_table, number, scores_table
 
 LABELS = LabelSet(names=("background", "liver", "spleen"), values=(0, 1, 2))
 
@@ -32,6 +34,20 @@ def test_a_table_of_scores_leaves_out_what_was_not_measured() -> None:
 def test_lines_align_the_first_column_left_and_the_others_right() -> None:
     table = Table("", ("a", "long"), (("x", "1"), ("yy", "22222")))
     assert table.lines() == ["a    long", "x       1", "yy  22222"]
+
+
+def test_faults_are_words_aligned_left_with_files_by_their_place_in_the_dataset() -> None:
+    root = Path("data")
+    faults = (
+        Fault(root / "labelsTr" / "a.nii.gz", "no-foreground", "background only", "see", "a", fatal=False),
+        Fault(Path("elsewhere.nii"), "missing", "no such file", "restore it", "b"),
+    )
+    assert faults_table(root, faults).lines() == [
+        "data:",
+        "         file               rule           found            what to do",
+        "warning  labelsTr/a.nii.gz  no-foreground  background only  see",
+        "error    elsewhere.nii      missing        no such file     restore it",
+    ]
 
 
 def test_an_undefined_number_is_a_dash() -> None:

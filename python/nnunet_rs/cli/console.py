@@ -269,7 +269,7 @@ def _rich_table(table: Table) -> RichTable:
         title=table.title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for index, name in enumerate(table.columns):
-        shown.add_column(name, justify="left" if index == 0 else "right")
+        shown.add_column(name, justify="left" if index == 0 or table.words else "right", overflow="fold")
     for index, row in enumerate(table.rows):
         last = table.summary and index == len(table.rows) - 1
         shown.add_row(*map(_escape, row), style="bold" if last else None)

@@ -15,7 +15,7 @@ from nnunet_rs.core.machine import processors
 if TYPE_CHECKING:
     from nnunet_rs.core.faults import Fault
     from nnunet_rs.core.types import Dataset
-    from nnunet_rs.data.pipeline import PrepareOptions
+    from nnunet_rs.data.pipeline import PrepareOptions, PrepareSummary
     from nnunet_rs.plan.planner import PlanOverrides
     from nnunet_rs.plan.schema import Fingerprint, Plan
 
@@ -24,18 +24,22 @@ def check(arguments: argparse.Namespace, console: Console) -> Outcome:
     """List every fault of a dataset."""
     from nnunet_rs.core.check import check_dataset, fatal
     from nnunet_rs.core.dataset import read_dataset
+    from nnunet_rs.report.tables import faults_table
 
     dataset = read_dataset(arguments.data)
-    faults = check_dataset(dataset, console, arguments.threads or processors())
+    faults = check_dataset(dataset, console, arguments.threads or processors(), arguments.memory)
     errors = fatal(faults)
+    faulty = {fault.case for fault in errors if fault.case}
     result = {
         "dataset": dataset.name,
         "layout": dataset.layout,
-        "cases": len(dataset.training),
+        "cases": len(faulty | {case.name for case in dataset.training}),
+        "faulty": sorted(faulty),
         "faults": [_fault_json(fault) for fault in faults],
     }
-    lines = [f"{'error' if fault.fatal else 'warning'}: {fault}" for fault in faults]
-    return Outcome(result, (*lines, _verdict(dataset, faults)), 1 if errors else 0)
+    table = (faults_table(dataset.root, faults),) if faults else ()
+    verdict = _verdict(dataset.name, result["cases"], len(faulty), faults)
+    return Outcome(result, (*table, verdict), 1 if errors else 0)
 
 
 def _fault_json(fault: Fault) -> dict[str, Any]:
@@ -49,12 +53,13 @@ def _fault_json(fault: Fault) -> dict[str, Any]:
     }
 
 
-def _verdict(dataset: Dataset, faults: tuple[Fault, ...]) -> str:
+def _verdict(name: str, cases: int, faulty: int, faults: tuple[Fault, ...]) -> str:
     errors = sum(fault.fatal for fault in faults)
-    notes = len(faults) - errors
-    said = f"{counted(errors, 'error')} and {counted(notes, 'warning')}" if errors else counted(notes, "warning")
-    state = "cannot be used" if errors else "is sound"
-    return f"{dataset.name} {state}: {counted(len(dataset.training), 'training case')}, {said}"
+    there, notes = counted(cases, "training case"), counted(len(faults) - errors, "warning")
+    if not errors:
+        return f"{name} is sound: {there}, {notes}"
+    skip = "; preprocess --skip-faulty goes on without them" if 0 < faulty < cases else ""
+    return f"{name} has faults: {there}, {faulty or 'none'} of them faulty, {counted(errors, 'error')}, {notes}{skip}"
 
 
 def plan(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -121,14 +126,16 @@ def preprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
         "warnings": [_fault_json(fault) for fault in done.warnings],
         "megavoxels_per_second": done.voxels / 1e6 / max(done.seconds, 1e-9),
     }
+    return Outcome(result, (*(f"left out: {fault}" for fault in done.skipped), _summary(done)))
+
+
+def _summary(done: PrepareSummary) -> str:
     made = f"{done.made} prepared" + (f", {done.found} were there" if done.found else "")
-    left_out = (f"left out: {fault}" for fault in done.skipped)
-    ready = f"{arguments.output} is ready to train {', '.join(done.configurations)}"
-    line = (
-        f"{ready}: {counted(done.cases, 'case')}, {made}; "
-        f"{done.bytes_written / 1e6:.0f} MB written, {clock(done.seconds)}, {done.peak_memory / 1e9:.1f} GB of memory"
+    return (
+        f"{done.work} is ready to train {', '.join(done.configurations)}: {counted(done.cases, 'case')}, {made}; "
+        f"{done.voxels / 1e6:.3g} million voxels in {done.bytes_read / 1e6:.3g} MB of files, "
+        f"{done.bytes_written / 1e6:.3g} MB written, {clock(done.seconds)}, {done.peak_memory / 1e9:.2g} GB of memory"
     )
-    return Outcome(result, (*left_out, line))
 
 
 def _prepare_options(arguments: argparse.Namespace, dataset: Dataset) -> PrepareOptions:

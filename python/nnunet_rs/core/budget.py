@@ -8,6 +8,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TypeVar
 
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.machine import available_memory, resident_memory
+
+SHARE = 0.8  # of the free memory that is used where the user sets no limit
+_OVERHEAD = 32 << 20  # bytes a thread may hold besides its case: small arrays, caches of the allocator
+_LEAST = 64 << 20  # bytes that there must be for cases
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -86,6 +93,36 @@ class Budget:
             if self._stopped:
                 raise StoppedError
             self._free -= size
+
+
+def memory_for_cases(allowed: int | None, threads: int, reserved: int = 0) -> int:
+    """Return the bytes that cases may take: what is allowed, less the program itself and what else it will hold.
+
+    Parameters
+    ----------
+    allowed
+        Bytes that this process may hold; None: most of what the system can spare.
+    threads
+        Cases at the same time.
+    reserved
+        Bytes for other things than cases.
+
+    Raises
+    ------
+    DatasetError
+        So little is left that nothing could be read.
+    """
+    held = resident_memory()
+    rest = int(SHARE * available_memory()) if allowed is None else allowed - held
+    reserved += threads * _OVERHEAD
+    rest -= reserved
+    if rest < _LEAST:
+        least = held + reserved + _LEAST
+        raise DatasetError(
+            f"the memory allowed, {(allowed or available_memory()) / 1e9:.2f} GB, does not suffice: the program itself "
+            f"holds {held / 1e9:.2f} GB; allow {least / 1e9:.1f} GB at least (--memory), or use fewer threads"
+        )
+    return rest
 
 
 def in_parallel(

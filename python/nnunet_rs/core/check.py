@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from nnunet_rs.core.budget import Budget, in_parallel, memory_for_cases
 from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.faults import Fault, FaultError, fatal, require_none
 from nnunet_rs.core.io import gather, read_scan
 from nnunet_rs.core.labels import encode_labels, present_classes
@@ -16,7 +18,17 @@ from nnunet_rs.core.machine import processors
 from nnunet_rs.core.scan import Grid, Scan, compare_grids
 from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Progress, Silent, Volume
 
-__all__ = ["Fault", "FaultError", "Seen", "check_case", "check_dataset", "dataset_faults", "fatal", "require_none"]
+__all__ = [
+    "Fault",
+    "FaultError",
+    "Seen",
+    "check_case",
+    "check_dataset",
+    "dataset_faults",
+    "fatal",
+    "require_none",
+    "too_large",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,9 @@ def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | No
     return volume, labels, tuple(dataclasses.replace(fault, case=case.name) for fault in (*found, *more))
 
 
-def check_dataset(dataset: Dataset, progress: Progress | None = None, threads: int | None = None) -> tuple[Fault, ...]:
+def check_dataset(
+    dataset: Dataset, progress: Progress | None = None, threads: int | None = None, memory: int | None = None
+) -> tuple[Fault, ...]:
     """Read every training case and list every fault of the dataset.
 
     Parameters
@@ -61,18 +75,27 @@ def check_dataset(dataset: Dataset, progress: Progress | None = None, threads: i
         Is told of each case.
     threads
         Cases read at the same time, each in memory as a whole; None: one per processor this process may use.
+    memory
+        Bytes that this process may hold; None: most of what is free. Cases wait for each other to keep within it.
 
     Returns
     -------
     tuple of Fault
         In the order of the cases, whatever the number of threads. A dataset is sound if none is fatal.
+
+    Raises
+    ------
+    DatasetError
+        The memory allowed does not suffice for anything.
     """
-    seen: dict[int, Seen] = {}
+    threads = min(threads or processors(), max(1, len(dataset.training)))
+    budget = Budget(memory_for_cases(memory, threads))
+    seen: dict[str, Seen] = {}
     with (progress or Silent()).task("check", len(dataset.training)) as task:
-        for index, result in _see_all(dataset, threads):
-            seen[index] = result
-            task.advance(1, dataset.training[index].name)
-    ordered = [seen[index] for index in sorted(seen)]
+        for case, result in in_parallel(partial(_see, dataset, budget), dataset.training, threads, budget):
+            seen[case.name] = result
+            task.advance(1, case.name)
+    ordered = [seen[case.name] for case in dataset.training]
     return (*dataset.faults, *(fault for one in ordered for fault in one.faults), *dataset_faults(dataset, ordered))
 
 
@@ -96,21 +119,21 @@ def dataset_faults(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Fault, ...]:
     )
 
 
-def _see(dataset: Dataset, case: Case) -> Seen:
-    _, labels, faults = check_case(dataset, case)
-    return Seen(faults, present_classes(labels.data, dataset.labels) if labels else ())
+def too_large(case: Case, needed: int, budget: Budget) -> Fault:
+    """Return the fault of a case that does not fit into the memory that the user allows."""
+    value = (
+        f"the case may take {needed / 1e9:.2f} GB, of the memory allowed {budget.total / 1e9:.2f} GB are left for it"
+    )
+    return Fault(case.images[0], "memory", value, "raise --memory, or leave the case out", case.name)
 
 
-def _see_all(dataset: Dataset, threads: int | None) -> Iterator[tuple[int, Seen]]:
-    """Check the cases on a pool, giving (index, result) as they end; an exception or Ctrl-C drops those not begun."""
-    with ThreadPoolExecutor(threads or processors()) as pool:
-        try:
-            index = {pool.submit(_see, dataset, case): i for i, case in enumerate(dataset.training)}
-            for future in as_completed(index):
-                yield index[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _see(dataset: Dataset, budget: Budget, case: Case) -> Seen:
+    needed = case_extent(case, len(dataset.channels)).reading
+    if needed > budget.total:
+        return Seen((too_large(case, needed, budget),))
+    with budget.hold(needed):
+        _, labels, faults = check_case(dataset, case)
+        return Seen(faults, present_classes(labels.data, dataset.labels) if labels else ())
 
 
 def _read_all(paths: Sequence[Path]) -> tuple[list[Scan], list[Fault]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,8 +40,8 @@ def read_dataset(root: Path) -> Dataset:
     -------
     Dataset
         `training` holds the cases whose files are there, sorted by name. What is wrong with the others is in `faults`
-        (`image-missing`, `label-missing`, `channels`, `image-name`, `case-twice`), with the warnings `num-training`
-        and `ending`; `check.check_dataset` reports them.
+        (`image-missing`, `label-missing`, `label-name`, `channels`, `image-name`, `case-twice`), with the warnings
+        `num-training` and `ending`; `check.check_dataset` reports them.
 
     Raises
     ------
@@ -162,6 +162,13 @@ class _Source:
     ending: str
     folders: _Folders
 
+    def place(self, listed: str) -> Path:
+        """Return where a file is that dataset.json lists: in the dataset's folder, or anywhere by an absolute path.
+
+        As in nnU-Net's format, `$NAME` and `${NAME}` stand for environment variables.
+        """
+        return self.root / os.path.expandvars(listed)
+
 
 def _layout(file: Path, content: dict[str, Any]) -> Literal["decathlon", "nnunet"]:
     if {"channel_names", "file_ending", "dataset"} & content.keys():
@@ -236,10 +243,10 @@ def _decathlon_entries(source: _Source) -> Iterator[tuple[str, list[Path], Path 
         label = entry.get("label")
         if label is not None and not isinstance(label, str):
             raise broken(source.file, f"training[{index}]", f"has the label {label!r}", advice)
-        image = source.root / entry["image"]
+        image = source.place(entry["image"])
         if not image.name.startswith(_SKIPPED):
             name = strip_ending(image.name)
-            yield name, _split_channels(source, image, name), None if label is None else source.root / label
+            yield name, _split_channels(source, image, name), None if label is None else source.place(label)
 
 
 def _split_channels(source: _Source, image: Path, name: str) -> list[Path]:
@@ -264,7 +271,7 @@ def _raw_entries(source: _Source) -> Iterator[tuple[str, list[Path], Path | None
         label = entry.get("label")
         if label is not None and not isinstance(label, str):
             raise broken(source.file, f"dataset[{name!r}]", f"has the label {label!r}", advice)
-        yield name, [source.root / image for image in images], None if label is None else source.root / label
+        yield name, [source.place(image) for image in images], None if label is None else source.place(label)
 
 
 def _listed(source: _Source, entries: Iterable[tuple[str, list[Path], Path | None]]) -> Listed:
@@ -275,11 +282,11 @@ def _listed(source: _Source, entries: Iterable[tuple[str, list[Path], Path | Non
         if name in cases:
             faults.append(Fault(images[0], "case-twice", f"'{name}' is listed twice", "rename one of them", name))
             continue
-        found = [_image_missing(image, name) for image in images if not source.folders.has(image)]
+        found = [_file_missing(image, "image-missing", name) for image in images if not source.folders.has(image)]
         if label is None:
             found.append(Fault(images[0], "label-missing", "dataset.json names no label", "name it", name))
         elif not source.folders.has(label):
-            found.append(Fault(label, "label-missing", "no such file", _RESTORE, name))
+            found.append(_file_missing(label, "label-missing", name))
         if len(images) not in (1, source.channels):
             found.append(_channel_fault(images[0], f"{len(images)} files", source.channels, name))
         faults += found
@@ -307,18 +314,26 @@ def _scanned(source: _Source) -> Listed:
     faults += _other_endings(source, images)
     labelled = {name for name in source.folders.names(labels) if name.endswith(source.ending)}
     seen = {case.name for case in cases} | {fault.case for fault in faults}
-    for name in sorted(labelled):
-        stem = name[: -len(source.ending)]
-        if stem not in seen:
-            faults.append(Fault(labels / name, "image-missing", f"no image of '{stem}' in imagesTr", _RESTORE, stem))
+    stems = sorted(name[: -len(source.ending)] for name in labelled)
+    alone = [_label_alone(labels, stem, source.ending, seen) for stem in stems if stem not in seen]
+    misnamed = {fault.case for fault in alone if fault.case in seen}
     whole = []
     for case in cases:
         label = labels / (case.name + source.ending)
         if label.name in labelled:
             whole.append(Case(case.name, case.images, label))
-        else:
+        elif case.name not in misnamed:
             faults.append(Fault(label, "label-missing", f"no label of '{case.name}'", _RESTORE, case.name))
-    return whole, faults
+    return whole, faults + alone
+
+
+def _label_alone(labels: Path, stem: str, ending: str, seen: Collection[str]) -> Fault:
+    """Say what is wrong with a label that belongs to no image: most often it has a channel number, as images have."""
+    file, match = labels / (stem + ending), _CHANNEL.fullmatch(stem)
+    if match and match["case"] in seen:
+        value, case = f"has a channel number, it is the label of '{match['case']}'", match["case"]
+        return Fault(file, "label-name", value, f"name it {case}{ending}: labels have no channels", case)
+    return Fault(file, "image-missing", f"no image of '{stem}' in imagesTr", _RESTORE, stem)
 
 
 def _grouped(folder: Path, names: Iterable[str], channels: int, plain: bool = False) -> Listed:
@@ -352,8 +367,11 @@ def _grouped(folder: Path, names: Iterable[str], channels: int, plain: bool = Fa
     return cases, faults
 
 
-def _image_missing(image: Path, case: str) -> Fault:
-    return Fault(image, "image-missing", "no such file", _RESTORE, case)
+def _file_missing(file: Path, rule: str, case: str) -> Fault:
+    unset = re.search(r"\$\{?(\w+)", str(file))
+    if unset:
+        return Fault(file, rule, f"the environment variable {unset[1]} is not set", "set it, or write the path", case)
+    return Fault(file, rule, "no such file", _RESTORE, case)
 
 
 def _channel_fault(file: Path, found: str, channels: int, case: str) -> Fault:

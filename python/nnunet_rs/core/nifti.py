@@ -92,7 +92,7 @@ def write_labels(path: Path, labels: IntArray, header: Header) -> None:
     block = _label_header(labels, header)
     kind = block.get_data_dtype()
     content = b"".join([block.binaryblock, bytes(4), labels.astype(kind, order="C").tobytes()])
-    if path.name.endswith(".gz"):
+    if path.name.lower().endswith(".gz"):
         content = igzip.compress(content, _COMPRESSION_LEVEL, mtime=0)
     write_bytes(path, content)
 
@@ -113,7 +113,7 @@ def _content(path: Path, limit: int | None = None) -> bytes:
     if not stored:
         raise FaultError(Fault(path, "file-empty", "0 bytes", _COPY_AGAIN))
     zipped = stored[:2] == _GZIP_MAGIC
-    if zipped != path.name.endswith(".gz"):
+    if zipped != path.name.lower().endswith(".gz"):
         raise FaultError(_wrong_ending(path, stored))
     return _gunzip(path, stored, limit) if zipped else stored
 

@@ -130,13 +130,14 @@ def compare_grids(reference: Grid, other: Grid) -> tuple[Fault, ...]:
     if other.shape != reference.shape:
         value = f"(z, y, x) is {other.shape}, {against} {reference.shape}"
         return (Fault(other.file, "shape-mismatch", value, "resample it to the image's grid, or pair the right files"),)
+    if not all(0 < size < np.inf for size in (*other.spacing, *reference.spacing)):
+        return ()  # the reader tells of that; what follows from it would be noise
     (turn, start), (turn_r, start_r) = _pose(other), _pose(reference)
-    with np.errstate(all="ignore"):  # a spacing of 0 is told of by the reader
-        spacing = np.abs(np.divide(other.spacing, reference.spacing) - 1).max()
-        shift = np.linalg.norm(start - start_r) / np.float64(min(reference.spacing))
+    spacing = np.abs(np.divide(other.spacing, reference.spacing) - 1).max()
+    shift = np.linalg.norm(start - start_r) / np.float64(min(reference.spacing))
     found = [
         ("spacing-mismatch", spacing, SPACING_TOLERANCE, other.spacing, reference.spacing),
-        ("orientation-mismatch", np.abs(turn - turn_r).max(), DIRECTION_TOLERANCE, _row(turn), _row(turn_r)),
+        ("orientation-mismatch", np.abs(turn - turn_r).max(), DIRECTION_TOLERANCE, _axes(turn), _axes(turn_r)),
         ("origin-mismatch", shift, ORIGIN_TOLERANCE, _row(start), _row(start_r)),
     ]
     return tuple(
@@ -155,6 +156,13 @@ def _pose(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _difference(file: Path, rule: str, value: str, fatal: bool) -> Fault:
     advice = "copy the image's header, if the voxels belong together" if fatal else "accepted as a rounding difference"
     return Fault(file, rule, value, advice, fatal=fatal)
+
+
+def _axes(turn: NDArray[np.float64]) -> str:
+    """Say where x, y and z point, as letters (to the Left or Right, Anterior, Posterior, Superior, Inferior)."""
+    towards = [int(np.abs(column).argmax()) for column in turn.T]
+    letters = "".join(("LPI", "RAS")[int(turn[world, axis] > 0)][world] for axis, world in enumerate(towards))
+    return f"{letters} {_row(turn.T)}"
 
 
 def _row(numbers: NDArray[np.float64]) -> tuple[float, ...]:

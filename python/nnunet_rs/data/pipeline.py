@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.core.budget import Budget
+from nnunet_rs.core.budget import Budget, memory_for_cases
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.faults import Fault, fatal
 from nnunet_rs.core.files import exclusive, read_json, remove_leftovers, write_json
-from nnunet_rs.core.machine import available_memory, peak_memory, processors, resident_memory
+from nnunet_rs.core.machine import peak_memory, processors
 from nnunet_rs.core.types import Case, Dataset, Progress, Silent, Task
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
 from nnunet_rs.data.frames import warm_up
@@ -26,10 +26,6 @@ from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
 from nnunet_rs.plan.settle import settle_plan
 from nnunet_rs.plan.survey import Survey, Visit, survey_dataset
-
-_SHARE = 0.8  # of the free memory that is used where the user sets no limit
-_OVERHEAD = 32 << 20  # bytes a thread may hold besides its case: small arrays, caches of the allocator
-_LEAST = 64 << 20  # bytes that there must be for cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +138,8 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.threads = min(self.options.threads or processors(), max(1, len(self.dataset.training)))
-        self.budget = Budget(_memory_for_cases(self.options.memory, self.threads))
+        counters = 2 * _counters(self.options.memory)
+        self.budget = Budget(memory_for_cases(self.options.memory, self.threads, counters))
 
     def survey(self, task: Task, visit: Visit | None = None) -> Survey:
         """Read the dataset; raise unless its faults may be skipped."""
@@ -242,21 +239,6 @@ def settle_splits(
     folds = make_folds(names, groups=groups, strata=strata, progress=progress)
     write_splits(path, folds)
     return folds
-
-
-def _memory_for_cases(allowed: int | None, threads: int) -> int:
-    """Return the bytes that cases may take: what is allowed, less the program itself and the statistics."""
-    held = resident_memory()
-    rest = int(_SHARE * available_memory()) if allowed is None else allowed - held
-    reserved = threads * _OVERHEAD + 2 * _counters(allowed)
-    rest -= reserved
-    if rest < _LEAST:
-        least = held + reserved + _LEAST
-        raise DatasetError(
-            f"the memory allowed, {(allowed or available_memory()) / 1e9:.2f} GB, does not suffice: the program itself "
-            f"holds {held / 1e9:.2f} GB; allow {least / 1e9:.1f} GB at least (--memory), or use fewer threads"
-        )
-    return rest
 
 
 def _counters(allowed: int | None) -> int:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from nnunet_rs.core.budget import Budget, StoppedError, in_parallel
-from nnunet_rs.core.check import check_case
+from nnunet_rs.core.check import check_case, too_large
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.faults import Fault, require_none
@@ -22,7 +22,7 @@ from nnunet_rs.data.preprocess import Cropped, crop, normalized, prepare_crop, t
 from nnunet_rs.data.store import Layout, Store
 from nnunet_rs.plan.document import encode
 from nnunet_rs.plan.schema import CasePrint, Configuration, Plan
-from nnunet_rs.plan.survey import Survey, too_large
+from nnunet_rs.plan.survey import Survey
 
 VERSION = 1  # of what prepared cases hold: another number makes every case anew
 _WRITING = 64 << 20  # bytes of buffers while arrays are compressed

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.budget import Budget, StoppedError, in_parallel
-from nnunet_rs.core.check import Seen, check_case, dataset_faults
+from nnunet_rs.core.check import Seen, check_case, dataset_faults, too_large
 from nnunet_rs.core.errors import DatasetError, NnunetError, PlanError
 from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.faults import Fault, fatal
@@ -103,7 +103,7 @@ def survey_dataset(
     known = None if work is None or reading.missing() else _known_fingerprint(work, reading.prints())
     if known is None:
         reading.read_missing(work)
-        known = reading.finish() if reading.prints() else None
+        known = reading.finish() if reading.holds_foreground() else None
         if work is not None:
             reading.save(work)
             if known is not None:
@@ -173,6 +173,10 @@ class _Reading:
         seen = [Seen(case.faults, case.classes) for case in cases]
         told = (fault for case in cases for fault in case.faults)
         return (*self.dataset.faults, *told, *dataset_faults(self.dataset, seen))
+
+    def holds_foreground(self) -> bool:
+        """Whether any sound case holds a label above the background: without, there is nothing to measure."""
+        return any(any(case.classes[1:]) for case in self.found.values() if case.print is not None)
 
     def recall(self, work: Path) -> None:
         """Take over what an earlier survey found, as far as files have not changed since."""
@@ -262,14 +266,6 @@ class _Reading:
             if volume is None or labels is None:
                 raise NnunetError(f"{case.images[0]}: has changed while it was read; run again")
             self.builder.refine(volume, labels.data, threads=1)
-
-
-def too_large(case: Case, needed: int, budget: Budget) -> Fault:
-    """Return the fault of a case that does not fit into the memory that the user allows."""
-    value = (
-        f"the case may take {needed / 1e9:.2f} GB, of the memory allowed {budget.total / 1e9:.2f} GB are left for it"
-    )
-    return Fault(case.images[0], "memory", value, "raise --memory, or leave the case out", case.name)
 
 
 def _file_signature(root: Path, path: Path) -> list[object]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nnunet_rs.core.faults import Fault
     from nnunet_rs.plan.schema import Configuration, Plan
     from nnunet_rs.predict.choice import Choice
     from nnunet_rs.predict.compare import Comparison
@@ -16,19 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under headings; the first column is aligned left, the others right."""
+    """Rows of text under headings; the first column is aligned left, the others right, unless they hold words."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     summary: bool = False  # the last row sums the others up
+    words: bool = False  # all columns are aligned left
 
     def lines(self) -> list[str]:
         """Lay the table out in aligned columns, for a file or a pipe."""
         table = [self.columns, *self.rows]
         widths = [max(len(row[column]) for row in table) for column in range(len(self.columns))]
-        return [line for line in (self.title, *(_aligned(row, widths) for row in table), self.note) if line]
+        rows = (_aligned(row, widths, self.words) for row in table)
+        return [line for line in (self.title, *rows, self.note) if line]
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -81,6 +86,19 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def faults_table(root: Path, faults: Sequence[Fault]) -> Table:
+    """Show what is wrong with a dataset: one row a fault, files by their place in the dataset."""
+    rows = tuple(
+        ("error" if fault.fatal else "warning", _place(fault.file, root), fault.rule, fault.value, fault.advice)
+        for fault in faults
+    )
+    return Table(f"{root}:", ("", "file", "rule", "found", "what to do"), rows, words=True)
+
+
+def _place(file: Path, root: Path) -> str:
+    return str(file.relative_to(root) if file.is_relative_to(root) else file)
+
+
 def plan_table(plan: Plan) -> Table:
     """Show the configurations of a plan: one column each, one row a choice."""
     chosen = list(plan.configurations.values())
@@ -104,7 +122,8 @@ def _by(sizes: Sequence[float]) -> str:
     return " × ".join(f"{size:.4g}" for size in sizes)
 
 
-def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
+def _aligned(row: tuple[str, ...], widths: list[int], words: bool) -> str:
     first = row[0].ljust(widths[0])
-    rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+    justified = str.ljust if words else str.rjust
+    rest = (justified(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True))
     return "  ".join((first, *rest)).rstrip()
