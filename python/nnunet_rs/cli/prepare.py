@@ -30,15 +30,16 @@ def check(arguments: argparse.Namespace, console: Console) -> Outcome:
     faults = check_dataset(dataset, console, arguments.threads or processors(), arguments.memory)
     errors = fatal(faults)
     faulty = {fault.case for fault in errors if fault.case}
+    cases = len(faulty | {case.name for case in dataset.training})
     result = {
         "dataset": dataset.name,
         "layout": dataset.layout,
-        "cases": len(faulty | {case.name for case in dataset.training}),
+        "cases": cases,
         "faulty": sorted(faulty),
         "faults": [_fault_json(fault) for fault in faults],
     }
     table = (faults_table(dataset.root, faults),) if faults else ()
-    verdict = _verdict(dataset.name, result["cases"], len(faulty), faults)
+    verdict = _verdict(dataset.name, cases, len(faulty), faults)
     return Outcome(result, (*table, verdict), 1 if errors else 0)
 
 
