@@ -21,7 +21,7 @@ def test_each_decision_comes_with_its_rule_and_numbers(dataset: Any, fingerprint
     plan = make_plan(dataset(("CT",), classes=3), fingerprint((300, 400, 400), (1.5, 0.8, 0.8), cases=30))
     recipe, spacing, order, channel = plan.reasons
     assert "12 GB" in recipe
-    assert "1 input channel, 3 declared labels, 30 training cases" in recipe
+    assert "1 input channel, 3 declared labels with the background, 30 training cases" in recipe
     assert "1.5 x 0.8 x 0.8 mm" in spacing
     assert "the median over 30 cases" in spacing
     assert "z with 1.5 mm" in order
@@ -46,6 +46,25 @@ def test_a_coarse_axis_of_varying_spacing_is_explained(dataset: Any, fingerprint
     plan = make_plan(dataset(), replace(made, cases=cases), "v2")
     assert "along z the 10th percentile instead of the median 10 mm" in plan.reasons[1]
     assert plan.configurations["3d_fullres"].spacing == (6, 1, 1)
+
+
+def test_axes_that_are_all_alike_keep_their_order(dataset: Any, fingerprint: Any) -> None:
+    order = make_plan(dataset(), fingerprint((40, 40, 40))).reasons[2]
+    assert order == "working axes z, y, x, as in the files: no axis is coarser than another; 2-D slices lie across z"
+
+
+def test_flat_data_is_told_what_a_3d_network_needs(dataset: Any, fingerprint: Any) -> None:
+    for recipe, slices, needed in (("paper", 3, "at least 4 along each axis"), ("v2", 1, "at least 2 along the first")):
+        plan = make_plan(dataset(), fingerprint((slices, 66, 60), (3, 1, 1)), recipe)
+        assert (
+            f"the median case has {slices} x 66 x 60 voxels; a 3-D network needs {needed}"
+            in (plan.configurations["2d"].reasons[-1])
+        )
+
+
+def test_a_batch_that_is_more_than_the_share_of_the_dataset_is_told(dataset: Any, fingerprint: Any) -> None:
+    batch = make_plan(dataset(), fingerprint((40, 40, 40), cases=2)).configurations["3d_fullres"].reasons[2]
+    assert "a single sample is more than 5% of the dataset's voxels, the most one batch may see; at least 2" in batch
 
 
 def test_masks_are_explained(dataset: Any, fingerprint: Any) -> None:

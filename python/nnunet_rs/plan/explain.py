@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nnunet_rs.plan.patch import Batch, Fitted, Setting
 from nnunet_rs.plan.recipe import RECIPES, PlanRecipe
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Normalization, Plan
-from nnunet_rs.plan.spacing import Floats, is_anisotropic, percentile
+from nnunet_rs.plan.spacing import Floats, has_one_slice, is_anisotropic, percentile
 
 if TYPE_CHECKING:
     from nnunet_rs.plan.planner import Stage
@@ -34,7 +34,8 @@ def why_recipe(setting: Setting) -> str:
     origin = f", scaled from the recipe's {recipe.reference_gb:g} GB" if scaled else ""
     return (
         f"recipe {recipe.name}: {recipe.summary}; {setting.budget_gb:g} GB of GPU memory{origin}; "
-        f"{counted(setting.channels, 'input channel')}, {counted(setting.classes, 'declared label')}, "
+        f"{counted(setting.channels, 'input channel')}, "
+        f"{counted(setting.classes, 'declared label')} with the background, "
         f"{counted(setting.cases, 'training case')}"
     )
 
@@ -64,8 +65,12 @@ def why_order(order: Sequence[int], target: Floats, shape: Floats) -> str:
         return (
             f"working axes {named}: the data is flat along {AXES[front]} ({shape[front]:.3g} voxels), which comes first"
         )
+    if min(target) == max(target):
+        alike = f"working axes {named}, as in the files: no axis is coarser than another"
+        return f"{alike}; 2-D slices lie across {AXES[front]}"
     return (
-        f"working axes {named}: the coarsest, {AXES[front]} with {target[front]:.4g} mm, comes first; 2-D cuts across"
+        f"working axes {named}: the coarsest, {AXES[front]} with {target[front]:.4g} mm, comes first; "
+        f"2-D slices lie across it"
     )
 
 
@@ -106,12 +111,11 @@ def _mask(rule: Normalization, crop: str, size: float, recipe: PlanRecipe) -> st
     return f", of all voxels: {crop}, not less than {recipe.mask_below:.0%}"
 
 
-def why_flat(median: Floats) -> str:
+def why_flat(median: Floats, recipe: PlanRecipe) -> str:
     """Say why there is only a 2-D network."""
-    return (
-        f"2-D only: the median case has {by(median, '.4g')} voxels; a 3-D network needs more than the "
-        f"{min(median):.3g} along its shortest axis"
-    )
+    slices = recipe.two_d_only is has_one_slice
+    least = "at least 2 along the first axis" if slices else f"at least {recipe.shortest_edge} along each axis"
+    return f"2-D only: the median case has {by(median, '.4g')} voxels; a 3-D network needs {least}"
 
 
 def why_patch(fitted: Fitted, median: Floats, setting: Setting) -> str:
@@ -157,7 +161,8 @@ def why_batch(batch: Batch, fitted: Fitted, setting: Setting) -> str:
     needs = setting.gigabytes(len(fitted.patch), fitted.estimate, batch.size)
     if batch.fixed:
         return f"batch {batch.size}: given by --batch-size; about {needs:.2g} GB of the {setting.budget_gb:g} GB"
-    cover = f"{batch.by_cover} make up {recipe.dataset_cover:.0%} of the dataset's voxels, the most one batch may see"
+    enough = f"{batch.by_cover} make up" if batch.by_cover else "a single sample is more than"
+    cover = f"{enough} {recipe.dataset_cover:.0%} of the dataset's voxels, the most one batch may see"
     least = f"; at least {recipe.min_batch}" if min(batch.by_memory, batch.by_cover) < recipe.min_batch else ""
     return f"batch {batch.size}: memory allows {batch.by_memory}, {cover}{least}; about {needs:.2g} GB"
 

@@ -193,7 +193,9 @@ def _configurations(full: Stage, setting: Setting) -> dict[str, Configuration]:
     slices = fit_patch(plane.spacing, plane.median, setting)
     batch = choose_batch(slices, full.voxels(recipe) * setting.cases, setting)
     two = _configuration("2d", plane, slices, batch, setting)
-    two = replace(two, batch_dice=True, reasons=(*two.reasons, *((explain.why_flat(full.median),) if flat else ())))
+    two = replace(
+        two, batch_dice=True, reasons=(*two.reasons, *((explain.why_flat(full.median, recipe),) if flat else ()))
+    )
     return {"2d": two} if flat else {"2d": two, **_three_dimensional(full, setting)}
 
 
