@@ -111,15 +111,14 @@ def our_iteration(threads: int, precision: str, folder: Path) -> Work:
     from nnunet_rs.model.train import train_fold
 
     options = TrainOptions(
-        V2, 1, ITERATIONS, 0, batch_size=BATCH, features=FEATURES, augmentation="none", device="cpu",
+        V2, 2, ITERATIONS, 0, batch_size=BATCH, features=FEATURES, augmentation="none", device="cpu",
         precision=precision, threads=threads,
     )  # fmt: skip
 
     def run() -> float:
-        epoch = train_fold(folder / "work", "3d_fullres", 0, options).history.epochs[0]
-        return epoch.seconds_training / ITERATIONS
+        epochs = train_fold(folder / "work", "3d_fullres", 0, options).history.epochs
+        return epochs[1].seconds_training / ITERATIONS  # the first one warms up
 
-    run()
     return run
 
 
@@ -161,6 +160,7 @@ def trainer(folder: Path, processes: int) -> Any:
     home = next((folder / "nnunet/preprocessed").iterdir())
     plans, dataset = (json.loads((home / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
     configuration = plans["configurations"]["3d_fullres"]
+    plans["continue_training"] = False
     if processes == 0:
         configuration["batch_size"] = BATCH
         arguments = configuration["architecture"]["arch_kwargs"]

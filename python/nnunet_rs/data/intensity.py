@@ -146,12 +146,20 @@ def correct_gamma(channel: FloatArray, exponent: float, invert: bool = False) ->
     span = np.float32(channel.max() - low + 1e-7)
     channel -= low
     channel /= span
-    np.power(channel, np.float32(exponent), out=channel)
+    _raise_to(channel, np.float32(exponent))
     channel -= channel.mean()
     channel *= deviation / (channel.std() + np.float32(1e-8))
     channel += mean
     if invert:
         np.negative(channel, out=channel)
+
+
+def _raise_to(channel: FloatArray, exponent: np.float32) -> None:
+    """Raise 0 … 1 to a power in place; NumPy's exponential and logarithm use wide registers, its power does not."""
+    with np.errstate(divide="ignore"):  # 0 becomes exp(-inf) = 0
+        np.log(channel, out=channel)
+    channel *= exponent
+    np.exp(channel, out=channel)
 
 
 def stretch(channel: FloatArray, factor: float) -> None:

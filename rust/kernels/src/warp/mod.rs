@@ -26,8 +26,8 @@ use votes::Ballot;
 
 pub use elastic::{Elastic, noise_row};
 
-/// Rows that are sampled as one task.
-const ROWS: usize = 32;
+/// Voxels that are sampled as one task and located at once: as many whole rows as come nearest.
+const BLOCK: usize = 2048;
 
 /// Offsets are 32 bits wide.
 const MOST_VOXELS: usize = 1 << 31;
@@ -266,23 +266,30 @@ impl Warp {
         mut out: ArrayViewMut4<'_, T>,
         sample: impl Fn(&mut Scratch, usize, &mut [T]) + Sync,
     ) {
-        let rows = |scratch: &mut Scratch, z: usize, block: usize, mut rows: ArrayViewMut3<'_, T>| {
-            for (y, mut row) in rows.axis_iter_mut(Axis(1)).enumerate() {
-                self.positions(z, block * ROWS + y, scratch);
-                scratch.places.locate(grid, &scratch.positions);
-                for (channel, row) in row.outer_iter_mut().enumerate() {
-                    sample(scratch, channel, row.into_slice().unwrap_or(&mut []));
-                }
+        let rows = (BLOCK / self.shape[2]).max(1);
+        let block = |scratch: &mut Scratch, z: usize, first: usize, mut part: ArrayViewMut3<'_, T>| {
+            let count = part.len_of(Axis(1));
+            scratch.positions.0.iter_mut().for_each(|row| row.resize(count * self.shape[2], 0.0));
+            (0..count).for_each(|y| self.positions(z, first + y, y, scratch));
+            scratch.places.locate(grid, &scratch.positions);
+            for (channel, rows) in part.outer_iter_mut().enumerate() {
+                sample(scratch, channel, rows.into_slice().unwrap_or(&mut []));
             }
         };
-        out.axis_iter_mut(Axis(1)).into_par_iter().enumerate().for_each(|(z, mut plane)| {
-            let blocks = plane.axis_chunks_iter_mut(Axis(1), ROWS).into_par_iter().enumerate();
-            blocks.for_each_init(Scratch::default, |scratch, (block, part)| rows(scratch, z, block, part));
-        });
+        out.axis_iter_mut(Axis(1)).into_par_iter().enumerate().for_each_init(
+            Scratch::default,
+            |scratch, (z, mut plane)| {
+                if plane.len_of(Axis(1)) <= rows {
+                    return block(scratch, z, 0, plane);
+                }
+                let blocks = plane.axis_chunks_iter_mut(Axis(1), rows).into_par_iter().enumerate();
+                blocks.for_each_init(Scratch::default, |scratch, (k, part)| block(scratch, z, k * rows, part));
+            },
+        );
     }
 
-    /// Where the row (z, y) of the output reads.
-    fn positions(&self, z: usize, y: usize, scratch: &mut Scratch) {
+    /// Where the row (z, y) of the output reads; they are those of the `place`th row of the block.
+    fn positions(&self, z: usize, y: usize, place: usize, scratch: &mut Scratch) {
         let Motion { matrix, centre, plane, .. } = self.motion;
         let Scratch { displacements, room, positions, .. } = scratch;
         displacements.iter_mut().for_each(|row| row.resize(self.shape[2], 0.0));
@@ -291,8 +298,8 @@ impl Warp {
         }
         let half = self.shape.map(|length| (length - 1) as f64 / 2.0);
         let offset = [z as f64 - half[0], y as f64 - half[1], -half[2]];
-        for (axis, row) in positions.0.iter_mut().enumerate() {
-            row.resize(self.shape[2], 0.0);
+        for (axis, block) in positions.0.iter_mut().enumerate() {
+            let row = &mut block[place * self.shape[2]..][..self.shape[2]];
             if axis >= usize::from(plane) {
                 let m = matrix[axis];
                 let start = centre[axis] + (0..3).map(|other| m[other] * offset[other]).sum::<f64>();

@@ -9,6 +9,9 @@ pub const OUTSIDE: u32 = u32::MAX;
 /// See [`OUTSIDE`].
 pub const EDGE: u32 = u32::MAX - 1;
 
+/// 2^52, from which on floating-point numbers are whole and follow one another bit by bit.
+const WHOLE: f64 = 4_503_599_627_370_496.0;
+
 /// How an image, or the part of it that is in memory, is read.
 #[derive(Debug, Clone)]
 pub struct Grid {
@@ -84,14 +87,16 @@ impl Places {
 #[multiversion(targets = "simd")]
 fn locate_axis(grid: &Grid, axis: usize, positions: &[f64], offset: &mut [u32], fraction: &mut [f32]) {
     let last = (grid.size[axis] - 1) as f64;
-    let ([first, end], most, hop) = (grid.inner[axis], grid.most[axis], grid.hops[axis] as u32);
+    let ([first, end], most, hop) = (grid.inner[axis], f64::from(grid.most[axis]), grid.hops[axis] as u32);
     let first_tap = grid.first_tap[axis];
     for ((&position, offset), fraction) in positions.iter().zip(offset).zip(fraction) {
         let inside = position >= 0.0 && position <= last;
         // Positions outside are clamped for arithmetic's sake only.
         let clamped = if inside { position } else { 0.0 };
-        let below = (clamped as i32).min(most);
-        *fraction = (clamped - f64::from(below)) as f32;
+        let floor = clamped.floor().min(most);
+        *fraction = (clamped - floor) as f32;
+        // A conversion would saturate, which no wide register does; whole numbers are the last bits of a sum with 2^52.
+        let below = (floor + WHOLE).to_bits() as i32;
         let whole = below >= first && below <= end;
         let here = ((below - first_tap) as u32).wrapping_mul(hop).wrapping_add(*offset);
         let here = if whole && *offset < EDGE { here } else { EDGE };
