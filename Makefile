@@ -46,7 +46,7 @@ $(VENV)/.built: pyproject.toml $(RUST) | $(VENV)/.torch
 	PIP_QUIET=1 $(BIN)/maturin develop --release --extras dev --quiet
 	@touch $@
 
-demo: setup ## made-up scans: check, plan, preprocess, train, predict, evaluate; a table and a picture
+demo: setup ## made-up scans: check, plan, preprocess, train, predict, evaluate; a table, a picture, a report
 	$(BIN)/nnunet-rs demo -o demo
 
 test: setup ## Python and Rust tests

@@ -19,6 +19,7 @@ def test_every_part_leaves_its_files(demo: DemoResult) -> None:
     for path in (demo.scores, demo.scores.with_suffix(".csv"), demo.picture, demo.curves, demo.work / "plan.json"):
         assert path.stat().st_size > 0
     assert (demo.training.folder / "weights.safetensors").is_file()
+    assert "scan0" in demo.report.read_text(encoding="utf-8")
     assert matplotlib.image.imread(demo.picture).shape[1] > 1000
 
 

@@ -19,8 +19,10 @@ from nnunet_rs.predict.evaluate import evaluate_folders
 from nnunet_rs.predict.folder import predict_folder
 from nnunet_rs.predict.predictor import Predictor
 from nnunet_rs.predict.summary import Summary
+from nnunet_rs.predict.validate import validate_fold
 from nnunet_rs.report.cases import picture_case, ranked_cases
 from nnunet_rs.report.figures import curves_on_the_way, training_curves
+from nnunet_rs.report.page import write_report
 
 CONFIGURATION = "3d_fullres"
 
@@ -51,18 +53,19 @@ class DemoResult:
     scores: Path  # JSON, and CSV beside it
     picture: Path
     curves: Path
+    report: Path  # a page to look at
     summary: Summary  # of the scans that the network never saw
     training: TrainResult
     seconds: float
 
 
 def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progress | None = None) -> DemoResult:
-    """Make scans, check, plan and prepare them, train one fold, predict and score the scans held out, draw one.
+    """Make scans, check, plan and prepare them, train one fold, predict and score the scans held out, report.
 
     Parameters
     ----------
     folder
-        Everything goes here: the dataset, a work folder, predictions, scores, pictures.
+        Everything goes here: the dataset, a work folder, predictions, scores, a picture, a report.
     options
         How much.
     progress
@@ -82,6 +85,7 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
     prepare_dataset(dataset, work, PrepareOptions(overrides=overrides, configurations=(CONFIGURATION,)), progress)
     curves = model_folder(work, CONFIGURATION, 0) / "progress.png"
     trained = _train(work, curves, options, progress)
+    validate_fold(work, CONFIGURATION, 0, device=options.device, progress=progress)
     predictor = Predictor.load(work, options.device)
     predict_folder(predictor, root / "imagesTs", predictions, progress=progress)
     summary = evaluate_folders(predictions, root / "labelsTs", dataset.labels, progress=progress)
@@ -89,7 +93,9 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
     picture = folder / "prediction.png"
     typical = next(case for case in dataset.test if case.name == ranked_cases(summary)[1].scores.name)  # the median
     picture_case(picture, f"{typical.name}, never seen in training", typical, dataset.labels, summary)
-    return DemoResult(root, work, predictions, scores, picture, curves, summary, trained, time.monotonic() - begun)
+    report = write_report(work, folder / "report.html", progress=progress).path
+    spent = time.monotonic() - begun
+    return DemoResult(root, work, predictions, scores, picture, curves, report, summary, trained, spent)
 
 
 def _train(work: Path, curves: Path, options: DemoOptions, progress: Progress) -> TrainResult:

@@ -19,6 +19,7 @@ def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
         options = replace(options, epochs=None, time_budget=arguments.time_budget)
     result = run_demo(arguments.output, options, console)
     places = {
+        "report": result.report,
         "picture": result.picture,
         "curves": result.curves,
         "scores": result.scores,

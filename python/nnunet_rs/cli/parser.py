@@ -50,7 +50,7 @@ COMMANDS = (
         summary="made-up scans through everything, in minutes on two cores",
         usage="[-o DIR] [options]",
         description="Make anisotropic abdominal scans, then check, plan, preprocess, train, predict and evaluate. "
-        "Ends with a table of Dice scores and a picture.",
+        "Ends with a table of Dice scores, a picture and a page to look at.",
         examples=("nnunet-rs demo", "nnunet-rs demo -o elsewhere --device cuda"),
         add_arguments=options.demo,
     ),
