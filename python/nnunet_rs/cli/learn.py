@@ -3,52 +3,88 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from contextlib import nullcontext
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nnunet_rs.cli.console import Console, Outcome, counted
+from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
 from nnunet_rs.cli.launch import processes_joined
 
 if TYPE_CHECKING:
-    from nnunet_rs.model.history import History
     from nnunet_rs.model.options import TrainOptions, TrainResult
     from nnunet_rs.predict.summary import Summary
-    from nnunet_rs.report.tables import Table
+    from nnunet_rs.series import Outcome as Trained
+    from nnunet_rs.single import ModelOptions
 
 INTERRUPT = 2  # the signal of Ctrl-C
-PICTURES = "pictures"  # folder in a fold's model folder
+AGAIN = "run the same command with --resume to go on"
 
 
 def train(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Train one fold or all of them, and score each on the cases that it did not see."""
+    """Train one fold or many, and score each on the cases that it did not see."""
+    several = arguments.all or arguments.fold == "all"
+    if arguments.all == (arguments.fold is not None) or not (arguments.all or arguments.configuration):
+        raise UsageError("train needs -c and -f, or --all (with -c: all folds of that configuration)")
+    if "," in arguments.device and not several:
+        raise UsageError("one model trains on one device; for several GPUs start the command by torchrun")
     with processes_joined(arguments, console) as leads:
-        return _train(arguments, console, leads)
+        return _train_many(arguments, console, leads) if several else _train_one(arguments, console, leads)
 
 
-def _train(arguments: argparse.Namespace, console: Console, leads: bool) -> Outcome:
-    folds = [arguments.fold] if arguments.fold != "all" else _every_fold(arguments.work)
-    results: list[dict[str, Any]] = []
-    shown: list[Table | str] = []
-    for fold in folds:
-        trained = _train_fold(arguments, fold, console, leads)
-        if not trained.finished:
-            again = "run the same command with --resume to go on"
-            console.say(f"stopped in epoch {len(trained.history.epochs) + 1}; {again}")
-            return Outcome({"folds": results, "finished": False}, (), 128 + (trained.signal or INTERRUPT))
-        if not leads:
-            continue
-        summary = _validate(arguments, fold, console)
-        results.append(_fold_json(fold, trained, summary))
-        shown.append(_fold_table(arguments, fold, summary, trained))
-    return Outcome({"configuration": arguments.configuration, "folds": results, "finished": True}, tuple(shown))
+def _train_one(arguments: argparse.Namespace, console: Console, leads: bool) -> Outcome:
+    from nnunet_rs.report.tables import scores_table
+    from nnunet_rs.single import Model, train_model
+
+    model = Model(arguments.configuration, arguments.fold)
+    done = train_model(arguments.work, model, _model_options(arguments), console)
+    if not done.training.finished:
+        console.say(f"stopped in epoch {len(done.training.history.epochs) + 1}; {AGAIN}")
+        return Outcome({"folds": [], "finished": False}, (), 128 + (done.training.signal or INTERRUPT))
+    if done.summary is None or not leads:
+        return Outcome({})
+    entry = _model_json(model.fold, done.training, done.summary)
+    note = f"model, curves, validation and pictures: {done.training.folder}"
+    table = scores_table(f"{model}, {counted(len(done.summary.cases), 'validation case')}", done.summary, note)
+    return Outcome({"configuration": model.configuration, "folds": [entry], "finished": True}, (table,))
 
 
-def _every_fold(work: Path) -> list[int]:
-    from nnunet_rs.core.files import read_json
+def _train_many(arguments: argparse.Namespace, console: Console, leads: bool) -> Outcome:
+    from nnunet_rs.model.device import find_devices
+    from nnunet_rs.model.distributed import is_shared
+    from nnunet_rs.series import every_model, train_series
 
-    return list(range(len(read_json(work / "splits.json"))))
+    devices = (arguments.device,) if is_shared() else find_devices(arguments.device)
+    models = every_model(arguments.work, arguments.configuration)
+    outcomes = train_series(arguments.work, models, _model_options(arguments), devices, console)
+    outcome = _series_outcome(arguments, outcomes)
+    return outcome if leads else Outcome({}, (), outcome.code)
+
+
+def _series_outcome(arguments: argparse.Namespace, outcomes: Sequence[Trained]) -> Outcome:
+    from nnunet_rs.series import outcomes_table
+
+    lost = [outcome for outcome in outcomes if not outcome.there]
+    signals = [outcome.training.signal or INTERRUPT for outcome in lost if outcome.training is not None]
+    lines = [f"{outcome.model}: {outcome.state}{_after(outcome.reason)}" for outcome in lost]
+    if lost:
+        lines.append(AGAIN if not arguments.all else "the same command goes on with what is missing")
+    entries = [
+        {
+            "configuration": outcome.model.configuration,
+            "state": outcome.state,
+            "reason": outcome.reason or None,
+            **_model_json(outcome.model.fold, outcome.training, outcome.summary),
+        }
+        for outcome in outcomes
+    ]
+    stopped = any(outcome.state == "stopped" for outcome in lost)
+    code = 128 + (signals or [INTERRUPT])[0] if stopped else int(bool(lost))
+    result = {"configuration": arguments.configuration, "folds": entries, "finished": not lost}
+    return Outcome(result, (outcomes_table(outcomes), *lines), code)
+
+
+def _after(reason: str) -> str:
+    return f": {reason}" if reason else ""
 
 
 def train_options(arguments: argparse.Namespace) -> TrainOptions:
@@ -92,66 +128,25 @@ def own_function(name: str | None) -> Callable[..., Any] | None:
     return None if name is None else function_named(name)
 
 
-def _train_fold(arguments: argparse.Namespace, fold: int, console: Console, leads: bool) -> TrainResult:
-    """Train; after each epoch draw the curves. A process that follows is told of no epoch."""
-    from nnunet_rs.model.setup import model_folder
-    from nnunet_rs.model.train import train_fold
-    from nnunet_rs.report.board import board
-    from nnunet_rs.report.figures import curves_on_the_way, training_curves
-
-    options = train_options(arguments)
-    folder = model_folder(arguments.work, arguments.configuration, fold)
-    path, title = folder / "progress.png", f"{arguments.configuration}, fold {fold}"
-    draw = curves_on_the_way(path, title)
-    with board(folder) if arguments.tensorboard else nullcontext() as add:
-
-        def tell(history: History) -> None:
-            draw(history)
-            if add is not None:
-                add(history)
-
-        trained = train_fold(arguments.work, arguments.configuration, fold, options, console, tell)
-    if leads:
-        training_curves(path, trained.history, title)
-    return trained
-
-
-def _validate(arguments: argparse.Namespace, fold: int, console: Console) -> Summary:
-    """Score the cases that the fold did not see, and draw the best, the median and the worst of them."""
-    from nnunet_rs.core.dataset import read_dataset
-    from nnunet_rs.model.setup import model_folder
+def _model_options(arguments: argparse.Namespace) -> ModelOptions:
     from nnunet_rs.predict.predictor import PredictOptions
-    from nnunet_rs.predict.validate import validate_fold
-    from nnunet_rs.report.cases import picture_ranked
+    from nnunet_rs.single import ModelOptions
 
-    work, configuration = arguments.work, arguments.configuration
-    options = PredictOptions(precision=arguments.precision, network=own_function(arguments.network))
-    summary = validate_fold(work, configuration, fold, device=arguments.device, options=options, progress=console)
-    dataset = read_dataset(work)
-    folder = model_folder(work, configuration, fold) / PICTURES
-    picture_ranked(folder, dataset.training, dataset.labels, summary)
-    return summary
+    training = replace(train_options(arguments), resume=arguments.resume or arguments.all)
+    predicting = PredictOptions(precision=arguments.precision, network=own_function(arguments.network))
+    return ModelOptions(training, predicting, arguments.tensorboard)
 
 
-def _fold_json(fold: int, trained: TrainResult, summary: Summary) -> dict[str, Any]:
+def _model_json(fold: int, trained: TrainResult | None, summary: Summary | None) -> dict[str, Any]:
+    means = () if summary is None else zip(summary.targets, summary.mean("dice"), strict=True)
     return {
         "fold": fold,
-        "model": trained.folder,
-        "training_seconds": trained.seconds,
-        "epochs": len(trained.history.epochs),
-        "dice": summary.foreground_mean("dice"),
-        "dice_per_class": {
-            target.name: value for target, value in zip(summary.targets, summary.mean("dice"), strict=True)
-        },
+        "model": None if trained is None else trained.folder,
+        "training_seconds": None if trained is None else trained.seconds,
+        "epochs": None if trained is None else len(trained.history.epochs),
+        "dice": None if summary is None else summary.foreground_mean("dice"),
+        "dice_per_class": {target.name: value for target, value in means},
     }
-
-
-def _fold_table(arguments: argparse.Namespace, fold: int, summary: Summary, trained: TrainResult) -> Table:
-    from nnunet_rs.report.tables import scores_table
-
-    cases = counted(len(summary.cases), "validation case")
-    note = f"model, curves, validation and pictures: {trained.folder}"
-    return scores_table(f"{arguments.configuration}, fold {fold}, {cases}", summary, note)
 
 
 def best(arguments: argparse.Namespace, console: Console) -> Outcome:

@@ -49,13 +49,13 @@ def _add_data(parser: argparse.ArgumentParser, text: str) -> None:
     _add_dataset(parser)
 
 
-def _add_device(group: Any) -> None:
+def _add_device(group: Any, more: str = "") -> None:
     group.add_argument(
         "--device",
         "-device",
         metavar="D",
         default="auto",
-        help="cpu, cuda, cuda:1, mps or auto (the default: the best there is)",
+        help="cpu, cuda, cuda:1, mps or auto (the default: the best there is)" + more,
     )
 
 
@@ -187,16 +187,19 @@ def preprocess(parser: argparse.ArgumentParser) -> None:
 def train(parser: argparse.ArgumentParser) -> None:
     """Add what `train` takes."""
     _add_work(parser, "work folder of `nnunet-rs preprocess`")
-    parser.add_argument(
-        "-c", "--configuration", metavar="CONFIG", required=True, help="2d, 3d_fullres, ... as in plan.json"
-    )
+    parser.add_argument("-c", "--configuration", metavar="CONFIG", help="2d, 3d_fullres, ... as in plan.json")
     parser.add_argument(
         "-f",
         "--fold",
         metavar="FOLD",
         type=values.fold,
-        required=True,
         help="fold to leave out, from 0; all: every fold in turn",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every configuration, every fold, a cascade's first stage before its second: what is finished stays, what "
+        "was interrupted goes on",
     )
     parser.add_argument("--resume", "--c", action="store_true", help="go on where an interrupted training stopped")
     _add_ported(parser, ("--npz",))
@@ -224,7 +227,7 @@ def train(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--augmentation", metavar="NAME", help=f"{AUGMENTATIONS}, or {OWN}")
     _add_network(parser)
     group = parser.add_argument_group("resources")
-    _add_device(group)
+    _add_device(group, "; several models: cuda:0,cuda:1 trains one on each (auto: on every GPU)")
     _add_threads(group)
     group.add_argument(
         "--precision",

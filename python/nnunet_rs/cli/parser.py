@@ -95,13 +95,14 @@ COMMANDS = (
     Command(
         name="train",
         group="learn",
-        summary="train one fold of a configuration and score its validation cases",
+        summary="train one fold of a configuration, or everything, and score the validation cases",
         usage="WORK -c CONFIG -f FOLD [options]",
         description="Train a network on all cases but one fold's, then predict that fold's cases and score them.",
         examples=(
             "nnunet-rs train work -c 3d_fullres -f 0",
             "nnunet-rs train work -c 3d_fullres -f 0 --recipe fast --time-budget 20m",
             "nnunet-rs train work -c 2d -f all --resume",
+            "nnunet-rs train work --all --device cuda:0,cuda:1",
             "nnunet-rs train -d 27 -c 3d_fullres -f 0",
         ),
         add_arguments=options.train,

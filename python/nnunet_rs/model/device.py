@@ -76,6 +76,24 @@ def find_device(name: str = "auto") -> torch.device:
     return device
 
 
+def find_devices(names: str = "auto") -> tuple[str, ...]:
+    """Return the devices that are named, separated by commas; `auto` is every CUDA device where there are several.
+
+    The same device may be named twice, and then does two things at a time.
+
+    Raises
+    ------
+    NnunetError
+        As `find_device`.
+    """
+    if names == "auto" and torch.cuda.device_count() > 1:
+        return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    found = tuple(name.strip() for name in names.split(","))
+    for name in found:
+        find_device(name)
+    return found
+
+
 def choose_compute(device: torch.device, precision: Precision = "auto", channels_last: bool | None = None) -> Compute:
     """Return how to compute on a device.
 

@@ -108,9 +108,14 @@ class _Total(torch.autograd.Function):
         return gradient
 
 
+def is_shared() -> bool:
+    """Whether this process is one of several that train one network."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def current_team() -> Team:
     """Return the processes of the default process group; one alone where there is none. All must call it."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_shared():
         return Team()
     return Team(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=_PATIENCE))
 

@@ -1,0 +1,301 @@
+"""Several models of one work folder, each when what it needs is there, one after another or side by side."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.files import read_json
+from nnunet_rs.core.machine import processors
+from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.worker import LostError, Result, Said, Worker
+from nnunet_rs.data.store import open_store
+from nnunet_rs.model.card import CARD
+from nnunet_rs.model.cascade import next_stages
+from nnunet_rs.model.distributed import is_shared
+from nnunet_rs.model.interrupt import stop_wishes
+from nnunet_rs.model.options import TrainResult
+from nnunet_rs.model.setup import model_folder
+from nnunet_rs.model.state import RESUME
+from nnunet_rs.plan.schema import Plan, read_plan
+from nnunet_rs.predict.summary import Summary, read_summary
+from nnunet_rs.predict.validate import SUMMARY, validation_folder
+from nnunet_rs.report.tables import Table, clock, number
+from nnunet_rs.single import Model, ModelOptions, train_model
+
+PATIENCE = 0.5  # seconds between two looks at whether somebody wishes to stop
+
+State = Literal["trained", "there", "failed", "stopped", "waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a model."""
+
+    model: Model
+    state: State  # there: trained and scored before; waiting: what it needs has failed, or the series was stopped
+    summary: Summary | None = None
+    training: TrainResult | None = None
+    seconds: float = 0.0  # all in all
+    reason: str = ""  # why it failed or waits
+
+    @property
+    def there(self) -> bool:
+        """Whether the model can be used."""
+        return self.state in ("trained", "there")
+
+
+def every_model(work: Path, configuration: str | None = None) -> tuple[Model, ...]:
+    """List the models of a work folder, or of one configuration: first stages first, second stages last, fold by fold.
+
+    Raises
+    ------
+    PlanError, DatasetError
+        Plan or folds are missing, or a configuration's cases are not prepared.
+    """
+    plan = read_plan(work / "plan.json")
+    names = tuple(plan.configurations) if configuration is None else (configuration,)
+    folds = range(len(read_json(work / "splits.json")))
+    if configuration is None:
+        for name in names:
+            _require_prepared(work, plan, name)
+        names = tuple(sorted(names, key=lambda name: _rank(plan, name)))
+    return tuple(Model(name, fold) for name in names for fold in folds)
+
+
+def _rank(plan: Plan, name: str) -> int:
+    if plan.configurations[name].previous is not None:
+        return 2
+    return 0 if next_stages(plan, name) else 1
+
+
+def _require_prepared(work: Path, plan: Plan, name: str) -> None:
+    store = open_store(work, plan, name)
+    if not store.names():
+        raise DatasetError(
+            f"{store.folder}: {name} has not been prepared; run nnunet-rs preprocess DATA -o {work}, or name the "
+            "configuration to train"
+        )
+
+
+def train_series(
+    work: Path,
+    models: Sequence[Model],
+    options: ModelOptions,
+    devices: Sequence[str] = ("auto",),
+    progress: Progress | None = None,
+) -> tuple[Outcome, ...]:
+    """Train models; where one fails, the others go on.
+
+    Parameters
+    ----------
+    work
+        The work folder.
+    models
+        In the order in which they are begun; one that builds on others of the series waits for them.
+    options
+        Of every model, but for the device. With `resume` what was interrupted goes on and what is finished stays.
+    devices
+        One: models are trained one after another, in this process. Several: each has one model at a time, in a process
+        of its own, which imports the program's main module anew: it must do nothing then.
+    progress
+        Told of everything; of processes, what they say.
+
+    Returns
+    -------
+    tuple of Outcome
+        One per model, in order. SIGINT and SIGTERM stop what runs at its next iteration, resumable.
+    """
+    queue = _Queue(work, read_plan(work / "plan.json"), tuple(models))
+    if len(devices) == 1:
+        _one_after_another(queue, _on(devices[0], options), progress or Silent())
+    else:
+        _side_by_side(queue, options, tuple(devices), progress or Silent())
+    return tuple(queue.outcomes[model] for model in queue.models)
+
+
+def _on(device: str, options: ModelOptions, beside: int = 1) -> ModelOptions:
+    """Options on a device; models side by side share the processors."""
+    threads = options.training.threads
+    if threads is None and beside > 1:
+        threads = max(1, processors() // beside)
+    return replace(options, training=replace(options.training, device=device, threads=threads))
+
+
+def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
+    """Show what became of models: a row each, and the mean of a configuration with several folds."""
+    rows: list[tuple[str, ...]] = []
+    for name in dict.fromkeys(outcome.model.configuration for outcome in outcomes):
+        folds = [outcome for outcome in outcomes if outcome.model.configuration == name]
+        rows += [
+            (str(o.model), number(_dice(o)), clock(o.seconds) if o.seconds else "-", _SHOWN[o.state]) for o in folds
+        ]
+        scores = [_dice(outcome) for outcome in folds if outcome.summary is not None]
+        if len(scores) > 1:
+            rows.append((f"{name}, mean", number(sum(scores) / len(scores)), "", f"{len(scores)} of {len(folds)}"))
+    return Table("", ("model", "Dice", "time", ""), tuple(rows))
+
+
+_SHOWN: Mapping[State, str] = {
+    "trained": "trained",
+    "there": "was there",
+    "failed": "failed",
+    "stopped": "stopped",
+    "waiting": "not begun",
+}
+
+
+def _dice(outcome: Outcome) -> float:
+    return math.nan if outcome.summary is None else outcome.summary.foreground_mean("dice")
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Models to train, and what became of them."""
+
+    work: Path
+    plan: Plan
+    models: tuple[Model, ...]
+    outcomes: dict[Model, Outcome] = field(default_factory=dict)
+    begun: set[Model] = field(default_factory=set)
+
+    def take(self) -> Model | None:
+        """Return a model that can be trained now; mark those that cannot be trained any more."""
+        for model in self.models:
+            if model in self.begun:
+                continue
+            needed = self._needed(model)
+            lost = [other for other in needed if other in self.outcomes and not self.outcomes[other].there]
+            if lost:
+                self.begun.add(model)
+                self.outcomes[model] = Outcome(model, "waiting", reason=f"needs {lost[0]}")
+            elif all(other in self.outcomes for other in needed):
+                self.begun.add(model)
+                return model
+        return None
+
+    def close(self) -> None:
+        """Mark what has not begun."""
+        for model in self.models:
+            self.outcomes.setdefault(model, Outcome(model, "waiting", reason="stopped before its turn"))
+
+    def title(self, model: Model) -> str:
+        """Say which of how many."""
+        return f"{model} ({self.models.index(model) + 1} of {len(self.models)})"
+
+    def _needed(self, model: Model) -> tuple[Model, ...]:
+        """List the models of this series that a model's training builds on."""
+        first = self.plan.configurations[model.configuration].previous
+        return tuple(other for other in self.models if other.configuration == first)
+
+
+def _one_after_another(queue: _Queue, options: ModelOptions, progress: Progress) -> None:
+    while (model := queue.take()) is not None:
+        progress.say(queue.title(model))
+        outcome = queue.outcomes[model] = _outcome(queue.work, model, options, progress)
+        if outcome.state == "stopped":
+            break
+    queue.close()
+
+
+def _side_by_side(queue: _Queue, options: ModelOptions, devices: tuple[str, ...], progress: Progress) -> None:
+    """Keep every device busy; this process only hands models out and listens."""
+    crew = _Crew(queue, options, devices, progress)
+    with stop_wishes() as wish:
+        try:
+            while crew.hire(0 if wish.made else len(devices)):
+                if wish.made:
+                    crew.stop()
+                crew.listen()
+        finally:
+            crew.kill()
+    queue.close()
+
+
+@dataclass(slots=True)
+class _Crew:
+    """The processes that train: one at most on each device."""
+
+    queue: _Queue
+    options: ModelOptions
+    devices: tuple[str, ...]
+    progress: Progress
+    running: dict[Worker, tuple[int, Model]] = field(default_factory=dict)  # the device's place in the list
+    stopping: bool = False
+
+    def hire(self, places: int) -> int:
+        """Begin models on free devices; returns how many are in training."""
+        busy = {place for place, _ in self.running.values()}
+        for place in (place for place in range(places) if place not in busy):
+            model = self.queue.take()
+            if model is None:
+                break
+            device = self.devices[place]
+            self.progress.say(f"{self.queue.title(model)}, on {device}")
+            options = _on(device, self.options, len(self.devices))
+            self.running[Worker.start(_outcome, self.queue.work, model, options)] = place, model
+        return len(self.running)
+
+    def listen(self) -> None:
+        """Pass on what is said, and note what is done."""
+        for worker in Worker.audible(self.running, PATIENCE):
+            model = self.running[worker][1]
+            try:
+                heard = worker.hear()
+            except LostError as error:
+                heard = Result(Outcome(model, "stopped" if self.stopping else "failed", reason=str(error)))
+            if isinstance(heard, Said):
+                self.progress.say(f"{model}: {heard.text}")
+                continue
+            del self.running[worker]
+            self.queue.outcomes[model] = heard.value
+            self.progress.say(f"{model}: {heard.value.state}")
+
+    def stop(self) -> None:
+        """Ask all to stop, once: a second signal would not be a wish."""
+        if not self.stopping:
+            self.stopping = True
+            for worker in self.running:
+                worker.ask_to_stop()
+
+    def kill(self) -> None:
+        """End what still runs."""
+        for worker in self.running:
+            worker.kill()
+
+
+def _outcome(work: Path, model: Model, options: ModelOptions, progress: Progress) -> Outcome:
+    """Make a model unless it is finished; whatever is wrong with it is its outcome."""
+    found = _finished(work, model) if options.training.resume else None
+    if found is not None:
+        progress.say(f"{model}: is trained and scored already")
+        return Outcome(model, "there", found)
+    begun = time.monotonic()
+    try:
+        trained = train_model(work, model, options, progress)
+    except Exception as error:
+        if is_shared():
+            raise  # the other processes of this training would wait for ever
+        said = str(error) if isinstance(error, NnunetError) else f"{type(error).__name__}: {error}"
+        return Outcome(model, "failed", seconds=time.monotonic() - begun, reason=said)
+    state: State = "trained" if trained.training.finished else "stopped"
+    return Outcome(model, state, trained.summary, trained.training, time.monotonic() - begun)
+
+
+def _finished(work: Path, model: Model) -> Summary | None:
+    """Return the scores of a model that is trained and scored, and not being trained anew."""
+    folder = model_folder(work, model.configuration, model.fold)
+    card, scores = folder / CARD, validation_folder(work, model.configuration, model.fold) / SUMMARY
+    if not card.is_file() or (folder / RESUME).is_file() or not scores.is_file():
+        return None
+    if scores.stat().st_mtime_ns < card.stat().st_mtime_ns:
+        return None
+    try:
+        return read_summary(scores)
+    except DatasetError:
+        return None

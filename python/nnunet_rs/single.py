@@ -1,0 +1,116 @@
+"""One model with all that comes before and after its training: first segmentations, curves, scores, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.model.cascade import next_stages
+from nnunet_rs.model.distributed import current_team
+from nnunet_rs.model.history import History
+from nnunet_rs.model.options import TrainOptions, TrainResult
+from nnunet_rs.model.setup import model_folder
+from nnunet_rs.model.train import train_fold
+from nnunet_rs.plan.schema import read_plan
+from nnunet_rs.predict.predictor import PredictOptions
+from nnunet_rs.predict.previous import segment_cases
+from nnunet_rs.predict.summary import Summary
+from nnunet_rs.predict.validate import validate_fold
+from nnunet_rs.report.board import board
+from nnunet_rs.report.cases import picture_ranked
+from nnunet_rs.report.figures import curves_on_the_way, training_curves
+
+PICTURES = "pictures"  # folder in a fold's model folder
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Which network."""
+
+    configuration: str
+    fold: int
+
+    def __str__(self) -> str:
+        return f"{self.configuration}, fold {self.fold}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model that is there, and what it scored on the cases that it did not see."""
+
+    training: TrainResult
+    summary: Summary | None  # None: the training was stopped, or another process of it scores
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How a model is made."""
+
+    training: TrainOptions  # its device predicts too
+    predicting: PredictOptions | None = None  # of held-out cases; None: as `predict` does
+    tensorboard: bool = False  # write its event files as well
+
+
+def train_model(work: Path, model: Model, options: ModelOptions, progress: Progress | None = None) -> Trained:
+    """Do all that makes one model: first segmentations of a cascade, training, prediction and scores of held-out cases.
+
+    Parameters
+    ----------
+    work
+        The work folder, prepared. The model's folder gets curves (progress.png) while it trains, and in the end
+        pictures of the best, the median and the worst case. Held-out cases of a cascade's first stage are handed to
+        its second.
+    model
+        Which.
+    options
+        See ModelOptions.
+    progress
+        Told of everything.
+
+    Raises
+    ------
+    NnunetError
+        As `train_fold`, `segment_cases` and `validate_fold`.
+    """
+    progress, team = progress or Silent(), current_team()
+    if team.leads:
+        _segment(work, model.configuration, None, options, progress)
+    team.wait()
+    trained = _train(work, model, options, progress, team.leads)
+    if not trained.finished or not team.leads:
+        return Trained(trained, None)
+    device, predicting = options.training.device, options.predicting
+    summary = validate_fold(work, model.configuration, model.fold, device=device, options=predicting, progress=progress)
+    dataset = read_dataset(work)
+    picture_ranked(trained.folder / PICTURES, dataset.training, dataset.labels, summary)
+    for following in next_stages(read_plan(work / "plan.json"), model.configuration):
+        _segment(work, following, [model.fold], options, progress)
+    return Trained(trained, summary)
+
+
+def _segment(
+    work: Path, configuration: str, folds: Sequence[int] | None, options: ModelOptions, progress: Progress
+) -> None:
+    device, predicting = options.training.device, options.predicting
+    segment_cases(work, configuration, folds=folds, device=device, options=predicting, progress=progress)
+
+
+def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, leads: bool) -> TrainResult:
+    """Train; after each epoch draw the curves. A process that follows is told of no epoch."""
+    folder = model_folder(work, model.configuration, model.fold)
+    draw = curves_on_the_way(folder / "progress.png", str(model))
+    with board(folder) if options.tensorboard else nullcontext() as add:
+
+        def tell(history: History) -> None:
+            draw(history)
+            if add is not None:
+                add(history)
+
+        trained = train_fold(work, model.configuration, model.fold, options.training, progress, tell)
+    if leads and trained.finished:
+        training_curves(folder / "progress.png", trained.history, str(model))
+    return trained

@@ -1,0 +1,72 @@
+"""Functions in processes of their own; they stand in a module that is written here, for the processes to import."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from nnunet_rs.core.worker import LostError, Result, Said, Worker
+
+SOURCE = """
+import os, signal, sys, time
+
+def add(a, b, progress):
+    with progress.task("sum", 2) as task:
+        task.advance()
+    progress.say(f"{a} and {b}")
+    return a + b
+
+def die(how, progress):
+    progress.say("before")
+    os.kill(os.getpid(), how)
+    time.sleep(60)
+
+def leave(progress):
+    sys.exit(3)
+
+def wait(progress):
+    stopped = []
+    signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+    progress.say(str(os.getsid(0) == os.getpid()))
+    while not stopped:
+        time.sleep(0.01)
+    return "asked"
+"""
+
+
+@pytest.fixture
+def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    (tmp_path / "made_up_functions.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return importlib.import_module("made_up_functions")
+
+
+def test_says_and_returns(functions: ModuleType) -> None:
+    worker = Worker.start(functions.add, 2, 3)
+    assert worker.hear() == Said("2 and 3")
+    assert worker.hear() == Result(5)
+
+
+def test_how_a_process_was_lost(functions: ModuleType) -> None:
+    worker = Worker.start(functions.die, signal.SIGKILL)
+    assert worker.hear() == Said("before")
+    with pytest.raises(LostError, match="ended by SIGKILL; the system kills by SIGKILL when memory runs out"):
+        worker.hear()
+    with pytest.raises(LostError, match="exit code 3"):
+        Worker.start(functions.leave).hear()
+
+
+def test_asked_to_stop_and_out_of_the_terminals_reach(functions: ModuleType) -> None:
+    workers = [Worker.start(functions.wait) for _ in range(2)]
+    for worker in workers:
+        assert worker.hear() == Said("True")
+    assert Worker.audible(workers, 0.0) == ()
+    workers[1].ask_to_stop()
+    assert Worker.audible(workers, 30.0) == (workers[1],)
+    assert workers[1].hear() == Result("asked")
+    workers[0].kill()
+    with pytest.raises(LostError, match="SIGKILL"):
+        workers[0].hear()

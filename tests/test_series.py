@@ -1,0 +1,177 @@
+"""The order of models, what a failure does to others, and what is not done again; trainings themselves are made up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nnunet_rs import series
+from nnunet_rs.core.errors import DatasetError, TrainingError
+from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.worker import LostError, Result, Said
+from nnunet_rs.model.history import History
+from nnunet_rs.model.options import TrainOptions, TrainResult
+from nnunet_rs.plan.schema import Configuration, Normalization, Plan, write_plan
+from nnunet_rs.predict.scores import Target
+from nnunet_rs.predict.summary import Summary
+from nnunet_rs.series import Outcome, every_model, outcomes_table, train_series
+from nnunet_rs.single import Model, ModelOptions, Trained
+
+ANEW = ModelOptions(TrainOptions())
+EMPTY = Summary((Target("1", "large", (1,)),), (), None)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A plan with a cascade, two folds, and something prepared for each configuration."""
+    ones = ((1, 1, 1),)
+    full = Configuration(
+        "3d_fullres", (1.0,) * 3, (4,) * 3, 2, (4,) * 3, ones, ones, (4,), (2,), (), False, False, False,
+        memory_estimate=1,
+    )  # fmt: skip
+    low = replace(full, name="3d_lowres", spacing=(2.0,) * 3)
+    configurations = (replace(full, name="3d_cascade_fullres", previous="3d_lowres"), full, low)
+    labels, rule = LabelSet(("background", "large"), (0, 1)), (Normalization("zscore", False, None),)
+    write_plan(
+        tmp_path / "plan.json",
+        Plan("made up", "paper", (0, 1, 2), ("MR",), labels, rule, {c.name: c for c in configurations}),
+    )
+    (tmp_path / "splits.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]))
+    for name in ("3d_fullres", "3d_lowres"):
+        (tmp_path / "prepared" / name).mkdir(parents=True)
+        (tmp_path / "prepared" / name / "a.zip").touch()
+    return tmp_path
+
+
+def models(*short: str) -> tuple[Model, ...]:
+    names = {"l": "3d_lowres", "f": "3d_fullres", "c": "3d_cascade_fullres"}
+    return tuple(Model(names[text[0]], int(text[1])) for text in short)
+
+
+ALL = models("l0", "l1", "f0", "f1", "c0", "c1")
+
+
+def test_first_stages_first_second_stages_last(work: Path) -> None:
+    assert every_model(work) == ALL
+    assert every_model(work, "3d_fullres") == models("f0", "f1")
+    (work / "prepared" / "3d_lowres" / "a.zip").unlink()
+    with pytest.raises(DatasetError, match="3d_lowres has not been prepared; run nnunet-rs preprocess"):
+        every_model(work)
+
+
+class MadeUp:
+    """In place of `train_model`."""
+
+    def __init__(self, failing: dict[Model, Exception | int]) -> None:
+        self.failing, self.calls = failing, []
+
+    def __call__(self, work: Path, model: Model, options: ModelOptions, *_: object) -> Trained:
+        self.calls.append((model, options.training.device))
+        what = self.failing.get(model)
+        if isinstance(what, Exception):
+            raise what
+        result = TrainResult(work, History(("large",)), 1.0, what is None, what)
+        return Trained(result, EMPTY if what is None else None)
+
+
+def states(outcomes: tuple[Outcome, ...]) -> dict[Model, str]:
+    return {outcome.model: outcome.state for outcome in outcomes}
+
+
+def run(work: Path, monkeypatch: pytest.MonkeyPatch, failing: dict[Model, Any]) -> tuple[tuple[Outcome, ...], MadeUp]:
+    made_up = MadeUp(failing)
+    monkeypatch.setattr(series, "train_model", made_up)
+    return train_series(work, ALL, ANEW, ("cpu",)), made_up
+
+
+def test_one_after_another(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes, made_up = run(work, monkeypatch, {})
+    assert made_up.calls == [(model, "cpu") for model in ALL]
+    assert set(states(outcomes).values()) == {"trained"}
+
+
+def test_others_go_on_but_not_what_builds_on_a_failure(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = models("l1", "f0")
+    failing = {lost[0]: TrainingError("the loss is nan"), lost[1]: ZeroDivisionError("a bug")}
+    outcomes, made_up = run(work, monkeypatch, failing)
+    assert [model for model, _ in made_up.calls] == list(models("l0", "l1", "f0", "f1"))
+    found = {outcome.model: (outcome.state, outcome.reason) for outcome in outcomes}
+    assert found == {
+        **dict.fromkeys(models("l0", "f1"), ("trained", "")),
+        lost[0]: ("failed", "the loss is nan"),
+        lost[1]: ("failed", "ZeroDivisionError: a bug"),
+        **dict.fromkeys(models("c0", "c1"), ("waiting", "needs 3d_lowres, fold 1")),
+    }
+    table = "\n".join(outcomes_table(outcomes).lines())
+    assert table.count("failed") == table.count("not begun") == 2
+
+
+def test_a_signal_ends_the_series(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes, _ = run(work, monkeypatch, {ALL[1]: signal.SIGTERM})
+    assert [outcome.state for outcome in outcomes] == ["trained", "stopped", *["waiting"] * 4]
+
+
+def test_what_is_trained_and_scored_is_not_done_again(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = work / "models" / "3d_lowres" / "fold_0"
+    EMPTY.write(folder / "validation" / "summary.json")
+    (folder / "model.json").touch()
+    os.utime(folder / "model.json", (0, 0))
+    made_up = MadeUp({})
+    monkeypatch.setattr(series, "train_model", made_up)
+    resuming = ModelOptions(TrainOptions(resume=True))
+    assert [outcome.state for outcome in train_series(work, ALL[:2], resuming)] == ["there", "trained"]
+    os.utime(folder / "model.json")
+    later = time.time() + 10
+    os.utime(folder / "model.json", (later, later))  # trained again, not yet scored
+    assert [outcome.state for outcome in train_series(work, ALL[:2], resuming)] == ["trained", "trained"]
+    assert [outcome.state for outcome in train_series(work, ALL[:2], ANEW)] == ["trained", "trained"]
+
+
+class Hands:
+    """In place of `Worker`: processes that need no time; what they train is written down."""
+
+    log: list[tuple[Model, str, int | None]] = []  # noqa: RUF012
+    failing: dict[Model, str] = {}  # noqa: RUF012
+    together: set[int] = set()  # noqa: RUF012
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.messages = model, [Said("a line"), Result(Outcome(model, "trained", EMPTY))]
+
+    @classmethod
+    def start(cls, function: Any, work: Path, model: Model, options: ModelOptions) -> Hands:
+        cls.log.append((model, options.training.device, options.training.threads))
+        return cls(model)
+
+    @staticmethod
+    def audible(workers: Any, seconds: float) -> tuple[Hands, ...]:
+        Hands.together.add(len(workers))
+        return tuple(workers)[-1:]
+
+    def hear(self) -> Said | Result:
+        if self.model in self.failing:
+            raise LostError(self.failing[self.model])
+        return self.messages.pop(0)
+
+    def kill(self) -> None:
+        raise AssertionError("nothing should be left")
+
+
+def test_every_device_is_kept_busy(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series, "Worker", Hands)
+    monkeypatch.setattr(series, "processors", lambda: 8)
+    Hands.log, Hands.together, Hands.failing = [], set(), {ALL[3]: "its process was ended by SIGKILL"}
+    devices = ("cuda:0", "cuda:1", "cuda:2")
+    outcomes = train_series(work, ALL, ANEW, devices)
+    assert Hands.together == {1, 2, 3}
+    assert [entry[:2] for entry in Hands.log[:3]] == list(zip(ALL[:3], devices, strict=True))
+    assert {threads for *_, threads in Hands.log} == {2}
+    # Second stages wait until both first stages are there.
+    assert [model for model, *_ in Hands.log[-2:]] == list(ALL[-2:])
+    assert [outcome.state for outcome in outcomes] == ["trained"] * 3 + ["failed"] + ["trained"] * 2
+    assert outcomes[3].reason == "its process was ended by SIGKILL"
