@@ -14,7 +14,7 @@ from nnunet_rs.cli import main
 from nnunet_rs.core.io import read_volume
 from nnunet_rs.predict.predictor import Predictor
 
-SMALL = ("--features", 4, "--patch-size", "8,16,16", "--batch-size", 2)
+SMALL = ("--features", 4, "--patch-size", "8,12,12", "--batch-size", 2)
 SHORT = ("--recipe", "fast", "--epochs", 1, "--batches", 2, "--augmentation", "light", "-j", 1)
 NAME, FIRST = "3d_cascade_fullres", "3d_lowres"
 
@@ -28,7 +28,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0
 @pytest.fixture
 def work(raw_dataset: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Prepared for a cascade; two folds, to be short, and no 2d."""
-    root = raw_dataset(cases=4, shape=(16, 40, 36), spacing=(1, 1, 1))
+    root = raw_dataset(cases=4, shape=(12, 28, 24), spacing=(1, 1, 1))
     work = tmp_path / "work"
     plan = answer(capsys, "plan", root, "-o", work, *SMALL)["plan"]
     assert set(plan["configurations"]) == {"2d", FIRST, "3d_fullres", NAME}

@@ -13,7 +13,7 @@ from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.switches import NetworkOptions, network_channels
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.predict.models import find_models
-from nnunet_rs.predict.predictor import PredictOptions
+from nnunet_rs.predict.predictor import PredictOptions, as_volume
 
 
 @pytest.fixture
@@ -126,6 +126,16 @@ def test_threads_do_not_disturb_each_other(make_predictor):
         np.testing.assert_array_equal(result, single)
 
 
+class Counted:
+    """A task that adds up."""
+
+    def __init__(self):
+        self.done = 0.0
+
+    def advance(self, count=1, note=""):
+        self.done += count
+
+
 def test_a_cascade_feeds_its_first_stage_to_the_second(train, make_plan):
     plan = make_plan()
     (full,) = plan.configurations.values()
@@ -138,7 +148,9 @@ def test_a_cascade_feeds_its_first_stage_to_the_second(train, make_plan):
     seen = []
     predictor.networks[0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     array = image(8, 8, 8)
-    result = predictor(array, (1, 1, 1))
+    counted = Counted()
+    result = predictor.predict_volume(as_volume(array, (1, 1, 1)), counted).data
+    assert counted.done == pytest.approx(1)
     first = Predictor.load(work, "cpu", configuration="3d_lowres", options=PredictOptions(mirror=False))
     lower = first(array, (1, 1, 1))
     assert result.shape == array.shape

@@ -199,7 +199,7 @@ def train(parser: argparse.ArgumentParser) -> None:
         "--all",
         action="store_true",
         help="every configuration, every fold, a cascade's first stage before its second: what is finished stays, what "
-        "was interrupted goes on",
+        "was interrupted goes on; the options below hold for each model",
     )
     parser.add_argument("--resume", "--c", action="store_true", help="go on where an interrupted training stopped")
     _add_ported(parser, ("--npz",))
