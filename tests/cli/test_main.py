@@ -82,9 +82,23 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["-c", "2d"], "train needs -c and -f, or --all"),
+        (["-f", "0"], "train needs -c and -f, or --all"),
+        (["--all", "-f", "0"], "train needs -c and -f, or --all"),
+        (["-c", "2d", "-f", "0", "--device", "cpu,cpu"], "one model trains on one device"),
+    ],
+)
+def test_which_models_and_where(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "work", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
         (["trian"], "did you mean 'train'?"),
         (["fly"], "there are demo, check"),
-        (["train", "work", "-c", "2d"], "-f/--fold"),
+        (["train", "work", "-c", "2d", "-f", "first"], "'first' is not a fold"),
         (["predict", "work", "-i", "a", "-o", "b", "--step", "2"], "'2' is not in (0, 1]"),
         (["evaluate", "a", "b", "--metric", "beauty"], "'beauty'"),
         (["check", "data", "--memroy", "8G"], "--memroy"),

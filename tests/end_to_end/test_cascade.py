@@ -28,7 +28,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0
 @pytest.fixture
 def work(raw_dataset: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Prepared for a cascade; two folds, to be short, and no 2d."""
-    root = raw_dataset(cases=4, shape=(12, 28, 24), spacing=(1, 1, 1))
+    root = raw_dataset(cases=4, shape=(12, 32, 32), spacing=(1, 1, 1))
     work = tmp_path / "work"
     plan = answer(capsys, "plan", root, "-o", work, *SMALL)["plan"]
     assert set(plan["configurations"]) == {"2d", FIRST, "3d_fullres", NAME}
