@@ -54,12 +54,13 @@ def test_everything_in_order_and_used(work: Path, tmp_path: Path, capsys: pytest
 
     answer(capsys, "train", work, "-c", FIRST, "-f", 0, "--device", "cpu", *SHORT)
     assert len(list((work / "previous" / NAME).iterdir())) == 2
+    answer(capsys, "train", work, "--all", "-c", "3d_fullres", "--device", "cpu", *SHORT)
     done = answer(capsys, "train", work, "--all", "--device", "cpu,cpu", *SHORT)
     assert states(done) == {
         (FIRST, 0): "there",
         (FIRST, 1): "trained",
-        ("3d_fullres", 0): "trained",
-        ("3d_fullres", 1): "trained",
+        ("3d_fullres", 0): "there",
+        ("3d_fullres", 1): "there",
         (NAME, 0): "trained",
         (NAME, 1): "trained",
     }
