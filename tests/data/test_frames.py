@@ -57,6 +57,17 @@ def test_the_bytes_depend_on_the_content_alone() -> None:
     assert _encoded(array, (32, 32, 32)) == _encoded(array.copy(), (32, 32, 32))
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(("shape", "patch"), [((2, 33, 70, 45), (16, 40, 40)), ((1, 3, 300, 260), (1, 512, 512))])
+def test_chunk_by_chunk_gives_the_bytes_of_asarray(monkeypatch, shape, patch, shuffle: bool) -> None:
+    monkeypatch.setattr(frames, "_CHUNK_VOXELS", 1 << 16)  # several chunks, that reach beyond the array
+    array = np.random.default_rng(0).integers(0, 99, shape).astype(np.float32)
+    monkeypatch.setattr(frames, "_BRIEF", array.nbytes + 1)
+    at_once = _encoded(array, patch, shuffle)
+    monkeypatch.setattr(frames, "_BRIEF", 0)
+    assert _encoded(array, patch, shuffle) == at_once
+
+
 def test_large_frames_go_to_a_file(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(frames, "_IN_MEMORY", 1000)
     array = np.random.default_rng(0).standard_normal((1, 30, 20, 10), dtype=np.float32)

@@ -7,11 +7,12 @@ docs/decisions has the figures.
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from nnunet_rs.core.types import Shape
 _BLOCK_VOXELS = 1 << 15  # decoded together: 128 KiB of float32, which a level-2 cache holds
 _CHUNK_VOXELS = 1 << 22  # compressed together; bounds the buffers of reader and writer
 _LEVEL = 1
+_BRIEF = 1 << 20  # bytes that are compressed in a few milliseconds
 _IN_MEMORY = 32 << 20  # bytes of an array whose frame is made in memory: twice its size while it is copied out
 
 
@@ -59,18 +61,47 @@ def encode_frame(array: NDArray[Any], patch: Sequence[int], *, shuffle: bool, sc
         "codec": blosc2.Codec.ZSTD,
         "clevel": _LEVEL,
         "filters": [blosc2.Filter.SHUFFLE if shuffle else blosc2.Filter.NOFILTER],
-        "nthreads": 1,  # cases are written side by side
+        "nthreads": 1,  # cases are written side by side; and with more the order of blocks would be chance
     }
     form = {"chunks": (1,) * lead + chunk, "blocks": (1,) * lead + block, "cparams": compression, "contiguous": True}
     if array.nbytes <= _IN_MEMORY:
-        frame: bytes = blosc2.asarray(array, **form).to_cframe()
+        frame: bytes = _compressed(array, form).to_cframe()
         return frame
     try:
-        blosc2.asarray(array, urlpath=str(scratch), mode="w", **form)
+        _compressed(array, {**form, "urlpath": str(scratch), "mode": "w"})
     except RuntimeError as error:  # Blosc2 does not say what the system told it
         free = shutil.disk_usage(scratch.parent).free
         raise NnunetError(f"{scratch.parent}: cannot be written; {free / 1e6:.0f} MB of the disk are free") from error
     return scratch
+
+
+def _compressed(array: NDArray[Any], form: dict[str, Any]) -> Any:
+    """Make a Blosc2 array; of a large one chunk by chunk, for only so the interpreter goes on with other threads.
+
+    `asarray` gives the same bytes, and holds the interpreter's lock meanwhile.
+    """
+    blosc2 = _blosc2()
+    if array.nbytes < _BRIEF:
+        return blosc2.asarray(array, **form)
+    made = blosc2.empty(array.shape, array.dtype, **form)
+    size = math.prod(form["blocks"]) * array.itemsize
+    settings = blosc2.CParams(**form["cparams"], typesize=array.itemsize, blocksize=size)
+    for number, part in enumerate(_chunks(array, form["chunks"], form["blocks"])):
+        made.schunk.update_chunk(number, blosc2.compress2(part, cparams=settings))
+    return made
+
+
+def _chunks(array: NDArray[Any], chunk: Sequence[int], block: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """Yield the chunks of an array as Blosc2 keeps them: block after block, zeros where it reaches beyond the array."""
+    padded = [-(-length // size) * size for length, size in zip(chunk, block, strict=True)]
+    split = [n for length, size in zip(padded, block, strict=True) for n in (length // size, size)]
+    blocks_first = (*range(0, 2 * array.ndim, 2), *range(1, 2 * array.ndim, 2))
+    starts = (range(0, length, size) for length, size in zip(array.shape, chunk, strict=True))
+    for corner in itertools.product(*starts):
+        part = array[tuple(slice(start, start + size) for start, size in zip(corner, chunk, strict=True))]
+        whole = np.zeros(padded, array.dtype)
+        whole[tuple(map(slice, part.shape))] = part
+        yield np.ascontiguousarray(whole.reshape(split).transpose(blocks_first))
 
 
 def read_frame(path: Path, box: Sequence[slice], offset: int = 0) -> NDArray[Any]:
@@ -132,4 +163,6 @@ def warm_up() -> None:
 
 def _blosc2() -> Any:
     """Import Blosc2 at first use: it takes longer than many a command that needs none of it."""
-    return importlib.import_module("blosc2")
+    blosc2 = importlib.import_module("blosc2")
+    blosc2.set_releasegil(True)
+    return blosc2
