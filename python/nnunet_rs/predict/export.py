@@ -16,7 +16,10 @@ from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3, 
 from nnunet_rs.predict.sweep import Sweep
 from nnunet_rs.predict.window import Range, Region
 
-GROUP_BYTES = 1 << 26  # of scores, or of resampled probabilities, in memory at a time
+# In memory at a time. The kernels decide a piece's planes of scores before they interpolate, and neighbouring pieces
+# share one: with many classes pieces of one plane would do that work several times.
+SCORE_BYTES = 1 << 28
+PROBABILITY_BYTES = 1 << 26  # on the target's grid
 HALF = np.float32(0.5)
 
 
@@ -72,8 +75,9 @@ class Piece:
 class Cutter:
     """Turns finished regions of scores into pieces: every voxel of the target is made once, as soon as it can be."""
 
-    def __init__(self, target: Target, channels: int) -> None:
-        self._target, self._channels = target, channels
+    def __init__(self, target: Target, channels: int, *, probabilities: bool) -> None:
+        """Cut scores of so many `channels`; with `probabilities` all of them are made on the target as well."""
+        self._target, self._channels, self._probabilities = target, channels, probabilities
         self._needs = target.neighbours(0), target.neighbours(1)
         self._planes: Range = (0, 0)  # of the target, made from the layer of regions that is being handed out
         self._rows: Range = (0, 0)
@@ -105,9 +109,11 @@ class Cutter:
     def _planes_at_a_time(self, rows: int) -> int:
         """How many planes of the target: neither the scores read nor the same on the target take much memory."""
         target, size = self._target, self._target.sweep.size
-        read = rows * size[2] * size[0] / target.shape[0]
-        made = (self._rows[1] - self._rows[0]) * target.shape[2]
-        return max(1, int(GROUP_BYTES / (4 * self._channels * max(read, made))))
+        count = SCORE_BYTES / (4 * self._channels * rows * size[2] * size[0] / target.shape[0])
+        if self._probabilities:
+            made = (self._rows[1] - self._rows[0]) * target.shape[2]
+            count = min(count, PROBABILITY_BYTES / (4 * self._channels * made))
+        return max(1, int(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +174,7 @@ def export_probabilities(
 
     The regions must reach over all rows.
     """
-    cutter = Cutter(target, decision.labels.outputs)
+    cutter = Cutter(target, decision.labels.outputs, probabilities=True)
     for region in regions:
         for piece in cutter.pieces(region):
             yield piece.planes[0], decision.probabilities_of(piece, target)
@@ -201,7 +207,7 @@ def export_labels(
     ndarray
         File values (z, y, x) on the image's grid, uint8 or uint16.
     """
-    cutter = Cutter(target, decision.labels.outputs)
+    cutter = Cutter(target, decision.labels.outputs, probabilities=sink is not None)
     labels: Any = None
     for region in regions:
         for piece in cutter.pieces(region):
