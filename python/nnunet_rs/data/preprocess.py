@@ -43,14 +43,20 @@ class Cropped:
 
 
 def prepare(
-    volume: Volume, plan: Plan, configuration: str, labels: IntArray | None = None, *, threads: int | None = None
+    volume: Volume,
+    plan: Plan,
+    configuration: str,
+    labels: IntArray | None = None,
+    *,
+    threads: int | None = None,
+    overwrite: bool = False,
 ) -> Prepared:
     """Prepare one case for training or prediction.
 
     Parameters
     ----------
     volume
-        The image; it is not changed.
+        The image.
     plan
         Decides the transposition and each channel's normalisation.
     configuration
@@ -59,6 +65,8 @@ def prepare(
         Class indices (z, y, x) on the volume's grid (background 0, the ignore label = number of classes).
     threads
         Of the resampling kernels; None: all processors.
+    overwrite
+        The image's memory may be used; else it is not changed.
 
     Raises
     ------
@@ -71,9 +79,8 @@ def prepare(
     ----------
     nnU-Net v2.8.1 `DefaultPreprocessor.run_case_npy`, the same steps in the same order.
     """
-    return prepare_crop(
-        normalized(crop(volume, labels), plan), find_configuration(plan, configuration), threads=threads
-    )
+    normal = normalized(crop(volume, labels), plan, overwrite=overwrite)
+    return prepare_crop(normal, find_configuration(plan, configuration), threads=threads)
 
 
 def find_configuration(plan: Plan, name: str) -> Configuration:

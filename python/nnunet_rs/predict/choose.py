@@ -84,9 +84,9 @@ class Chosen:
         steps = [list(classes) for classes in self.postprocessing.keep_largest]
         return {**self.predictor.describe(), "keep_largest": steps}
 
-    def prepare(self, volume: Volume) -> Any:
+    def prepare(self, volume: Volume, *, overwrite: bool = False) -> Any:
         """Bring an image to the networks' grids."""
-        return self.predictor.prepare(volume)
+        return self.predictor.prepare(volume, overwrite=overwrite)
 
     def predict_prepared(self, prepared: Any, task: Task | None = None, make_sink: SinkMaker | None = None) -> IntArray:
         """Segment and post-process; probabilities are those before post-processing."""

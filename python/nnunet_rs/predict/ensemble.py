@@ -55,9 +55,9 @@ class Ensemble:
         """Return what determines the results."""
         return {"version": 1, "average_of": [member.describe() for member in self.members]}
 
-    def prepare(self, volume: Volume) -> tuple[Prepared, ...]:
-        """Bring an image to every member's grid; errors as `Predictor`."""
-        return tuple(member.prepare(volume) for member in self.members)
+    def prepare(self, volume: Volume, *, overwrite: bool = False) -> tuple[Prepared, ...]:
+        """Bring an image to every member's grid; as `Predictor.prepare`."""
+        return _prepared(self.members, volume, overwrite)
 
     def predict_prepared(
         self, prepared: tuple[Prepared, ...], task: Task | None = None, make_sink: SinkMaker | None = None
@@ -82,9 +82,9 @@ class Pairs:
         """The pairs, as what they are one by one; errors as `Ensemble`."""
         return tuple(Ensemble(pair) for pair in combinations(self.members, 2))
 
-    def prepare(self, volume: Volume) -> tuple[Prepared, ...]:
-        """Bring an image to every member's grid; errors as `Predictor`."""
-        return tuple(member.prepare(volume) for member in self.members)
+    def prepare(self, volume: Volume, *, overwrite: bool = False) -> tuple[Prepared, ...]:
+        """Bring an image to every member's grid; as `Predictor.prepare`."""
+        return _prepared(self.members, volume, overwrite)
 
     def predict_prepared(
         self, prepared: tuple[Prepared, ...], task: Task | None = None, make_sink: SinkMaker | None = None
@@ -92,6 +92,11 @@ class Pairs:
         """Segment what `prepare` returned: (pairs, z, y, x), in the order of `ensembles`."""
         pairs = tuple(combinations(range(len(self.members)), 2))
         return np.stack(_averaged(self.members, prepared, pairs, task, make_sink))
+
+
+def _prepared(members: Sequence[Predictor], volume: Volume, overwrite: bool) -> tuple[Prepared, ...]:
+    *others, last = members
+    return (*(member.prepare(volume) for member in others), last.prepare(volume, overwrite=overwrite))
 
 
 def _averaged(

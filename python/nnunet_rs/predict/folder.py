@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,8 +38,8 @@ class CasePredictor(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return what determines the results."""
 
-    def prepare(self, volume: Volume) -> Any:
-        """Bring an image to the network's grid."""
+    def prepare(self, volume: Volume, *, overwrite: bool = False) -> Any:
+        """Bring an image to the network's grid; with `overwrite` its memory may be used."""
 
     def predict_prepared(self, prepared: Any, task: Task | None = None, make_sink: SinkMaker | None = None) -> IntArray:
         """Segment what `prepare` returned: file values (z, y, x) on the image's grid."""
@@ -117,7 +117,7 @@ def predict_cases(
     `broken` names cases that cannot be read, with the reason; they are told with those that fail.
     """
     _write_settings(predictor.describe(), output_dir)
-    return _predict_into((output_dir,), predictor, cases, options, progress or Silent(), broken or {})
+    return _Run(predictor, (output_dir,), options, progress or Silent()).finish(cases, broken or {})
 
 
 def predict_pairs(
@@ -126,30 +126,7 @@ def predict_pairs(
     """Predict cases by every pair of configurations, each into its folder; otherwise as `predict_cases`."""
     for ensemble, output_dir in zip(pairs.ensembles, output_dirs, strict=True):
         _write_settings(ensemble.describe(), output_dir)
-    return _predict_into(tuple(output_dirs), pairs, cases, FolderOptions(), progress or Silent(), {})
-
-
-def _predict_into(
-    outputs: tuple[Path, ...],
-    predictor: CasePredictor | Pairs,
-    cases: Sequence[Case],
-    options: FolderOptions,
-    progress: Progress,
-    broken: Mapping[str, str],
-) -> FolderResult:
-    finished = {case.name for case in cases if not options.overwrite and _finished(case, outputs, options)}
-    todo = [case for case in cases if case.name not in finished]
-    memory = Budget(max(1, available_memory() // 2))
-    run = _Run(predictor, outputs, options.save_probabilities, progress, {}, memory)
-    for name, reason in broken.items():
-        run.fail(name, reason)
-    with progress.task("predict", len(cases)) as task:
-        task.advance(len(finished))
-        run.all(todo, task)
-    if run.failed:
-        raise NnunetError(_failures(run.failed, len(todo) + len(broken), outputs[0]))
-    written = tuple(case.name for case in todo)
-    return FolderResult(written, tuple(case.name for case in cases if case.name in finished))
+    return _Run(pairs, tuple(output_dirs), FolderOptions(), progress or Silent()).finish(cases, {})
 
 
 def segmentation_path(case: Case, output_dir: Path) -> Path:
@@ -176,10 +153,25 @@ class _Run:
 
     predictor: CasePredictor | Pairs
     outputs: tuple[Path, ...]  # one, or one for every pair
-    save_probabilities: bool
+    options: FolderOptions
     progress: Progress
-    failed: dict[str, str]  # reasons by case name
-    memory: Budget  # for cases that are being read or wait for their turn
+    failed: dict[str, str] = field(default_factory=dict)  # reasons by case name
+    # For cases that are being read or wait for their turn.
+    memory: Budget = field(default_factory=lambda: Budget(max(1, available_memory() // 2)))
+
+    def finish(self, cases: Sequence[Case], broken: Mapping[str, str]) -> FolderResult:
+        """Predict what is not finished; then raise if cases are broken or have failed."""
+        skip = {case.name for case in cases if not self.options.overwrite and self._finished(case)}
+        todo = [case for case in cases if case.name not in skip]
+        for name, reason in broken.items():
+            self.fail(name, reason)
+        with self.progress.task("predict", len(cases)) as task:
+            task.advance(len(skip))
+            self.all(todo, task)
+        if self.failed:
+            raise NnunetError(_failures(self.failed, len(todo) + len(broken), self.outputs[0]))
+        written = tuple(case.name for case in todo)
+        return FolderResult(written, tuple(case.name for case in cases if case.name in skip))
 
     def all(self, cases: Sequence[Case], task: Task) -> None:
         """Predict and write the cases; what goes wrong is in `failed`."""
@@ -204,6 +196,17 @@ class _Run:
         self.failed[case] = str(reason) or type(reason).__name__
         self.progress.say(f"{case} failed: {self.failed[case]}")
 
+    def _finished(self, case: Case) -> bool:
+        """Whether a case's files are there and younger than its images and than what says how they are made."""
+        wanted = [segmentation_path(case, output) for output in self.outputs]
+        if self.options.save_probabilities:
+            wanted.append(self.outputs[0] / (case.name + ENDING))
+        if not all(path.is_file() for path in wanted):
+            return False
+        made = min(path.stat().st_mtime_ns for path in wanted)
+        sources = (*(output / SETTINGS for output in self.outputs), *case.images)
+        return all(path.stat().st_mtime_ns <= made for path in sources if path.is_file())
+
     def _as_ready(self, cases: Sequence[Case], pool: ThreadPoolExecutor) -> Iterator[tuple[Case, _Ready]]:
         """Yield each case when it is ready, while the next ones are being read."""
         coming = iter(cases)
@@ -227,12 +230,12 @@ class _Run:
         with ExitStack() as stack:
             stack.enter_context(self.memory.hold(min(wanted, self.memory.total)))
             volume = read_volume(case.images, case.name)
-            prepared = self.predictor.prepare(volume)
+            prepared = self.predictor.prepare(volume, overwrite=True)
             return _Ready(volume.header, prepared, stack.pop_all().close)
 
     def _predict(self, case: Case, prepared: Any, task: Task) -> IntArray | None:
         try:
-            if not self.save_probabilities:
+            if not self.options.save_probabilities:
                 return self.predictor.predict_prepared(prepared, task)
             with write_atomically(self.outputs[0] / (case.name + ENDING)) as temporary:
                 return self.predictor.predict_prepared(
@@ -269,18 +272,6 @@ def _write_settings(settings: dict[str, Any], output_dir: Path) -> None:
         except DatasetError:
             pass  # not ours or damaged: what lies there is predicted anew
     write_json(path, settings)
-
-
-def _finished(case: Case, outputs: Sequence[Path], options: FolderOptions) -> bool:
-    """Whether a case's files are there and younger than its images and than what says how they are made."""
-    wanted = [segmentation_path(case, output) for output in outputs]
-    if options.save_probabilities:
-        wanted.append(outputs[0] / (case.name + ENDING))
-    if not all(path.is_file() for path in wanted):
-        return False
-    made = min(path.stat().st_mtime_ns for path in wanted)
-    sources = (*(output / SETTINGS for output in outputs), *case.images)
-    return all(path.stat().st_mtime_ns <= made for path in sources if path.is_file())
 
 
 def _failures(failed: Mapping[str, str], count: int, output_dir: Path) -> str:

@@ -156,11 +156,16 @@ class Predictor:
         """Segment an image; `task` is told of every window, as its share of 1. Errors as `__call__`."""
         return Labels(self.predict_prepared(self.prepare(volume), task), volume.spacing, volume.header)
 
-    def prepare(self, volume: Volume) -> Prepared:
-        """Bring an image to the network's grid, the first stage's segmentation included; errors as `__call__`."""
+    def prepare(self, volume: Volume, *, overwrite: bool = False) -> Prepared:
+        """Bring an image to the network's grid (a cascade: to that of both stages); errors as `__call__`.
+
+        With `overwrite` the image's memory may be used.
+        """
         require_channels(volume, self.plan)
         first = None if self.previous is None else self.previous.prepare(volume)
-        return replace(prepare(volume, self.plan, self.settings.name, threads=self.options.threads), first=first)
+        threads = self.options.threads
+        own = prepare(volume, self.plan, self.settings.name, threads=threads, overwrite=overwrite)
+        return replace(own, first=first)
 
     def predict_prepared(
         self, prepared: Prepared, task: Task | None = None, make_sink: SinkMaker | None = None
