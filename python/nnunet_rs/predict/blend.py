@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from nnunet_rs.core.types import FloatArray, Shape, Shape3
 from nnunet_rs.predict.sweep import Sweep
 
 Activation = Literal["softmax", "sigmoid", "none"]
+TEMPORARIES = 4  # arrays of a window's scores that adding it, or reading means, takes on the device
 
 
 class SweepSums(Protocol):
@@ -45,12 +46,20 @@ def open_sums(classes: int, sweep: Sweep, span: int, activation: Activation, dev
     device
         Where the outputs are.
     """
-    if device.type != "cpu":
+    if device.type != "cpu" and _fits(DeviceSums.bytes_of(classes, sweep, span), classes, sweep, device):
         try:
             return DeviceSums(classes, sweep, span, activation, device)
         except torch.OutOfMemoryError:
-            pass  # a volume too wide for the device
+            pass  # memory in pieces, or taken by others since
     return HostSums(classes, sweep, activation)
+
+
+def _fits(size: int, classes: int, sweep: Sweep, device: torch.device) -> bool:
+    """Whether sums fit beside what adding a window to them takes; a network has run already and holds its part."""
+    if device.type != "cuda":
+        return True  # found out by trying
+    free, _ = torch.cuda.mem_get_info(device)
+    return size + TEMPORARIES * 4 * classes * prod(sweep.tile) <= free
 
 
 class HostSums:
@@ -81,19 +90,29 @@ class DeviceSums:
     """SweepSums in torch, on any device: a ring of planes, as many as windows added together can touch."""
 
     def __init__(self, classes: int, sweep: Sweep, span: int, activation: Activation, device: torch.device) -> None:
-        depth = min(sweep.padded[0], sweep.tile[0] + span + 1)  # the last plane of the layer before is read once more
+        depth = self._depth(sweep, span)
         self._activation = activation
         self._importance = torch.from_numpy(gaussian_importance(sweep.tile)).to(device)
         self._sums = torch.zeros((depth, classes, *sweep.padded[1:]), device=device)
         self._weights = torch.zeros((depth, 1, *sweep.padded[1:]), device=device)
         self._forgotten = 0  # planes before this one
 
+    @staticmethod
+    def bytes_of(classes: int, sweep: Sweep, span: int) -> int:
+        """Memory that the sums and their weights take on the device."""
+        return 4 * (classes + 1) * DeviceSums._depth(sweep, span) * sweep.padded[1] * sweep.padded[2]
+
+    @staticmethod
+    def _depth(sweep: Sweep, span: int) -> int:
+        return min(sweep.padded[0], sweep.tile[0] + span + 1)  # the last plane of the layer before is read once more
+
     @torch.inference_mode()
     def add(self, outputs: Tensor, starts: Sequence[Shape3], mirrored: Shape) -> None:
         """See SweepSums."""
-        scores = _activated(outputs, self._activation).flip([axis + 2 for axis in mirrored])
-        weighted = (scores * self._importance).transpose(1, 2)  # (b, plane, classes, row, column)
-        for values, start in zip(weighted, starts, strict=True):
+        turned = [axis + 1 for axis in mirrored]
+        for output, start in zip(outputs, starts, strict=True):  # one by one: all at once would take more memory
+            scores = _activated(output, self._activation).flip(turned) * self._importance
+            values = scores.transpose(0, 1)  # (plane, classes, row, column)
             slots = torch.tensor(self._slots(start[0], start[0] + len(values)), device=values.device)
             ends = [at + size for at, size in zip(start[1:], self._importance.shape[1:], strict=True)]
             place = (slice(None), slice(None), *map(slice, start[1:], ends))
@@ -105,8 +124,8 @@ class DeviceSums:
         """See SweepSums."""
         slots = self._slots(start[0], stop[0])
         part = (slots, slice(None), slice(start[1], stop[1]), slice(start[2], stop[2]))
-        means = (self._sums[part] / self._weights[part]).transpose(0, 1)
-        return np.ascontiguousarray(means.cpu().numpy())
+        means = self._sums[part].div_(self._weights[part]).transpose(0, 1)
+        return means.contiguous().cpu().numpy()  # the device turns it faster
 
     @torch.inference_mode()
     def forget(self, plane: int, row: int) -> None:
@@ -123,6 +142,7 @@ class DeviceSums:
 
 
 def _activated(output: Tensor, activation: Activation) -> Tensor:
+    """Turn one window's logits, (classes, *tile), into what is summed."""
     if activation == "softmax":
-        return output.softmax(1)
+        return output.softmax(0)
     return output.sigmoid() if activation == "sigmoid" else output

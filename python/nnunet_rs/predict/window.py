@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import FloatArray, IntArray, Shape, Shape3, Task
 from nnunet_rs.data.previous import one_hot
-from nnunet_rs.model.device import Compute
+from nnunet_rs.model.device import Compute, kernels_measured
 from nnunet_rs.predict.blend import Activation, SweepSums, open_sums
 from nnunet_rs.predict.sweep import Sweep
 
@@ -231,7 +231,7 @@ class _Window:
     @torch.inference_mode()
     def _forward(self, network: nn.Module, batch: Tensor, first: bool) -> Tensor:
         try:
-            with self.compute.autocast():
+            with kernels_measured(), self.compute.autocast():
                 outputs: Tensor = network(batch)
             return outputs.float()
         except torch.OutOfMemoryError as error:
