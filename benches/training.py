@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -243,10 +244,12 @@ def prepare(peers: str, data: Path, folder: Path) -> None:
 def serve(function: str, threads: str, argument: str) -> None:
     """Prepare the work, then run it at every line of the input and print the seconds it returns."""
     name, folder = argument.split(",", 1)
-    work: Work = globals()[function](int(threads), name, Path(folder))
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        print(work(), flush=True)
+    answers = sys.stdout
+    with redirect_stdout(sys.stderr):  # nnU-Net says much
+        work: Work = globals()[function](int(threads), name, Path(folder))
+        print("ready", file=answers, flush=True)
+        for _ in sys.stdin:
+            print(work(), file=answers, flush=True)
 
 
 def measure(case: Case, peers: str, folder: Path, runs: int) -> str:
