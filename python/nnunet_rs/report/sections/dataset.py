@@ -106,12 +106,18 @@ def _class_table(
         row = [labels.names[index], str(labels.values[index]), _occurs(work, prepared, index)]
         if prepared:
             found = volumes[index]
-            row += [f"{np.median(found):.3g}", f"{found.min():.3g} to {found.max():.3g}"] if found.size else ["-", "-"]
+            low, middle, high = (_digits(v) for v in np.percentile(found, [0, 50, 100])) if found.size else "---"
+            row += [middle, f"{low} to {high}" if found.size else "-"]
         rows.append(tuple(row))
     head = ("class", "value in files", "occurs in", *(("median, ml", "range, ml") if prepared else ()))
     regions = "; ".join(f"{r.name} = {' + '.join(labels.names[i] for i in r.classes)}" for r in labels.regions)
     note = f"Regions, which the network predicts: {regions}." if regions else ""
     return Table("Classes and how often they occur", head, tuple(rows), note)
+
+
+def _digits(value: float) -> str:
+    """Show three digits, or all before the point where there are more."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _occurs(work: WorkFolder, prepared: tuple[PreparedCase, ...], index: int) -> str:
