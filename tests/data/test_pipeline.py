@@ -236,7 +236,7 @@ def test_configurations_half_and_unknown_names(raw_dataset, tmp_path) -> None:
     assert summary.configurations == ("3d_fullres",)
     assert [path.name for path in (work / "prepared").iterdir()] == ["3d_fullres"]
     assert _prepare(root, work, configurations=("3d_fullres",)).made == 4  # not half any more
-    with pytest.raises(PlanError, match="no configuration '3d'; it has 2d, 3d_fullres"):
+    with pytest.raises(PlanError, match="no configuration '3d'; there are 2d, 3d_fullres"):
         _prepare(root, work, configurations=("3d",))
 
 

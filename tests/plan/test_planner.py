@@ -350,7 +350,7 @@ def test_fingerprints_that_cannot_be_planned_are_named(dataset: Any, fingerprint
     with pytest.raises(PlanError, match=r"has 2 channels, dataset.json 1"):
         make_plan(dataset(), fingerprint((40, 40, 40), channels=2))
     with pytest.raises(
-        PlanError, match="recipe 'v3' is unknown: allowed are paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl"
+        PlanError, match="recipe 'v3' is unknown; there are paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl"
     ):
         make_plan(dataset(), fingerprint((40, 40, 40)), "v3")
 

@@ -9,7 +9,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import DatasetError, PlanError
+from nnunet_rs.core.errors import DatasetError, PlanError, among
 from nnunet_rs.core.geometry import Geometry, lowres_axis, new_shape, nonzero_box
 from nnunet_rs.core.kernels import resample_image, resample_labels
 from nnunet_rs.core.types import Box, FloatArray, Header, IntArray, Shape3, Spacing3, Volume
@@ -86,7 +86,7 @@ def prepare(
 def find_configuration(plan: Plan, name: str) -> Configuration:
     """Return a configuration by its name; a PlanError lists those that there are."""
     if name not in plan.configurations:
-        raise PlanError(f"the plan has no configuration {name!r}; it has {', '.join(plan.configurations)}")
+        raise PlanError(f"the plan has no configuration {name!r}; {among(name, plan.configurations)}")
     return plan.configurations[name]
 
 

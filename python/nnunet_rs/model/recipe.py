@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.errors import NnunetError, among
 from nnunet_rs.model.losses import Terms
 from nnunet_rs.model.schedule import PlateauRule
 
@@ -93,5 +93,5 @@ def find_recipe(name: str) -> TrainRecipe:
         There is none.
     """
     if name not in RECIPES:
-        raise NnunetError(f"training recipe {name!r}: there is none of this name; there are {', '.join(RECIPES)}")
+        raise NnunetError(f"training recipe {name!r}: there is none of this name; {among(name, RECIPES)}")
     return RECIPES[name]

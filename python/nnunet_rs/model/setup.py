@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.errors import PlanError, among
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.data.folds import Fold, read_splits
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
@@ -70,8 +70,8 @@ def set_up(work: Path, configuration: str, fold: int, options: TrainOptions) -> 
     """Read the work folder, and put the user's overrides into the plan so that the model card tells the truth."""
     plan = read_plan(work / "plan.json")
     if configuration not in plan.configurations:
-        there = ", ".join(plan.configurations)
-        raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; there are {there}")
+        there = among(configuration, plan.configurations)
+        raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; {there}")
     if options.batch_size is not None:
         if options.batch_size < 1:
             raise PlanError(f"batch size is {options.batch_size}: must be at least 1")

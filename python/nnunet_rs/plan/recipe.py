@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.errors import PlanError, among
 from nnunet_rs.plan.spacing import Floats, has_one_slice, has_short_axis
 from nnunet_rs.plan.topology import (
     Estimate,
@@ -186,5 +186,5 @@ def recipe_named(name: str) -> PlanRecipe:
         There is none of this name.
     """
     if name not in RECIPES:
-        raise PlanError(f"recipe {name!r} is unknown: allowed are {', '.join(RECIPES)}")
+        raise PlanError(f"recipe {name!r} is unknown; {among(name, RECIPES)}")
     return RECIPES[name]
