@@ -1,4 +1,9 @@
-"""nnU-Net as a Rust-accelerated Python library: medical image segmentation that configures itself."""
+"""nnU-Net as a Rust-accelerated Python library: medical image segmentation that configures itself.
+
+The kernels take and give arrays; the pipeline's steps are functions on arrays and on frozen dataclasses. Everything
+here loads with its first use: importing nnunet_rs imports neither NumPy nor PyTorch, and only what trains or predicts
+imports PyTorch at all.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnunet_rs.core.check import check_dataset
+    from nnunet_rs.core.dataset import read_dataset
+    from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, PlanError, TrainingError
+    from nnunet_rs.core.io import read_labels, read_volume, write_labels
     from nnunet_rs.core.kernels import (
         Blend,
         foreground_statistics,
@@ -15,29 +24,116 @@ if TYPE_CHECKING:
         resample_labels,
         window_starts,
     )
-    from nnunet_rs.predict.predictor import Predictor
+    from nnunet_rs.core.types import ChannelStats, Dataset, Labels, LabelSet, Volume
+    from nnunet_rs.data.pipeline import PrepareOptions, plan_dataset, prepare_dataset
+    from nnunet_rs.data.preprocess import Prepared, prepare
+    from nnunet_rs.model.options import TrainOptions
+    from nnunet_rs.model.recipe import find_recipe
+    from nnunet_rs.model.train import train_fold
+    from nnunet_rs.plan.planner import PlanOverrides, make_plan
+    from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan, write_plan
+    from nnunet_rs.predict.choose import choose_best, load_predictor
+    from nnunet_rs.predict.evaluate import evaluate_folders
+    from nnunet_rs.predict.folder import predict_folder
+    from nnunet_rs.predict.predictor import PredictOptions, Predictor
+    from nnunet_rs.predict.summary import Summary
+    from nnunet_rs.predict.validate import validate_fold
+
+    __version__: str
 
 __all__ = [
     "Blend",
+    "ChannelStats",
+    "CheckpointError",
+    "Dataset",
+    "DatasetError",
+    "Fingerprint",
+    "LabelSet",
+    "Labels",
+    "NnunetError",
+    "Plan",
+    "PlanError",
+    "PlanOverrides",
+    "PredictOptions",
     "Predictor",
+    "PrepareOptions",
+    "Prepared",
+    "Summary",
+    "TrainOptions",
+    "TrainingError",
+    "Volume",
+    "check_dataset",
+    "choose_best",
+    "evaluate_folders",
+    "find_recipe",
     "foreground_statistics",
     "gaussian_importance",
+    "load_predictor",
     "logits_to_labels",
+    "make_plan",
+    "plan_dataset",
+    "predict_folder",
+    "prepare",
+    "prepare_dataset",
+    "read_dataset",
+    "read_fingerprint",
+    "read_labels",
+    "read_plan",
+    "read_volume",
     "resample_image",
     "resample_labels",
+    "train_fold",
+    "validate_fold",
     "window_starts",
+    "write_labels",
+    "write_plan",
 ]
+
+_HOMES = {
+    "core.check": "check_dataset",
+    "core.dataset": "read_dataset",
+    "core.errors": "CheckpointError DatasetError NnunetError PlanError TrainingError",
+    "core.io": "read_labels read_volume write_labels",
+    "core.kernels": "Blend foreground_statistics gaussian_importance logits_to_labels resample_image resample_labels "
+    "window_starts",
+    "core.types": "ChannelStats Dataset LabelSet Labels Volume",
+    "data.pipeline": "PrepareOptions plan_dataset prepare_dataset",
+    "data.preprocess": "Prepared prepare",
+    "model.options": "TrainOptions",
+    "model.recipe": "find_recipe",
+    "model.train": "train_fold",
+    "plan.planner": "PlanOverrides make_plan",
+    "plan.schema": "Fingerprint Plan read_fingerprint read_plan write_plan",
+    "predict.choose": "choose_best load_predictor",
+    "predict.evaluate": "evaluate_folders",
+    "predict.folder": "predict_folder",
+    "predict.predictor": "PredictOptions Predictor",
+    "predict.summary": "Summary",
+    "predict.validate": "validate_fold",
+}
+_MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    # Names load with their first use: `import nnunet_rs` costs no numpy, and only Predictor costs torch.
-    if name not in __all__:
+    if name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+    elif name == "__version__":
+        value = _installed_version()
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "nnunet_rs.predict.predictor" if name == "Predictor" else "nnunet_rs.core.kernels"
-    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+def _installed_version() -> str:
+    """Return the version that Cargo.toml gave the wheel, empty in a tree that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("nnunet-rs")
+    except PackageNotFoundError:
+        return ""

@@ -263,7 +263,7 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print it and leave."""
-        from importlib.metadata import version
+        from nnunet_rs import __version__
 
-        print(f"nnunet-rs {version('nnunet-rs')}")
+        print(f"nnunet-rs {__version__}")
         parser.exit(0)

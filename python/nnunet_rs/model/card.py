@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +47,6 @@ class ModelCard:
     def channels(self) -> tuple[int, int]:
         """Input channels (with those of the previous stage's segmentation) and outputs of the network."""
         return network_channels(self.plan, self.settings)
-
-
-def library_version() -> str:
-    """Return the installed version of nnunet_rs, empty in a tree that is not installed."""
-    try:
-        return version("nnunet-rs")
-    except PackageNotFoundError:
-        return ""
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nnunet_rs import __version__
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import write_bytes
-from nnunet_rs.model.card import CARD, FORMAT, VERSION, ModelCard, library_version, read_card
+from nnunet_rs.model.card import CARD, FORMAT, VERSION, ModelCard, read_card
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import NetworkFunction, build_unet
 from nnunet_rs.plan.document import encode, render
@@ -31,7 +32,7 @@ def save_model(folder: Path, weights: Mapping[str, Tensor], card: ModelCard) -> 
     (folder / CARD).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, weights)
     body = {**encode(card), "plan": plan_to_json(card.plan), "digest": _digest(folder / WEIGHTS)}
-    body["library"] = library_version()
+    body["library"] = __version__
     document = {"format": FORMAT, "version": VERSION, **body}
     write_bytes(folder / CARD, (render(document) + "\n").encode())
 

@@ -20,6 +20,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Blend>()
 }
 
+#[doc = docstring!("window_starts")]
 #[pyfunction]
 #[pyo3(signature = (size, tile, step = 0.5))]
 fn window_starts<'py>(py: Python<'py>, size: Counts, tile: Counts, step: f64) -> PyResult<Vec<Bound<'py, PyTuple>>> {
@@ -27,6 +28,7 @@ fn window_starts<'py>(py: Python<'py>, size: Counts, tile: Counts, step: f64) ->
     starts.into_iter().map(|start| PyTuple::new(py, start)).collect()
 }
 
+#[doc = docstring!("gaussian_importance")]
 #[pyfunction]
 fn gaussian_importance<'py>(py: Python<'py>, tile: Counts) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let importance = py.detach(|| tiles::gaussian_importance(&tile.0)).map_err(to_python)?;
@@ -119,6 +121,7 @@ impl Planes {
     }
 }
 
+#[doc = docstring!("Blend")]
 #[pyclass(module = "nnunet_rs._kernels")]
 struct Blend {
     sums: Sums,
@@ -149,10 +152,12 @@ impl Blend {
         Ok(Self { sums, threads })
     }
 
+    #[doc = docstring!("Blend.add")]
     fn add<'py>(&mut self, patch: &Bound<'py, PyAny>, start: Counts) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.sums.add_any(patch, &start, self.threads)
     }
 
+    #[doc = docstring!("Blend.finish")]
     fn finish<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.sums.finish(py, self.threads)
     }

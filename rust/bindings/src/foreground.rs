@@ -32,6 +32,7 @@ fn row(stats: ChannelStats) -> Row {
     (mean, std, median, min, max, percentile_00_5, percentile_99_5)
 }
 
+#[doc = docstring!("foreground_statistics")]
 #[pyfunction]
 #[pyo3(signature = (image, labels, *, threads = None))]
 fn foreground_statistics(

@@ -2,6 +2,13 @@
 
 use pyo3::prelude::*;
 
+/// The stub's docstring of a function, a class or a method.
+macro_rules! docstring {
+    ($name:literal) => {
+        include_str!(concat!(env!("OUT_DIR"), "/", $name))
+    };
+}
+
 mod arrays;
 mod blend;
 mod convert;

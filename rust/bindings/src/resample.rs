@@ -73,6 +73,7 @@ impl Request {
     }
 }
 
+#[doc = docstring!("resample_image")]
 #[pyfunction]
 #[pyo3(
     signature = (image, shape, *, order=Count(3), lowres_axis=None, threads=None),
@@ -96,6 +97,7 @@ fn resample_image<'py>(
     })
 }
 
+#[doc = docstring!("resample_labels")]
 #[pyfunction]
 #[pyo3(signature = (labels, shape, *, lowres_axis=None, threads=None))]
 fn resample_labels<'py>(
@@ -137,6 +139,7 @@ fn vote<'py, T: Element + Copy + Default + Ord + Send + Sync>(
     borrow::<T>(labels).map(run)
 }
 
+#[doc = docstring!("logits_to_labels")]
 #[pyfunction]
 #[pyo3(signature = (logits, shape, *, lowres_axis=None, slab=None, threads=None))]
 fn logits_to_labels<'py>(
@@ -157,6 +160,7 @@ fn logits_to_labels<'py>(
         .ok_or_else(|| wrong_dtype("logits", "float32 or float16", &logits.dtype()))?
 }
 
+#[doc = docstring!("logits_to_regions")]
 #[pyfunction]
 #[pyo3(signature = (logits, shape, paint, *, lowres_axis=None, slab=None, threads=None))]
 fn logits_to_regions<'py>(
@@ -199,6 +203,7 @@ fn decide<'py, R: Real + Element, L: Label + Element>(
     borrow::<R>(logits).map(run)
 }
 
+#[doc = docstring!("resample_probabilities")]
 #[pyfunction]
 #[pyo3(signature = (probabilities, shape, *, half=false, lowres_axis=None, slab=None, threads=None))]
 fn resample_probabilities<'py>(
