@@ -10,7 +10,11 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+settings.load_profile("untimed")
 
 LABELS = {"background": 0, "large": 1, "small": 2}
 
