@@ -1,4 +1,4 @@
-# setup · demo · test · lint · bench — CI, the README and pre-commit call these and nothing else.
+# setup · demo · test · lint · bench · coverage · docs — CI, the README and pre-commit call these and nothing else.
 #
 #   make demo                          made-up scans through the whole pipeline, in minutes
 #   make test                          everything that can be tested on this machine
@@ -23,7 +23,7 @@ unexport CONDA_PREFIX
 
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench coverage docs clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
@@ -65,5 +65,12 @@ lint: setup ## formatting, types, layers, clippy, the stub against the module
 bench: setup ## kernels beside scipy, skimage and numpy; rewrites the README's table
 	NNUNET_RS_PYTHON=$(abspath $(BIN)/python) cargo bench
 
+coverage: setup ## how much of the Python side the tests run; fails below 90 %
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+docs: setup ## the site in site/, from docs/ and the docstrings; opens without a network
+	$(BIN)/python -m pip install --quiet 'mkdocs-material>=9.6' 'mkdocstrings[python]>=0.29'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean: ## remove what was built
-	rm -rf $(VENV) target demo dist python/nnunet_rs/*.so
+	rm -rf $(VENV) target demo dist site python/nnunet_rs/*.so

@@ -1,0 +1,36 @@
+"""What the site makes of itself: the reference of commands, from their grammar."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from nnunet_rs.cli.parser import COMMANDS, build_parser
+
+MARK = "<!-- commands -->"
+
+
+def on_config(config: Any) -> None:
+    """List the decisions in the navigation."""
+    (part,) = (entry["Explanation"] for entry in config.nav if "Explanation" in entry)
+    (decisions,) = (entry for entry in part if isinstance(entry, dict))
+    docs = Path(config.docs_dir)
+    decisions["Decisions"] = sorted(str(file.relative_to(docs)) for file in docs.glob("decisions/*.md"))
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put every command's help where a page asks for it; comments to the tests are not for readers."""
+    pages = "\n".join(
+        f"## {command.name}\n\n```text\n{text}```\n" for command, text in zip(COMMANDS, helps(), strict=True)
+    )
+    return re.sub(r"<!-- tests: .*? -->\n", "", markdown).replace(MARK, pages)
+
+
+def helps() -> list[str]:
+    """Return the help of every command, 100 columns wide."""
+    os.environ["COLUMNS"] = "100"
+    (group,) = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return [group.choices[command.name].format_help() for command in COMMANDS]
