@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*/*.md"))]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NOTHING_PREPARED = "<!-- tests: nothing is prepared -->"
-SMALL = ("--features", "4", "--vram", "0.02")
-SHORT = ("--epochs", "1", "--batches", "2", "--device", "cpu", "--features", "4")
-CUT = {"plan": SMALL, "preprocess": SMALL, "train": SHORT, "predict": ("--device", "cpu", "--no-mirror")}
+SMALL = {"--features": "4", "--vram": "0.02"}
+SHORT = {"--epochs": "1", "--batches": "2", "--device": "cpu", "--features": "4"}
+CUT = {"plan": SMALL, "preprocess": SMALL, "train": SHORT, "predict": {"--device": "cpu"}, "best": {"--device": "cpu"}}
 TRAINED: dict[str, Path] = {}  # the work folder that pages begin with, made by the first that needs it
 
 
@@ -75,7 +75,7 @@ def run_line(line: str) -> None:
         return
     assert words[0] == "nnunet-rs", f"{line}: who would run this? Write `sh` over the block"
     out = io.StringIO()
-    more = [word for word in CUT.get(words[1], ()) if not set(CUT[words[1]]) & set(words[2:])]
+    more = [word for option in CUT.get(words[1], {}).items() if option[0] not in words for word in option]
     with contextlib.redirect_stdout(out):
         assert main([*words[1:], *more, "--quiet"]) == 0, line
     if target:

@@ -141,7 +141,7 @@ def test_nonzero_mask_fills_holes_as_scipy_does(seed: int, shape: tuple[int, int
 
 
 def test_faults() -> None:
-    with pytest.raises(PlanError, match="no configuration '3d_lowres'; did you mean 3d_fullres. there are 2d"):
+    with pytest.raises(PlanError, match=r"no configuration '3d_lowres'; did you mean 3d_fullres\? there are 2d"):
         prepare(_volume(), _plan((1, 1, 1)), "3d_lowres")
     with pytest.raises(DatasetError, match=r"labels of shape \(2, 2, 2\) on an image of shape \(6, 9, 8\)"):
         prepare(_volume(), _plan((1, 1, 1)), "3d_fullres", np.zeros((2, 2, 2), np.uint8))

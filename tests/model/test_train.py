@@ -290,7 +290,9 @@ def test_bfloat16_stays_near_float32(work: Path) -> None:
 
 
 def test_what_a_work_folder_may_lack(work: Path) -> None:
-    with pytest.raises(PlanError, match="no configuration 3d_lowres; did you mean 3d_fullres. there are 3d_fullres, 2d"):
+    with pytest.raises(
+        PlanError, match=r"no configuration 3d_lowres; did you mean 3d_fullres\? there are 3d_fullres, 2d"
+    ):
         train_fold(work, "3d_lowres", 0, SHORT)
     with pytest.raises(PlanError, match="no fold 3; there are 0 to 2"):
         train_fold(work, "3d_fullres", 3, SHORT)
