@@ -104,6 +104,7 @@ def run_page(page: Path) -> None:
 def test_what_a_page_shows_works(page: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(name, "")
+    monkeypatch.setenv("PWD", str(world))
     if NOTHING_PREPARED not in page.read_text(encoding="utf-8"):
         if TRAINED:
             shutil.copytree(TRAINED["work"], world / "work")
