@@ -46,6 +46,7 @@ def states(result: dict[str, Any]) -> dict[tuple[str, int], str]:
     return {(entry["configuration"], entry["fold"]): entry["state"] for entry in result["folds"]}
 
 
+@pytest.mark.slow
 def test_everything_in_order_and_used(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(work), "-c", NAME, "-f", "0", *map(str, SHORT)]) == 1
     said = capsys.readouterr().err
