@@ -96,7 +96,7 @@ COMMANDS = (
         name="train",
         group="learn",
         summary="train one fold of a configuration, or everything, and score the validation cases",
-        usage="WORK -c CONFIG -f FOLD [options]",
+        usage="WORK (-c CONFIG -f FOLD | --all) [options]",
         description="Train a network on all cases but one fold's, then predict that fold's cases and score them.",
         examples=(
             "nnunet-rs train work -c 3d_fullres -f 0",
