@@ -248,3 +248,13 @@ def test_checking_and_planning_wait_for_no_torch(raw_dataset, tmp_path: Path) ->
     arguments = [sys.executable, "-c", code, str(raw_dataset()), str(tmp_path / "work")]
     shown = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert shown.stderr.splitlines()[-1] == "False", shown.stderr
+
+
+def test_training_a_configuration_that_there_is_not(raw_dataset, tmp_path: Path, capsys) -> None:
+    work = tmp_path / "work"
+    assert main(["plan", str(raw_dataset(cases=5)), "-o", str(work), "-q"]) == 0
+    capsys.readouterr()
+    assert main(["train", str(work), "-c", "3d_full", "-f", "0", "--device", "cpu"]) == 1
+    said = capsys.readouterr().err
+    assert "no configuration '3d_full'" in said
+    assert len(said.splitlines()) == 1

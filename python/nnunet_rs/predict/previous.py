@@ -9,6 +9,7 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.io import read_labels
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import Case, Progress, Silent
+from nnunet_rs.data.preprocess import find_configuration
 from nnunet_rs.data.previous import on_grid
 from nnunet_rs.data.store import Layout, open_store
 from nnunet_rs.model.cascade import Source, first_stage_sources, lacking, previous_store
@@ -61,7 +62,7 @@ def segment_cases(
     grid, as references are prepared. (nnU-Net v2 resamples logits for training, and labels for prediction.)
     """
     plan, progress = read_plan(work / "plan.json"), progress or Silent()
-    first = plan.configurations[configuration].previous
+    first = find_configuration(plan, configuration).previous
     if first is None:
         return 0
     sources = first_stage_sources(work, plan, configuration, folds)
