@@ -23,7 +23,8 @@ const PLANES: usize = 16;
 pub trait Rule: Sync {
     /// The value that the first class is held against.
     const START: f32;
-    /// Holds the values of `class` against the best `values` so far and writes its number where it wins.
+    /// Holds the values of `class` against the best `values` so far and writes its number where it wins. Classes come in
+    /// ascending order.
     fn challenge(&self, class: usize, pair: Pair<'_>, values: &mut [f32], winners: &mut [u32]);
 }
 

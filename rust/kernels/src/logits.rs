@@ -90,9 +90,11 @@ impl Rule for Greatest {
 fn take_greater(pair: Pair<'_>, class: u32, best: &mut [f32], winner: &mut [u32]) {
     for (((best, winner), a), b) in best.iter_mut().zip(winner).zip(pair.rows[0]).zip(pair.rows[1]) {
         let value = pair.mix(*a, *b);
-        let better = value > *best;
-        *best = if better { value } else { *best };
-        *winner = if better { class } else { *winner };
+        // Classes come in ascending order, so a later winner is a greater number. Written as a choice between new and
+        // old, this becomes a masked store, which takes AMD's processors some twenty cycles.
+        let later = if value > *best { class } else { 0 };
+        *winner = later.max(*winner);
+        *best = best.max(value);
     }
 }
 
@@ -110,7 +112,8 @@ impl Rule for Covered {
 #[multiversion(targets = "simd")]
 fn take_non_negative(pair: Pair<'_>, number: u32, winner: &mut [u32]) {
     for ((winner, a), b) in winner.iter_mut().zip(pair.rows[0]).zip(pair.rows[1]) {
-        *winner = if pair.mix(*a, *b) >= 0.0 { number } else { *winner };
+        let later = if pair.mix(*a, *b) >= 0.0 { number } else { 0 };
+        *winner = later.max(*winner);
     }
 }
 

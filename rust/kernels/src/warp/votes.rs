@@ -12,6 +12,9 @@ use super::places::{Grid, OUTSIDE, Places};
 /// Places that are voted on together.
 const MOST: usize = 128;
 
+/// Those of them whose winners are found at once.
+const TOGETHER: usize = 8;
+
 /// Places between different labels, and how the vote stands.
 pub struct Ballot {
     count: usize,
@@ -121,26 +124,32 @@ impl Ballot {
         }
     }
 
-    /// Finds the first winner of each place, and whether any place has several.
+    /// Finds the first winner of each place, and whether any place has several. Eight places at a time are held in
+    /// registers: a choice between a new value and the one in memory would become a masked store, which is slow.
     #[inline(always)]
     fn elect(&mut self, count: usize) -> bool {
-        (self.winners, self.best) = (self.keys[0], self.totals[0]);
-        for (totals, keys) in self.totals[1..].iter().zip(&self.keys[1..]) {
-            let pairs = self.winners[..count].iter_mut().zip(&mut self.best).zip(keys.iter().zip(totals));
-            for ((winner, best), (key, total)) in pairs {
-                let better = total > best;
-                *winner = if better { *key } else { *winner };
-                *best = if better { *total } else { *best };
+        let mut tied = false;
+        for first in (0..count).step_by(TOGETHER) {
+            let keys: [[u32; TOGETHER]; 8] = std::array::from_fn(|corner| eight(&self.keys[corner], first));
+            let totals: [[f32; TOGETHER]; 8] = std::array::from_fn(|corner| eight(&self.totals[corner], first));
+            let (mut winners, mut best) = (keys[0], totals[0]);
+            for (keys, totals) in keys[1..].iter().zip(&totals[1..]) {
+                for lane in 0..TOGETHER {
+                    winners[lane] = if totals[lane] > best[lane] { keys[lane] } else { winners[lane] };
+                    best[lane] = best[lane].max(totals[lane]);
+                }
             }
-        }
-        let mut rivals = 0;
-        for (totals, keys) in self.totals.iter().zip(&self.keys) {
-            let pairs = self.winners[..count].iter().zip(&self.best).zip(keys.iter().zip(totals));
-            for ((winner, best), (key, total)) in pairs {
-                rivals |= if total == best { key ^ winner } else { 0 };
+            let mut rivals = [0; TOGETHER];
+            for (keys, totals) in keys.iter().zip(&totals) {
+                for lane in 0..TOGETHER {
+                    rivals[lane] |= if totals[lane] == best[lane] { keys[lane] ^ winners[lane] } else { 0 };
+                }
             }
+            self.winners[first..first + TOGETHER].copy_from_slice(&winners);
+            self.best[first..first + TOGETHER].copy_from_slice(&best);
+            tied |= rivals.iter().zip(first..count).any(|(rival, _)| *rival != 0);
         }
-        rivals != 0
+        tied
     }
 
     /// The winner of one place, ties included.
@@ -156,6 +165,11 @@ impl Ballot {
         });
         if has_nearest { nearest } else { smallest }
     }
+}
+
+#[inline(always)]
+fn eight<T: Copy + Default>(values: &[T; MOST], first: usize) -> [T; TOGETHER] {
+    values[first..].first_chunk().copied().unwrap_or_default()
 }
 
 /// Half-way positions take the later voxel.
