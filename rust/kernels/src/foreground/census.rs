@@ -6,6 +6,8 @@
 
 use std::marker::PhantomData;
 
+use multiversion::multiversion;
+
 use super::halves;
 use super::scan::Scan;
 use super::sum::Sum;
@@ -76,10 +78,8 @@ impl<W: Word> Census<W> {
     /// The census of one channel's foreground.
     pub fn take<T: Copy + Default + Into<W> + Send + Sync>(scan: &Scan<'_, T>) -> Self {
         let pieces = scan.fold(Tally::<W>::new, |tally, values: &[T]| tally.add(values), Tally::census);
-        pieces.into_iter().fold(Self::empty(), |mut all, piece| {
-            all.merge(piece);
-            all
-        })
+        let extremes = pieces.iter().fold(Self::empty().extremes, |all, piece| widest(all, piece.extremes));
+        Self::new(pieces.into_iter().flat_map(|piece| piece.buckets).collect(), extremes)
     }
 
     /// Adds another census.
@@ -194,6 +194,22 @@ fn bucket<W: Word>(order: u16) -> Bucket {
     W::bucket(W::upper(order))
 }
 
+/// The least and the greatest value.
+#[multiversion(targets = "simd")]
+fn extremes<W: Word, T: Copy + Into<W>>(values: &[T]) -> (f64, f64) {
+    const LANES: usize = 32;
+    let (mut least, mut greatest): ([W; LANES], [W; LANES]) = ([values[0].into(); LANES], [values[0].into(); LANES]);
+    let (groups, rest) = values.as_chunks::<LANES>();
+    for group in groups {
+        let group = group.map(Into::into);
+        least = std::array::from_fn(|i| if group[i] < least[i] { group[i] } else { least[i] });
+        greatest = std::array::from_fn(|i| if group[i] > greatest[i] { group[i] } else { greatest[i] });
+    }
+    let rest = rest.iter().map(|value| (*value).into());
+    let pairs = least.into_iter().zip(greatest).chain(rest.map(|value| (value, value)));
+    pairs.map(|(least, greatest)| (least.into(), greatest.into())).fold((f64::INFINITY, f64::NEG_INFINITY), widest)
+}
+
 fn widest(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
     (a.0.min(b.0), a.1.max(b.1))
 }
@@ -222,17 +238,14 @@ impl<W: Word> Tally<W> {
             self.empty();
         }
         self.pending += values.len();
-        let (mut least, mut greatest): (W, W) = (values[0].into(), values[0].into());
+        self.census.extremes = widest(self.census.extremes, extremes::<W, T>(values));
+        let cells = &mut *self.cells;
         for &value in values {
-            let value: W = value.into();
-            least = if value < least { value } else { least };
-            greatest = if value > greatest { value } else { greatest };
-            let (upper, low) = (value.bits() >> 16, u64::from(value.bits() & 0xffff));
-            let cell = &mut self.cells[upper as usize];
-            cell[0] += 1 << COUNT_SHIFT | low;
-            cell[1] += low * low;
+            let bits = value.into().bits();
+            let (upper, low) = ((bits >> 16) as usize, u64::from(bits & 0xffff));
+            cells[upper][0] += 1 << COUNT_SHIFT | low;
+            cells[upper][1] += low * low;
         }
-        self.census.extremes = widest(self.census.extremes, (least.into(), greatest.into()));
     }
 
     /// Moves the cells' contents into the census.

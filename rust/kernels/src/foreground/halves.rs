@@ -1,40 +1,84 @@
 //! Counts of lower halves in chosen buckets: what the census leaves open.
 
+use multiversion::multiversion;
+
+use super::ranks;
 use super::scan::Scan;
 use super::word::Word;
 
-/// How often each lower half occurs in the buckets of the given orders.
+/// Most buckets that percentiles can lie in: two neighbouring ranks each of three.
+const MOST: usize = 2 * ranks::INNER.len();
+
+/// Values that are asked for a bucket together.
+const TOGETHER: usize = 32;
+
+/// Values in the buckets that are remembered before they are counted.
+const REMEMBERED: usize = 1 << 15;
+
+/// How often each lower half occurs in the buckets of the given orders, at most [`MOST`].
 pub fn count<W: Word, T: Copy + Default + Into<W> + Send + Sync>(scan: &Scan<'_, T>, orders: &[u16]) -> Vec<Vec<u64>> {
-    let slots = slots::<W>(orders);
+    let Some(first) = orders.first() else { return Vec::new() };
+    let upper = |order: &u16| u32::from(W::upper(*order));
+    let uppers: [u32; MOST] = std::array::from_fn(|i| upper(orders.get(i).unwrap_or(first)));
     let pieces = scan.fold(
-        || vec![vec![0_u32; 1 << 16]; orders.len()],
-        |tables, values: &[T]| count_chunk::<W, T>(tables, &slots, values),
-        |tables| tables,
+        || Found { hits: Vec::with_capacity(REMEMBERED), counts: Vec::new() },
+        |found, values: &[T]| {
+            find::<W, T>(&mut found.hits, &uppers, values);
+            if found.hits.len() > REMEMBERED {
+                found.count(&uppers[..orders.len()]);
+            }
+        },
+        |mut found| {
+            found.count(&uppers[..orders.len()]);
+            found.counts
+        },
     );
-    let mut counts = vec![vec![0; 1 << 16]; orders.len()];
-    for piece in &pieces {
-        counts.iter_mut().flatten().zip(piece.iter().flatten()).for_each(|(total, &count)| *total += u64::from(count));
-    }
-    counts
+    let add = |mut all: Vec<Vec<u64>>, piece: Vec<Vec<u64>>| {
+        for (all, piece) in all.iter_mut().zip(piece) {
+            all.iter_mut().zip(piece).for_each(|(all, count)| *all += count);
+        }
+        all
+    };
+    pieces.into_iter().reduce(add).unwrap_or_else(|| no_counts(orders.len()))
 }
 
-/// Which table counts an upper half, plus one; 0 where none does.
-fn slots<W: Word>(orders: &[u16]) -> Box<[u8; 1 << 16]> {
-    let mut slots: Box<[u8; 1 << 16]> = vec![0; 1 << 16].try_into().expect("the length is 2^16");
-    for (slot, &order) in (1..).zip(orders) {
-        slots[usize::from(W::upper(order))] = slot;
-    }
-    slots
+fn no_counts(buckets: usize) -> Vec<Vec<u64>> {
+    vec![vec![0; 1 << 16]; buckets]
 }
 
-fn count_chunk<W: Word, T: Copy + Into<W>>(tables: &mut [Vec<u32>], slots: &[u8; 1 << 16], values: &[T]) {
-    for &value in values {
-        let bits = value.into().bits();
-        let slot = slots[(bits >> 16) as usize];
-        if slot != 0 {
-            tables[usize::from(slot) - 1][(bits & 0xffff) as usize] += 1;
+/// What was found in the buckets.
+struct Found {
+    hits: Vec<u32>,        // whole words, in any order
+    counts: Vec<Vec<u64>>, // per bucket and lower half; none while nothing was counted
+}
+
+impl Found {
+    /// Counts the hits and forgets them.
+    fn count(&mut self, uppers: &[u32]) {
+        if self.counts.is_empty() {
+            self.counts = no_counts(uppers.len());
+        }
+        for bits in self.hits.drain(..) {
+            if let Some((counts, _)) = self.counts.iter_mut().zip(uppers).find(|(_, upper)| bits >> 16 == **upper) {
+                counts[(bits & 0xffff) as usize] += 1;
+            }
         }
     }
+}
+
+/// Appends the values in the buckets. They are few: most groups are passed over after a comparison in registers.
+#[multiversion(targets = "simd")]
+fn find<W: Word, T: Copy + Into<W>>(hits: &mut Vec<u32>, uppers: &[u32; MOST], values: &[T]) {
+    let (groups, rest) = values.as_chunks::<TOGETHER>();
+    let is_wanted = |bits: u32| uppers.iter().fold(0, |hit, upper| hit | u32::from(bits >> 16 == *upper));
+    for group in groups {
+        let bits = group.map(|value| value.into().bits());
+        if bits.iter().fold(0, |hit, bits| hit | is_wanted(*bits)) != 0 {
+            hits.extend(bits.iter().filter(|bits| is_wanted(**bits) != 0));
+        }
+    }
+    let bits = rest.iter().map(|value| (*value).into().bits());
+    hits.extend(bits.filter(|bits| is_wanted(*bits) != 0));
 }
 
 /// The `rank`th lower half of those counted, in ascending order of halves.

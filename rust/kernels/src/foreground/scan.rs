@@ -2,16 +2,20 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
 use ndarray::{ArrayView, ArrayView3, ArrayViewD, Axis, Dimension, Ix3, Ix4, Slice};
 use rayon::prelude::*;
 
 use crate::error::{KernelError, Result};
 
-/// Voxels of a row when image and labels lie in one piece each.
-const CHUNK: usize = 1 << 13;
+/// Voxels of a row when image and labels lie in one piece each: half of a processor's innermost cache.
+const CHUNK: usize = 1 << 12;
 
 /// Least voxels that are worth a piece of their own.
 const PIECE: usize = 1 << 19;
+
+/// Least pieces that one state sees: states take time to make and to add up.
+const TURNS: usize = 4;
 
 /// An integer label; voxels above 0 are foreground.
 pub trait Label: Copy + Default + PartialOrd + Send + Sync + 'static {}
@@ -62,15 +66,16 @@ pub struct Scan<'a, T> {
 }
 
 impl<T: Copy + Default + Send + Sync> Scan<'_, T> {
-    /// Shows all foreground voxels to `visit`, a chunk at a time. Each piece of the volume has a state of its own, of
-    /// which `done` keeps what matters.
-    pub fn fold<A, B: Send>(
+    /// Shows all foreground voxels to `visit`, a chunk at a time. There are about as many states as threads, and which
+    /// voxels each sees is left to chance; `done` keeps what matters of them.
+    pub fn fold<A: Send, B: Send>(
         &self,
-        state: impl Fn() -> A + Sync,
-        visit: impl Fn(&mut A, &[T]) + Sync,
-        done: impl Fn(A) -> B + Sync,
+        state: impl Fn() -> A + Send + Sync,
+        visit: impl Fn(&mut A, &[T]) + Send + Sync,
+        done: impl Fn(A) -> B + Send + Sync,
     ) -> Vec<B> {
-        self.pieces().into_par_iter().map(|rows| done(self.fold_rows(rows, state(), &visit))).collect()
+        let pieces = self.pieces().into_par_iter().with_min_len(TURNS);
+        pieces.fold(state, |state, rows| self.fold_rows(rows, state, &visit)).map(done).collect()
     }
 
     /// As [`Self::fold`], on this thread with a single state.
@@ -97,7 +102,7 @@ impl<T: Copy + Default + Send + Sync> Scan<'_, T> {
     }
 
     fn pieces(&self) -> Vec<Range<usize>> {
-        let wanted = (self.image.view.len() / PIECE).clamp(1, 8 * rayon::current_num_threads());
+        let wanted = (self.image.view.len() / PIECE).clamp(1, 2 * TURNS * rayon::current_num_threads());
         let count = self.image.count(self.flat());
         let rows = count.div_ceil(wanted).max(1);
         (0..count).step_by(rows).map(|first| first..(first + rows).min(count)).collect()
@@ -116,14 +121,29 @@ impl<L: Label> Marks for Rows<'_, L> {
     fn mark(&self, index: usize, flat: bool, mask: &mut Vec<u8>) -> usize {
         let mut copy = Vec::new();
         let row = self.row(index, flat, &mut copy);
-        mask.clear();
-        mask.extend(row.iter().map(|label| u8::from(*label > L::default())));
-        mask.iter().map(|&one| usize::from(one)).sum()
+        mask.resize(row.len(), 0);
+        mark_row(row, mask)
     }
 
     fn is_flat(&self) -> bool {
         self.flat.is_some()
     }
+}
+
+/// Writes 1 where a label is above 0, else 0, and counts the ones.
+#[multiversion(targets = "simd")]
+fn mark_row<L: Label>(row: &[L], mask: &mut [u8]) -> usize {
+    const COUNTED: usize = 128; // what a byte can count
+    let mut count = 0;
+    for (labels, mask) in row.chunks(COUNTED).zip(mask.chunks_mut(COUNTED)) {
+        let mut ones = 0;
+        for (mask, label) in mask.iter_mut().zip(labels) {
+            *mask = u8::from(*label > L::default());
+            ones += *mask;
+        }
+        count += usize::from(ones);
+    }
+    count
 }
 
 /// An array cut into rows: chunks where it and its partner lie in one piece, lanes of the last axis elsewhere.
