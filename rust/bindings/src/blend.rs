@@ -2,8 +2,9 @@
 
 use half::f16;
 use ndarray::{ArrayD, ArrayViewD};
-use nnunet_kernels::blend::{self, Real};
+use nnunet_kernels::blend;
 use nnunet_kernels::error::Result;
+use nnunet_kernels::real::Real;
 use nnunet_kernels::tiles;
 use numpy::{Element, IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;

@@ -8,56 +8,15 @@
 //!           └ out ┘└ ring ┘          plane p lives in slot p % depth
 //! ```
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-use ndarray::{
-    Array3, Array4, ArrayD, ArrayView1, ArrayView2, ArrayView4, ArrayViewD, ArrayViewMut1, ArrayViewMut2, Axis, Ix4,
-    Slice,
-};
+use ndarray::{Array3, Array4, ArrayD, ArrayView2, ArrayView4, ArrayViewD, ArrayViewMut2, Axis, Ix4, Slice};
 use rayon::prelude::*;
 
 use crate::error::{KernelError, Result};
+use crate::interpolate::together;
 use crate::memory;
+use crate::real::Real;
+use crate::sums::{add_weighted, divide};
 use crate::tiles::gaussian_importance;
-
-/// Voxels of a row that pass through the stack at a time.
-const LANES: usize = 128;
-
-/// A type that patches come in or sums are kept in; the arithmetic is in `f32`.
-pub trait Real: Copy + Default + Send + Sync + 'static {
-    /// Widens a row.
-    fn widen(row: &[Self], wide: &mut [f32]);
-    /// Rounds a row to this type.
-    fn narrow(wide: &[f32], row: &mut [Self]);
-    /// A window's weight, where sums are of this type.
-    fn weight(importance: f32) -> f32;
-}
-
-impl Real for f32 {
-    fn widen(row: &[Self], wide: &mut [f32]) {
-        wide.copy_from_slice(row);
-    }
-    fn narrow(wide: &[f32], row: &mut [Self]) {
-        row.copy_from_slice(wide);
-    }
-    fn weight(importance: f32) -> f32 {
-        importance
-    }
-}
-
-impl Real for f16 {
-    fn widen(row: &[Self], wide: &mut [f32]) {
-        row.convert_to_f32_slice(wide);
-    }
-    fn narrow(wide: &[f32], row: &mut [Self]) {
-        row.convert_from_f32_slice(wide);
-    }
-    /// A Gaussian's tails times a small value vanish in half precision: weights below a thousandth of the highest are
-    /// raised to it, and all are scaled towards the middle of the type's range, which holds values of up to 500.
-    fn weight(importance: f32) -> f32 {
-        (16.0 * importance).max(1.0 / 64.0)
-    }
-}
 
 /// Sums of weighted windows over a volume of 2 or 3 axes; `S` is the type of the sums and of the result.
 pub struct Blend<S> {
@@ -120,7 +79,7 @@ impl<S: Real> Blend<S> {
     }
 
     fn whole_mean(&mut self) -> Result<ArrayD<S>> {
-        check_covered(self.weights.iter().filter(|&&weight| weight == 0.0).count())?;
+        check_covered(self.weights.axis_iter(Axis(0)).into_par_iter().map(count_zeros).sum())?;
         let mut sums = std::mem::take(&mut self.sums);
         let weights = &self.weights;
         sums.outer_iter_mut().into_par_iter().for_each(|mut class| {
@@ -128,7 +87,7 @@ impl<S: Real> Blend<S> {
                 .outer_iter_mut()
                 .into_par_iter()
                 .zip(weights.outer_iter())
-                .for_each(|(plane, weights)| divide(plane, weights));
+                .for_each(|(plane, weights)| divide_plane(plane, weights));
         });
         Ok(self.layout.restored(sums))
     }
@@ -153,7 +112,7 @@ impl<S: Real> Blend<S> {
                     let mut sums = sums.index_axis_mut(Axis(0), slot);
                     plane.assign(&sums);
                     sums.fill(S::default());
-                    divide(plane, weights.index_axis(Axis(0), slot));
+                    divide_plane(plane, weights.index_axis(Axis(0), slot));
                 }
             },
         );
@@ -168,12 +127,12 @@ impl<S: Real> Blend<S> {
         // The tile's plane that goes to a slot, if any: the inverse of slot = (start + plane) % depth.
         let plane_of =
             |slot: usize| Some((slot + depth - start[0] % depth) % depth).filter(|&plane| plane < self.tile[0]);
-        for (slot, mut weights) in self.weights.outer_iter_mut().enumerate() {
+        self.weights.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(slot, mut weights)| {
             if let Some(plane) = plane_of(slot) {
                 let mut weights = weights.slice_each_axis_mut(|axis| window[axis.axis.index()]);
                 weights += &importance.index_axis(Axis(0), plane);
             }
-        }
+        });
         (self.sums.outer_iter_mut().into_par_iter(), patch.outer_iter()).into_par_iter().for_each(
             |(mut sums, patch)| {
                 sums.outer_iter_mut().into_par_iter().enumerate().for_each(|(slot, mut sums)| {
@@ -294,45 +253,27 @@ fn check_covered(uncovered: usize) -> Result<()> {
     Ok(())
 }
 
+/// Voxels that no window covered.
 fn count_zeros(weights: ArrayView2<'_, f32>) -> usize {
-    weights.iter().filter(|&&weight| weight == 0.0).count()
+    let zeros = |row: &[f32]| row.iter().map(|weight| u32::from(*weight == 0.0)).sum::<u32>() as usize;
+    weights.outer_iter().filter_map(|row| row.to_slice()).map(zeros).sum()
 }
 
 fn add_plane<S: Real, P: Real>(mut sums: ArrayViewMut2<'_, S>, patch: ArrayView2<'_, P>, weights: ArrayView2<'_, f32>) {
-    for ((sums, patch), weights) in sums.outer_iter_mut().zip(patch.outer_iter()).zip(weights.outer_iter()) {
-        combine(sums, patch, weights, |sum, value, weight| sum + value * weight);
+    let (mut strided, mut values, mut room) = (Vec::new(), Vec::new(), Vec::new());
+    for ((mut sums, patch), weights) in sums.outer_iter_mut().zip(patch.outer_iter()).zip(weights.outer_iter()) {
+        let values = P::single(together(patch, &mut strided), &mut values);
+        let weights = weights.to_slice().expect("rows of the weights are contiguous");
+        let sums = sums.as_slice_mut().expect("rows of the sums are contiguous");
+        S::change(sums, &mut room, |sums| add_weighted(sums, values, weights));
     }
 }
 
-fn divide<S: Real>(mut sums: ArrayViewMut2<'_, S>, weights: ArrayView2<'_, f32>) {
-    for (sums, weights) in sums.outer_iter_mut().zip(weights.outer_iter()) {
-        combine(sums, weights, weights, |sum, _, weight| sum / weight);
-    }
-}
-
-/// `sums = combined(sums, values, weights)` along a row, in `f32`.
-#[inline]
-fn combine<S: Real, P: Real>(
-    mut sums: ArrayViewMut1<'_, S>,
-    values: ArrayView1<'_, P>,
-    weights: ArrayView1<'_, f32>,
-    combined: impl Fn(f32, f32, f32) -> f32,
-) {
-    let (mut wide_sums, mut wide_values, mut strided) = ([0.0; LANES], [0.0; LANES], [P::default(); LANES]);
-    let sums = sums.as_slice_mut().expect("rows of the sums are contiguous");
-    let weights = weights.as_slice().expect("rows of the weights are contiguous");
-    for (chunk, (sums, weights)) in sums.chunks_mut(LANES).zip(weights.chunks(LANES)).enumerate() {
-        let (first, count) = (chunk * LANES, sums.len());
-        let values = values.slice_axis(Axis(0), Slice::from(first..first + count));
-        let row = values.as_slice().unwrap_or_else(|| {
-            strided.iter_mut().zip(values).for_each(|(to, &from)| *to = from);
-            &strided[..count]
-        });
-        P::widen(row, &mut wide_values[..count]);
-        S::widen(sums, &mut wide_sums[..count]);
-        for ((sum, &value), &weight) in wide_sums[..count].iter_mut().zip(&wide_values).zip(weights) {
-            *sum = combined(*sum, value, weight);
-        }
-        S::narrow(&wide_sums[..count], sums);
+fn divide_plane<S: Real>(mut sums: ArrayViewMut2<'_, S>, weights: ArrayView2<'_, f32>) {
+    let mut room = Vec::new();
+    for (mut sums, weights) in sums.outer_iter_mut().zip(weights.outer_iter()) {
+        let weights = weights.to_slice().expect("rows of the weights are contiguous");
+        let sums = sums.as_slice_mut().expect("rows of the sums are contiguous");
+        S::change(sums, &mut room, |sums| divide(sums, weights));
     }
 }

@@ -11,9 +11,10 @@ use crate::error::{KernelError, Result};
 pub fn filled<T: Clone, I: IntoDimension>(shape: I, value: T, purpose: &'static str) -> Result<Array<T, I::Dim>> {
     let shape = shape.into_dimension();
     let length = element_count(shape.slice(), size_of::<T>(), purpose)?;
-    let mut values = reserved(length, purpose)?;
-    values.resize(length, value);
-    Ok(Array::from_shape_vec(shape, values).expect("the length is the product of the shape"))
+    // Asked for first, because `vec!` aborts where memory is refused; taken by `vec!`, because the system's own zeros cost
+    // nothing until they are touched, and then by the thread that works there.
+    drop(reserved::<T>(length, purpose)?);
+    Ok(Array::from_shape_vec(shape, vec![value; length]).expect("the length is the product of the shape"))
 }
 
 /// `view` in memory order: itself, or a copy.

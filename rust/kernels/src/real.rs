@@ -4,11 +4,15 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 /// A number that logits or probabilities are stored as; computed with in float32.
-pub trait Real: Copy + Default + Send + Sync {
+pub trait Real: Copy + Default + Send + Sync + 'static {
     /// `row` in float32; where it is of another type, in `room`.
     fn single<'a>(row: &'a [Self], room: &'a mut Vec<f32>) -> &'a [f32];
     /// Writes float32 `values` to `row`, rounded to nearest.
     fn store(values: &[f32], row: &mut [Self]);
+    /// Has `work` change `row` in float32: in place, or in `room` and rounded to nearest.
+    fn change(row: &mut [Self], room: &mut Vec<f32>, work: impl FnOnce(&mut [f32]));
+    /// A window's weight, where weighted sums are of this type.
+    fn weight(importance: f32) -> f32;
 }
 
 impl Real for f32 {
@@ -18,6 +22,14 @@ impl Real for f32 {
 
     fn store(values: &[f32], row: &mut [Self]) {
         row.copy_from_slice(values);
+    }
+
+    fn change(row: &mut [Self], _: &mut Vec<f32>, work: impl FnOnce(&mut [f32])) {
+        work(row);
+    }
+
+    fn weight(importance: f32) -> f32 {
+        importance
     }
 }
 
@@ -30,6 +42,19 @@ impl Real for f16 {
 
     fn store(values: &[f32], row: &mut [Self]) {
         row.convert_from_f32_slice(values);
+    }
+
+    fn change(row: &mut [Self], room: &mut Vec<f32>, work: impl FnOnce(&mut [f32])) {
+        room.resize(row.len(), 0.0);
+        row.convert_to_f32_slice(room);
+        work(room);
+        row.convert_from_f32_slice(room);
+    }
+
+    /// A Gaussian's tails times a small value vanish in half precision: weights below a thousandth of the highest are
+    /// raised to it, and all are scaled towards the middle of the type's range, which holds values of up to 500.
+    fn weight(importance: f32) -> f32 {
+        (16.0 * importance).max(1.0 / 64.0)
     }
 }
 

@@ -10,6 +10,7 @@
 //! planes of the next layer    held │ held │ ·
 //! ```
 
+use multiversion::multiversion;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, Array4, ArrayView2, ArrayView4, ArrayViewMut3, Axis};
 
@@ -200,12 +201,22 @@ impl Window {
     }
 }
 
-fn add(sums: &mut [f32], values: &[f32]) {
+/// Adds to a row.
+#[multiversion(targets = "simd")]
+pub fn add(sums: &mut [f32], values: &[f32]) {
     sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
 }
 
-fn add_weighted(sums: &mut [f32], values: &[f32], weights: &[f32]) {
+/// Adds to a row, voxel by voxel as much as its weight says.
+#[multiversion(targets = "simd")]
+pub fn add_weighted(sums: &mut [f32], values: &[f32], weights: &[f32]) {
     sums.iter_mut().zip(values).zip(weights).for_each(|((sum, value), weight)| *sum += value * weight);
+}
+
+/// Makes a row of means of its sums.
+#[multiversion(targets = "simd")]
+pub fn divide(sums: &mut [f32], weights: &[f32]) {
+    sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum /= weight);
 }
 
 /// Divides sums by weights; tells whether every voxel has a weight.
@@ -224,7 +235,9 @@ fn mean_of_plane(
         for (class, mut out) in out.outer_iter_mut().enumerate() {
             let place = class * ROWS * width + row * width;
             let sums = &block.sums[place + start..place + stop];
-            out.iter_mut().zip(sums).zip(weights).for_each(|((out, sum), weight)| *out = sum / weight);
+            let out = out.as_slice_mut().expect("rows of the means are contiguous");
+            out.copy_from_slice(sums);
+            divide(out, weights);
         }
     }
     covered
