@@ -7,7 +7,6 @@
 //! A NaN or an infinity reaches what its taps reach. A spline's coefficients depend on all voxels of their lanes, so under
 //! order 3 that is the whole channel (or slice), along every axis that changes its length; as in SciPy.
 
-use multiversion::multiversion;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView3, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis, Slice};
 
@@ -15,7 +14,7 @@ use crate::error::{KernelError, Result};
 use crate::memory::filled;
 use crate::plane::{InPlane, Scratch, rows_of};
 use crate::range::Range;
-use crate::separable::{LANES, Lane, Lanes, Row, load, store};
+use crate::rows::Rows;
 use crate::taps::{Order, PAD, Taps, check_axes};
 
 /// Resamples every channel of `image` (c, z, y, x) to the grid of `out` (c, z', y', x').
@@ -113,42 +112,13 @@ fn in_plane(source: ArrayView3<'_, f32>, mut target: ArrayViewMut3<'_, f32>, pla
 /// z: from `source`, or from the first planes of `target` itself, to `target`, clipped to `clip`; the range of `source`.
 fn across(source: Option<ArrayView3<'_, f32>>, mut target: ArrayViewMut3<'_, f32>, taps: &Taps, clip: Range) -> Range {
     let rows = target.axis_iter_mut(Axis(1)).into_par_iter().enumerate();
-    let ranges = rows.map_init(Default::default, |(lanes, room): &mut (Lanes, Vec<f32>), (y, mut target)| {
+    let ranges = rows.map_init(Default::default, |(copy, room): &mut (Vec<f32>, Vec<f32>), (y, mut target)| {
         let source = source.as_ref().map(|source| source.index_axis(Axis(1), y));
-        let source = source.as_ref().map(|source| rows_of(source, room)).unwrap_or_default();
+        let source = source.as_ref().map(|source| rows_of(source, copy)).unwrap_or_default();
         let range = Range::of(&source);
         let target = target.outer_iter_mut().filter_map(|row| row.into_slice()).collect();
-        across_row(lanes, taps, &mut Column { source, target, x: 0, clip });
+        Rows { source, target }.resample(taps, room, clip);
         range
     });
     ranges.reduce(|| Range::NONE, Range::join)
-}
-
-#[multiversion(targets = "simd")]
-fn across_row(lanes: &mut Lanes, taps: &Taps, column: &mut Column<'_>) {
-    for x in (0..column.target[0].len()).step_by(LANES) {
-        column.x = x;
-        lanes.resample(taps, column);
-    }
-}
-
-/// The rows of one y at every z, [`LANES`] columns of which are in work.
-struct Column<'a> {
-    source: Vec<&'a [f32]>,
-    target: Vec<&'a mut [f32]>,
-    x: usize,
-    clip: Range,
-}
-
-impl Lane for Column<'_> {
-    #[inline(always)]
-    fn load(&self, z: usize) -> Row {
-        let row = if self.source.is_empty() { &*self.target[z] } else { self.source[z] };
-        load(row, self.x)
-    }
-
-    #[inline(always)]
-    fn store(&mut self, z: usize, row: Row) {
-        store(self.target[z], self.x, row.map(|v| self.clip.clip(v)));
-    }
 }

@@ -19,6 +19,7 @@ pub mod pool;
 pub mod range;
 pub mod rank;
 pub mod real;
+pub mod rows;
 pub mod scores;
 pub mod separable;
 pub mod spline;

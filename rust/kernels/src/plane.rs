@@ -4,8 +4,9 @@ use multiversion::multiversion;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 
 use crate::range::Range;
-use crate::separable::{LANES, Lane, Lanes, Row, load, store};
-use crate::taps::{Order, Taps};
+use crate::rows::Rows;
+use crate::separable::{LANES, Lanes, Row};
+use crate::taps::{Order, PAD, Taps};
 use crate::transpose::{one_by_one, side_by_side};
 
 /// Taps along the rows' axis (y) and along the columns' (x).
@@ -21,6 +22,7 @@ pub struct Scratch {
     source: Vec<f32>,
     middle: Vec<f32>,
     wide: Vec<Row>,
+    room: Vec<f32>,
     target: Vec<f32>,
 }
 
@@ -38,48 +40,54 @@ impl InPlane {
         mut target: ArrayViewMut2<'_, f32>,
         clip: Option<Range>,
     ) -> Range {
-        let Scratch { lanes, source: copy, middle, wide, target: result } = scratch;
-        middle.resize(self.rows.n_out * self.columns.n_in, 0.0);
-        wide.resize(self.columns.n_in.max(self.columns.n_out), [0.0; LANES]);
-        let source = rows_of(&source, copy);
-        // Reads the plane in the order of its memory, which brings it into the cache for the strips that follow.
-        let range = Range::of(&source);
-        along_rows(&self.rows, lanes, &source, middle, self.columns.n_in);
+        let Scratch { lanes, source: copy, middle, wide, room, target: result } = scratch;
+        let width = self.columns.n_out;
+        middle.resize(self.rows.n_in * width, 0.0);
+        let mut source = rows_of(&source, copy);
+        let range = self.along_columns(lanes, wide, &source, middle);
+        if self.columns.n_in != width {
+            source = middle.chunks_exact(width).collect();
+        }
+        let clip = clip.unwrap_or(range);
         match target.as_slice_mut() {
-            Some(target) => self.along_columns(lanes, wide, middle, target, clip.unwrap_or(range)),
+            Some(target) => {
+                Rows { source, target: target.chunks_exact_mut(width).collect() }.resample(&self.rows, room, clip);
+            }
             None => {
                 result.resize(target.len(), 0.0);
-                self.along_columns(lanes, wide, middle, result, clip.unwrap_or(range));
+                Rows { source, target: result.chunks_exact_mut(width).collect() }.resample(&self.rows, room, clip);
                 target.iter_mut().zip(result).for_each(|(target, value)| *target = *value);
             }
         }
         range
     }
 
-    /// x: middle (y', x) → target (y', x').
-    fn along_columns(&self, lanes: &mut Lanes, wide: &mut [Row], middle: &[f32], target: &mut [f32], clip: Range) {
-        let (n_in, n_out) = (self.columns.n_in, self.columns.n_out);
-        for (block, target) in middle.chunks(LANES * n_in).zip(target.chunks_mut(LANES * n_out)) {
-            side_by_side(block, &mut wide[..n_in]);
-            along_columns(&self.columns, lanes, wide, clip);
-            one_by_one(&wide[..n_out], target);
-        }
+    /// x: source (y, x) → middle (y, x'), where that changes anything; the source's range.
+    fn along_columns(&self, lanes: &mut Lanes, wide: &mut Vec<Row>, source: &[&[f32]], middle: &mut [f32]) -> Range {
+        let Taps { n_in, n_out, order, ref starts, .. } = self.columns;
+        let blocks = source.chunks(LANES).zip(middle.chunks_mut(LANES * n_out));
+        let ranges = blocks.map(|(block, middle)| {
+            // Reads the rows in the order of memory, which brings them into the cache for the transposition.
+            let range = Range::of(block);
+            if order != Order::Nearest {
+                wide.resize(n_in.max(n_out), [0.0; LANES]);
+                side_by_side(block, &mut wide[..n_in]);
+                along_lanes(&self.columns, lanes, wide);
+                one_by_one(&wide[..n_out], middle);
+            } else if n_in != n_out {
+                for (row, out) in block.iter().zip(middle.chunks_exact_mut(n_out)) {
+                    out.iter_mut().zip(starts).for_each(|(out, start)| *out = row[start - PAD]);
+                }
+            }
+            range
+        });
+        ranges.fold(Range::NONE, Range::join)
     }
 }
 
-/// y: source (y, x) → middle (y', x).
 #[multiversion(targets = "simd")]
-fn along_rows(taps: &Taps, lanes: &mut Lanes, source: &[&[f32]], middle: &mut [f32], width: usize) {
-    let mut column = Rows { source, target: middle, width, x: 0 };
-    for x in (0..width).step_by(LANES) {
-        column.x = x;
-        lanes.resample(taps, &mut column);
-    }
-}
-
-#[multiversion(targets = "simd")]
-fn along_columns(taps: &Taps, lanes: &mut Lanes, wide: &mut [Row], clip: Range) {
-    lanes.resample(taps, &mut Wide { rows: wide, clip });
+fn along_lanes(taps: &Taps, lanes: &mut Lanes, wide: &mut [Row]) {
+    lanes.resample(taps, wide);
 }
 
 /// The rows of `plane`, copied to `room` where their values do not lie together.
@@ -91,40 +99,4 @@ pub fn rows_of<'a>(plane: &'a ArrayView2<'_, f32>, room: &'a mut Vec<f32>) -> Ve
     room.clear();
     room.extend(plane.iter());
     room.chunks_exact(width).collect()
-}
-
-struct Rows<'a> {
-    source: &'a [&'a [f32]],
-    target: &'a mut [f32],
-    width: usize,
-    x: usize,
-}
-
-impl Lane for Rows<'_> {
-    #[inline(always)]
-    fn load(&self, y: usize) -> Row {
-        load(self.source[y], self.x)
-    }
-
-    #[inline(always)]
-    fn store(&mut self, y: usize, row: Row) {
-        store(&mut self.target[y * self.width..][..self.width], self.x, row);
-    }
-}
-
-struct Wide<'a> {
-    rows: &'a mut [Row],
-    clip: Range,
-}
-
-impl Lane for Wide<'_> {
-    #[inline(always)]
-    fn load(&self, x: usize) -> Row {
-        self.rows[x]
-    }
-
-    #[inline(always)]
-    fn store(&mut self, x: usize, row: Row) {
-        self.rows[x] = row.map(|v| self.clip.clip(v));
-    }
 }

@@ -45,6 +45,11 @@ impl Range {
         let v = if v < self.lowest { self.lowest } else { v };
         if v > self.highest { self.highest } else { v }
     }
+
+    /// A row's values within the range.
+    pub fn copy(self, from: &[f32], to: &mut [f32]) {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = self.clip(*from));
+    }
 }
 
 #[multiversion(targets = "simd")]

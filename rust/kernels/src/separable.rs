@@ -1,4 +1,4 @@
-//! Resampling along one axis, many lanes side by side.
+//! Resampling along the rows themselves, many of them side by side.
 
 use crate::spline::{POLE, anticausal_start, rest};
 use crate::taps::{Order, PAD, Taps};
@@ -9,14 +9,6 @@ pub const LANES: usize = 32;
 /// The same position of [`LANES`] neighbouring lanes.
 pub type Row = [f32; LANES];
 
-/// Where lanes come from and where their results go.
-pub trait Lane {
-    /// Position `index` of the input.
-    fn load(&self, index: usize) -> Row;
-    /// Takes position `index` of the output.
-    fn store(&mut self, index: usize, row: Row);
-}
-
 /// Room for lanes in work, extended by [`PAD`] at either end.
 #[derive(Debug, Default)]
 pub struct Lanes {
@@ -24,20 +16,19 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Resamples lanes along `taps`. Everything is loaded before anything is stored; storing goes from the last position
-    /// to the first.
+    /// Resamples the lanes in the first positions of `wide` along `taps`, in place.
     #[inline(always)]
-    pub fn resample(&mut self, taps: &Taps, lane: &mut impl Lane) {
+    pub fn resample(&mut self, taps: &Taps, wide: &mut [Row]) {
         if taps.order == Order::Cubic {
-            return self.cubic(taps, lane);
+            return self.cubic(taps, wide);
         }
-        self.repeat_edges(taps.n_in, lane);
+        self.repeat_edges(&wide[..taps.n_in]);
         if taps.order == Order::Nearest {
-            return taps.starts.iter().enumerate().rev().for_each(|(i, start)| lane.store(i, self.rows[*start]));
+            return wide.iter_mut().zip(&taps.starts).for_each(|(row, start)| *row = self.rows[*start]);
         }
-        for (i, (start, w)) in taps.starts.iter().zip(&taps.weights).enumerate().rev() {
+        for (row, (start, w)) in wide.iter_mut().zip(taps.starts.iter().zip(&taps.weights)) {
             let [a, b] = self.window(*start);
-            lane.store(i, std::array::from_fn(|l| a[l] * w[0] + b[l] * w[1]));
+            *row = std::array::from_fn(|l| a[l] * w[0] + b[l] * w[1]);
         }
     }
 
@@ -47,19 +38,18 @@ impl Lanes {
     }
 
     #[inline(always)]
-    fn repeat_edges(&mut self, n: usize, lane: &impl Lane) {
+    fn repeat_edges(&mut self, wide: &[Row]) {
+        let n = wide.len();
         self.rows.resize(n + 2 * PAD, [0.0; LANES]);
-        for (k, row) in self.rows[PAD..PAD + n].iter_mut().enumerate() {
-            *row = lane.load(k);
-        }
+        self.rows[PAD..PAD + n].copy_from_slice(wide);
         let (head, tail) = (self.rows[PAD], self.rows[PAD + n - 1]);
         self.rows[..PAD].fill(head);
         self.rows[PAD + n..].fill(tail);
     }
 
     #[inline(always)]
-    fn cubic(&mut self, taps: &Taps, lane: &mut impl Lane) {
-        let mut state = self.causal(taps.n_in, lane);
+    fn cubic(&mut self, taps: &Taps, wide: &mut [Row]) {
+        let mut state = self.causal(&wide[..taps.n_in]);
         let mut next = taps.n_out;
         for k in (0..taps.n_in + 2 * PAD - 1).rev() {
             let row = &mut self.rows[k];
@@ -70,7 +60,7 @@ impl Lanes {
             while next > 0 && taps.starts[next - 1] == k {
                 next -= 1;
                 let ([a, b, c, d], w) = (self.window(k), taps.weights[next]);
-                lane.store(next, std::array::from_fn(|l| (a[l] * w[0] + b[l] * w[1]) + (c[l] * w[2] + d[l] * w[3])));
+                wide[next] = std::array::from_fn(|l| (a[l] * w[0] + b[l] * w[1]) + (c[l] * w[2] + d[l] * w[3]));
             }
         }
     }
@@ -78,15 +68,15 @@ impl Lanes {
     /// The causal sweep; its results are in `rows`, the last of which already holds the spline's coefficient, the state
     /// that the anticausal sweep starts from.
     #[inline(always)]
-    fn causal(&mut self, n: usize, lane: &impl Lane) -> Row {
+    fn causal(&mut self, wide: &[Row]) -> Row {
+        let n = wide.len();
         self.rows.resize(n + 2 * PAD, [0.0; LANES]);
-        let tail = lane.load(n - 1);
-        let mut state = lane.load(0).map(rest);
+        let tail = wide[n - 1];
+        let mut state = wide[0].map(rest);
         let (before, behind) = self.rows.split_at_mut(PAD);
         before.fill(state);
         let (inside, behind) = behind.split_at_mut(n);
-        for (k, row) in inside.iter_mut().enumerate() {
-            let values = lane.load(k);
+        for (row, values) in inside.iter_mut().zip(wide) {
             for (state, value) in state.iter_mut().zip(values) {
                 *state = value + POLE * *state;
             }

@@ -74,7 +74,7 @@ fn rows(slice: ArrayViewMut2<'_, f32>, room: &mut Vec<Row>) {
     let width = slice.len_of(Axis(1));
     room.resize(width, [0.0; LANES]);
     for block in slice.into_slice().unwrap_or(&mut []).chunks_mut(LANES * width) {
-        side_by_side(block, room);
+        side_by_side(&block.chunks_exact(width).collect::<Vec<_>>(), room);
         filter_rows(room);
         one_by_one(room, block);
     }
