@@ -71,7 +71,15 @@ def test_equals_skimage_slice_by_slice(shapes, order, axis, seed):
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), [((70, 5, 130), (90, 9, 61)), ((33, 64, 40), (20, 50, 37)), ((4, 4, 4), (64, 2, 1))]
+    ("source", "target"),
+    [
+        ((70, 5, 130), (90, 9, 61)),
+        ((33, 64, 40), (20, 50, 37)),
+        ((4, 4, 4), (64, 2, 1)),
+        pytest.param((2, 300, 210), (2, 280, 190), id="several strips of columns along y"),
+        pytest.param((300, 2, 150), (330, 2, 150), id="several strips along z, within the result"),
+        pytest.param((300, 2, 150), (270, 3, 149), id="several strips along z"),
+    ],
 )
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_equals_skimage_beyond_one_block_of_lanes(source, target, order):
@@ -196,6 +204,18 @@ def test_infinite_values_reach_only_their_taps(order):
     assert np.isposinf(result).any()
     assert (result[0, 0, :5] == 0).all()
     assert (result[0, 0, 10:] == 0).all()
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_one_axis_alone(order, axis):
+    # The other two keep their voxels, and the clipping to the range still happens.
+    image = np.where(smooth_and_rough((1, 9, 34, 35), 2) > 0, np.float32(1), np.float32(0))
+    target = tuple(2 * n - 1 if a == axis else n for a, n in enumerate((9, 34, 35)))
+    result = resample_image(image, target, order=order)
+    assert_close(result, reference(image, target, order), image)
+    assert result.min() == image.min()
+    assert result.max() == image.max()
 
 
 def test_huge_ratios():

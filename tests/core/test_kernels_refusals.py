@@ -9,11 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.kernels import (
+    Blend,
+    Elastic,
+    ForegroundAccumulator,
+    SpatialWarp,
+    WindowSums,
+    foreground_statistics,
+    gaussian_importance,
     logits_to_labels,
     logits_to_regions,
     resample_image,
     resample_labels,
     resample_probabilities,
+    warp,
+    window_starts,
 )
 
 IMAGE = np.zeros((1, 2, 3, 4), dtype=np.float32)
@@ -139,3 +148,64 @@ def test_nonsense_is_refused_or_done(function, array, shape, options):
     except (ValueError, TypeError, MemoryError):
         return
     assert result.shape[-len(shape) :] == tuple(int(n) for n in shape)
+
+
+shapes = st.one_of(st.lists(st.one_of(st.integers(-1, 5), numbers), max_size=4), numbers)
+
+
+def blend(classes: Any, size: Any, tile: Any, array: Any, start: Any) -> None:
+    sums = Blend(classes, size, tile, stream_axis=0)
+    sums.add(array, start)
+    sums.finish()
+
+
+def window_sums(classes: Any, size: Any, tile: Any, array: Any, start: Any) -> None:
+    sums = WindowSums(classes, size, tile)
+    sums.add(array, start, activation="softmax", mirrored=tile)
+    sums.mean(start, size)
+
+
+def accumulate(channels: Any, _: Any, __: Any, image: Any, labels: Any) -> None:
+    accumulator = ForegroundAccumulator(channels)
+    accumulator.add(image, labels)
+    accumulator.finish()
+
+
+def move(number: Any, shape: Any, matrix: Any, array: Any, centre: Any) -> None:
+    warp(array, array, SpatialWarp(shape, matrix, centre, Elastic(number, number, number)), label_border=number)
+
+
+ANYTHING = [
+    blend,
+    window_sums,
+    accumulate,
+    move,
+    lambda _, size, tile, __, step: window_starts(size, tile, step),
+    lambda _, size, *__: gaussian_importance(size),
+    lambda _, __, ___, image, labels: foreground_statistics(image, labels),
+    lambda *_: ForegroundAccumulator.from_bytes(b"nonsense"),
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(ANYTHING), numbers, shapes, shapes, arrays, st.one_of(arrays, shapes))
+def test_nonsense_is_refused_or_done_everywhere(work, number, first, second, array, third):
+    try:
+        work(number, first, second, array, third)
+    except (ValueError, TypeError, MemoryError, OverflowError):
+        return
+
+
+@pytest.mark.parametrize("size", [(2**62, 2, 2), (2**40, 2**40, 2**40), (2**63, 1, 1), (10**5, 10**5, 10**5)])
+def test_sizes_beyond_memory(size):
+    for work in (
+        lambda: Blend(3, size, (1, 1, 1)),
+        lambda: Blend(3, size, size),
+        lambda: WindowSums(3, size, size),
+        lambda: WindowSums(3, size, (1, 1, 1)),
+        lambda: gaussian_importance(size),
+        lambda: window_starts(size, (1, 1, 1)),
+        lambda: warp(IMAGE, None, SpatialWarp(size, ((1, 0, 0), (0, 1, 0), (0, 0, 1)), (0, 0, 0), Elastic(1, 2, 3))),
+    ):
+        with pytest.raises((ValueError, MemoryError), match=r"must|needs \d+|needs more|sizes and counts"):
+            work()

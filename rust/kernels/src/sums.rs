@@ -22,6 +22,9 @@ use crate::tiles::gaussian_importance;
 /// Rows of a block.
 const ROWS: usize = 8;
 
+/// More blocks than any image has; beyond it a size is a mistake.
+const MOST_BLOCKS: usize = 1 << 21;
+
 /// Sums over a volume of `size`, of windows of `tile`, both (z, y, x).
 pub struct WindowSums {
     classes: usize,
@@ -52,6 +55,10 @@ impl WindowSums {
         let importance = gaussian_importance(&tile)?.into_dimensionality().expect("a tile has three axes");
         if size.iter().zip(tile).any(|(&size, tile)| size < tile) {
             let rule = format!("be at least the tile {tile:?} along every axis (pad the volume first)");
+            return Err(KernelError::argument("size", rule, size));
+        }
+        if size[0].saturating_mul(size[1].div_ceil(ROWS)) > MOST_BLOCKS {
+            let rule = format!("have at most {} rows in all its planes", ROWS * MOST_BLOCKS);
             return Err(KernelError::argument("size", rule, size));
         }
         let planes = (0..size[0]).map(|_| (0..size[1].div_ceil(ROWS)).map(|_| None).collect()).collect();
