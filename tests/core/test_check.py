@@ -252,7 +252,7 @@ def test_faults_are_plain_values(raw_dataset: Make) -> None:
     edit(root / "labelsTr/case_0.nii.gz", with_value(9))
     (fault,) = fatal(check_dataset(read_dataset(root)))
     assert (fault.case, fault.rule) == ("case_0", "label-undeclared")
-    assert json.loads(json.dumps(fault.value)).startswith("values 9 (1 voxels)")
+    assert json.loads(json.dumps(fault.value)).startswith("values 9 (1 voxel)")
 
 
 def test_real_datasets_are_sound(shared: Path) -> None:

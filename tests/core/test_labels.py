@@ -41,9 +41,9 @@ def test_an_ignore_label_after_the_classes_is_their_number() -> None:
 @pytest.mark.parametrize(
     ("labels", "values", "text"),
     [
-        (PLAIN, [0, 3, 3, 9], r"values 3 \(2 voxels\), 9 \(1 voxels\) are not declared .* which has 0, 1, 2$"),
-        (PLAIN, [0, -1], r"values -1 \(1 voxels\)"),
-        (SPARSE, [0, 4, 5], r"values 4 \(1 voxels\) .* which has 0, 5, 500 and ignore 600"),
+        (PLAIN, [0, 3, 3, 9], r"values 3 \(2 voxels\), 9 \(1 voxel\) are not declared .* which has 0, 1, 2$"),
+        (PLAIN, [0, -1], r"values -1 \(1 voxel\)"),
+        (SPARSE, [0, 4, 5], r"values 4 \(1 voxel\) .* which has 0, 5, 500 and ignore 600"),
         (SPARSE, [0, 601], r"values 601"),
         (SPARSE, [0, -5], r"values -5"),
         (PLAIN, [0, 2**31], r"values 2147483648"),

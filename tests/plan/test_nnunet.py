@@ -116,7 +116,7 @@ def test_a_wrong_number_of_cases_is_named(tmp_path: Path, count: Any) -> None:
 def test_a_paper_plan_has_names_of_its_own(tmp_path: Path) -> None:
     """Data that nnU-Net prepared for its own plans must not be taken for this one's."""
     files = read_nnunet(*write(tmp_path / "D"))
-    content = as_nnunet(make_plan(files.dataset, files.fingerprint), files.fingerprint, ending=".nii.gz")
+    content = as_nnunet(make_plan(files.dataset, files.fingerprint), files.fingerprint)
     assert content["plans_name"] == "nnUNetPaperPlans"
     assert content["configurations"]["2d"]["data_identifier"] == "nnUNetPaperPlans_2d"
     assert content["image_reader_writer"] == "SimpleITKIO"

@@ -82,19 +82,20 @@ def plan(arguments: argparse.Namespace, console: Console) -> Outcome:
     return Outcome({"plan": plan_to_json(decided)}, (*said, *lines))
 
 
-def _plan(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Fingerprint, None]:
+def _plan(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Fingerprint, str]:
     """Read the scans. Where the plan is to be kept, so is what was read."""
     from nnunet_rs.core.dataset import read_dataset
     from nnunet_rs.data.pipeline import plan_dataset
+    from nnunet_rs.plan.nnunet import reader_of
 
     dataset = read_dataset(arguments.data)
     options = _prepare_options(arguments, dataset)
     if arguments.output:
         fingerprint, decided = plan_dataset(dataset, arguments.output, options, console)
-        return decided, fingerprint, None
+        return decided, fingerprint, reader_of(dataset.ending, fingerprint)
     with TemporaryDirectory() as folder:
         fingerprint, decided = plan_dataset(dataset, Path(folder), options, console)
-    return decided, fingerprint, None
+    return decided, fingerprint, reader_of(dataset.ending, fingerprint)
 
 
 def _plan_from_nnunet(arguments: argparse.Namespace) -> tuple[Plan, Fingerprint, str]:

@@ -144,7 +144,8 @@ def _intensity_faults(scan: Scan, image: FloatArray) -> list[Fault]:
 def _not_finite(scan: Scan, image: FloatArray) -> Fault:
     wrong = np.argwhere(~np.isfinite(image))
     c, z, y, x = wrong[0]
-    value = f"{len(wrong)} voxels are not finite, the first is {image[c, z, y, x]} at z={z} y={y} x={x}"
+    what = "voxel is" if len(wrong) == 1 else "voxels are"
+    value = f"{len(wrong)} {what} not finite, the first is {image[c, z, y, x]} at z={z} y={y} x={x}"
     return Fault(scan.file, "non-finite", value, "replace NaN and infinity by an intensity that means background")
 
 

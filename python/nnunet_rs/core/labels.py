@@ -98,7 +98,9 @@ def _consecutive(labels: LabelSet) -> bool:
 
 
 def _undeclared(raw: IntArray, labels: LabelSet) -> DatasetError:
-    held = ", ".join(f"{value} ({count} voxels)" for value, count in undeclared_values(raw, labels)[:8])
+    held = ", ".join(
+        f"{value} ({count} voxel{'' if count == 1 else 's'})" for value, count in undeclared_values(raw, labels)[:8]
+    )
     return DatasetError(f"values {held} are not declared in dataset.json, which has {describe_values(labels)}")
 
 

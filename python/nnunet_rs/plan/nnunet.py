@@ -118,9 +118,7 @@ def read_nnunet(fingerprint_file: Path, dataset_file: Path) -> NnunetFiles:
     )
 
 
-def as_nnunet(
-    plan: Plan, fingerprint: Fingerprint, reader: str | None = None, ending: str = ".nii.gz"
-) -> dict[str, Any]:
+def as_nnunet(plan: Plan, fingerprint: Fingerprint, reader: str = "SimpleITKIO") -> dict[str, Any]:
     """Return a plan as nnU-Net v2 writes it: the content of a plans.json that its commands load.
 
     Parameters
@@ -128,9 +126,7 @@ def as_nnunet(
     plan, fingerprint
         The fingerprint is the one that was planned.
     reader
-        nnU-Net's class that reads the images; None: chosen by the file ending.
-    ending
-        Of the image files.
+        nnU-Net's class that reads the images, from `reader_of`.
     """
     names = _NAMES.get(plan.recipe, _NAMES["paper"])
     spacing, shape = median_of_cases(fingerprint)
@@ -140,7 +136,7 @@ def as_nnunet(
         "plans_name": names.plans,
         "original_median_spacing_after_transp": list(transposed(spacing, plan.transpose)),
         "original_median_shape_after_transp": [round(size) for size in transposed(shape, plan.transpose)],
-        "image_reader_writer": reader or _READERS.get(ending.lower(), "SimpleITKIO"),
+        "image_reader_writer": reader,
         "transpose_forward": list(plan.transpose),
         "transpose_backward": [plan.transpose.index(axis) for axis in range(3)],
         "configurations": {
@@ -154,7 +150,7 @@ def as_nnunet(
     }
 
 
-def write_as_nnunet(path: Path, plan: Plan, fingerprint: Fingerprint, reader: str | None = None) -> None:
+def write_as_nnunet(path: Path, plan: Plan, fingerprint: Fingerprint, reader: str = "SimpleITKIO") -> None:
     """Write `as_nnunet` to a file, whole or not at all."""
     write_json(path, as_nnunet(plan, fingerprint, reader))
 
@@ -208,7 +204,12 @@ def _reader(content: dict[str, Any], fingerprint: Fingerprint) -> str:
     named = content.get("overwrite_image_reader_writer", "None")
     if isinstance(named, str) and named != "None":
         return named
-    ending = str(content.get("file_ending", ".nii.gz")).lower()
+    return reader_of(str(content.get("file_ending", ".nii.gz")), fingerprint)
+
+
+def reader_of(ending: str, fingerprint: Fingerprint) -> str:
+    """Return nnU-Net's class that reads images with this file ending."""
+    ending = ending.lower()
     if ending == ".tif" and all(1 in case.shape_after_crop for case in fingerprint.cases):
         return "NaturalImage2DIO"
     return _READERS.get(ending, "SimpleITKIO")
