@@ -28,7 +28,7 @@ pub fn logits_to_labels<R: Real, L: Label>(
     slabs: &[Slab],
 ) -> Result<()> {
     let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slabs)?;
-    decide(logits, &grid, out, &Greatest, L::from_index);
+    decide(logits, &grid, out, &Greatest, |number| L::from_index(number - 1));
     Ok(())
 }
 
@@ -48,7 +48,7 @@ pub fn logits_to_regions<R: Real, L: Label>(
     if paint.len() != logits.len_of(Axis(0)) {
         return Err(KernelError::argument("paint", format!("hold {} values, one a region", logits.shape()[0]), paint));
     }
-    let name = |last: u32| L::from_index(last.checked_sub(1).map_or(0, |region| u32::from(paint[region as usize])));
+    let name = |last: u32| L::from_index(last.checked_sub(2).map_or(0, |region| u32::from(paint[region as usize])));
     decide(logits, &grid, out, &Covered, name);
     Ok(())
 }
@@ -82,37 +82,38 @@ impl Rule for Greatest {
     const START: f32 = f32::NEG_INFINITY;
 
     fn challenge(&self, class: usize, pair: Pair<'_>, values: &mut [f32], winners: &mut [u32]) {
-        take_greater(pair, class as u32, values, winners);
+        take_greater(pair, class as u32 + 1, values, winners);
     }
 }
 
+/// Classes come in ascending order, so the last to lead is the greatest of the numbers noted, which begin with 1: that of
+/// class 0, noted wherever nothing leads. A plain choice between a new number and the old one, or with a least number of 0,
+/// would be compiled into a masked store, which takes AMD's processors some twenty cycles.
 #[multiversion(targets = "simd")]
-fn take_greater(pair: Pair<'_>, class: u32, best: &mut [f32], winner: &mut [u32]) {
+fn take_greater(pair: Pair<'_>, number: u32, best: &mut [f32], winner: &mut [u32]) {
     for (((best, winner), a), b) in best.iter_mut().zip(winner).zip(pair.rows[0]).zip(pair.rows[1]) {
         let value = pair.mix(*a, *b);
-        // Classes come in ascending order, so a later winner is a greater number. Written as a choice between new and
-        // old, this becomes a masked store, which takes AMD's processors some twenty cycles.
-        let later = if value > *best { class } else { 0 };
+        let later = if value > *best { number } else { 1 };
         *winner = later.max(*winner);
         *best = best.max(value);
     }
 }
 
-/// The last region whose value is at least 0 wins; its number is one more than its index, and 0 means none.
+/// The last region whose value is at least 0 wins; its number is two more than its index, and 1 means none.
 struct Covered;
 
 impl Rule for Covered {
     const START: f32 = 0.0;
 
     fn challenge(&self, region: usize, pair: Pair<'_>, _: &mut [f32], winners: &mut [u32]) {
-        take_non_negative(pair, region as u32 + 1, winners);
+        take_non_negative(pair, region as u32 + 2, winners);
     }
 }
 
 #[multiversion(targets = "simd")]
 fn take_non_negative(pair: Pair<'_>, number: u32, winner: &mut [u32]) {
     for ((winner, a), b) in winner.iter_mut().zip(pair.rows[0]).zip(pair.rows[1]) {
-        let later = if pair.mix(*a, *b) >= 0.0 { number } else { 0 };
+        let later = if pair.mix(*a, *b) >= 0.0 { number } else { 1 };
         *winner = later.max(*winner);
     }
 }
