@@ -6,8 +6,8 @@ use super::ranks;
 use super::scan::Scan;
 use super::word::Word;
 
-/// Most buckets that percentiles can lie in: two neighbouring ranks each of three.
-const MOST: usize = 2 * ranks::INNER.len();
+/// Most buckets that ranks can lie in: two neighbouring ones of each percentile, the extremes' neighbours among them.
+const MOST: usize = 2 * ranks::PERCENTS.len();
 
 /// Values that are asked for a bucket together.
 const TOGETHER: usize = 32;

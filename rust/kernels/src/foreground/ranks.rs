@@ -3,7 +3,7 @@
 use super::ChannelStats;
 
 /// The percentiles of [`ChannelStats`]: minimum, 0.5, median, 99.5, maximum.
-const PERCENTS: [f64; 5] = [0.0, 0.5, 50.0, 99.5, 100.0];
+pub const PERCENTS: [f64; 5] = [0.0, 0.5, 50.0, 99.5, 100.0];
 
 /// Those of them that are no extremes.
 pub const INNER: [f64; 3] = [0.5, 50.0, 99.5];
