@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -163,6 +165,21 @@ def test_batches_shrink_until_they_fit():
     network.limit = 0
     with pytest.raises(NnunetError, match="single window"):
         list(sweep_scores([network], image, sweep, options, CPU))
+
+
+@pytest.mark.parametrize(("size", "tile"), [((9, 7, 12), (6, 4, 6)), ((3, 9, 7), (4, 4))])
+def test_outputs_are_gone_before_the_next_are_made(size, tile):
+    class Watched(torch.nn.Module):
+        last = staticmethod(lambda: None)
+
+        def forward(self, x):
+            assert self.last() is None
+            array = np.ones((len(x), 2, *x.shape[2:]), np.float32)
+            self.last = weakref.ref(array)
+            return torch.from_numpy(array)
+
+    sweep, options = plan_sweep(size, tile), WindowOptions(activation="none")
+    gather(sweep_scores([Watched(), Watched()], noise(1, *size), sweep, options, CPU), sweep)
 
 
 def test_memory_that_runs_out_half_way_is_an_error():

@@ -18,7 +18,7 @@ from nnunet_rs.predict.window import Range, Region
 
 # In memory at a time. The kernels decide a piece's planes of scores before they interpolate, and neighbouring pieces
 # share one: with many classes pieces of one plane would do that work several times.
-SCORE_BYTES = 1 << 28
+SCORE_BYTES = 1 << 27
 PROBABILITY_BYTES = 1 << 26  # on the target's grid
 HALF = np.float32(0.5)
 

@@ -183,6 +183,7 @@ class _Window:
                 for outputs, mirrored in self._outputs(self._gather(swept, sweep, starts), sweep):
                     sums = sums or self._open(outputs.shape[1], sweep)
                     sums.add(outputs, starts, mirrored)
+                    del outputs  # of many classes they are large: gone before the network makes the next
             except _TooMuchError as error:
                 self._shrink(len(starts), error)
                 continue
@@ -224,9 +225,8 @@ class _Window:
         for axes in mirror_axes(batch.dim() - 2) if self.options.mirror else ((),):
             mirrored = tuple(sweep.axes.index(axis - 2 + offset) for axis in axes)
             for network in self.networks:
-                outputs = self._forward(network, batch.flip(axes) if axes else batch, first=not axes)
-                outputs = outputs.unsqueeze(2) if sweep.flat else outputs
-                yield outputs.permute(0, 1, *(axis + 2 for axis in sweep.axes)), mirrored
+                seen = batch.flip(axes) if axes else batch
+                yield _swept(self._forward(network, seen, first=not axes), sweep), mirrored
 
     @torch.inference_mode()
     def _forward(self, network: nn.Module, batch: Tensor, first: bool) -> Tensor:
@@ -238,6 +238,12 @@ class _Window:
             if not (first and network is self.networks[0]):
                 raise  # parts of this batch are in the sums already
             raise _TooMuchError from error
+
+
+def _swept(outputs: Tensor, sweep: Sweep) -> Tensor:
+    """Bring outputs (b, classes, *tile) from working axes to sweep axes."""
+    outputs = outputs.unsqueeze(2) if sweep.flat else outputs
+    return outputs.permute(0, 1, *(axis + 2 for axis in sweep.axes))
 
 
 class _TooMuchError(Exception):
