@@ -1,5 +1,7 @@
 //! The module `nnunet_rs._kernels`. A binding borrows, detaches from the interpreter, calls, maps the error.
 
+#![allow(clippy::doc_lazy_continuation)] // the texts of `docstring!` are Python's, not Markdown
+
 use pyo3::prelude::*;
 
 /// The stub's docstring of a function, a class or a method.
