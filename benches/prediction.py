@@ -221,7 +221,11 @@ def theirs_weights(model: Path, target: Path) -> dict[str, float]:
     """Take the weights out of a checkpoint, in the order of the network's layers."""
     import torch
 
-    weights = torch.load(model / "fold_0" / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    # All that nnU-Net's checkpoints hold besides tensors: NumPy's numbers, under the old name of their module too.
+    scalar = np._core.multiarray.scalar
+    known = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype("f8")), type(np.dtype("f4"))]
+    with torch.serialization.safe_globals(known):
+        weights = torch.load(model / "fold_0" / "checkpoint_final.pth", map_location="cpu", weights_only=True)
     arrays = {name: tensor.numpy() for name, tensor in weights["network_weights"].items()}
     np.savez(target, **arrays)
     return {"arrays": len(arrays)}
