@@ -1,13 +1,14 @@
 """Whole commands, from a folder of scans to data that training reads: `nnunet-rs preprocess` beside nnU-Net v2.
 
-    python benches/preparing.py PEER [DATASET ...] [--ct N] [--default-workers] [--memory 8G] [--work FOLDER]
+    python benches/preparing.py PEER [DATASET ...] [--ct N] [--ct-varied N] [--default-workers] [--memory 8G]
+                                [--work FOLDER]
 
 PEER is the `bin` folder of an environment that has nnunetv2, DATASET a folder in either layout whose images have one
-channel a file. `--ct N` adds N made-up CT scans of 512 x 512 x 160 voxels with 15 labels, once all of 0.7 x 0.7 x 1.5
-mm (nothing is resampled) and once of spacings around it (everything is). Both sides check, fingerprint, plan and
-prepare 2d and 3d_fullres; wall times include the start of the interpreters. nnU-Net runs with `-np 2 2`, and with
-`--default-workers` once more with as many as it takes by itself, for the memory. Memory is that of all processes of a
-side together: RSS added up, and PSS, which counts pages that processes share once.
+channel a file. `--ct N` adds N made-up CT scans of 512 x 512 x 160 voxels with 15 labels, all of 0.7 x 0.7 x 1.5 mm
+(nothing is resampled), `--ct-varied N` others of spacings around it (everything is). Both sides check, fingerprint,
+plan and prepare 2d and 3d_fullres; wall times include the start of the interpreters. nnU-Net runs with `-np 2 2`, and
+with `--default-workers` once more with as many as it takes by itself, for the memory. Memory is that of all processes
+of a side together: RSS added up, and PSS, which counts pages that processes share once.
 """
 
 from __future__ import annotations
@@ -255,7 +256,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer", metavar="PEER", type=Path, help="bin folder of the peer's environment")
     parser.add_argument("datasets", metavar="DATASET", type=Path, nargs="*")
-    parser.add_argument("--ct", type=int, default=0, metavar="N", help="made-up CT scans")
+    parser.add_argument("--ct", type=int, default=0, metavar="N", help="made-up CT scans of one spacing")
+    parser.add_argument("--ct-varied", type=int, default=0, metavar="N", help="made-up CT scans of many spacings")
     parser.add_argument("--default-workers", action="store_true", help="run the peer with its default workers too")
     parser.add_argument("--memory", default="", metavar="SIZE", help="what nnunet_rs may hold")
     parser.add_argument("--work", type=Path, help="where everything goes (default: a temporary folder)")
@@ -263,12 +265,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(options.peer, options.work or Path(temporary), options.memory)
         bench.work.mkdir(parents=True, exist_ok=True)
-        made = [("Dataset901_CT", 0.0), ("Dataset902_CTvaried", 0.2)] if options.ct else []
+        made = [("Dataset901_CT", options.ct, 0.0), ("Dataset902_CTvaried", options.ct_varied, 0.2)]
+        made = [(name, count, vary) for name, count, vary in made if count]
         print(HEAD, flush=True)
-        for number, dataset in enumerate([*options.datasets, *(bench.work / name for name, _ in made)]):
-            for name, vary in made:
+        for number, dataset in enumerate([*options.datasets, *(bench.work / name for name, *_ in made)]):
+            for name, count, vary in made:
                 if dataset.name == name and not dataset.exists():
-                    made_up_cts(dataset, options.ct, vary)
+                    made_up_cts(dataset, count, vary)
             raw = as_raw(dataset, bench.work, 910 + number)
             compare(bench, dataset, raw, options.default_workers, lambda line: print(line, flush=True))
 
