@@ -13,6 +13,7 @@ import pytest
 from nnunet_rs.cli import commands, main, options, use
 from nnunet_rs.cli.parser import COMMANDS, WIDTH, build_parser
 from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.termination import Terminated
 
 NAMES = [command.name for command in COMMANDS]
 
@@ -203,6 +204,7 @@ def failing(error: BaseException):
     ("error", "code", "said"),
     [
         (KeyboardInterrupt(), 130, "error: interrupted; what was finished is kept, nothing is half-written"),
+        (Terminated(), 143, "error: ended by SIGTERM; what was finished is kept, nothing is half-written"),
         (DatasetError("a.nii: rule: value; advice"), 1, "error: a.nii: rule: value; advice"),
         (MemoryError(), 1, "error: out of memory (MemoryError); give less to do at once"),
         (OSError(errno.EACCES, "Permission denied", "b.json"), 1, "error: b.json: Permission denied"),

@@ -73,9 +73,15 @@ def test_errors_of_other_files_pass_unchanged(tmp_path: Path) -> None:
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     write_bytes(tmp_path / "kept", b"")
-    (tmp_path / ".tmp-0123-lost").write_bytes(b"x")
+    with write_atomically(tmp_path / "b.nii.gz") as temporary:
+        temporary.write_bytes(b"x")
+        left = temporary.name
+    for name in (left, ".tmp-0123"):
+        (tmp_path / name).write_bytes(b"x")
+    assert remove_leftovers(tmp_path, {"kept"}) == 0
+    assert remove_leftovers(tmp_path, {"kept", "b.nii.gz"}) == 1
     assert remove_leftovers(tmp_path) == 1
-    assert names(tmp_path) == ["kept"]
+    assert names(tmp_path) == ["b.nii.gz", "kept"]
 
 
 def test_json_comes_back_and_numpy_is_understood(tmp_path: Path) -> None:

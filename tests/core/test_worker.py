@@ -34,6 +34,13 @@ def wait(progress):
     while not stopped:
         time.sleep(0.01)
     return "asked"
+
+def hold(file, progress):
+    try:
+        progress.say("holding")
+        time.sleep(60)
+    finally:
+        open(file, "w").close()
 """
 
 
@@ -70,3 +77,12 @@ def test_asked_to_stop_and_out_of_the_terminals_reach(functions: ModuleType) -> 
     workers[0].kill()
     with pytest.raises(LostError, match="SIGKILL"):
         workers[0].hear()
+
+
+def test_the_end_unwinds_what_runs(functions: ModuleType, tmp_path: Path) -> None:
+    worker = Worker.start(functions.hold, tmp_path / "unwound")
+    assert worker.hear() == Said("holding")
+    worker.ask_to_stop()
+    with pytest.raises(LostError, match="ended by SIGTERM"):
+        worker.hear()
+    assert (tmp_path / "unwound").is_file()

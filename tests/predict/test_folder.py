@@ -172,6 +172,15 @@ def test_an_interruption_leaves_whole_files_only(images, tmp_path, make_predicto
     assert len(predict_folder(predictor, images, out, FolderOptions(save_probabilities=True)).skipped) == len(finished)
 
 
+def test_what_a_killed_run_left_goes_but_not_another_parts(images, tmp_path, make_predictor):
+    out = tmp_path / "out"
+    out.mkdir()
+    for case in ("case_0.nii.gz", "case_0.b2nd", "case_1.nii.gz"):
+        (out / f".tmp-01234567-{case}").touch()
+    predict_folder(make_predictor(), images, out, FolderOptions(part=(0, 2)))
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".tmp-01234567-case_1.nii.gz"]
+
+
 @pytest.mark.parametrize("probabilities", [False, True])
 def test_a_full_disk_is_told_and_leaves_no_partial_file(probabilities, images, tmp_path, make_predictor, monkeypatch):
     out = tmp_path / "out"

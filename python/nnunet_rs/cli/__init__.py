@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from nnunet_rs.cli.console import Console, Display, UsageError
 from nnunet_rs.cli.parser import build_parser
+from nnunet_rs.core.termination import Terminated, termination_unwinds
 
 WRONG_USAGE = 2  # as argparse has it
 UNHEARD = 141  # what shells report for a closed pipe
 INTERRUPTED = 130  # what shells report for Ctrl-C
+TERMINATED = 143  # and for SIGTERM
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted. What the parser itself finds wrong leaves
-        by `SystemExit` with code 2.
+        Exit code: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted, 143 asked to end by SIGTERM. What the
+        parser itself finds wrong leaves by `SystemExit` with code 2.
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
@@ -42,12 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from nnunet_rs.cli.places import fill
 
         fill(arguments, os.environ)
-        with warnings_shown(arguments.verbose):
+        with termination_unwinds(), warnings_shown(arguments.verbose):
             outcome = run(arguments, console)
         return console.finish(arguments.command, outcome, time.monotonic() - begun)
-    except KeyboardInterrupt:
-        console.fail(arguments.command, "interrupted", "what was finished is kept, nothing is half-written")
-        return INTERRUPTED
+    except KeyboardInterrupt as interruption:
+        terminated = isinstance(interruption, Terminated)
+        said = "ended by SIGTERM" if terminated else "interrupted"
+        console.fail(arguments.command, said, "what was finished is kept, nothing is half-written")
+        return TERMINATED if terminated else INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNHEARD

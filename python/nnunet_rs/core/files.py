@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import numpy as np
 from nnunet_rs.core.errors import DatasetError, NnunetError
 
 TEMPORARY = ".tmp-"  # how the names of files begin that are not whole yet
+_CHANCE = 4  # bytes of the name that keep two writers of one file apart
+_PREFIX = len(TEMPORARY) + 2 * _CHANCE + 1  # characters before the file's own name
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _FAILED_WRITES = {errno.EIO, errno.EFBIG, errno.EROFS}  # come without a file name
 
@@ -45,7 +47,7 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     NnunetError
         The folder cannot be written, the disk is full, or the block wrote nothing.
     """
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(_CHANCE)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -59,12 +61,13 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> int:
+def remove_leftovers(folder: Path, of: Collection[str] | None = None) -> int:
     """Remove the temporary files that a killed process left in `folder`; returns how many.
 
-    Call it only where no other process writes to the folder.
+    `of` names the files whose temporaries these are, None all: call it only where no other process writes them.
     """
-    leftovers = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(TEMPORARY)]
+    found = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(TEMPORARY)]
+    leftovers = [path for path in found if of is None or path.name[_PREFIX:] in of]
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.termination import Terminated, termination_unwinds
 from nnunet_rs.core.types import Task
 
 
@@ -94,7 +95,7 @@ class _Mouth:
     connection: Connection
 
     @contextmanager
-    def task(self, name: str, total: float) -> Iterator[Task]:  # noqa: ARG002
+    def task(self, name: str, total: float, *, timed: bool = False) -> Iterator[Task]:  # noqa: ARG002
         yield self
 
     def advance(self, count: float = 1, note: str = "") -> None:
@@ -107,7 +108,11 @@ class _Mouth:
 def _run(mouth: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     if hasattr(os, "setsid"):
         os.setsid()
-    mouth.send(Result(function(*arguments, _Mouth(mouth))))
+    try:
+        with termination_unwinds():
+            mouth.send(Result(function(*arguments, _Mouth(mouth))))
+    except Terminated:
+        os.kill(os.getpid(), signal.SIGTERM)  # now that nothing is half-written
 
 
 def _ending(code: int | None) -> str:

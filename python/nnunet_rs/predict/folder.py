@@ -14,7 +14,7 @@ from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.dataset import find_input_cases, strip_ending
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.extent import case_extent
-from nnunet_rs.core.files import read_json, write_atomically, write_json
+from nnunet_rs.core.files import read_json, remove_leftovers, write_atomically, write_json
 from nnunet_rs.core.io import read_volume, write_labels
 from nnunet_rs.core.machine import available_memory
 from nnunet_rs.core.types import Case, Header, IntArray, Progress, Silent, Task, Volume
@@ -161,6 +161,7 @@ class _Run:
 
     def finish(self, cases: Sequence[Case], broken: Mapping[str, str]) -> FolderResult:
         """Predict what is not finished; then raise if cases are broken or have failed."""
+        self._tidy(cases)
         skip = {case.name for case in cases if not self.options.overwrite and self._finished(case)}
         todo = [case for case in cases if case.name not in skip]
         for name, reason in broken.items():
@@ -195,6 +196,13 @@ class _Run:
         """Note that a case failed, and say so at once."""
         self.failed[case] = str(reason) or type(reason).__name__
         self.progress.say(f"{case} failed: {self.failed[case]}")
+
+    def _tidy(self, cases: Sequence[Case]) -> None:
+        """Remove what a killed run left half-written; other parts may be writing their cases into the same folder."""
+        own = {segmentation_path(case, self.outputs[0]).name for case in cases}
+        own |= {case.name + ENDING for case in cases}
+        for output in self.outputs:
+            remove_leftovers(output, own)
 
     def _finished(self, case: Case) -> bool:
         """Whether a case's files are there and younger than its images and than what says how they are made."""
