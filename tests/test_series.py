@@ -133,6 +133,22 @@ def test_what_is_trained_and_scored_is_not_done_again(work: Path, monkeypatch: p
     assert [outcome.state for outcome in train_series(work, ALL[:2], ANEW)] == ["trained", "trained"]
 
 
+def test_going_on_is_asked_for_only_where_something_began(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def train(_work: Path, model: Model, options: ModelOptions, *_: object) -> Trained:
+        asked[model] = options.training.resume
+        return Trained(TrainResult(work, History(("large",)), 1.0, True, None), EMPTY)
+
+    monkeypatch.setattr(series, "train_model", train)
+    for model, file in zip(ALL[:2], ("resume.safetensors", "model.json"), strict=True):
+        folder = work / "models" / model.configuration / f"fold_{model.fold}"
+        folder.mkdir(parents=True)
+        (folder / file).touch()
+    train_series(work, ALL[:3], ModelOptions(TrainOptions(resume=True)))
+    assert asked == dict(zip(ALL, (True, True, False), strict=False))
+
+
 class Hands:
     """In place of `Worker`: processes that need no time; what they train is written down."""
 

@@ -277,7 +277,7 @@ def _outcome(work: Path, model: Model, options: ModelOptions, progress: Progress
         return Outcome(model, "there", found)
     begun = time.monotonic()
     try:
-        trained = train_model(work, model, options, progress)
+        trained = train_model(work, model, _resuming(work, model, options), progress)
     except Exception as error:
         if is_shared():
             raise  # the other processes of this training would wait for ever
@@ -285,6 +285,13 @@ def _outcome(work: Path, model: Model, options: ModelOptions, progress: Progress
         return Outcome(model, "failed", seconds=time.monotonic() - begun, reason=said)
     state: State = "trained" if trained.training.finished else "stopped"
     return Outcome(model, state, trained.summary, trained.training, time.monotonic() - begun)
+
+
+def _resuming(work: Path, model: Model, options: ModelOptions) -> ModelOptions:
+    """Ask to go on only where there is something to go on from: of most models of a series nobody expects it."""
+    folder = model_folder(work, model.configuration, model.fold)
+    begun = (folder / RESUME).is_file() or (folder / CARD).is_file()
+    return replace(options, training=replace(options.training, resume=options.training.resume and begun))
 
 
 def _finished(work: Path, model: Model) -> Summary | None:

@@ -40,6 +40,25 @@ def test_lines_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert err.getvalue().splitlines()[0] == "read: 1 of 4, 20.0 s each, 1:00 left"
 
 
+def test_seconds_are_shown_as_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 0.0, 20.0, 20.0, 75.0])
+    monkeypatch.setattr("nnunet_rs.cli.console.time.monotonic", lambda: next(now))
+    shown, _, err = console()
+    with shown.task("2d, fold 0", 90.0, timed=True) as task:
+        task.advance(20.0, "epoch 1")
+    assert err.getvalue().splitlines() == ["2d, fold 0: 20 s of 1:30; epoch 1", "2d, fold 0: 1:15"]
+
+
+def test_a_bar_of_seconds_shows_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    shown, _, err = console(terminal=True)
+    with shown.task("2d, fold 0", 90.0, timed=True) as task:
+        task.advance(20.0)
+    assert " s of 1:30" in err.getvalue()
+    assert "/s" not in err.getvalue()
+
+
 def test_a_terminal_gets_a_bar_that_becomes_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     shown, _, err = console(terminal=True)

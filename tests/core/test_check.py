@@ -190,7 +190,7 @@ def test_progress_counts_every_case(raw_dataset: Make) -> None:
         done = 0.0
         total = 0.0
 
-        def task(self, name: str, total: float) -> Count:
+        def task(self, name: str, total: float, *, timed: bool = False) -> Count:
             self.total = total
             return self
 

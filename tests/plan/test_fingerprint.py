@@ -108,7 +108,7 @@ def test_the_second_pass_is_made_where_it_is_needed(
     names: list[str] = []
 
     class Listing(Silent):
-        def task(self, name: str, total: float) -> Any:
+        def task(self, name: str, total: float, *, timed: bool = False) -> Any:
             names.append(name)
             return super().task(name, total)
 

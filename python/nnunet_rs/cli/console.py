@@ -59,6 +59,7 @@ class _Count:
     name: str
     total: float
     say: Callable[[str], None]
+    timed: bool = False  # units are seconds
     done: float = 0.0
     note: str = ""
     begun: float = field(default_factory=lambda: time.monotonic())
@@ -73,14 +74,26 @@ class _Count:
             if time.monotonic() - self.said < SECONDS_BETWEEN_LINES:
                 return
             self.said = time.monotonic()
-        spent = self.said - self.begun
-        left = f", {clock((self.total - self.done) * spent / self.done)} left" if 0 < self.done <= self.total else ""
-        stands = f"{int(self.done + _EPSILON)} of {self.total:.0f}, {rate(self.done, spent)}{left}"
-        self.say(f"{self.name}: {stands}{_after(self.note)}")
+        self.say(f"{self.name}: {self.stands()}{self._speed()}{_after(self.note)}")
+
+    def stands(self, joined: str = " of ") -> str:
+        """Say how much is done: whole units, though parts of one count; or time."""
+        if self.timed:
+            return f"{clock(self.done)} of {clock(self.total)}"
+        return f"{int(self.done + _EPSILON)}{joined}{self.total:.0f}"
 
     def finish(self) -> str:
         """Sum the task up."""
-        return f"{self.name}: {self.done:.0f} in {clock(time.monotonic() - self.begun)}"
+        spent = clock(time.monotonic() - self.begun)
+        return f"{self.name}: {spent}" if self.timed else f"{self.name}: {self.done:.0f} in {spent}"
+
+    def _speed(self) -> str:
+        """Say how fast it goes, and how long it will; of time both are known."""
+        if self.timed:
+            return ""
+        spent = self.said - self.begun
+        left = f", {clock((self.total - self.done) * spent / self.done)} left" if 0 < self.done <= self.total else ""
+        return f", {rate(self.done, spent)}{left}"
 
 
 @dataclass(slots=True)
@@ -119,12 +132,12 @@ class Console:
             print(text, file=self._err, flush=True)
 
     @contextmanager
-    def task(self, name: str, total: float) -> Iterator[Task]:
-        """Show a task of `total` units until the block ends.
+    def task(self, name: str, total: float, *, timed: bool = False) -> Iterator[Task]:
+        """Show a task of `total` units (or seconds) until the block ends.
 
         A task within a task is gone when it ends; the outermost leaves a line, unless it failed.
         """
-        count = _Count(name, total, self.say)
+        count = _Count(name, total, self.say, timed)
         self._open += 1
         try:
             if self.display.quiet or not self._terminal:
@@ -146,7 +159,7 @@ class Console:
         if self._bars is None:
             self._bars = _make_bars(self._err)
             self._bars.start()
-        key = self._bars.add_task(count.name, total=count.total, note="")
+        key = self._bars.add_task(count.name, total=count.total, count=count, note="")
         try:
             yield _Bar(self._bars, key, count)
         finally:
@@ -242,13 +255,14 @@ def _make_bars(stream: TextIO) -> Bars:
         """Units a second, or seconds a unit."""
 
         def render(self, task: RichTask) -> Text:
-            return Text(rate(1, 1 / task.speed) if task.speed else "", style="cyan")
+            speed = None if task.fields["count"].timed else task.speed
+            return Text(rate(1, 1 / speed) if speed else "", style="cyan")
 
     class Count(ProgressColumn):
-        """Whole units, though parts of one move the bar."""
+        """How much is done."""
 
         def render(self, task: RichTask) -> Text:
-            return Text(f"{int(task.completed + _EPSILON)}/{int(task.total or 0)}")
+            return Text(task.fields["count"].stands("/"))
 
     columns = (
         TextColumn("{task.description}"),

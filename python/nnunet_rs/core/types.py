@@ -128,8 +128,8 @@ class Task(Protocol):
 class Progress(Protocol):
     """How the library tells what it is doing; `cli` shows it as bars or lines."""
 
-    def task(self, name: str, total: float) -> AbstractContextManager[Task]:
-        """Open a task of `total` units."""
+    def task(self, name: str, total: float, *, timed: bool = False) -> AbstractContextManager[Task]:
+        """Open a task of `total` units; of seconds, if it is `timed`."""
 
     def say(self, text: str) -> None:
         """Report one line."""
@@ -139,7 +139,7 @@ class Silent:
     """The Progress of a library call: shows nothing."""
 
     @contextmanager
-    def task(self, name: str, total: float) -> Iterator[Task]:  # noqa: ARG002
+    def task(self, name: str, total: float, *, timed: bool = False) -> Iterator[Task]:  # noqa: ARG002
         """Open a task that nobody sees."""
         yield self
 

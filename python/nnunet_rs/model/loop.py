@@ -75,16 +75,20 @@ class Loop:
         self._stop = False  # what all processes agree on
         self._saved, self._save_seconds = state.position.seconds, 0.0
         self._pending: list[Tensor] = []  # losses not yet fetched from the device
+        self._shown = self._left()  # what the display counts down from
 
     def run(self, progress: Progress) -> bool:
         """Train until the course is over, or somebody wishes to stop; returns whether it is over."""
-        with progress.task(self._title(), self._left()) as task:
+        timed = self.job.course.budget is not None
+        with progress.task(self._title(), self._shown, timed=timed) as task:
             while not self.job.course.over(self._tick(), self._reserve()):
                 self._train(task)
                 if self._stop:
                     self._save()
                     return False
-                progress.say(describe(self._finish_epoch(), self.state.history.classes, self.job.course.epochs))
+                epoch = self._finish_epoch()
+                self._show(task)
+                progress.say(describe(epoch, self.state.history.classes, self.job.course.epochs))
         return True
 
     def _train(self, task: Task) -> None:
@@ -93,7 +97,7 @@ class Loop:
         self.state.network.train()
         batches = iter(job.training.epoch(position.epoch, job.course.batches, position.batch))
         while position.batch < job.course.batches and not self._stop:
-            before, left = time.monotonic(), self._left()
+            before = time.monotonic()
             batch = next(batches)
             ready = time.monotonic()
             self._pending.append(self._iterate(batch))
@@ -104,7 +108,7 @@ class Loop:
             position.waiting += ready - before
             position.training += time.monotonic() - ready
             self._tick()
-            task.advance(left - self._left(), self._note())
+            self._show(task)
             if position.seconds - self._saved > SAVE_EVERY:
                 self._save()
             if job.course.share(position, self._reserve()) >= 1:
@@ -245,16 +249,22 @@ class Loop:
         last = self.state.history.epochs[-1].seconds_validation if self.state.history.epochs else 0.0
         return last + self._save_seconds
 
+    def _show(self, task: Task) -> None:
+        """Bring the display up to where the training stands."""
+        before, self._shown = self._shown, self._left()
+        task.advance(before - self._shown, self._note())
+
     def _left(self) -> float:
-        """Return what is left of the way: iterations, or seconds where only a time budget bounds it."""
+        """Return what is left of the way: seconds where a time budget bounds it, else iterations."""
         course, position = self.job.course, self.state.position
-        if course.epochs is None:
-            return max((course.budget or 0.0) - position.seconds, 0.0)
-        return course.epochs * course.batches - position.epoch * course.batches - position.batch
+        if course.budget is not None:
+            return max(course.budget - position.seconds, 0.0)
+        epochs = course.epochs or 0  # without a budget there is a number of epochs
+        return epochs * course.batches - position.epoch * course.batches - position.batch
 
     def _title(self) -> str:
-        unit = "seconds" if self.job.course.epochs is None else "batches"
-        return f"{self.job.identity.configuration}, fold {self.job.identity.fold} ({unit})"
+        unit = "" if self.job.course.budget is not None else " (batches)"
+        return f"{self.job.identity.configuration}, fold {self.job.identity.fold}{unit}"
 
     def _note(self) -> str:
         position, history = self.state.position, self.state.history
