@@ -13,7 +13,7 @@ import torch
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.data.folds import Fold, make_folds, write_splits
 from nnunet_rs.data.store import open_store
-from nnunet_rs.model.card import ModelCard
+from nnunet_rs.model.card import ModelCard, read_card
 from nnunet_rs.model.cascade import first_stage_sources, next_stages, open_first_stage, previous_store
 from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.options import TrainOptions
@@ -116,6 +116,8 @@ def test_learns_from_the_first_segmentation(cascade: Path) -> None:
     assert second.history.epochs[-1].loss < alone.history.epochs[-1].loss - 0.05
     _, card = load_model(second.folder)
     assert card.channels == (3, 3)
+    firsts = {f"fold_{fold}": read_card(cascade / "models" / FIRST / f"fold_{fold}").digest for fold in range(3)}
+    assert card.first_stage == firsts
     assert card.settings.previous == FIRST
 
 

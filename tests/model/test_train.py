@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError, DatasetError, PlanError, TrainingError
+from nnunet_rs.data.folds import read_splits
 from nnunet_rs.model.card import read_card
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.history import History
@@ -37,8 +38,10 @@ class Heard:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.done = 0.0
+        self.timed = False
 
-    def task(self, name: str, total: float) -> Any:
+    def task(self, name: str, total: float, *, timed: bool = False) -> Any:
+        self.timed = timed
         return self
 
     def __enter__(self) -> Any:
@@ -82,6 +85,7 @@ def test_learns_and_leaves_a_model(work: Path) -> None:
     card = read_card(result.folder)
     assert (card.fold, card.recipe, card.seed, card.iterations) == (1, "fast", 3, 60)
     assert card.end == last
+    assert card.cases == read_splits(work / "splits.json", [f"case_{k}" for k in range(6)])[1]
     assert History.read(result.folder / "metrics.jsonl", ("large", "small")) == result.history
 
 
@@ -245,8 +249,11 @@ def test_out_of_memory_says_what_to_change(work: Path) -> None:
 def test_a_time_budget_bounds_the_training(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()  # a clock that goes on by 10 ms each time it is read
     monkeypatch.setattr("nnunet_rs.model.loop.time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
-    result = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=None, time_budget=2.0))
+    heard = Heard()
+    result = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=None, time_budget=2.0), heard)
     assert result.finished
+    assert heard.timed
+    assert heard.done == pytest.approx(min(result.seconds, 2.0), abs=0.1)  # validation and saving are time too
     assert 1.8 < result.seconds < 2.2
     last = result.history.epochs[-1]
     assert last.iterations > 8

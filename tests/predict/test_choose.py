@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.types import Silent
 from nnunet_rs.predict.choice import read_choice
 from nnunet_rs.predict.choose import Chosen, choose_best, load_predictor
 from nnunet_rs.predict.ensemble import Ensemble
@@ -55,6 +56,26 @@ def test_the_pair_uses_all_folds_and_post_processing_is_applied(work, tmp_path, 
     predict_folder(chosen.predictor, tmp_path / "in", tmp_path / "plain")
     ours, plain = (np.asarray(nibabel.load(tmp_path / name / "a.nii.gz").dataobj).T for name in ("out", "plain"))
     np.testing.assert_array_equal(ours, PostProcessing(((1, 2),)).apply(plain))
+
+
+def test_a_choice_among_other_models_is_told(work):
+    class Heard(Silent):
+        def say(self, text):
+            said.append(text)
+
+    said = []
+    choose_best(work, device="cpu", options=FAST)
+    content = json.loads((work / "best.json").read_text())
+    assert set(content["models"]) == set(content["configurations"])
+    load_predictor(work, "cpu", options=FAST, progress=Heard())
+    assert said == []
+    name = content["configurations"][0]
+    content["models"][name]["fold_1"] = "that of another model"
+    (work / "best.json").write_text(json.dumps(content))
+    load_predictor(work, "cpu", options=FAST, progress=Heard())
+    assert said == [
+        f"warning: {work / 'best.json'} was chosen before {name}, fold 1 was trained again: run nnunet-rs best {work}"
+    ]
 
 
 def test_a_named_configuration_is_not_the_chosen_one(work):

@@ -45,3 +45,18 @@ def test_what_is_missing_is_said(work):
     (work / "dataset.json").unlink()
     with pytest.raises(DatasetError, match=r"dataset\.json"):
         validate_fold(work, "3d_fullres", 1, device="cpu")
+
+
+def test_a_case_that_the_model_has_seen_is_not_scored(work):
+    """A fold edited after training would score the model on what it learnt."""
+    folds = json.loads((work / "splits.json").read_text())
+    card = work / "models" / "3d_fullres" / "fold_1" / "model.json"
+    content = json.loads(card.read_text())
+    content["cases"] = {"train": folds[1]["train"], "validation": folds[1]["val"]}
+    card.write_text(json.dumps(content))
+    validate_fold(work, "3d_fullres", 1, device="cpu", options=FAST)
+    seen = folds[1]["train"].pop()
+    folds[1]["val"].append(seen)
+    (work / "splits.json").write_text(json.dumps(folds))
+    with pytest.raises(CheckpointError, match=f"fold 1 holds out {seen}, which 3d_fullres, fold 1, has learnt"):
+        validate_fold(work, "3d_fullres", 1, device="cpu", options=FAST)

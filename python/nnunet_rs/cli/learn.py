@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,23 @@ def train(arguments: argparse.Namespace, console: Console) -> Outcome:
         raise UsageError("train needs -c and -f, or --all (with -c: all folds of that configuration)")
     if "," in arguments.device and not several:
         raise UsageError("one model trains on one device; for several GPUs start the command by torchrun")
-    with processes_joined(arguments, console) as leads:
+    with processes_joined(arguments, console) as leads, _changes_told(arguments, console):
         return _train_many(arguments, console, leads) if several else _train_one(arguments, console, leads)
+
+
+@contextmanager
+def _changes_told(arguments: argparse.Namespace, console: Console) -> Iterator[None]:
+    """Warn of models that no longer fit the work folder: those there are, and a cascade's second stage in the end."""
+    from nnunet_rs.model.cascade import next_stages
+    from nnunet_rs.plan.schema import read_plan
+    from nnunet_rs.predict.changes import tell_changes_in
+
+    plan = read_plan(arguments.work / "plan.json")
+    names = (arguments.configuration,) if arguments.configuration else tuple(plan.configurations)
+    tell_changes_in(arguments.work, names, console)
+    yield
+    following = {stage for name in names for stage in next_stages(plan, name)}
+    tell_changes_in(arguments.work, following.difference(names), console)
 
 
 def _train_one(arguments: argparse.Namespace, console: Console, leads: bool) -> Outcome:

@@ -29,7 +29,12 @@ def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
     )
     folds = None if arguments.fold in (None, ["all"]) else arguments.fold
     predictor = load_predictor(
-        arguments.model, arguments.device, folds, configuration=arguments.configuration, options=options
+        arguments.model,
+        arguments.device,
+        folds,
+        configuration=arguments.configuration,
+        options=options,
+        progress=console,
     )
     wanted = FolderOptions(arguments.save_probabilities, arguments.overwrite, _part(arguments))
     result = predict_folder(predictor, arguments.input, arguments.output, wanted, console)

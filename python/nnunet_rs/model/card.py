@@ -8,6 +8,7 @@ from typing import Any
 
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import read_json
+from nnunet_rs.data.folds import Fold
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.model.switches import NetworkOptions, network_channels
 from nnunet_rs.plan.document import decode, encode
@@ -35,6 +36,8 @@ class ModelCard:
     loss: str = ""  # names, or module:function of the user's own
     optimiser: str = ""
     augmentation: str = ""
+    cases: Fold | None = None  # what it was trained on, and what was held out
+    first_stage: dict[str, str] | None = None  # of a cascade's second: digests of the models whose segmentations it saw
     library: str = ""  # version of nnunet_rs that trained it
     digest: str = ""  # SHA-256 of weights.safetensors
 

@@ -22,6 +22,7 @@ class FirstStage:
 
     store: PreviousStore
     digest: str  # of all that made them
+    models: dict[str, str]  # digests of the first stage's weights: {"fold_0": ...}
 
 
 def next_stages(plan: Plan, configuration: str) -> tuple[str, ...]:
@@ -39,7 +40,8 @@ class Source:
     """What a case's first segmentation must have been made with."""
 
     fold: int  # of the first stage: the first that holds the case out
-    key: str  # hash of its weights and of what the case was prepared from
+    weights: str  # their digest
+    key: str  # hash of the weights and of what the case was prepared from
 
 
 def first_stage_sources(
@@ -77,7 +79,7 @@ def first_stage_sources(
     prepared = open_store(work, plan, configuration)
     owners = {case: fold for fold in reversed(range(len(splits))) for case in splits[fold].validation}
     return {
-        case: Source(fold, _digest([VERSION, weights[fold], prepared.record(case).key]))
+        case: Source(fold, weights[fold], _digest([VERSION, weights[fold], prepared.record(case).key]))
         for case, fold in sorted(owners.items())
         if fold in weights
     }
@@ -104,7 +106,8 @@ def open_first_stage(work: Path, plan: Plan, configuration: str, cases: Iterable
             f"the present models of {plan.configurations[configuration].previous}; nnunet-rs train {work} "
             f"-c {configuration} -f FOLD makes them (in Python: predict.previous.segment_cases)"
         )
-    return FirstStage(store, _digest([(name, sources[name].key) for name in names]))
+    models = {f"fold_{source.fold}": source.weights for source in sources.values()}
+    return FirstStage(store, _digest([(name, sources[name].key) for name in names]), models)
 
 
 def lacking(store: PreviousStore, sources: Mapping[str, Source]) -> tuple[str, ...]:

@@ -246,6 +246,8 @@ def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:
         loss=identity.loss,
         optimiser=identity.optimiser,
         augmentation=identity.augmentation,
+        cases=setup.cases,
+        first_stage=None if setup.first is None else setup.first.models,
     )
     state.history.write(job.folder / METRICS)
     save_model(job.folder, state.model.state_dict(), card)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError
@@ -37,6 +37,7 @@ class Choice:
     postprocessing: PostProcessing
     folds: tuple[int, ...]  # that all candidates were scored on
     candidates: tuple[Candidate, ...]  # the best first
+    models: dict[str, dict[str, str]] = field(default_factory=dict)  # digests of the chosen: {"2d": {"fold_0": ...}}
     version: int = VERSION
 
 

@@ -14,13 +14,15 @@ from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.types import Dataset, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.model.card import read_card
 from nnunet_rs.plan.document import encode, render
 from nnunet_rs.plan.schema import Plan
+from nnunet_rs.predict.changes import tell_changes, tell_changes_in
 from nnunet_rs.predict.choice import BEST, ENSEMBLES, Candidate, Choice, read_choice
 from nnunet_rs.predict.ensemble import Ensemble, Pairs
 from nnunet_rs.predict.evaluate import Pair, evaluate_pairs
 from nnunet_rs.predict.folder import CasePredictor, predict_cases, predict_pairs
-from nnunet_rs.predict.models import find_models, trained_configurations, trained_folds
+from nnunet_rs.predict.models import MODELS, find_models, trained_configurations, trained_folds
 from nnunet_rs.predict.postprocess import PostProcessing, choose_postprocessing
 from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
 from nnunet_rs.predict.validate import load_held_out, pairs_of, validation_cases, validation_folder
@@ -56,13 +58,14 @@ def choose_best(
     search = _Search(work, read_dataset(work), device, options or PredictOptions(), progress or Silent())
     names = trained_configurations(work)
     folds = _common_folds(work, names)
+    tell_changes_in(work, names, search.progress)
     singles = [(name,) for name in names]
     search.predict(names, folds)
     scored = [search.score(candidate, folds) for candidate in (*singles, *combinations(names, 2))]
     scored.sort(key=lambda candidate: (-candidate.dice, len(candidate.configurations)))
     best = scored[0].configurations
     postprocessing = choose_postprocessing(search.pairs(best, folds), search.dataset.labels, search.progress)
-    choice = Choice(best, postprocessing, folds, tuple(scored))
+    choice = Choice(best, postprocessing, folds, tuple(scored), search.digests(best, folds))
     write_bytes(work / BEST, (render(encode(choice)) + "\n").encode())
     return choice
 
@@ -104,20 +107,39 @@ def load_predictor(
     *,
     configuration: str | None = None,
     options: PredictOptions | None = None,
+    progress: Progress | None = None,
 ) -> CasePredictor:
     """Load what a model folder holds; of a work folder with best.json what was chosen, unless one is named.
 
-    Parameters and errors as in `Predictor.load`.
+    Parameters and errors as in `Predictor.load`. `progress` is told what has changed since the models were trained.
     """
-    options = options or PredictOptions()
+    options, progress = options or PredictOptions(), progress or Silent()
+
+    def load(name: str | None) -> Predictor:
+        predictor = Predictor.load(model_or_work, device, folds, configuration=name, options=options)
+        tell_changes(find_models(model_or_work, name, folds), progress)
+        return predictor
+
     if configuration is None and (model_or_work / BEST).is_file():
         choice = read_choice(model_or_work)
-        members = tuple(
-            Predictor.load(model_or_work, device, folds, configuration=name, options=options)
-            for name in choice.configurations
-        )
+        members = tuple(map(load, choice.configurations))
+        _tell_outdated(model_or_work, choice, members, progress)
         return Chosen(members[0] if len(members) == 1 else Ensemble(members), choice.postprocessing)
-    return Predictor.load(model_or_work, device, folds, configuration=configuration, options=options)
+    return load(configuration)
+
+
+def _tell_outdated(work: Path, choice: Choice, members: Sequence[Predictor], progress: Progress) -> None:
+    """Warn where the choice was made among other models than those that are there."""
+    again = []
+    for member in members:
+        scored = choice.models.get(member.settings.name, {})
+        for name, digest in member.describe()["models"].items():
+            if scored.get(name, digest) != digest:
+                again.append(f"{member.settings.name}, {name.replace('_', ' ')}")
+    if again:
+        progress.say(
+            f"warning: {work / BEST} was chosen before {'; '.join(again)} was trained again: run nnunet-rs best {work}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +178,11 @@ class _Search:
         for fold in folds:
             cases = validation_cases(self.work, self.dataset, fold)
             yield from pairs_of(cases, self._folder(configurations, fold))
+
+    def digests(self, names: Sequence[str], folds: Sequence[int]) -> dict[str, dict[str, str]]:
+        """Tell by which weights configurations were scored."""
+        home = self.work / MODELS
+        return {name: {f"fold_{k}": read_card(home / name / f"fold_{k}").digest for k in folds} for name in names}
 
     def _load(self, name: str, fold: int) -> Predictor:
         return load_held_out(self.work, name, fold, self.device, self.options)

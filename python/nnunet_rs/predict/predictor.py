@@ -22,6 +22,7 @@ from nnunet_rs.model.device import Compute, Precision, choose_compute, find_devi
 from nnunet_rs.model.unet import NetworkFunction
 from nnunet_rs.plan.schema import Configuration, Plan
 from nnunet_rs.predict.blend import Activation
+from nnunet_rs.predict.changes import plan_differences
 from nnunet_rs.predict.channels import require_channels
 from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
 from nnunet_rs.predict.models import find_models
@@ -283,7 +284,11 @@ def _require_same_data(home: Path, first: Plan, second: Plan) -> None:
 def _require_one_plan(folders: Sequence[Path], cards: Sequence[ModelCard]) -> None:
     first = cards[0]
     for folder, card in zip(folders, cards, strict=True):
-        if card.configuration != first.configuration or card.plan != first.plan:
+        differ = list(plan_differences(first.plan, card.plan, first.configuration))
+        if card.configuration != first.configuration:
+            differ.insert(0, "configuration")
+        if differ:
             raise CheckpointError(
-                f"{folder}: was trained with another plan than {folders[0].name}; average folds of one plan only"
+                f"{folder}: was trained with another plan than {folders[0].name} (other {', '.join(differ)}); average "
+                "folds of one plan only: name them (-f), or train the others again"
             )

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.types import Case, Dataset, Progress
 from nnunet_rs.data.folds import read_splits
+from nnunet_rs.model.card import ModelCard
+from nnunet_rs.plan.schema import read_fingerprint
 from nnunet_rs.predict.evaluate import TOLERANCE, Pair, evaluate_pairs
 from nnunet_rs.predict.folder import predict_cases, segmentation_path
 from nnunet_rs.predict.models import MODELS
@@ -55,7 +57,7 @@ def validate_fold(
     Raises
     ------
     CheckpointError
-        There is no such model.
+        There is no such model, or splits.json now holds out a case that it was trained on.
     DatasetError
         The work folder lacks its dataset or splits, or files of cases are gone.
     NnunetError
@@ -79,7 +81,25 @@ def load_held_out(
     Parameters and errors as in `validate_fold`.
     """
     options = options or PredictOptions()
-    return Predictor.load(work, device, [fold], configuration=configuration, options=options, previous_folds=[fold])
+    found = Predictor.load(work, device, [fold], configuration=configuration, options=options, previous_folds=[fold])
+    for predictor in (found,) if found.previous is None else (found, found.previous):
+        _require_unseen(work, predictor.cards[0])
+    return found
+
+
+def _require_unseen(work: Path, card: ModelCard) -> None:
+    """See that splits.json, which may have been edited since, holds out nothing that the model has learnt from."""
+    if card.cases is None:
+        return
+    path = work / "splits.json"
+    folds = read_splits(path, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
+    seen = {name for fold in folds[card.fold : card.fold + 1] for name in {*fold.validation} - {*fold.train}}
+    seen &= {*card.cases.train}
+    if seen:
+        raise CheckpointError(
+            f"{path}: fold {card.fold} holds out {min(seen)}, which {card.configuration}, fold {card.fold}, has learnt "
+            "from: its score would be too good; restore the file, or train this fold again"
+        )
 
 
 def validation_folder(work: Path, configuration: str, fold: int) -> Path:

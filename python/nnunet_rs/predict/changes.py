@@ -1,0 +1,133 @@
+"""What has changed in a work folder since its models were trained. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+
+from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.types import Progress
+from nnunet_rs.data.folds import Fold, read_splits
+from nnunet_rs.model.card import CARD, ModelCard, read_card
+from nnunet_rs.plan.schema import Configuration, Plan, read_fingerprint, read_plan
+from nnunet_rs.predict.models import MODELS, trained_folds
+
+# Parts of a configuration that an option of `train` may set, and what only tells of the planning.
+_FREE = {"batch_size", "features", "median_shape", "memory_estimate", "memory_gb", "reasons"}
+_OF_ALL = ("dataset", "recipe", "transpose", "channels", "labels", "normalization")
+_OF_ONE = tuple(field.name for field in fields(Configuration) if field.name not in _FREE)
+
+
+def plan_differences(one: Plan, other: Plan, configuration: str) -> tuple[str, ...]:
+    """Name the parts of two plans that differ and bear on a network of this configuration."""
+    differ = [name for name in _OF_ALL if getattr(one, name) != getattr(other, name)]
+    ours, theirs = (plan.configurations.get(configuration) for plan in (one, other))
+    differ += [name for name in _OF_ONE if getattr(ours, name, None) != getattr(theirs, name, None)]
+    return tuple(differ)
+
+
+def tell_changes(folders: Sequence[Path], progress: Progress) -> None:
+    """Warn of what `changes_since` finds."""
+    for line in changes_since(folders):
+        progress.say(f"warning: {line}")
+
+
+def tell_changes_in(work: Path, configurations: Iterable[str], progress: Progress) -> None:
+    """Warn of what has changed in a work folder since any model of these configurations was trained."""
+    for name in configurations:
+        tell_changes([work / MODELS / name / f"fold_{fold}" for fold in trained_folds(work, name)], progress)
+
+
+def changes_since(folders: Sequence[Path]) -> tuple[str, ...]:
+    """Tell what the models of a configuration do not know: a plan or folds edited since, a first stage trained again.
+
+    Parameters
+    ----------
+    folders
+        Finished models, WORK/models/CONFIGURATION/fold_K. What stands elsewhere, or cannot be read, is not compared.
+
+    Returns
+    -------
+    tuple of str
+        A line each: what has changed, what it means, what to do.
+    """
+    if not folders or folders[0].parents[1].name != MODELS:
+        return ()
+    models, work = folders[0].parents[1], folders[0].parents[2]
+    cards: list[ModelCard] = []
+    for folder in folders:
+        with suppress(NnunetError):  # whoever loads the model says what is wrong with it
+            cards.append(read_card(folder))
+    return (*_of_plan(work, cards), *_of_folds(work, cards), *_of_first_stage(models, cards))
+
+
+def _of_plan(work: Path, cards: Sequence[ModelCard]) -> Iterator[str]:
+    path = work / "plan.json"
+    try:
+        plan = read_plan(path)
+    except NnunetError:
+        return
+    for found, some in _grouped(cards, lambda card: plan_differences(card.plan, plan, card.configuration)):
+        yield (
+            f"{path} has changed ({', '.join(found)}) {_since(some)}: models keep what they learnt by; train again "
+            "to follow the new plan"
+        )
+
+
+def _of_folds(work: Path, cards: Sequence[ModelCard]) -> Iterator[str]:
+    path = work / "splits.json"
+    try:
+        folds = read_splits(path, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
+    except NnunetError:
+        return
+    for found, some in _grouped(cards, lambda card: _edited(card, folds)):
+        yield (
+            f"{path} {found[0]} {_since(some)}: scores are of other cases than it holds out now; train again, or "
+            "restore the file"
+        )
+
+
+def _edited(card: ModelCard, folds: Sequence[Fold]) -> tuple[str, ...]:
+    """Say how a model's fold was edited, in one entry or none."""
+    if card.cases is None:
+        return ()
+    if card.fold >= len(folds):
+        return (f"has been cut to {len(folds)} folds",)
+    before, now = card.cases, folds[card.fold]
+    same = set(before.train) == set(now.train) and set(before.validation) == set(now.validation)
+    return () if same else ("has changed",)
+
+
+def _of_first_stage(models: Path, cards: Sequence[ModelCard]) -> Iterator[str]:
+    first = cards[0].settings.previous if cards else None
+    if first is None:
+        return
+    present: dict[str, str] = {}
+    for path in sorted((models / first).glob(f"fold_*/{CARD}")):
+        with suppress(NnunetError):
+            present[path.parent.name] = read_card(path.parent).digest
+    for found, some in _grouped(cards, lambda card: _trained_again(card.first_stage or {}, present)):
+        again = ", ".join(name.replace("_", " ") for name in found)
+        yield f"{first} has been trained again ({again}) {_since(some)} on its segmentations: train again to go with it"
+
+
+def _trained_again(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in before.keys() & now.keys() if before[name] != now[name]))
+
+
+def _grouped(
+    cards: Sequence[ModelCard], find: Callable[[ModelCard], tuple[str, ...]]
+) -> Iterator[tuple[tuple[str, ...], list[ModelCard]]]:
+    """Yield what is found, and the models that it is found of, together; nothing is not found."""
+    groups: dict[tuple[str, ...], list[ModelCard]] = {}
+    for card in cards:
+        groups.setdefault(find(card), []).append(card)
+    return ((found, some) for found, some in groups.items() if found)
+
+
+def _since(cards: Sequence[ModelCard]) -> str:
+    name, numbers = cards[0].configuration, ", ".join(str(card.fold) for card in cards)
+    one = len(cards) == 1
+    return f"since {name}, fold {numbers}, was trained" if one else f"since {name}, folds {numbers}, were trained"
