@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.data import frames
-from nnunet_rs.data.frames import encode_frame, partition, read_frame
+from nnunet_rs.data.frames import Content, encode_frame, partition, read_frame
 
 
-def _encoded(array: np.ndarray, patch: tuple[int, ...], shuffle: bool = True) -> bytes:
-    frame = encode_frame(array, patch, shuffle=shuffle, scratch=Path("unused"))
+def _encoded(array: np.ndarray, patch: tuple[int, ...], content: Content = "floats") -> bytes:
+    frame = encode_frame(array, patch, content=content, scratch=Path("unused"))
     assert isinstance(frame, bytes)
     return frame
 
@@ -40,12 +40,12 @@ def test_partition_keeps_its_limits(shape, patch) -> None:
     assert all(c % b == 0 or c == length for b, c, length in zip(block, chunk, shape, strict=True))
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("content", ["floats", "values", "integers"])
 @pytest.mark.parametrize("kind", [np.float32, np.float16, np.uint8, np.uint16])
-def test_boxes_come_back(tmp_path: Path, kind: type, shuffle: bool) -> None:
+def test_boxes_come_back(tmp_path: Path, kind: type, content: Content) -> None:
     array = np.random.default_rng(0).integers(0, 200, (2, 17, 40, 33)).astype(kind)
     path = tmp_path / "file"
-    path.write_bytes(b"before" + _encoded(array, (8, 16, 16), shuffle) + b"after")
+    path.write_bytes(b"before" + _encoded(array, (8, 16, 16), content) + b"after")
     box = (slice(3, 17), slice(0, 9), slice(30, 33))
     found = read_frame(path, box, len(b"before"))
     assert found.dtype == kind
@@ -57,15 +57,15 @@ def test_the_bytes_depend_on_the_content_alone() -> None:
     assert _encoded(array, (32, 32, 32)) == _encoded(array.copy(), (32, 32, 32))
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("content", ["floats", "values", "integers"])
 @pytest.mark.parametrize(("shape", "patch"), [((2, 33, 70, 45), (16, 40, 40)), ((1, 3, 300, 260), (1, 512, 512))])
-def test_chunk_by_chunk_gives_the_bytes_of_asarray(monkeypatch, shape, patch, shuffle: bool) -> None:
+def test_chunk_by_chunk_gives_the_bytes_of_asarray(monkeypatch, shape, patch, content: Content) -> None:
     monkeypatch.setattr(frames, "_CHUNK_VOXELS", 1 << 16)  # several chunks, that reach beyond the array
     array = np.random.default_rng(0).integers(0, 99, shape).astype(np.float32)
     monkeypatch.setattr(frames, "_BRIEF", array.nbytes + 1)
-    at_once = _encoded(array, patch, shuffle)
+    at_once = _encoded(array, patch, content)
     monkeypatch.setattr(frames, "_BRIEF", 0)
-    assert _encoded(array, patch, shuffle) == at_once
+    assert _encoded(array, patch, content) == at_once
 
 
 def test_large_frames_go_to_a_file(tmp_path: Path, monkeypatch) -> None:
@@ -74,7 +74,7 @@ def test_large_frames_go_to_a_file(tmp_path: Path, monkeypatch) -> None:
     scratch = tmp_path / "scratch"
     contents = []
     for _ in range(2):
-        assert encode_frame(array, (8, 8, 8), shuffle=True, scratch=scratch) == scratch
+        assert encode_frame(array, (8, 8, 8), content="floats", scratch=scratch) == scratch
         np.testing.assert_array_equal(read_frame(scratch, (slice(None),) * 3), array)
         contents.append(scratch.read_bytes())
     assert contents[0] == contents[1]
@@ -88,7 +88,7 @@ def test_a_frame_that_cannot_be_written(tmp_path: Path) -> None:
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "array = np.random.default_rng(0).random((30, 30, 30))\n"
-        "frames.encode_frame(array, (8, 8, 8), shuffle=True, scratch=Path(sys.argv[1]))\n"
+        "frames.encode_frame(array, (8, 8, 8), content='floats', scratch=Path(sys.argv[1]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True)
     assert re.search(r"NnunetError: .*: cannot be written; \d+ MB of the disk are free", done.stderr)

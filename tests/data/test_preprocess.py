@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.errors import DatasetError, PlanError
 from nnunet_rs.core.types import Header, LabelSet, Volume
-from nnunet_rs.data.preprocess import nonzero_mask, prepare
+from nnunet_rs.data.preprocess import Cropped, narrowed, nonzero_mask, prepare
 from nnunet_rs.plan.schema import ChannelStats, Configuration, Normalization, Plan
 from scipy.ndimage import binary_fill_holes
 from skimage.transform import resize
@@ -60,6 +60,32 @@ def test_crop_only_where_spacing_is_the_target() -> None:
     assert found.mask is None
     assert found.geometry.box == ((1, 4), (1, 7), (1, 6))
     assert found.geometry.resampled == found.geometry.cropped_shape == (3, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind"),
+    [
+        (0, 255, np.uint8),
+        (0, 256, np.int16),
+        (-1, 3, np.int16),
+        (0, 40_000, np.uint16),
+        (-1, 40_000, None),
+        (0, 1e9, None),
+    ],
+)
+def test_integers_are_held_as_such(low: float, high: float, kind: type | None) -> None:
+    data = np.full((1, 2, 3, 4), low, np.float32)
+    data[0, 1, 2, 3] = high
+    found = narrowed(Cropped(data, None, ((0, 2), (0, 3), (0, 4)), (2, 3, 4), (1, 1, 1), HEADER)).image
+    assert found.dtype == (kind or np.float32)
+    np.testing.assert_array_equal(found, data)
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0, 0), (0, 1, 2, 3)])
+def test_one_fraction_keeps_floats(place: tuple[int, ...]) -> None:
+    data = np.ones((1, 2, 3, 4), np.float32)
+    data[place] = 1.5
+    assert narrowed(Cropped(data, None, ((0, 2), (0, 3), (0, 4)), (2, 3, 4), (1, 1, 1), HEADER)).image is data
 
 
 def test_the_volume_is_not_changed() -> None:

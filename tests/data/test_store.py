@@ -5,21 +5,24 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import blosc2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.geometry import Geometry
-from nnunet_rs.core.types import Header, LabelSet
+from nnunet_rs.core.types import Header, LabelSet, Volume
 from nnunet_rs.data.archive import write_archive
-from nnunet_rs.data.preprocess import Prepared
+from nnunet_rs.data.preprocess import Prepared, crop, narrowed, normalized, unscaled
 from nnunet_rs.data.store import Layout, Store
+from nnunet_rs.plan.schema import ChannelStats, Normalization, Plan
 
 SHAPE = (9, 20, 31)
+PLAN = Plan("made", "paper", (1, 0, 2), ("a", "b"), LabelSet(("background", "c"), (0, 1)), (), {})
 LAYOUT = Layout(patch=(4, 8, 8), classes=(1, 2))
 
 
@@ -88,6 +91,35 @@ def test_record_and_locations_come_back(stores) -> None:
     for c in (1, 2):
         start, stop = found.spans[c]
         np.testing.assert_array_equal(found.flat[start:stop], np.flatnonzero(prepared.labels == c))
+
+
+@pytest.mark.parametrize("cache", [0, 1 << 20])
+@given(
+    scale=st.sampled_from([1, 40, 9000, 30000]),
+    low=st.sampled_from([-100, 0]),
+    scheme=st.sampled_from(["ct", "zscore", "rescale_to_0_1", "none"]),
+    masked=st.booleans(),
+    start=st.tuples(*[st.integers(-5, 25)] * 3),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_integers_are_normalised_when_read(tmp_path: Path, cache, scale, low, scheme, masked, start) -> None:
+    """To the last bit what a case has that is normalised before it is written."""
+    rng = np.random.default_rng(0)
+    image = np.rint(rng.uniform(low, scale, (2, *SHAPE))).astype(np.float32)
+    image[:, :, :3] = image[:, 4, 5] = 0
+    labels = rng.integers(0, 3, SHAPE).astype(np.uint8)
+    statistics = ChannelStats(mean=20.3, std=3.7, median=20, min=-9, max=90, percentile_00_5=1.5, percentile_99_5=38.25)
+    plan = replace(PLAN, normalization=(Normalization(scheme, masked, statistics),) * 2)
+    header = Header("nifti", tuple(tuple(row) for row in np.eye(4).tolist()))
+    cropped = narrowed(crop(Volume(image, (3.0, 1.0, 1.0), header), labels))
+    assert cropped.image.dtype.kind in "iu"
+    case, expected = unscaled(cropped, plan), normalized(unscaled(cropped, plan))
+    store = Store(tmp_path, cache=cache)
+    store.write("a", case, "key", LAYOUT)
+    found, _, mask = store.read_patch("a", start, (9, 8, 7))
+    for channel in range(2):
+        np.testing.assert_array_equal(found[channel], _padded(expected.image[channel], start, (9, 8, 7)))
+    assert (mask is None) == (expected.mask is None)
 
 
 def test_has_wants_the_key_and_a_whole_file(tmp_path: Path) -> None:

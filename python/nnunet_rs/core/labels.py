@@ -27,7 +27,7 @@ def encode_labels(raw: IntArray, labels: LabelSet) -> NDArray[np.uint8] | NDArra
     Returns
     -------
     ndarray
-        uint8 (uint16 from 255 classes on), same shape, C-contiguous.
+        uint8 (uint16 from 255 classes on), same shape, C-contiguous; `raw` itself where it is that already.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def encode_labels(raw: IntArray, labels: LabelSet) -> NDArray[np.uint8] | NDArra
     kind = _class_type(labels)
     outside = raw.size > 0 and (raw.min() < 0 or raw.max() > _top(labels))
     if not outside and _consecutive(labels):
-        return raw.astype(kind, order="C")
+        return raw.astype(kind, order="C", copy=False)
     if outside:
         raise _undeclared(raw, labels)
     # One more than every class index marks what is not declared.

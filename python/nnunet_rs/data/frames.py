@@ -1,7 +1,6 @@
 """Compressed arrays on disk, cut into blocks that are decoded apart: the only module that knows Blosc2.
 
-The codec is Zstandard at its fastest level. Blosc2 over zarr, the codec and the filters were chosen by measurement:
-docs/decisions has the figures.
+Blosc2 over zarr, codecs and filters were chosen by measurement: docs/decisions has the figures.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +21,23 @@ from numpy.typing import NDArray
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.types import Shape
 
+Content = Literal["floats", "values", "integers"]
+"""What an array holds: interpolated intensities; labels, masks, floats of few values; the integers of a scan."""
+
 _BLOCK_VOXELS = 1 << 15  # decoded together: 128 KiB of float32, which a level-2 cache holds
 _CHUNK_VOXELS = 1 << 22  # compressed together; bounds the buffers of reader and writer
-_LEVEL = 1
+_LEVEL = 1  # of either codec: its fastest with any effect
+_PACKING: dict[Content, tuple[str, str]] = {
+    "floats": ("ZSTD", "SHUFFLE"),  # neighbours differ a little: bytes sorted by significance
+    "values": ("ZSTD", "NOFILTER"),  # a few values, whose bytes repeat as they are
+    "integers": ("LZ4", "BITSHUFFLE"),  # bits sorted by significance: the high ones vanish, noise stays as it is
+}
 _BRIEF = 1 << 20  # bytes that are compressed in a few milliseconds
 _IN_MEMORY = 32 << 20  # bytes of an array whose frame is made in memory: twice its size while it is copied out
 
 
-def encode_frame(array: NDArray[Any], patch: Sequence[int], *, shuffle: bool, scratch: Path) -> bytes | Path:
-    """Compress an array into a Blosc2 frame, in this thread; its bytes depend on array, patch and shuffle alone.
+def encode_frame(array: NDArray[Any], patch: Sequence[int], *, content: Content, scratch: Path) -> bytes | Path:
+    """Compress an array into a Blosc2 frame, in this thread; its bytes depend on array, patch and content alone.
 
     Parameters
     ----------
@@ -38,9 +45,8 @@ def encode_frame(array: NDArray[Any], patch: Sequence[int], *, shuffle: bool, sc
         (..., z, y, x), contiguous.
     patch
         What will be read at once, along z, y, x: blocks get its proportions.
-    shuffle
-        Sort the bytes of the numbers by significance before compressing. It helps where neighbours differ a little
-        (interpolated intensities), and hurts where a few values repeat (labels, intensities never resampled).
+    content
+        What it holds, which decides how it is compressed.
     scratch
         A file that may be written: where a large frame goes, instead of memory.
 
@@ -57,10 +63,11 @@ def encode_frame(array: NDArray[Any], patch: Sequence[int], *, shuffle: bool, sc
     blosc2 = _blosc2()
     lead = array.ndim - len(patch)
     block, chunk = partition(array.shape[lead:], patch)
+    codec, sorting = _PACKING[content]
     compression = {
-        "codec": blosc2.Codec.ZSTD,
+        "codec": blosc2.Codec[codec],
         "clevel": _LEVEL,
-        "filters": [blosc2.Filter.SHUFFLE if shuffle else blosc2.Filter.NOFILTER],
+        "filters": [blosc2.Filter[sorting]],
         "nthreads": 1,  # cases are written side by side; and with more the order of blocks would be chance
     }
     form = {"chunks": (1,) * lead + chunk, "blocks": (1,) * lead + block, "cparams": compression, "contiguous": True}
@@ -99,9 +106,12 @@ def _chunks(array: NDArray[Any], chunk: Sequence[int], block: Sequence[int]) -> 
     starts = (range(0, length, size) for length, size in zip(array.shape, chunk, strict=True))
     for corner in itertools.product(*starts):
         part = array[tuple(slice(start, start + size) for start, size in zip(corner, chunk, strict=True))]
-        whole = np.zeros(padded, array.dtype)
-        whole[tuple(map(slice, part.shape))] = part
-        yield np.ascontiguousarray(whole.reshape(split).transpose(blocks_first))
+        if part.shape != tuple(padded):
+            whole = np.zeros(padded, array.dtype)
+            whole[tuple(map(slice, part.shape))] = part
+            part = whole
+        # Splitting axes of a part is a view of it: copied once, in the blocks' order.
+        yield np.ascontiguousarray(part.reshape(split).transpose(blocks_first))
 
 
 def read_frame(path: Path, box: Sequence[slice], offset: int = 0) -> NDArray[Any]:

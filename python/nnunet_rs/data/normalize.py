@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -17,8 +18,37 @@ _EPSILON = 1e-8
 _BLOCK = 1 << 18  # voxels whose float64 copy is held at once while summing squares
 
 
+@dataclass(frozen=True, slots=True)
+class IntensityMap:
+    """How the intensities of one channel of one case become a network's: clipped, less `shift`, over `scale`."""
+
+    shift: float = 0.0
+    scale: float = 1.0
+    clip: tuple[float, float] | None = None
+    masked: bool = False  # 0 outside the non-zero region
+
+    def apply(self, channel: FloatArray, mask: Mask | None) -> None:
+        """Change a channel, or a part of it, in place; `mask` is of the same part."""
+        if self.clip is not None:
+            np.clip(channel, *self.clip, out=channel)
+        if self.shift != 0:
+            channel -= np.float32(self.shift)
+        if self.scale != 1:
+            channel /= np.float32(self.scale)
+        if self.masked and mask is not None:
+            channel[~mask] = 0
+
+
 def normalize(image: FloatArray, rules: Sequence[Normalization], mask: Mask | None = None) -> None:
-    """Normalise an image in place, each channel by its rule. A constant channel becomes zero.
+    """Normalise an image in place: `intensity_maps`, applied. Parameters and errors as there."""
+    for channel, found in zip(image, intensity_maps(image, rules, mask), strict=True):
+        found.apply(channel, mask)
+
+
+def intensity_maps(
+    image: FloatArray, rules: Sequence[Normalization], mask: Mask | None = None
+) -> tuple[IntensityMap, ...]:
+    """Find how each channel of an image is normalised. A constant channel becomes zero.
 
     Parameters
     ----------
@@ -44,56 +74,53 @@ def normalize(image: FloatArray, rules: Sequence[Normalization], mask: Mask | No
     """
     if len(rules) != len(image):
         raise PlanError(f"the plan normalises {len(rules)} channels, the image has {len(image)}")
+    maps = []
     for number, (channel, rule) in enumerate(zip(image, rules, strict=True)):
         try:
-            _SCHEMES[rule.scheme](channel, rule, mask if rule.use_mask else None)
+            maps.append(_SCHEMES[rule.scheme](channel, rule, mask if rule.use_mask else None))
         except (DatasetError, PlanError) as error:
             raise type(error)(f"channel {number}: {error}") from None
+    return tuple(maps)
 
 
-def _ct(channel: FloatArray, rule: Normalization, mask: Mask | None) -> None:  # noqa: ARG001
+def _ct(channel: FloatArray, rule: Normalization, mask: Mask | None) -> IntensityMap:  # noqa: ARG001
     """Clip to the dataset's 0.5 and 99.5 percentiles, then use the dataset's foreground mean and deviation."""
     stats = rule.stats
     if stats is None:
         raise PlanError("normalised as ct, but the plan holds no intensity statistics for it; plan again")
-    np.clip(channel, stats.percentile_00_5, stats.percentile_99_5, out=channel)
-    channel -= np.float32(stats.mean)
-    channel /= np.float32(max(stats.std, _EPSILON))
+    return IntensityMap(stats.mean, max(stats.std, _EPSILON), (stats.percentile_00_5, stats.percentile_99_5))
 
 
-def _zscore(channel: FloatArray, rule: Normalization, mask: Mask | None) -> None:  # noqa: ARG001
+def _zscore(channel: FloatArray, rule: Normalization, mask: Mask | None) -> IntensityMap:  # noqa: ARG001
     """Use the case's own mean and deviation, inside the mask where there is one."""
     inside = channel if mask is None else channel[mask]
     if inside.size == 0 or inside.min() == inside.max():
-        channel[...] = 0
-        return
+        constant = 0.0 if inside.size == 0 else float(inside.flat[0])
+        return IntensityMap(constant, masked=mask is not None)
     mean = float(inside.mean(dtype=np.float64))
     deviation = np.sqrt(_sum_of_squares(inside, mean) / inside.size)
-    channel -= np.float32(mean)
-    channel /= np.float32(max(deviation, _EPSILON))
-    if mask is not None:
-        channel[~mask] = 0
+    return IntensityMap(mean, max(float(deviation), _EPSILON), masked=mask is not None)
 
 
-def _rescale(channel: FloatArray, rule: Normalization, mask: Mask | None) -> None:  # noqa: ARG001
+def _rescale(channel: FloatArray, rule: Normalization, mask: Mask | None) -> IntensityMap:  # noqa: ARG001
     """Map the case's range to 0 … 1."""
-    low, high = channel.min(), channel.max()
-    channel -= low
-    channel /= np.float32(max(float(high) - float(low), _EPSILON))
+    low, high = float(channel.min()), float(channel.max())
+    return IntensityMap(low, max(high - low, _EPSILON))
 
 
-def _rgb(channel: FloatArray, rule: Normalization, mask: Mask | None) -> None:  # noqa: ARG001
+def _rgb(channel: FloatArray, rule: Normalization, mask: Mask | None) -> IntensityMap:  # noqa: ARG001
     """Map 0 … 255 to 0 … 1."""
     low, high = float(channel.min()), float(channel.max())
     if low < 0 or high > 255:
         raise DatasetError(
             f"values from {low:g} to {high:g}, rgb_to_0_1 expects 0 … 255; name the channel otherwise in dataset.json"
         )
-    channel /= np.float32(255)
+    return IntensityMap(scale=255)
 
 
-def _none(channel: FloatArray, rule: Normalization, mask: Mask | None) -> None:
+def _none(channel: FloatArray, rule: Normalization, mask: Mask | None) -> IntensityMap:  # noqa: ARG001
     """Leave the values as they are."""
+    return IntensityMap()
 
 
 def _sum_of_squares(values: FloatArray, mean: float) -> float:
@@ -107,7 +134,7 @@ def _sum_of_squares(values: FloatArray, mean: float) -> float:
     return total
 
 
-_SCHEMES: dict[Scheme, Callable[[FloatArray, Normalization, Mask | None], None]] = {
+_SCHEMES: dict[Scheme, Callable[[FloatArray, Normalization, Mask | None], IntensityMap]] = {
     "ct": _ct,
     "zscore": _zscore,
     "rescale_to_0_1": _rescale,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import cc3d
@@ -13,7 +13,7 @@ from nnunet_rs.core.errors import DatasetError, PlanError, among
 from nnunet_rs.core.geometry import Geometry, lowres_axis, new_shape, nonzero_box
 from nnunet_rs.core.kernels import resample_image, resample_labels
 from nnunet_rs.core.types import Box, FloatArray, Header, IntArray, Shape3, Spacing3, Volume
-from nnunet_rs.data.normalize import normalize
+from nnunet_rs.data.normalize import IntensityMap, intensity_maps
 from nnunet_rs.plan.schema import Configuration, Plan
 
 Mask = NDArray[np.bool_]
@@ -34,7 +34,7 @@ class Prepared:
 class Cropped:
     """A case cropped to its non-zero box, in the file's axes and intensities: what all configurations share."""
 
-    image: FloatArray  # (c, z, y, x), may be a view of the volume
+    image: NDArray[Any]  # (c, z, y, x), may be a view of the volume; float32, or the integers that it holds
     labels: IntArray | None  # (z, y, x) class indices, may be a view
     box: Box  # of z, y, x
     shape: Shape3  # before the crop
@@ -79,8 +79,8 @@ def prepare(
     ----------
     nnU-Net v2.8.1 `DefaultPreprocessor.run_case_npy`, the same steps in the same order.
     """
-    normal = normalized(crop(volume, labels), plan, overwrite=overwrite)
-    return prepare_crop(normal, find_configuration(plan, configuration), threads=threads)
+    case = unscaled(crop(volume, labels), plan, overwrite=overwrite)
+    return prepare_crop(normalized(case), find_configuration(plan, configuration), threads=threads)
 
 
 def find_configuration(plan: Plan, name: str) -> Configuration:
@@ -101,6 +101,41 @@ def crop(volume: Volume, labels: IntArray | None = None, box: Box | None = None)
     return Cropped(volume.data[(slice(None), *inside)], kept, box, (z, y, x), volume.spacing, volume.header)
 
 
+def narrowed(cropped: Cropped) -> Cropped:
+    """Hold a case's intensities as integers of at most 16 bits, where they are such: half the memory, or a quarter."""
+    integers = _integers(cropped.image)
+    return cropped if integers is None else replace(cropped, image=integers)
+
+
+def _integers(image: NDArray[Any]) -> NDArray[Any] | None:
+    first = image[:, :1]
+    if image.dtype != np.float32 or not np.array_equal(first, np.rint(first)):
+        return None  # what most images that are none tell at once
+    low, high = float(image.min()), float(image.max())
+    kinds = (np.uint8, np.int16, np.uint16)
+    kind = next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), None)
+    if kind is None:
+        return None
+    integers = np.empty(image.shape, kind)
+    for planes, channel in zip(integers, image, strict=True):
+        for plane, values in zip(planes, channel, strict=True):
+            plane[...] = values
+            if not np.array_equal(plane, values):
+                return None
+    return integers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unscaled:
+    """A cropped case in working axes, its intensities those of the file, and how they are normalised."""
+
+    image: NDArray[Any]  # (c, z, y, x) working axes, contiguous; float32, or the integers that it holds
+    labels: IntArray | None
+    mask: Mask | None
+    geometry: Geometry  # `resampled` still the cropped shape
+    maps: tuple[IntensityMap, ...]  # of each channel
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Normalized:
     """A cropped case in working axes, its intensities normalised, not yet resampled."""
@@ -111,34 +146,49 @@ class Normalized:
     geometry: Geometry  # `resampled` still the cropped shape
 
 
-def normalized(cropped: Cropped, plan: Plan, *, overwrite: bool = False) -> Normalized:
-    """Transpose a cropped case to the plan's axes and normalise its intensities: a copy, unless it may overwrite."""
+def unscaled(cropped: Cropped, plan: Plan, *, overwrite: bool = False) -> Unscaled:
+    """Transpose a cropped case to the plan's axes and see how it is normalised.
+
+    The image is a copy that may be changed; unless `overwrite`: then it may be the cropped one.
+    """
     axes = plan.transpose
     turned = cropped.image.transpose(0, *(axis + 1 for axis in axes))
-    image = np.ascontiguousarray(turned, np.float32) if overwrite else np.array(turned, np.float32, order="C")
+    image = np.ascontiguousarray(turned) if overwrite else np.array(turned, order="C")
     labels = None if cropped.labels is None else np.ascontiguousarray(cropped.labels.transpose(axes))
     mask = nonzero_mask(image) if any(rule.use_mask for rule in plan.normalization) else None
-    normalize(image, plan.normalization, mask)
+    maps = intensity_maps(image, plan.normalization, mask)
     box = tuple(cropped.box[axis] for axis in axes)
     geometry = Geometry(cropped.shape, cropped.spacing, axes, box, _shape3(image), cropped.header)
-    return Normalized(image, labels, mask, geometry)
+    return Unscaled(image, labels, mask, geometry, maps)
+
+
+def normalized(case: Unscaled) -> Normalized:
+    """Normalise a case's intensities; if they are float32, in their memory."""
+    image = case.image.astype(np.float32, copy=False)
+    for channel, found in zip(image, case.maps, strict=True):
+        found.apply(channel, case.mask)
+    return Normalized(image, case.labels, case.mask, case.geometry)
 
 
 def prepare_crop(case: Normalized, configuration: Configuration, *, threads: int | None = None) -> Prepared:
     """Resample a normalised case to a configuration's spacing (of a 2-D one: within the slices only)."""
-    spacing = case.geometry.working_spacing
-    target = target_spacing(configuration, spacing)
-    shape = cast("Shape3", new_shape(_shape3(case.image), spacing, target))
-    if shape == _shape3(case.image):
-        return Prepared(case.image, case.labels, case.mask, case.geometry)
-    axis = lowres_axis(spacing, target)
-    geometry = case.geometry
+    geometry, shape = case.geometry, resampled_shape(case.geometry, configuration)
+    if shape == geometry.resampled:
+        return Prepared(case.image, case.labels, case.mask, geometry)
+    spacing = geometry.working_spacing
+    axis = lowres_axis(spacing, target_spacing(configuration, spacing))
     return Prepared(
         resample_image(case.image, shape, order=3, lowres_axis=axis, threads=threads),
         _votes(case.labels, shape, axis, threads),
         None if case.mask is None else _votes(case.mask.view(np.uint8), shape, axis, threads).view(np.bool_),
         Geometry(geometry.shape, geometry.spacing, geometry.transpose, geometry.box, shape, geometry.header),
     )
+
+
+def resampled_shape(geometry: Geometry, configuration: Configuration) -> Shape3:
+    """Return the shape that a cropped case has at a configuration's spacing, working axes."""
+    spacing = geometry.working_spacing
+    return cast("Shape3", new_shape(geometry.cropped_shape, spacing, target_spacing(configuration, spacing)))
 
 
 def target_spacing(configuration: Configuration, spacing: Spacing3) -> Spacing3:

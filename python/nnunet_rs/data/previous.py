@@ -119,7 +119,7 @@ class PreviousStore:
         scratch = self.folder / f"{TEMPORARY}{case}.b2nd"
         record = {"version": VERSION, "key": key, "shape": labels.shape}
         try:
-            frame = encode_frame(labels, patch, shuffle=False, scratch=scratch)
+            frame = encode_frame(labels, patch, content="values", scratch=scratch)
             write_archive(self._path(case), [(_LABELS, frame), (_RECORD, json.dumps(record).encode())])
         finally:
             with suppress(OSError):

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from nnunet_rs.core.budget import Budget, StoppedError, in_parallel
 from nnunet_rs.core.check import check_case, too_large
@@ -18,13 +21,25 @@ from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.faults import Fault, require_none
 from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.types import Box, Case, Dataset, Labels, Task, Volume
-from nnunet_rs.data.preprocess import Cropped, crop, normalized, prepare_crop, target_spacing
+from nnunet_rs.data.locations import Locations, sample_locations
+from nnunet_rs.data.preprocess import (
+    Cropped,
+    Prepared,
+    Unscaled,
+    crop,
+    narrowed,
+    normalized,
+    prepare_crop,
+    resampled_shape,
+    target_spacing,
+    unscaled,
+)
 from nnunet_rs.data.store import Layout, Store
 from nnunet_rs.plan.document import encode
 from nnunet_rs.plan.schema import CasePrint, Configuration, Plan
 from nnunet_rs.plan.survey import Survey
 
-VERSION = 1  # of what prepared cases hold: another number makes every case anew
+VERSION = 2  # of what prepared cases hold: another number makes every case anew
 _WRITING = 64 << 20  # bytes of buffers while arrays are compressed
 
 
@@ -45,15 +60,15 @@ class Kept:
 
     def visit(self, case: Case, volume: Volume, labels: Labels, box: Box) -> None:
         """Keep a case if there is room for it."""
-        cropped = crop(volume, labels.data, box)
+        cropped = narrowed(crop(volume, labels.data, box))
         size = _size(cropped)
         with self._lock:
             if size > self._room or not self._budget.try_hold(size):
                 return
             self._room -= size
-        if cropped.image.shape != volume.data.shape:  # a view would keep the whole in memory
-            labels_copy = None if cropped.labels is None else cropped.labels.copy()
-            cropped = replace(cropped, image=cropped.image.copy(), labels=labels_copy)
+        cropped = replace(cropped, image=_owned(cropped.image, volume.data))
+        if cropped.labels is not None:
+            cropped = replace(cropped, labels=_owned(cropped.labels, labels.data))
         self._cases[case.name] = cropped
 
     def take(self, name: str) -> Cropped | None:
@@ -147,7 +162,7 @@ class Stage:
         """Bound what a resampled case takes besides the normalised one; with locations and what kernels put aside."""
         channels, cropped = len(self.plan.channels), math.prod(print.shape_after_crop)
         resampled = math.prod(self._shape(print, configuration))
-        stored = 3 + 2 * channels * self.half  # locations of many voxels, and what is made for writing
+        stored = 3 + 2 * channels  # locations of many voxels, and integers or halves that are made for writing
         if self._shape(print, configuration) == tuple(print.shape_after_crop[axis] for axis in self.plan.transpose):
             return resampled * stored
         between = 4 * min(cropped, 8 * resampled) if resampled < cropped else 0  # one channel, some axes done
@@ -181,24 +196,53 @@ class Stage:
             self.budget.give_back(size)
 
     def _make(self, case: Case, missing: Sequence[Configuration], threads: int) -> Staged:
+        """Prepare a case for the configurations that lack it, those first whose grid is the file's own."""
         cropped = self.kept.take(case.name) or self._read(case)
-        normal = normalized(cropped, self.plan, overwrite=True)
+        own = unscaled(cropped, self.plan, overwrite=True)
         del cropped
-        size = 0
-        for configuration in missing:
-            if self.budget.stopped:
-                raise StoppedError
-            prepared = prepare_crop(normal, configuration, threads=threads)
-            layout = Layout.of(configuration, self.plan.labels, self.half)
-            size += self.store(configuration).write(case.name, prepared, self._key(case, configuration), layout)
+        stay = [c for c in missing if self._stays(own, c)]
+        rest = [c for c in missing if c not in stay]
+        size = self._write_integers(case, own, stay)
+        if rest:
+            normal = normalized(own)
+        del own
+        for configuration in rest:
+            size += self._write(case, prepare_crop(normal, configuration, threads=threads), configuration)
         return Staged(len(missing), len(self.configurations) - len(missing), size)
+
+    def _stays(self, case: Unscaled, configuration: Configuration) -> bool:
+        """Whether a case is stored as the integers of its file: it is not resampled, and they are integers."""
+        return case.image.dtype.kind in "iu" and (
+            resampled_shape(case.geometry, configuration) == case.geometry.resampled
+        )
+
+    def _write_integers(self, case: Case, own: Unscaled, configurations: Sequence[Configuration]) -> int:
+        if not configurations or own.labels is None:
+            return 0
+        found = sample_locations(own.labels, self._layout(configurations[0]).classes)
+        return sum(self._write(case, own, configuration, found) for configuration in configurations)
+
+    def _write(
+        self,
+        case: Case,
+        prepared: Prepared | Unscaled,
+        configuration: Configuration,
+        locations: Locations | None = None,
+    ) -> int:
+        if self.budget.stopped:
+            raise StoppedError
+        key, layout = self._key(case, configuration), self._layout(configuration)
+        return self.store(configuration).write(case.name, prepared, key, layout, locations)
+
+    def _layout(self, configuration: Configuration) -> Layout:
+        return Layout.of(configuration, self.plan.labels, self.half)
 
     def _read(self, case: Case) -> Cropped:
         volume, labels, faults = check_case(self.dataset, case)
         require_none(faults)
         if volume is None or labels is None:
             raise DatasetError("image or label have gone since they were checked")
-        return crop(volume, labels.data)
+        return narrowed(crop(volume, labels.data))
 
     def _key(self, case: Case, configuration: Configuration) -> str:
         """Hash all that a prepared case depends on: its files, and the parts of the plan that preparing looks at."""
@@ -211,6 +255,11 @@ def manner(plan: Plan, configuration: Configuration, half: bool) -> str:
     rules = [encode(rule if rule.scheme == "ct" else replace(rule, stats=None)) for rule in plan.normalization]
     layout = encode(Layout.of(configuration, plan.labels, half))
     return json.dumps([VERSION, plan.transpose, rules, configuration.spacing, layout])
+
+
+def _owned(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy of a view of a smaller part: a view would keep the whole in memory."""
+    return part.copy() if part.base is not None and part.size < whole.size else part
 
 
 def _size(cropped: Cropped) -> int:

@@ -2,6 +2,9 @@
 
 A case is one file, `CASE.zip`: `image.b2nd`, `labels.b2nd`, `mask.b2nd` (where normalisation used the non-zero mask),
 `locations.u4` or `.u8` (see Locations), and `case.json`. The entries are stored, not deflated, and read in place.
+
+A case that needed no resampling is kept as the integers of its file, where they are such, and normalised when it is
+read: to the same numbers, from half the bytes.
 """
 
 from __future__ import annotations
@@ -25,12 +28,14 @@ from nnunet_rs.core.files import TEMPORARY
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
 from nnunet_rs.data.archive import Entry, read_archive, read_entry, write_archive
-from nnunet_rs.data.frames import encode_frame, read_frame
+from nnunet_rs.data.frames import Content, encode_frame, read_frame
 from nnunet_rs.data.locations import Locations, sample_locations
-from nnunet_rs.data.preprocess import Mask, Prepared
+from nnunet_rs.data.normalize import IntensityMap
+from nnunet_rs.data.preprocess import Mask, Prepared, Unscaled
+from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.schema import Configuration, Plan
 
-VERSION = 1
+VERSION = 2
 PREPARED = "prepared"  # the stores' folder in a work folder
 _HALF_MAX = float(np.finfo(np.float16).max)
 _LOCATIONS: dict[str, type[np.unsignedinteger]] = {"locations.u4": np.uint32, "locations.u8": np.uint64}
@@ -42,7 +47,7 @@ class Layout:
 
     patch: Shape3  # what is read at once, working axes; (1, y, x) for 2-D
     classes: tuple[int, ...]  # whose locations are kept
-    half: bool = False  # images as float16: half the size, 11 bits of the value
+    half: bool = False  # float images as float16: half the size, 11 bits of the value
 
     @classmethod
     def of(cls, configuration: Configuration, labels: LabelSet, half: bool = False) -> Layout:
@@ -60,6 +65,7 @@ class CaseRecord:
     geometry: Geometry
     spans: dict[int, tuple[int, int]]  # of Locations
     voxels: dict[int, int]  # of Locations
+    maps: tuple[IntensityMap, ...] = ()  # of the channels, where the image is not normalised yet
 
     def to_json(self) -> dict[str, Any]:
         """Return a value that the json module writes; `from_json` is the way back."""
@@ -69,6 +75,7 @@ class CaseRecord:
             "channels": self.channels,
             "classes": {str(c): {"voxels": self.voxels[c], "locations": list(self.spans[c])} for c in self.spans},
             "geometry": self.geometry.to_json(),
+            "intensities": [encode(channel) for channel in self.maps],
         }
 
     @classmethod
@@ -83,6 +90,7 @@ class CaseRecord:
             geometry=Geometry.from_json(content["geometry"]),
             spans={c: (int(entry["locations"][0]), int(entry["locations"][1])) for c, entry in classes.items()},
             voxels={c: int(entry["voxels"]) for c, entry in classes.items()},
+            maps=tuple(decode(IntensityMap, channel, "intensities") for channel in content["intensities"]),
         )
 
 
@@ -138,7 +146,9 @@ class Store:
         except NnunetError:
             return False
 
-    def write(self, case: str, prepared: Prepared, key: str, layout: Layout) -> int:
+    def write(
+        self, case: str, prepared: Prepared | Unscaled, key: str, layout: Layout, locations: Locations | None = None
+    ) -> int:
         """Write a case in place of whatever there was; returns the bytes written.
 
         Parameters
@@ -146,11 +156,13 @@ class Store:
         case
             Its name, which becomes the file's name.
         prepared
-            With labels.
+            With labels. Of an Unscaled case the image is written as it is, and normalised when it is read.
         key
             Hash of what the case was made from.
         layout
             How arrays are cut into blocks, and which classes are located.
+        locations
+            Of these labels and classes, where they are known.
 
         Raises
         ------
@@ -161,7 +173,7 @@ class Store:
             memory.pop(case, None)
         scratch = self.folder / f"{TEMPORARY}{case}.b2nd"
         try:
-            return write_archive(self._path(case), _entries(prepared, key, layout, scratch))
+            return write_archive(self._path(case), _entries(prepared, key, layout, locations, scratch))
         finally:
             with suppress(OSError):
                 scratch.unlink()
@@ -216,13 +228,14 @@ class Store:
         source, target = overlap(start, size, opened.record.geometry.resampled)
         image = np.zeros((opened.record.channels, *size), np.float32)
         labels = np.zeros(size, np.int16)
-        mask = np.zeros(size, np.uint8) if "mask.b2nd" in opened.entries else None
+        mask = np.zeros(size, np.bool_) if "mask.b2nd" in opened.entries else None
         if all(part.start < part.stop for part in source):
-            image[(slice(None), *target)] = self._read(case, "image.b2nd", source)
-            labels[target] = self._read(case, "labels.b2nd", source)
+            arrays = self._read(case, source)
+            image[(slice(None), *target)] = arrays["image.b2nd"]
+            labels[target] = arrays["labels.b2nd"]
             if mask is not None:
-                mask[target] = self._read(case, "mask.b2nd", source)
-        return image, labels, None if mask is None else mask.view(np.bool_)
+                mask[target] = arrays["mask.b2nd"]
+        return image, labels, mask
 
     def _path(self, case: str) -> Path:
         return self.folder / f"{case}.zip"
@@ -236,13 +249,24 @@ class Store:
             found = self._opened[case] = _open(path)
         return found
 
-    def _read(self, case: str, name: str, box: tuple[slice, ...]) -> NDArray[Any]:
-        """Return a box of one of a case's arrays; may be a view of the cache."""
-        decoded = self._decoded.get(case) or self._keep(case)
-        if decoded is not None:
-            array = decoded[name]
-            return array[(slice(None),) * (array.ndim - len(box)) + box]
-        return read_frame(self._path(case), box, self._open(case).entries[name].offset)
+    def _read(self, case: str, box: tuple[slice, ...]) -> dict[str, NDArray[Any]]:
+        """Return a box of each of a case's arrays, the image normalised; may be views of the cache."""
+        whole = self._decoded.get(case) or self._keep(case)
+        if whole is None:
+            return self._decode(case, box)
+        return {name: array[(slice(None),) * (array.ndim - len(box)) + box] for name, array in whole.items()}
+
+    def _decode(self, case: str, box: tuple[slice, ...]) -> dict[str, NDArray[Any]]:
+        path, opened = self._path(case), self._open(case)
+        frames = ((name, entry) for name, entry in opened.entries.items() if name.endswith(".b2nd"))
+        arrays = {name: read_frame(path, box, entry.offset) for name, entry in frames}
+        if "mask.b2nd" in arrays:
+            arrays["mask.b2nd"] = arrays["mask.b2nd"].view(np.bool_)
+        if opened.record.maps:
+            image = arrays["image.b2nd"] = arrays["image.b2nd"].astype(np.float32)
+            for channel, found in zip(image, opened.record.maps, strict=True):
+                found.apply(channel, arrays.get("mask.b2nd"))
+        return arrays
 
     def _keep(self, case: str) -> dict[str, NDArray[Any]] | None:
         """Decode a case whole, if the cache has room for it."""
@@ -252,10 +276,7 @@ class Store:
             if needed > self._room:
                 return None
             self._room -= needed
-        whole, path = (slice(None),) * 3, self._path(case)
-        decoded = {
-            name: read_frame(path, whole, e.offset) for name, e in opened.entries.items() if name[-5:] == ".b2nd"
-        }
+        decoded = self._decode(case, (slice(None),) * 3)
         with self._lock:
             if case in self._decoded:  # another thread was faster
                 self._room += needed
@@ -289,22 +310,34 @@ def _mapped(path: Path, entry: Entry, kind: type[np.unsignedinteger]) -> NDArray
     return np.memmap(path, kind, "r", entry.offset, (count,))
 
 
-def _entries(prepared: Prepared, key: str, layout: Layout, scratch: Path) -> Iterator[tuple[str, bytes | Path]]:
+def _entries(
+    prepared: Prepared | Unscaled, key: str, layout: Layout, locations: Locations | None, scratch: Path
+) -> Iterator[tuple[str, bytes | Path]]:
     """Yield the entries of a case's file, each compressed when the one before is written."""
     encode = partial(encode_frame, patch=layout.patch, scratch=scratch)
     if prepared.labels is None:
         raise DatasetError("has no labels; only training cases are stored")
-    image: NDArray[Any] = _halved(prepared.image) if layout.half else prepared.image
-    resampled = prepared.geometry.resampled != prepared.geometry.cropped_shape
-    yield "image.b2nd", encode(image, shuffle=resampled)
-    yield "labels.b2nd", encode(prepared.labels, shuffle=False)
+    yield "image.b2nd", encode(_stored(prepared.image, layout.half), content=_content(prepared))
+    yield "labels.b2nd", encode(prepared.labels, content="values")
     if prepared.mask is not None:
-        yield "mask.b2nd", encode(prepared.mask.view(np.uint8), shuffle=False)
-    found = sample_locations(prepared.labels, layout.classes)
+        yield "mask.b2nd", encode(prepared.mask.view(np.uint8), content="values")
+    found = sample_locations(prepared.labels, layout.classes) if locations is None else locations
     name = next(name for name, kind in _LOCATIONS.items() if found.flat.dtype == kind)
     yield name, found.flat.tobytes()
-    record = CaseRecord(key, len(image), prepared.geometry, dict(found.spans), dict(found.voxels))
+    maps = prepared.maps if isinstance(prepared, Unscaled) else ()
+    channels, spans, voxels = len(prepared.image), dict(found.spans), dict(found.voxels)
+    record = CaseRecord(key, channels, prepared.geometry, spans, voxels, maps)
     yield "case.json", json.dumps(record.to_json()).encode()
+
+
+def _content(prepared: Prepared | Unscaled) -> Content:
+    if prepared.image.dtype.kind in "iu":
+        return "integers"
+    return "floats" if prepared.geometry.resampled != prepared.geometry.cropped_shape else "values"
+
+
+def _stored(image: NDArray[Any], half: bool) -> NDArray[Any]:
+    return _halved(image) if half and image.dtype == np.float32 else image
 
 
 def _halved(image: FloatArray) -> NDArray[np.float16]:
