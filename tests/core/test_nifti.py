@@ -235,6 +235,7 @@ def test_voxels_that_are_no_real_numbers(tmp_path: Path, kind: Any) -> None:
         ({"srow_x": [np.nan] * 4}, "header-invalid"),
         ({"srow_x": [0] * 4}, "header-invalid"),
         ({"pixdim": [1, 0, 1, 1, 0, 0, 0, 0]}, "spacing-invalid"),
+        ({"pixdim": [1, 1, 0, 1, 0, 0, 0, 0], "sform_code": 0, "qform_code": 0}, "spacing-invalid"),
         ({"pixdim": [1, 1, np.nan, 1, 0, 0, 0, 0]}, "spacing-invalid"),
         ({"pixdim": [1, 1, 1, 1.01, 0, 0, 0, 0]}, "spacing-affine"),
         ({"quatern_b": 2, "qform_code": 1, "sform_code": 0}, "header-invalid"),

@@ -91,7 +91,7 @@ def test_a_frame_that_cannot_be_written(tmp_path: Path) -> None:
         "frames.encode_frame(array, (8, 8, 8), content='floats', scratch=Path(sys.argv[1]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True)
-    assert re.search(r"NnunetError: .*: cannot be written; \d+ MB of the disk are free", done.stderr)
+    assert re.search(r"NnunetError: .*: cannot be written; [\d.]+ MB of the disk are free", done.stderr)
 
 
 def test_damaged_and_missing_files(tmp_path: Path) -> None:

@@ -58,22 +58,39 @@ def test_the_pair_uses_all_folds_and_post_processing_is_applied(work, tmp_path, 
     np.testing.assert_array_equal(ours, PostProcessing(((1, 2),)).apply(plain))
 
 
-def test_a_choice_among_other_models_is_told(work):
-    class Heard(Silent):
-        def say(self, text):
-            said.append(text)
+@pytest.fixture
+def said(monkeypatch):
+    """What is said, line by line; give `Silent` for it to be heard."""
+    lines = []
+    monkeypatch.setattr(Silent, "say", lambda _, text: lines.append(text))
+    return lines
 
-    said = []
+
+def test_folds_that_are_not_there_are_told(work, said):
+    home = work / "models" / "2d"
+    load_predictor(work, "cpu", configuration="2d", options=FAST, progress=Silent())
+    assert said == [f"{home}: folds 2, 3, 4 are not trained, and so not in the average"]
+    said.clear()
+    load_predictor(work, "cpu", [0], configuration="2d", options=FAST, progress=Silent())
+    load_predictor(home / "fold_0", "cpu", options=FAST, progress=Silent())
+    assert said == []
+    (work / "splits.json").unlink()
+    (home / "fold_1" / "model.json").unlink()
+    load_predictor(home, "cpu", options=FAST, progress=Silent())
+    assert said == [f"{home}: fold 1 is not trained, and so not in the average"]
+
+
+def test_a_choice_among_other_models_is_told(work, said):
     choose_best(work, device="cpu", options=FAST)
     content = json.loads((work / "best.json").read_text())
     assert set(content["models"]) == set(content["configurations"])
-    load_predictor(work, "cpu", options=FAST, progress=Heard())
-    assert said == []
+    load_predictor(work, "cpu", options=FAST, progress=Silent())
+    assert not [line for line in said if "chosen" in line]
     name = content["configurations"][0]
     content["models"][name]["fold_1"] = "that of another model"
     (work / "best.json").write_text(json.dumps(content))
-    load_predictor(work, "cpu", options=FAST, progress=Heard())
-    assert said == [
+    load_predictor(work, "cpu", options=FAST, progress=Silent())
+    assert [line for line in said if "chosen" in line] == [
         f"warning: {work / 'best.json'} was chosen before {name}, fold 1 was trained again: run nnunet-rs best {work}"
     ]
 

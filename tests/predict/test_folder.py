@@ -25,7 +25,7 @@ def images(tmp_path, save_nifti, made_up_case):
 
 
 def stamps(place):
-    return {path.name: path.stat().st_mtime_ns for path in place.glob("*.nii.gz")}
+    return {path.name: path.stat().st_mtime_ns for path in place.glob("[!.]*.nii.gz")}  # no temporaries
 
 
 def test_every_image_gets_a_segmentation_on_its_grid(images, tmp_path, make_predictor):
@@ -80,7 +80,8 @@ def test_a_failed_case_is_named_after_the_others_are_written(images, tmp_path, m
     (images / "case_1_0000.nii.gz").write_bytes((images / "case_1_0000.nii.gz").read_bytes()[:200])
     save_nifti(images / "case_3_0000.nii.gz", np.zeros((5, 5, 5), np.int16))
     with pytest.raises(
-        NnunetError, match=r"2 of 4 cases failed, the other 2 are .*case_1: .*case_3: .*zero everywhere"
+        NnunetError,
+        match=r"2 of 4 cases failed, the other 2 are .*case_1: .*case_3: .*case_3_0000\.nii\.gz: .*zero everywhere",
     ):
         predict_folder(make_predictor(), images, tmp_path / "out")
     assert sorted(stamps(tmp_path / "out")) == ["case_0.nii.gz", "case_2.nii.gz"]
@@ -199,6 +200,17 @@ def test_a_full_disk_is_told_and_leaves_no_partial_file(probabilities, images, t
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize("what", ["empty", "NDArray.__setitem__"])
+def test_probabilities_that_cannot_be_written(what, images, tmp_path, make_predictor, monkeypatch):
+    def full(*arguments, **options):
+        raise RuntimeError("Error while setting the slice")
+
+    monkeypatch.setattr(f"blosc2.{what}", full)
+    with pytest.raises(NnunetError, match=r"case_0: .*out: cannot be written; [\d.]+ MB of the disk are free"):
+        predict_folder(make_predictor(), images, tmp_path / "out", FolderOptions(save_probabilities=True))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["prediction.json"]
+
+
 def test_failures_are_told_when_they_happen(images, tmp_path, make_predictor, save_nifti):
     said = []
 
@@ -266,7 +278,8 @@ def test_input_that_is_no_input_is_said(images, tmp_path, make_predictor, save_n
 
 def test_a_4d_file_where_3d_is_meant_fails_with_clear_words(tmp_path, make_predictor, save_nifti):
     save_nifti(tmp_path / "in" / "a.nii.gz", np.ones((2, 5, 6, 7), np.int16))
-    with pytest.raises(NnunetError, match="none is written: a: the image has 2 channels, the model takes 1"):
+    said = r"1 of 1 case failed, none is written: a: \S+a\.nii\.gz: .* 2 channels, the model takes 1 .*of a 4-D file"
+    with pytest.raises(NnunetError, match=said):
         predict_folder(make_predictor(), tmp_path / "in", tmp_path / "out")
 
 

@@ -107,7 +107,10 @@ def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[tup
     images = [name for name in names if name.endswith(ending or ENDINGS)]
     if not images:
         others = _endings(names)
-        raise DatasetError(f"{folder}: no file ends in {ending or ' '.join(ENDINGS)} (found: {others or 'nothing'})")
+        raise DatasetError(
+            f"{folder}: no file ends in {ending or ' '.join(ENDINGS)} (found: {others or 'nothing'}); give the "
+            "folder that holds the images"
+        )
     cases, faults = _grouped(folder, images, channels, plain=True)
     broken_ones = {fault.case: fault for fault in reversed(faults)}
     usable = sorted((case for case in cases if case.name not in broken_ones), key=lambda case: case.name)

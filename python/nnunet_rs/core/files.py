@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -101,6 +102,17 @@ def exclusive(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise NnunetError(f"{folder}: another process is at work there; wait for it, or choose another") from None
         yield
+
+
+@contextmanager
+def blosc2_writes(folder: Path) -> Iterator[None]:
+    """Explain a write that failed: Blosc2 does not say what the system told it."""
+    try:
+        yield
+    except RuntimeError as error:
+        free = shutil.disk_usage(folder).free / 1e6
+        text = f"{folder}: cannot be written; {free:.1f} MB of the disk are free; make room, and run again"
+        raise NnunetError(text) from error
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:

@@ -225,7 +225,8 @@ def _affine(path: Path, header: Nifti1Header) -> np.ndarray[Any, np.dtype[np.flo
         raise FaultError(Fault(path, "header-invalid", f"the qform is no rotation: {error}", _RESAVE)) from error
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         value = f"the affine {affine[:3].round(6).tolist()} cannot be inverted"
-        raise FaultError(Fault(path, "header-invalid", value, _RESAVE))
+        # Without sform and qform the affine is the spacing.
+        raise FaultError(_spacing_fault(path, _spacing(header)) or Fault(path, "header-invalid", value, _RESAVE))
     return affine
 
 
@@ -234,11 +235,17 @@ def _spacing(header: Nifti1Header) -> Spacing3:
     return z, y, x
 
 
+def _spacing_fault(path: Path, spacing: Spacing3) -> Fault | None:
+    if np.isfinite(spacing).all() and min(spacing) > 0:
+        return None
+    return Fault(path, "spacing-invalid", f"pixdim (z, y, x) is {spacing}", "set the voxel size in mm in the header")
+
+
 def _header_faults(path: Path, header: Nifti1Header, spacing: Spacing3, affine: Any) -> tuple[Fault, ...]:
     """List what is wrong with a header whose voxels could be read."""
-    if not (np.isfinite(spacing).all() and min(spacing) > 0):
-        value = f"pixdim (z, y, x) is {spacing}"
-        return (Fault(path, "spacing-invalid", value, "set the voxel size in mm in the header"),)
+    fault = _spacing_fault(path, spacing)
+    if fault is not None:
+        return (fault,)
     found = []
     columns = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
     if np.abs(columns / spacing - 1).max() > SPACING_TOLERANCE[1]:

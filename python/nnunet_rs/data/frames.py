@@ -9,7 +9,6 @@ import importlib
 import itertools
 import math
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.files import blosc2_writes
 from nnunet_rs.core.types import Shape
 
 Content = Literal["floats", "values", "integers"]
@@ -74,11 +74,8 @@ def encode_frame(array: NDArray[Any], patch: Sequence[int], *, content: Content,
     if array.nbytes <= _IN_MEMORY:
         frame: bytes = _compressed(array, form).to_cframe()
         return frame
-    try:
+    with blosc2_writes(scratch.parent):
         _compressed(array, {**form, "urlpath": str(scratch), "mode": "w"})
-    except RuntimeError as error:  # Blosc2 does not say what the system told it
-        free = shutil.disk_usage(scratch.parent).free
-        raise NnunetError(f"{scratch.parent}: cannot be written; {free / 1e6:.0f} MB of the disk are free") from error
     return scratch
 
 

@@ -22,7 +22,7 @@ from nnunet_rs.predict.choice import BEST, ENSEMBLES, Candidate, Choice, read_ch
 from nnunet_rs.predict.ensemble import Ensemble, Pairs
 from nnunet_rs.predict.evaluate import Pair, evaluate_pairs
 from nnunet_rs.predict.folder import CasePredictor, predict_cases, predict_pairs
-from nnunet_rs.predict.models import MODELS, find_models, trained_configurations, trained_folds
+from nnunet_rs.predict.models import CARD, MODELS, find_models, missing_folds, trained_configurations, trained_folds
 from nnunet_rs.predict.postprocess import PostProcessing, choose_postprocessing
 from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
 from nnunet_rs.predict.validate import load_held_out, pairs_of, validation_cases, validation_folder
@@ -117,7 +117,10 @@ def load_predictor(
 
     def load(name: str | None) -> Predictor:
         predictor = Predictor.load(model_or_work, device, folds, configuration=name, options=options)
-        tell_changes(find_models(model_or_work, name, folds), progress)
+        models = find_models(model_or_work, name, folds)
+        chosen = folds is not None or (model_or_work / CARD).is_file()
+        _tell_missing(models[0].parent, predictor, chosen, progress)
+        tell_changes(models, progress)
         return predictor
 
     if configuration is None and (model_or_work / BEST).is_file():
@@ -126,6 +129,18 @@ def load_predictor(
         _tell_outdated(model_or_work, choice, members, progress)
         return Chosen(members[0] if len(members) == 1 else Ensemble(members), choice.postprocessing)
     return load(configuration)
+
+
+def _tell_missing(home: Path, predictor: Predictor, chosen: bool, progress: Progress) -> None:
+    """Say which folds are not averaged because they are not there, unless folds were chosen."""
+    homes = [] if chosen else [home]
+    if predictor.previous is not None:
+        homes.append(home.parent / predictor.previous.settings.name)
+    for place in homes:
+        missing = missing_folds(place)
+        if missing:
+            folds = f"fold {missing[0]} is" if len(missing) == 1 else f"folds {', '.join(map(str, missing))} are"
+            progress.say(f"{place}: {folds} not trained, and so not in the average")
 
 
 def _tell_outdated(work: Path, choice: Choice, members: Sequence[Predictor], progress: Progress) -> None:

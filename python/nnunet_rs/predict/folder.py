@@ -201,6 +201,7 @@ class _Run:
         """Remove what a killed run left half-written; other parts may be writing their cases into the same folder."""
         own = {segmentation_path(case, self.outputs[0]).name for case in cases}
         own |= {case.name + ENDING for case in cases}
+        own |= {SETTINGS} if self.options.part[1] == 1 else set()
         for output in self.outputs:
             remove_leftovers(output, own)
 
@@ -238,8 +239,17 @@ class _Run:
         with ExitStack() as stack:
             stack.enter_context(self.memory.hold(min(wanted, self.memory.total)))
             volume = read_volume(case.images, case.name)
-            prepared = self.predictor.prepare(volume, overwrite=True)
+            prepared = self._prepare(case, volume)
             return _Ready(volume.header, prepared, stack.pop_all().close)
+
+    def _prepare(self, case: Case, volume: Volume) -> Any:
+        """Prepare an image; what is wrong with it is told with its files."""
+        try:
+            return self.predictor.prepare(volume, overwrite=True)
+        except DatasetError as error:
+            many = len(case.images) == 1 and volume.data.shape[0] > 1
+            kind = " (of a 4-D file the last axis counts as channels)" if many else ""
+            raise DatasetError(f"{', '.join(map(str, case.images))}: {error}{kind}") from error
 
     def _predict(self, case: Case, prepared: Any, task: Task) -> IntArray | None:
         try:
@@ -284,5 +294,6 @@ def _write_settings(settings: dict[str, Any], output_dir: Path) -> None:
 
 def _failures(failed: Mapping[str, str], count: int, output_dir: Path) -> str:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items()))
-    rest = f"the other {count - len(failed)} are written to {output_dir}" if count > len(failed) else "none is written"
-    return f"{len(failed)} of {count} cases failed, {rest}: {reasons}"
+    good = count - len(failed)
+    rest = f"the other {f'{good} are' if good > 1 else 'is'} written to {output_dir}" if good else "none is written"
+    return f"{len(failed)} of {count} case{'s' if count > 1 else ''} failed, {rest}: {reasons}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.files import read_json
 
 MODELS = "models"
 CARD = "model.json"  # a fold's folder with it is a finished model
@@ -62,6 +64,18 @@ def trained_configurations(work: Path) -> tuple[str, ...]:
 def trained_folds(work: Path, configuration: str) -> tuple[int, ...]:
     """Finished folds of a configuration of a work folder."""
     return tuple(sorted(_trained(work / MODELS / configuration)))
+
+
+def missing_folds(home: Path) -> tuple[int, ...]:
+    """Folds that WORK/models/CONFIGURATION lacks: of splits.json, or begun and not finished."""
+    splits = home.parents[1] / "splits.json" if home.parent.name == MODELS else None
+    wanted: set[int] = set()
+    if splits is not None and splits.is_file():
+        with suppress(DatasetError):  # whoever needs the folds says what is wrong with them
+            wanted.update(range(len(read_json(splits))))
+    begun = (_FOLD.fullmatch(path.name) for path in home.iterdir())
+    wanted.update(int(match[1]) for match in begun if match)
+    return tuple(sorted(wanted - _trained(home).keys()))
 
 
 def _single(folder: Path, configuration: str | None, folds: Sequence[int] | None) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.files import blosc2_writes
 from nnunet_rs.core.types import FloatArray, LabelSet, Shape3
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.plan.document import decode, encode
@@ -24,6 +25,11 @@ class ProbabilityFile:
     """Writes probabilities plane by plane as they come; outside the crop box all is background.
 
     The file is a blosc2 array (c, z, y, x) of float16 whose chunks are single planes across the sweep, all classes.
+
+    Raises
+    ------
+    NnunetError
+        From the first plane on: the disk is full, or the folder cannot be written.
     """
 
     def __init__(self, path: Path, plan: Plan, target: Target, prepared: Prepared) -> None:
@@ -34,10 +40,10 @@ class ProbabilityFile:
         self._sweep, self._geometry, self._regions = sweep, geometry, bool(plan.labels.regions)
         self._across = geometry.transpose[sweep.axes[0]]  # file axis that planes are stacked along
         chunks = (channels, *(1 if axis == self._across else n for axis, n in enumerate(geometry.shape)))
-        self._array = blosc2.empty(
-            (channels, *geometry.shape), dtype=np.float16, chunks=chunks, urlpath=str(path), mode="w"
-        )
-        self._array.schunk.vlmeta["nnunet_rs"] = {"version": VERSION, "labels": encode(plan.labels)}
+        self._folder, whole = path.parent, (channels, *geometry.shape)
+        with blosc2_writes(self._folder):
+            self._array = blosc2.empty(whole, dtype=np.float16, chunks=chunks, urlpath=str(path), mode="w")
+            self._array.schunk.vlmeta["nnunet_rs"] = {"version": VERSION, "labels": encode(plan.labels)}
         low, high = geometry.box[sweep.axes[0]]
         for plane in (*range(low), *range(high, geometry.shape[self._across])):
             self._write(plane, None)
@@ -58,7 +64,8 @@ class ProbabilityFile:
             inside = (slice(*self._geometry.box[axis]) for axis in self._sweep.axes[1:])
             swept[(slice(None), *inside)] = values
         place = tuple(slice(plane, plane + 1) if axis == self._across else slice(None) for axis in range(3))
-        self._array[(slice(None), *place)] = block
+        with blosc2_writes(self._folder):
+            self._array[(slice(None), *place)] = block
 
     def _thin(self) -> Shape3:
         z, y, x = (1 if axis == self._across else n for axis, n in enumerate(self._geometry.shape))
