@@ -1,11 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from nnunet_rs.model.options import TrainOptions
-from nnunet_rs.model.recipe import FAST, V2
+from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.setup import default_network, identity_of, set_up
 from nnunet_rs.model.switches import NetworkOptions
-from nnunet_rs.plan.schema import Plan
+from nnunet_rs.plan.schema import Plan, read_plan, write_plan
 
 
 def own(*_: object) -> None:
@@ -21,6 +22,17 @@ def test_switches_change_what_plan_and_recipe_say(work: Path) -> None:
     switched = set_up(work, "3d_fullres", 0, options)
     assert switched.network == NetworkOptions("relu", "batch", False, "max_pool")
     assert (switched.loss, switched.augmentation, switched.optimiser) == ("ce", "v2", "sgd_nesterov")
+
+
+@pytest.mark.parametrize(("recipe", "asked", "planned", "used"), [
+    (PAPER, None, 9, 9), (FAST, None, 9, 2), (FAST, None, 1, 1), (FAST, 5, 9, 5), (V2, 3, 9, 3),
+])  # fmt: skip
+def test_the_recipe_limits_the_planned_batch(work: Path, recipe, asked, planned, used) -> None:
+    plan = read_plan(work / "plan.json")
+    settings = replace(plan.configurations["3d_fullres"], batch_size=planned)
+    write_plan(work / "plan.json", replace(plan, configurations={"3d_fullres": settings}))
+    setup = set_up(work, "3d_fullres", 0, TrainOptions(recipe, batch_size=asked))
+    assert setup.settings.batch_size == setup.plan.configurations["3d_fullres"].batch_size == used
 
 
 def test_a_papers_plan_keeps_its_decoder(small_plan: Plan) -> None:

@@ -24,7 +24,7 @@ class TrainOptions:
     batches: int | None = None  # an epoch's
     validation_batches: int | None = None
     time_budget: float | None = None  # seconds
-    batch_size: int | None = None  # None: the plan's
+    batch_size: int | None = None  # None: the plan's, within the recipe's limit
     features: int | None = None  # of the first stage; the others keep their ratio to it
     # The network's switches; None: the plan's and the recipe's own.
     activation: Activation | None = None

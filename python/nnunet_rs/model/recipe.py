@@ -34,6 +34,7 @@ class TrainRecipe:
     gradient_clip: float | None = None  # greatest norm of all gradients together
     deep_supervision: bool = False
     plateau: PlateauRule = PATIENT  # plateau
+    most_samples: tuple[int, int] | None = None  # in a batch, 2-D and 3-D; None: as many as the plan says
     average: float | None = None  # decay of the weights' moving average, which is then the model; None: no average
 
 
@@ -78,6 +79,7 @@ FAST = TrainRecipe(
     schedule="one_cycle",
     augmentation="light",
     gradient_clip=12.0,
+    most_samples=(8, 2),  # many steps of few samples: where time is short they learn most
     average=0.999,
 )
 

@@ -72,10 +72,7 @@ def set_up(work: Path, configuration: str, fold: int, options: TrainOptions) -> 
     if configuration not in plan.configurations:
         there = among(configuration, plan.configurations)
         raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; {there}")
-    if options.batch_size is not None:
-        if options.batch_size < 1:
-            raise PlanError(f"batch size is {options.batch_size}: must be at least 1")
-        plan = _with(plan, replace(plan.configurations[configuration], batch_size=options.batch_size))
+    plan = _with(plan, _with_batch(plan.configurations[configuration], options))
     if options.features is not None:
         plan = with_features(plan, configuration, options.features)
     splits = work / "splits.json"
@@ -93,6 +90,16 @@ def set_up(work: Path, configuration: str, fold: int, options: TrainOptions) -> 
 
 def _with(plan: Plan, configuration: Configuration) -> Plan:
     return replace(plan, configurations={**plan.configurations, configuration.name: configuration})
+
+
+def _with_batch(settings: Configuration, options: TrainOptions) -> Configuration:
+    """Return the configuration with the user's batch size, or the plan's within the recipe's limit."""
+    size, most = options.batch_size, options.recipe.most_samples
+    if size is None:
+        size = settings.batch_size if most is None else min(settings.batch_size, most[settings.dims - 2])
+    if size < 1:
+        raise PlanError(f"batch size is {size}: must be at least 1")
+    return replace(settings, batch_size=size)
 
 
 def model_folder(work: Path, configuration: str, fold: int) -> Path:
