@@ -42,7 +42,7 @@ def store(tmp_path_factory) -> Store:
         labels[3, 10, 9] = 1
         box = tuple((0, n) for n in shape)
         geometry = Geometry(shape, (1, 1, 1), (0, 1, 2), box, shape, header)
-        store.write(name, Prepared(image, labels, None, geometry), "key", Layout((4, 8, 8), (1,)))
+        store.write(name, Prepared(image, labels, None, geometry), ("key",), Layout((4, 8, 8), (1,)))
     return store
 
 
@@ -174,7 +174,7 @@ def test_masks_reach_the_augmentation(tmp_path: Path) -> None:
     mask = np.zeros(shape, bool)
     mask[:, 4:] = True
     prepared = Prepared(np.ones((1, *shape), np.float32), np.ones(shape, np.uint8), mask, geometry)
-    store.write("a", prepared, "key", Layout((4, 8, 8), (1,)))
+    store.write("a", prepared, ("key",), Layout((4, 8, 8), (1,)))
     seen = []
 
     class Looking(Augmentation):

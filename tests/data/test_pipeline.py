@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -127,7 +128,9 @@ def test_a_rerun_makes_what_is_missing_or_changed(raw_dataset, tmp_path) -> None
     _prepare(root, work)
     before = _files(work)
     broken = work / "prepared" / "2d" / "case_1.zip"
-    broken.write_bytes(broken.read_bytes()[:-1])
+    content = broken.read_bytes()
+    broken.unlink()  # the other configuration's name for it stays whole
+    broken.write_bytes(content[:-1])
     (work / "prepared" / "3d_fullres" / "case_2.zip").unlink()
     assert _prepare(root, work).made == 2
     assert _files(work) == before
@@ -145,6 +148,36 @@ def test_an_edited_plan_makes_what_it_concerns(raw_dataset, tmp_path) -> None:
     assert (summary.made, summary.found) == (4, 4)
     assert "followed as it is" in listener.said[0]
     assert open_store(work, plan, "3d_fullres").shape("case_0")[1] < 15
+
+
+def _same_file(work: Path, case: str) -> bool:
+    one, other = (work / "prepared" / name / f"{case}.zip" for name in ("2d", "3d_fullres"))
+    return one.samefile(other)
+
+
+def test_configurations_share_what_is_not_resampled(raw_dataset, tmp_path, monkeypatch) -> None:
+    root = raw_dataset(channels=("T1", "T2"))
+    summary = _prepare(root, tmp_path / "work", overrides=OVERRIDES)
+    case = read_dataset(root).training[0].name
+    assert _same_file(tmp_path / "work", case)
+    first = Store(tmp_path / "work/prepared/2d")
+    assert summary.bytes_written == sum(path.stat().st_size for path in first.folder.iterdir())
+
+    # One configuration after the other, in either order, gives the same.
+    for name, others in (("apart", ["3d_fullres", "2d"]), ("turned", ["2d", "3d_fullres"])):
+        for configuration in others:
+            _prepare(root, tmp_path / name, overrides=OVERRIDES, configurations=(configuration,))
+        assert _same_file(tmp_path / name, case)
+        assert _files(tmp_path / name / "prepared") == _files(tmp_path / "work/prepared")
+
+    # A disk without links.
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    _prepare(root, tmp_path / "copies", overrides=OVERRIDES)
+    assert not _same_file(tmp_path / "copies", case)
+    assert _files(tmp_path / "copies/prepared") == _files(tmp_path / "work/prepared")
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, NnunetError("disk full")])

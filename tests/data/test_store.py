@@ -45,7 +45,7 @@ def _padded(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...]) ->
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory) -> dict[str, Store]:
     folder = tmp_path_factory.mktemp("prepared")
-    Store(folder).write("a", _prepared(), "key", LAYOUT)
+    Store(folder).write("a", _prepared(), ("key",), LAYOUT)
     return {"disk": Store(folder), "cache": Store(folder, cache=1 << 20)}
 
 
@@ -65,7 +65,7 @@ def test_patches_anywhere(stores, kind, start, size) -> None:
 def test_the_cache_keeps_what_fits(tmp_path: Path) -> None:
     store = Store(tmp_path, cache=9 * 20 * 31 * 11)
     for name in ("a", "b"):
-        store.write(name, _prepared(), "key", LAYOUT)
+        store.write(name, _prepared(), ("key",), LAYOUT)
         store.read_patch(name, (0, 0, 0), (4, 4, 4))
     (tmp_path / "a.zip").unlink()
     store.read_patch("a", (0, 0, 0), (4, 4, 4))  # from memory
@@ -115,7 +115,7 @@ def test_integers_are_normalised_when_read(tmp_path: Path, cache, scale, low, sc
     assert cropped.image.dtype.kind in "iu"
     case, expected = unscaled(cropped, plan), normalized(unscaled(cropped, plan))
     store = Store(tmp_path, cache=cache)
-    store.write("a", case, "key", LAYOUT)
+    store.write("a", case, ("key",), LAYOUT)
     found, _, mask = store.read_patch("a", start, (9, 8, 7))
     for channel in range(2):
         np.testing.assert_array_equal(found[channel], _padded(expected.image[channel], start, (9, 8, 7)))
@@ -126,7 +126,7 @@ def test_has_wants_the_key_and_a_whole_file(tmp_path: Path) -> None:
     store = Store(tmp_path / "new")
     assert store.names() == ()
     assert not store.has("a", "key")
-    written = store.write("a", _prepared(), "key", LAYOUT)
+    written = store.write("a", _prepared(), ("key",), LAYOUT)
     path = store.folder / "a.zip"
     assert written == path.stat().st_size
     assert store.has("a", "key")
@@ -138,7 +138,7 @@ def test_has_wants_the_key_and_a_whole_file(tmp_path: Path) -> None:
 
 
 def test_other_programs_can_open_it(tmp_path: Path) -> None:
-    Store(tmp_path).write("a", _prepared(), "key", LAYOUT)
+    Store(tmp_path).write("a", _prepared(), ("key",), LAYOUT)
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.testzip() is None
         names = ["image.b2nd", "labels.b2nd", "mask.b2nd", "locations.u4", "case.json"]
@@ -149,18 +149,18 @@ def test_other_programs_can_open_it(tmp_path: Path) -> None:
 
 def test_writing_again_replaces_and_is_byte_identical(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.write("a", _prepared(), "key", LAYOUT)
+    store.write("a", _prepared(), ("key",), LAYOUT)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     store.write("a", _prepared(seed=1), "other", LAYOUT)
     assert not np.array_equal(store.read_patch("a", (0, 0, 0), SHAPE)[1], _prepared().labels)
-    store.write("a", _prepared(), "key", LAYOUT)
+    store.write("a", _prepared(), ("key",), LAYOUT)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
 
 
 def test_large_arrays_go_through_a_file(stores, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("nnunet_rs.data.frames._IN_MEMORY", 1000)
     store = Store(tmp_path)
-    store.write("a", _prepared(), "key", LAYOUT)
+    store.write("a", _prepared(), ("key",), LAYOUT)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
     for found, expected in zip(
         store.read_patch("a", (0, 0, 0), SHAPE), stores["disk"].read_patch("a", (0, 0, 0), SHAPE), strict=True
@@ -170,7 +170,7 @@ def test_large_arrays_go_through_a_file(stores, tmp_path: Path, monkeypatch) -> 
 
 def test_a_failing_write_leaves_what_was_there(tmp_path: Path, monkeypatch) -> None:
     store = Store(tmp_path)
-    store.write("a", _prepared(), "key", LAYOUT)
+    store.write("a", _prepared(), ("key",), LAYOUT)
     monkeypatch.setattr("nnunet_rs.data.store.sample_locations", lambda *_, **__: 1 / 0)
     for name in ("a", "b"):
         with pytest.raises(ZeroDivisionError):
@@ -194,18 +194,18 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 
 def test_half_precision(tmp_path: Path) -> None:
     store, layout = Store(tmp_path), Layout((4, 8, 8), (1, 2), half=True)
-    store.write("a", _prepared(), "key", layout)
+    store.write("a", _prepared(), ("key",), layout)
     image, _, _ = store.read_patch("a", (0, 0, 0), SHAPE)
     np.testing.assert_allclose(image, _prepared().image, rtol=2**-11)
     with pytest.raises(DatasetError, match=r"do not fit float16 \(up to 65504\)"):
-        store.write("b", _prepared(scale=1e5), "key", layout)
+        store.write("b", _prepared(scale=1e5), ("key",), layout)
 
 
 def test_without_labels_mask_or_foreground(tmp_path: Path) -> None:
     store, whole = Store(tmp_path), _prepared(mask=False)
     with pytest.raises(DatasetError, match="has no labels"):
-        store.write("a", Prepared(whole.image, None, None, whole.geometry), "key", LAYOUT)
-    store.write("a", Prepared(whole.image, np.zeros(SHAPE, np.uint8), None, whole.geometry), "key", LAYOUT)
+        store.write("a", Prepared(whole.image, None, None, whole.geometry), ("key",), LAYOUT)
+    store.write("a", Prepared(whole.image, np.zeros(SHAPE, np.uint8), None, whole.geometry), ("key",), LAYOUT)
     assert store.locations("a").spans == {}
     assert store.read_patch("a", (0, 0, 0), (2, 2, 2))[2] is None
 
@@ -214,7 +214,7 @@ def test_missing_and_damaged_records(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(DatasetError, match=r"a\.zip: case a has not been prepared; run preprocess"):
         store.shape("a")
-    store.write("a", _prepared(), "key", LAYOUT)
+    store.write("a", _prepared(), ("key",), LAYOUT)
     entries = {"case.json": json.dumps({"version": 99}).encode(), "locations.u4": b""}
     write_archive(tmp_path / "a.zip", entries.items())
     with pytest.raises(DatasetError, match=r"a\.zip: damaged, or of another version \(version 99"):

@@ -116,5 +116,5 @@ def work(tmp_path: Path, small_plan: Plan) -> Path:
     for configuration in small_plan.configurations.values():
         store = Store(tmp_path / "prepared" / configuration.name)
         for seed, name in enumerate(names):
-            store.write(name, prepared_case(seed), "key", Layout.of(configuration, small_plan.labels))
+            store.write(name, prepared_case(seed), ("key",), Layout.of(configuration, small_plan.labels))
     return tmp_path

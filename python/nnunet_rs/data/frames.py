@@ -24,7 +24,7 @@ from nnunet_rs.core.types import Shape
 Content = Literal["floats", "values", "integers"]
 """What an array holds: interpolated intensities; labels, masks, floats of few values; the integers of a scan."""
 
-_BLOCK_VOXELS = 1 << 15  # decoded together: 128 KiB of float32, which a level-2 cache holds
+BLOCK_VOXELS = 1 << 15  # decoded together: 128 KiB of float32, which a level-2 cache holds
 _CHUNK_VOXELS = 1 << 22  # compressed together; bounds the buffers of reader and writer
 _LEVEL = 1  # of either codec: its fastest with any effect
 _PACKING: dict[Content, tuple[str, str]] = {
@@ -36,8 +36,10 @@ _BRIEF = 1 << 20  # bytes that are compressed in a few milliseconds
 _IN_MEMORY = 32 << 20  # bytes of an array whose frame is made in memory: twice its size while it is copied out
 
 
-def encode_frame(array: NDArray[Any], patch: Sequence[int], *, content: Content, scratch: Path) -> bytes | Path:
-    """Compress an array into a Blosc2 frame, in this thread; its bytes depend on array, patch and content alone.
+def encode_frame(
+    array: NDArray[Any], patch: Sequence[int], *, content: Content, scratch: Path, block: int = BLOCK_VOXELS
+) -> bytes | Path:
+    """Compress an array into a Blosc2 frame, in this thread; its bytes depend on nothing but the arguments.
 
     Parameters
     ----------
@@ -49,6 +51,8 @@ def encode_frame(array: NDArray[Any], patch: Sequence[int], *, content: Content,
         What it holds, which decides how it is compressed.
     scratch
         A file that may be written: where a large frame goes, instead of memory.
+    block
+        Voxels that are decoded together, at most.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def encode_frame(array: NDArray[Any], patch: Sequence[int], *, content: Content,
     """
     blosc2 = _blosc2()
     lead = array.ndim - len(patch)
-    block, chunk = partition(array.shape[lead:], patch)
+    blocks, chunks = partition(array.shape[lead:], patch, block)
     codec, sorting = _PACKING[content]
     compression = {
         "codec": blosc2.Codec[codec],
@@ -70,7 +74,7 @@ def encode_frame(array: NDArray[Any], patch: Sequence[int], *, content: Content,
         "filters": [blosc2.Filter[sorting]],
         "nthreads": 1,  # cases are written side by side; and with more the order of blocks would be chance
     }
-    form = {"chunks": (1,) * lead + chunk, "blocks": (1,) * lead + block, "cparams": compression, "contiguous": True}
+    form = {"chunks": (1,) * lead + chunks, "blocks": (1,) * lead + blocks, "cparams": compression, "contiguous": True}
     if array.nbytes <= _IN_MEMORY:
         frame: bytes = _compressed(array, form).to_cframe()
         return frame
@@ -137,18 +141,18 @@ def read_frame(path: Path, box: Sequence[slice], offset: int = 0) -> NDArray[Any
         raise DatasetError(f"{path}: missing or damaged ({error}); run preprocess again") from error
 
 
-def partition(shape: Sequence[int], patch: Sequence[int]) -> tuple[Shape, Shape]:
+def partition(shape: Sequence[int], patch: Sequence[int], most: int = BLOCK_VOXELS) -> tuple[Shape, Shape]:
     """Cut an array into blocks (decoded together) within chunks (compressed together).
 
-    A block has the patch's proportions and at most 2^15 voxels, so that a patch anywhere decodes little besides itself;
-    a chunk is made of whole blocks, at most 2^22 voxels.
+    A block has the patch's proportions and `most` voxels at most, so that a patch anywhere decodes little besides
+    itself; a chunk is made of whole blocks, at most 2^22 voxels.
 
     Returns
     -------
     block, chunk
         Sizes along the axes of `shape`, at most `shape`.
     """
-    block = _halved([min(size, length) for size, length in zip(patch, shape, strict=True)], _BLOCK_VOXELS)
+    block = _halved([min(size, length) for size, length in zip(patch, shape, strict=True)], most)
     counts = [-(-length // size) for length, size in zip(shape, block, strict=True)]
     counts = _halved(counts, max(1, _CHUNK_VOXELS // math.prod(block)))
     chunk = [min(n * size, length) for n, size, length in zip(counts, block, shape, strict=True)]

@@ -21,10 +21,8 @@ from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.faults import Fault, require_none
 from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.types import Box, Case, Dataset, Labels, Task, Volume
-from nnunet_rs.data.locations import Locations, sample_locations
 from nnunet_rs.data.preprocess import (
     Cropped,
-    Prepared,
     Unscaled,
     crop,
     narrowed,
@@ -34,7 +32,7 @@ from nnunet_rs.data.preprocess import (
     target_spacing,
     unscaled,
 )
-from nnunet_rs.data.store import Layout, Store
+from nnunet_rs.data.store import Layout, Store, prepared_name
 from nnunet_rs.plan.document import encode
 from nnunet_rs.plan.schema import CasePrint, Configuration, Plan
 from nnunet_rs.plan.survey import Survey
@@ -200,42 +198,45 @@ class Stage:
         cropped = self.kept.take(case.name) or self._read(case)
         own = unscaled(cropped, self.plan, overwrite=True)
         del cropped
-        stay = [c for c in missing if self._stays(own, c)]
-        rest = [c for c in missing if c not in stay]
-        size = self._write_integers(case, own, stay)
+        shared = [c for c in self._all() if self._stays(own, c)]
+        size = self._share(case, own, shared, [c for c in missing if c in shared])
+        rest = [c for c in missing if c not in shared]
         if rest:
             normal = normalized(own)
         del own
         for configuration in rest:
-            size += self._write(case, prepare_crop(normal, configuration, threads=threads), configuration)
+            self._go_on()
+            prepared = prepare_crop(normal, configuration, threads=threads)
+            layout = Layout.of(configuration, self.plan.labels, self.half)
+            size += self.store(configuration).write(case.name, prepared, (self._key(case, configuration),), layout)
         return Staged(len(missing), len(self.configurations) - len(missing), size)
+
+    def _all(self) -> list[Configuration]:
+        """Return the configurations that have prepared cases, asked for or not: what is stored depends on all."""
+        return [c for name, c in self.plan.configurations.items() if prepared_name(self.plan, name) == name]
 
     def _stays(self, case: Unscaled, configuration: Configuration) -> bool:
         """Whether a case is stored as the integers of its file: it is not resampled, and they are integers."""
-        return case.image.dtype.kind in "iu" and (
-            resampled_shape(case.geometry, configuration) == case.geometry.resampled
-        )
+        integers = case.image.dtype.kind in "iu"
+        return integers and resampled_shape(case.geometry, configuration) == case.geometry.resampled
 
-    def _write_integers(self, case: Case, own: Unscaled, configurations: Sequence[Configuration]) -> int:
-        if not configurations or own.labels is None:
-            return 0
-        found = sample_locations(own.labels, self._layout(configurations[0]).classes)
-        return sum(self._write(case, own, configuration, found) for configuration in configurations)
-
-    def _write(
-        self,
-        case: Case,
-        prepared: Prepared | Unscaled,
-        configuration: Configuration,
-        locations: Locations | None = None,
+    def _share(
+        self, case: Case, own: Unscaled, shared: Sequence[Configuration], missing: Sequence[Configuration]
     ) -> int:
+        """Write one file for the configurations that a case fits as it is, under a name in each that lacks it."""
+        keys, size = tuple(self._key(case, c) for c in shared), 0
+        there = [c for c in shared if all(self.store(c).has(case.name, key) for key in keys)]
+        for configuration in missing:
+            self._go_on()
+            store = self.store(configuration)
+            if not there or not store.link(case.name, self.store(there[0])):
+                size += store.write(case.name, own, keys, Layout.shared(shared, self.plan.labels))
+                there = [configuration]
+        return size
+
+    def _go_on(self) -> None:
         if self.budget.stopped:
             raise StoppedError
-        key, layout = self._key(case, configuration), self._layout(configuration)
-        return self.store(configuration).write(case.name, prepared, key, layout, locations)
-
-    def _layout(self, configuration: Configuration) -> Layout:
-        return Layout.of(configuration, self.plan.labels, self.half)
 
     def _read(self, case: Case) -> Cropped:
         volume, labels, faults = check_case(self.dataset, case)

@@ -4,7 +4,7 @@ A case is one file, `CASE.zip`: `image.b2nd`, `labels.b2nd`, `mask.b2nd` (where 
 `locations.u4` or `.u8` (see Locations), and `case.json`. The entries are stored, not deflated, and read in place.
 
 A case that needed no resampling is kept as the integers of its file, where they are such, and normalised when it is
-read: to the same numbers, from half the bytes.
+read: to the same numbers, from half the bytes. All configurations that it fits share the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.files import TEMPORARY
+from nnunet_rs.core.files import TEMPORARY, write_atomically
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
 from nnunet_rs.data.archive import Entry, read_archive, read_entry, write_archive
-from nnunet_rs.data.frames import Content, encode_frame, read_frame
+from nnunet_rs.data.frames import BLOCK_VOXELS, Content, encode_frame, read_frame
 from nnunet_rs.data.locations import Locations, sample_locations
 from nnunet_rs.data.normalize import IntensityMap
 from nnunet_rs.data.preprocess import Mask, Prepared, Unscaled
@@ -37,6 +37,7 @@ from nnunet_rs.plan.schema import Configuration, Plan
 
 VERSION = 2
 PREPARED = "prepared"  # the stores' folder in a work folder
+_SHARED_BLOCK = 1 << 12  # voxels: a patch reads few beside its own, a slice as many as it needs
 _HALF_MAX = float(np.finfo(np.float16).max)
 _LOCATIONS: dict[str, type[np.unsignedinteger]] = {"locations.u4": np.uint32, "locations.u8": np.uint64}
 
@@ -48,6 +49,7 @@ class Layout:
     patch: Shape3  # what is read at once, working axes; (1, y, x) for 2-D
     classes: tuple[int, ...]  # whose locations are kept
     half: bool = False  # float images as float16: half the size, 11 bits of the value
+    block: int = BLOCK_VOXELS  # voxels that are decoded together, at most
 
     @classmethod
     def of(cls, configuration: Configuration, labels: LabelSet, half: bool = False) -> Layout:
@@ -55,12 +57,21 @@ class Layout:
         z, y, x = (1, *configuration.patch_size)[-3:]
         return cls((z, y, x), tuple(range(0 if labels.ignore is not None else 1, labels.count)), half)
 
+    @classmethod
+    def shared(cls, configurations: Sequence[Configuration], labels: LabelSet) -> Layout:
+        """Return the layout of a case that several configurations read: small blocks within slices serve all."""
+        first, *others = configurations
+        if not others:
+            return cls.of(first, labels)
+        y, x = (min(c.patch_size[axis] for c in configurations) for axis in (-2, -1))
+        return replace(cls.of(first, labels), patch=(1, y, x), block=_SHARED_BLOCK)
+
 
 @dataclass(frozen=True, slots=True)
 class CaseRecord:
     """What case.json says."""
 
-    key: str  # hash of what the case was made from; another one means: make it again
+    keys: tuple[str, ...]  # of each configuration that it is for, a hash of what it was made from: see `has`
     channels: int
     geometry: Geometry
     spans: dict[int, tuple[int, int]]  # of Locations
@@ -71,7 +82,7 @@ class CaseRecord:
         """Return a value that the json module writes; `from_json` is the way back."""
         return {
             "version": VERSION,
-            "key": self.key,
+            "keys": list(self.keys),
             "channels": self.channels,
             "classes": {str(c): {"voxels": self.voxels[c], "locations": list(self.spans[c])} for c in self.spans},
             "geometry": self.geometry.to_json(),
@@ -85,7 +96,7 @@ class CaseRecord:
             raise ValueError(f"version {content['version']}, this program reads {VERSION}")
         classes = {int(c): entry for c, entry in content["classes"].items()}
         return cls(
-            key=str(content["key"]),
+            keys=tuple(map(str, content["keys"])),
             channels=int(content["channels"]),
             geometry=Geometry.from_json(content["geometry"]),
             spans={c: (int(entry["locations"][0]), int(entry["locations"][1])) for c, entry in classes.items()},
@@ -142,13 +153,11 @@ class Store:
         """Whether the case is there, whole, and made from what `key` stands for."""
         path = self._path(case)
         try:
-            return path.exists() and _open(path).record.key == key
+            return path.exists() and key in _open(path).record.keys
         except NnunetError:
             return False
 
-    def write(
-        self, case: str, prepared: Prepared | Unscaled, key: str, layout: Layout, locations: Locations | None = None
-    ) -> int:
+    def write(self, case: str, prepared: Prepared | Unscaled, keys: tuple[str, ...], layout: Layout) -> int:
         """Write a case in place of whatever there was; returns the bytes written.
 
         Parameters
@@ -157,26 +166,34 @@ class Store:
             Its name, which becomes the file's name.
         prepared
             With labels. Of an Unscaled case the image is written as it is, and normalised when it is read.
-        key
-            Hash of what the case was made from.
+        keys
+            Hashes of what the case was made from, one for each configuration that it is for.
         layout
             How arrays are cut into blocks, and which classes are located.
-        locations
-            Of these labels and classes, where they are known.
 
         Raises
         ------
         NnunetError
             The folder cannot be written, or the disk is full. Intensities beyond float16 where the layout asks for it.
         """
-        for memory in (self._opened, self._decoded):
-            memory.pop(case, None)
+        self._forget(case)
         scratch = self.folder / f"{TEMPORARY}{case}.b2nd"
         try:
-            return write_archive(self._path(case), _entries(prepared, key, layout, locations, scratch))
+            return write_archive(self._path(case), _entries(prepared, keys, layout, scratch))
         finally:
             with suppress(OSError):
                 scratch.unlink()
+
+    def link(self, case: str, other: Store) -> bool:
+        """Give a case of another store a name in this one too: one file; False where the disk has no such links."""
+        self._forget(case)
+        try:
+            with write_atomically(self._path(case), durable=False) as temporary:
+                temporary.unlink(missing_ok=True)
+                temporary.hardlink_to(other._path(case))
+        except (OSError, NnunetError):
+            return False
+        return True
 
     def record(self, case: str) -> CaseRecord:
         """Return what is written about a case.
@@ -236,6 +253,10 @@ class Store:
             if mask is not None:
                 mask[target] = arrays["mask.b2nd"]
         return image, labels, mask
+
+    def _forget(self, case: str) -> None:
+        for memory in (self._opened, self._decoded):
+            memory.pop(case, None)
 
     def _path(self, case: str) -> Path:
         return self.folder / f"{case}.zip"
@@ -311,22 +332,22 @@ def _mapped(path: Path, entry: Entry, kind: type[np.unsignedinteger]) -> NDArray
 
 
 def _entries(
-    prepared: Prepared | Unscaled, key: str, layout: Layout, locations: Locations | None, scratch: Path
+    prepared: Prepared | Unscaled, keys: tuple[str, ...], layout: Layout, scratch: Path
 ) -> Iterator[tuple[str, bytes | Path]]:
     """Yield the entries of a case's file, each compressed when the one before is written."""
-    encode = partial(encode_frame, patch=layout.patch, scratch=scratch)
+    encode = partial(encode_frame, patch=layout.patch, block=layout.block, scratch=scratch)
     if prepared.labels is None:
         raise DatasetError("has no labels; only training cases are stored")
     yield "image.b2nd", encode(_stored(prepared.image, layout.half), content=_content(prepared))
     yield "labels.b2nd", encode(prepared.labels, content="values")
     if prepared.mask is not None:
         yield "mask.b2nd", encode(prepared.mask.view(np.uint8), content="values")
-    found = sample_locations(prepared.labels, layout.classes) if locations is None else locations
+    found = sample_locations(prepared.labels, layout.classes)
     name = next(name for name, kind in _LOCATIONS.items() if found.flat.dtype == kind)
     yield name, found.flat.tobytes()
     maps = prepared.maps if isinstance(prepared, Unscaled) else ()
     channels, spans, voxels = len(prepared.image), dict(found.spans), dict(found.voxels)
-    record = CaseRecord(key, channels, prepared.geometry, spans, voxels, maps)
+    record = CaseRecord(keys, channels, prepared.geometry, spans, voxels, maps)
     yield "case.json", json.dumps(record.to_json()).encode()
 
 

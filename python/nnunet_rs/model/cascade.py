@@ -79,7 +79,7 @@ def first_stage_sources(
     prepared = open_store(work, plan, configuration)
     owners = {case: fold for fold in reversed(range(len(splits))) for case in splits[fold].validation}
     return {
-        case: Source(fold, weights[fold], _digest([VERSION, weights[fold], prepared.record(case).key]))
+        case: Source(fold, weights[fold], _digest([VERSION, weights[fold], prepared.record(case).keys]))
         for case, fold in sorted(owners.items())
         if fold in weights
     }
