@@ -176,7 +176,7 @@ class _Run:
             survey=survey,
             plan=plan,
             configurations=configurations,
-            manners={c.name: manner(plan, c, self.options.half) for c in configurations},
+            manners={c.name: manner(plan, c, self.options.half) for c in plan.configurations.values()},
             folder=self.work / PREPARED,
             budget=self.budget,
             kept=kept,
