@@ -86,3 +86,11 @@ def test_no_voxels_are_no_fault() -> None:
 def test_classes_that_are_there() -> None:
     assert present_classes(np.array([[[0, 2]], [[2, 2]]], np.uint8), PLAIN) == (True, False, True, False)
     assert undeclared_values(np.array([0, 7, 7, 1]), PLAIN) == ((7, 2),)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([np.uint8, np.uint16]), st.tuples(*[st.integers(0, 9)] * 3))
+def test_present_classes_are_the_unique_ones(seed: int, kind: type, shape: tuple[int, ...]) -> None:
+    classes = np.random.default_rng(seed).choice([0, 0, 0, 0, 1, 3], shape).astype(kind)
+    expected = tuple(c in classes for c in range(PLAIN.count + 1))
+    assert present_classes(classes, PLAIN) == expected
+    assert present_classes(np.repeat(classes, 40, axis=2), PLAIN) == expected
