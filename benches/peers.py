@@ -9,37 +9,20 @@ what else the machine does meets both. Medians are written as a table.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sides
+from sides import Case, Side
 
 Work = Callable[[], Any]
 SHAPE, TARGET = (100, 320, 320), (125, 260, 260)
 SOURCE, IMAGE = (80, 160, 160), (100, 320, 320)  # of the logits and of what they are exported to
 PATCH = 128
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row of the table: the same work by both sides."""
-
-    name: str
-    ours: str  # function below, run in this environment
-    theirs: str  # function below, run in the peers'
-    argument: str = ""
-    peer: str = "nnU-Net v2"
 
 
 CASES = (
@@ -242,51 +225,21 @@ def batchgeneratorsv2_warp(_: int, __: str) -> Work:
 # The measurement.
 
 
-def serve(function: str, threads: str, argument: str) -> None:
-    """Prepare the work, then run it at every line of the input and print the seconds."""
-    work = globals()[function](int(threads), argument)
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
+def timed(work: Work) -> sides.Work:
+    """The same work, telling how long it took."""
+
+    def run() -> float:
+        begun = time.perf_counter()
         work()
-        print(time.perf_counter() - start, flush=True)
+        return time.perf_counter() - begun
+
+    return run
 
 
-class Side:
-    """One side of a case, in an interpreter of its own."""
-
-    def __init__(self, python: str, function: str, threads: int, argument: str, script: str = __file__) -> None:
-        command = [python, script, "--serve", function, str(threads), argument]
-        count = str(threads)
-        environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        self.answer()
-
-    def answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
-        if not line:
-            raise RuntimeError(f"{self.process.args} gave no answer")
-        return line
-
-    def run(self) -> float:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return float(self.answer())
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def measure(case: Case, peers: str, threads: int, runs: int) -> str:
-    """Run both sides in turn; one row of the table."""
-    ours = Side(sys.executable, case.ours, threads, case.argument)
-    theirs = Side(peers, case.theirs, threads, case.argument)
+def measure(case: Case, peers: str, threads: int, runs: int) -> tuple[list[float], list[float]]:
+    """Run both sides in turn, ours five times as often."""
+    ours = Side(sys.executable, __file__, case.ours, threads, case.argument)
+    theirs = Side(peers, __file__, case.theirs, threads, case.argument)
     ours.run()
     mine, other = [], []
     for _ in range(runs):
@@ -294,61 +247,23 @@ def measure(case: Case, peers: str, threads: int, runs: int) -> str:
         other.append(theirs.run())
     ours.close()
     theirs.close()
-    a, b = statistics.median(mine), statistics.median(other)
-    return f"| {case.name} | {a * 1e3:.1f} ms | {case.peer} | {b * 1e3:,.0f} ms | {b / a:,.0f}× |"
-
-
-VERSIONS = """
-import importlib.metadata as m, json, platform
-names = ("nnunetv2", "batchgenerators", "batchgeneratorsv2", "torch", "scipy", "scikit-image", "numpy")
-print(json.dumps({"Python": platform.python_version(), **{n: m.version(n) for n in names}}))
-"""
-
-
-def versions(python: str) -> str:
-    """Return what the peers' environment holds, in words."""
-    found = json.loads(subprocess.run([python, "-c", VERSIONS], check=True, capture_output=True, text=True).stdout)
-    return ", ".join(f"{name} {version}" for name, version in found.items())
-
-
-def machine() -> str:
-    """Name the processor, where the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def write(path: Path, text: str) -> None:
-    """Write beside the place and rename."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, suffix=".md") as file:
-        file.write(text)
-    Path(file.name).replace(path)
+    return mine, other
 
 
 def main() -> None:
     """Measure every case and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peers", metavar="PYTHON", help="interpreter of the peers' environment")
-    parser.add_argument("-o", "--output", type=Path, help="also write the table there")
-    parser.add_argument("--runs", type=int, default=3, help="runs of each peer; ours runs five times as often")
+    parser = sides.parser(__doc__)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for both sides")
-    parser.add_argument("--only", default="", help="only cases whose name holds this")
     options = parser.parse_args()
-    note = f"Medians; {options.threads} threads for both sides (warps: one), {machine()}; {versions(options.peers)}."
-    rows = ["| work | nnunet_rs | against | needs | ratio |", "|---|---:|---|---:|---:|"]
-    print(*rows, sep="\n", flush=True)
-    for case in CASES:
-        if options.only in case.name:
-            rows.append(measure(case, options.peers, options.threads, options.runs))
-            print(rows[-1], flush=True)
-    print(f"\n{note}")
-    if options.output:
-        write(options.output, "\n".join([*rows, "", note, ""]))
+    threads, peers = options.threads, options.peers
+    note = f"Medians; {threads} threads for both sides (warps: one), {sides.machine()}; {sides.versions(peers)}."
+    cases = [case for case in CASES if options.only in case.name]
+    sides.tabulate(cases, lambda case: measure(case, peers, threads, options.runs), note, options.output)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
-        serve(*sys.argv[2:5])
+        function, threads, argument = sys.argv[2:5]
+        sides.serve(lambda: timed(globals()[function](int(threads), argument)))
     else:
         main()

@@ -25,10 +25,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
+import sides
 from isal import igzip
 
 CONFIGURATIONS = ("2d", "3d_fullres")
@@ -152,33 +152,6 @@ class Bench:
         return folder
 
 
-def as_raw(dataset: Path, folder: Path, number: int) -> Path:
-    """Give a dataset in nnU-Net's raw layout: itself, or links to the files of the Decathlon's layout."""
-    declared = json.loads((dataset / "dataset.json").read_text())
-    if "channel_names" in declared:
-        return dataset
-    raw = folder / f"Dataset{number:03d}_{dataset.name.partition('_')[2] or dataset.name}"
-    for entry in declared["training"]:
-        image, label = (dataset / entry[key] for key in ("image", "label"))
-        link(image, raw / "imagesTr" / image.name.replace(".nii.gz", "_0000.nii.gz"))
-        link(label, raw / "labelsTr" / label.name)
-    described: dict[str, Any] = {
-        "channel_names": declared["modality"],
-        "labels": {name: int(value) for value, name in declared["labels"].items()},
-        "numTraining": len(declared["training"]),
-        "file_ending": ".nii.gz",
-    }
-    (raw / "dataset.json").write_text(json.dumps(described))
-    return raw
-
-
-def link(file: Path, place: Path) -> None:
-    """Make `place` another name of `file`."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
-    place.symlink_to(file.resolve())
-
-
 # ---- made-up scans ---------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +245,7 @@ def main() -> None:
             for name, count, vary in made:
                 if dataset.name == name and not dataset.exists():
                     made_up_cts(dataset, count, vary)
-            raw = as_raw(dataset, bench.work, 910 + number)
+            raw = sides.as_raw(dataset, bench.work, 910 + number)
             compare(bench, dataset, raw, options.default_workers, lambda line: print(line, flush=True))
 
 

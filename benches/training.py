@@ -8,49 +8,34 @@ both sides prepare, the first time. Each side runs in its own interpreter, ours 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import Side, machine, versions, write
+import sides
+from sides import Case, Side, Work
 
-Work = Callable[[], float]  # returns seconds a unit: a sample, an iteration
 PATCH, REGION, SAMPLES = (128,) * 3, 206, 50  # the region that batchgenerators' pipeline is given, as nnU-Net 2019 does
 BATCHES = 60  # of a loader, in one run
 ITERATIONS = 5  # in one run
 BATCH, FEATURES = 2, 16  # of the network that iterates
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row of the table: the same work by both sides."""
-
-    name: str
-    ours: str  # function below, run in this environment
-    theirs: str  # function below, run in the peers'
-    argument: str  # for ours
-    threads: int
-    peer: str
+THREADS = 2
 
 
 CASES = (
-    Case("`paper` augmentation, 128³ with labels, one thread", "our_augmentation", "their_augmentation", "paper", 1,
-         "batchgenerators"),
-    Case("sample into training, Hippocampus, `v2` augmentation", "our_loader", "their_loader", "v2", 2, "nnU-Net v2"),
-    Case("the same, `paper` augmentation", "our_loader", "their_loader", "paper", 2, "nnU-Net v2 (its own)"),
-    Case("the same, `light` augmentation", "our_loader", "their_loader", "light", 2, "nnU-Net v2 (its own)"),
-    Case("iteration, float32", "our_iteration", "their_iteration", "float32", 2, "nnU-Net v2 (float32)"),
-    Case("iteration, bfloat16", "our_iteration", "their_iteration", "bfloat16", 2, "nnU-Net v2 (float32)"),
+    Case("`paper` augmentation, 128³ with labels, one thread", "our_augmentation", "their_augmentation", "paper",
+         "batchgenerators", threads=1),
+    Case("sample into training, Hippocampus, `v2` augmentation", "our_loader", "their_loader", "v2"),
+    Case("the same, `paper` augmentation", "our_loader", "their_loader", "paper", "nnU-Net v2 (its own)"),
+    Case("the same, `light` augmentation", "our_loader", "their_loader", "light", "nnU-Net v2 (its own)"),
+    Case("iteration, float32", "our_iteration", "their_iteration", "float32", "nnU-Net v2 (float32)"),
+    Case("iteration, bfloat16", "our_iteration", "their_iteration", "bfloat16", "nnU-Net v2 (float32)"),
 )  # fmt: skip
 
 
@@ -214,84 +199,52 @@ def nnunet_folders(folder: Path) -> dict[str, str]:
     return {f"nnUNet_{name}": str(folder / "nnunet" / name) for name in ("raw", "preprocessed", "results")}
 
 
-def write_raw(data: Path, root: Path) -> None:
-    """Lay the Decathlon's dataset out as nnU-Net reads it; the files stay where they are."""
-    declared = json.loads((data / "dataset.json").read_text())
-    for folder in ("imagesTr", "labelsTr"):
-        (root / folder).mkdir(parents=True)
-    for entry in declared["training"]:
-        name = Path(entry["image"]).name
-        (root / "imagesTr" / name.replace(".nii.gz", "_0000.nii.gz")).symlink_to((data / entry["image"]).resolve())
-        (root / "labelsTr" / name).symlink_to((data / entry["label"]).resolve())
-    labels = {name: int(value) for value, name in declared["labels"].items()}
-    document = {"channel_names": {"0": "MRI"}, "labels": labels, "numTraining": len(declared["training"])}
-    (root / "dataset.json").write_text(json.dumps({**document, "file_ending": ".nii.gz"}))
-
-
 def prepare(peers: str, data: Path, folder: Path) -> None:
     """Let both sides prepare the dataset, unless it is there."""
     home, environment = Path(peers).parent, os.environ | nnunet_folders(folder)
     if not (folder / "nnunet/preprocessed").is_dir():
         for name in ("preprocessed", "results"):
             (folder / "nnunet" / name).mkdir(parents=True)
-        write_raw(data, folder / "nnunet/raw/Dataset004_Hippocampus")
+        sides.as_raw(data, folder / "nnunet/raw", 4)
         plan = (home / "nnUNetv2_plan_and_preprocess", "-d", "4", "-c", "3d_fullres", "-np", "2")
         subprocess.run(plan, check=True, env=environment)
     ours = (sys.executable, "-m", "nnunet_rs", "preprocess", data, "-o", folder / "work", "--recipe", "v2")
     subprocess.run([*ours, "-c", "3d_fullres"], check=True)
 
 
-def serve(function: str, threads: str, argument: str) -> None:
-    """Prepare the work, then run it at every line of the input and print the seconds it returns."""
-    name, folder = argument.split(",", 1)
-    answers = sys.stdout
-    with redirect_stdout(sys.stderr):  # nnU-Net says much
-        work: Work = globals()[function](int(threads), name, Path(folder))
-        print("ready", file=answers, flush=True)
-        for _ in sys.stdin:
-            print(work(), file=answers, flush=True)
-
-
-def measure(case: Case, peers: str, folder: Path, runs: int) -> str:
-    """Run both sides in turn; one row of the table."""
-    argument = f"{case.argument},{folder}"
-    ours = Side(sys.executable, case.ours, case.threads, argument, script=__file__)
-    mine, other = [ours.run() for _ in range(runs)], []
-    theirs = Side(peers, case.theirs, case.threads, argument, script=__file__)
-    for _ in range(runs):
-        other.append(theirs.run())
+def measure(case: Case, peers: str, folder: Path, runs: int) -> tuple[list[float], list[float]]:
+    """Run ours, theirs and ours again: while nnU-Net's side lives, its processes work."""
+    argument, threads = f"{case.argument},{folder}", case.threads or THREADS
+    ours = Side(sys.executable, __file__, case.ours, threads, argument)
+    mine = [ours.run() for _ in range(runs)]
+    theirs = Side(peers, __file__, case.theirs, threads, argument)
+    other = [theirs.run() for _ in range(runs)]
     theirs.close()
     mine += [ours.run() for _ in range(runs)]
     ours.close()
-    a, b = statistics.median(mine), statistics.median(other)
-    return f"| {case.name} | {a * 1e3:.2f} ms | {case.peer} | {b * 1e3:,.1f} ms | {b / a:,.1f}× |"
+    return mine, other
 
 
 def main() -> None:
     """Measure every case and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peers", metavar="PYTHON", help="interpreter of the peers' environment")
+    parser = sides.parser(__doc__)
     parser.add_argument("data", metavar="DATA", type=Path, help="Task04_Hippocampus of the Decathlon")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="for what both sides prepare")
-    parser.add_argument("-o", "--output", type=Path, help="also write the table there")
-    parser.add_argument("--runs", type=int, default=3, help="runs of the peer; ours runs as often before and after")
-    parser.add_argument("--only", default="", help="only cases whose name holds this")
     parser.add_argument("--prepare", action="store_true", help="prepare, and measure nothing")
     options = parser.parse_args()
-    prepare(options.peers, options.data, options.folder)
-    rows = ["| a | nnunet_rs | against | needs | ratio |", "|---|---:|---|---:|---:|"]
-    for case in CASES if not options.prepare else ():
-        if options.only in case.name:
-            rows.append(measure(case, options.peers, options.folder.resolve(), options.runs))
-            print(rows[-1], flush=True)
-    note = f"Medians; {machine()}; {versions(options.peers)}."
-    print(f"\n{note}")
-    if options.output:
-        write(options.output, "\n".join([*rows, "", note, ""]))
+    peers, folder = options.peers, options.folder.resolve()
+    prepare(peers, options.data, folder)
+    if options.prepare:
+        return
+    note = f"Medians; {THREADS} threads where a row says nothing else; {sides.machine()}; {sides.versions(peers)}."
+    cases = [case for case in CASES if options.only in case.name]
+    sides.tabulate(cases, lambda case: measure(case, peers, folder, options.runs), note, options.output)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
-        serve(*sys.argv[2:5])
+        function, threads, argument = sys.argv[2:5]
+        name, place = argument.split(",", 1)
+        sides.serve(lambda: globals()[function](int(threads), name, Path(place)))
     else:
         main()

@@ -20,9 +20,10 @@ from nnunet_rs.predict.folder import predict_folder
 from nnunet_rs.predict.predictor import Predictor
 from nnunet_rs.predict.summary import Summary
 from nnunet_rs.predict.validate import validate_fold
-from nnunet_rs.report.cases import picture_case, ranked_cases
+from nnunet_rs.report.cases import picture_case
 from nnunet_rs.report.figures import curves_on_the_way, training_curves
 from nnunet_rs.report.page import write_report
+from nnunet_rs.report.ranking import ranked
 
 CONFIGURATION = "3d_fullres"
 
@@ -91,7 +92,8 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
     summary = evaluate_folders(predictions, root / "labelsTs", dataset.labels, progress=progress)
     summary.write(scores)
     picture = folder / "prediction.png"
-    typical = next(case for case in dataset.test if case.name == ranked_cases(summary)[1].scores.name)  # the median
+    (median,) = ranked(summary.case_means(), 1)
+    typical = next(case for case in dataset.test if case.name == median.name)
     picture_case(picture, f"{typical.name}, never seen in training", typical, dataset.labels, summary)
     report = write_report(work, folder / "report.html", progress=progress).path
     spent = time.monotonic() - begun

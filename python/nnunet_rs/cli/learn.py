@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
@@ -104,52 +104,25 @@ def _after(reason: str) -> str:
 
 
 def train_options(arguments: argparse.Namespace) -> TrainOptions:
-    """Gather what the user wants otherwise than plan and recipe say."""
+    """Gather what the user wants otherwise than plan and recipe say; options are named as the fields that they set."""
+    from nnunet_rs.model.functions import function_named
     from nnunet_rs.model.options import TrainOptions
     from nnunet_rs.model.recipe import find_recipe
 
-    loss, augmentation = (
-        own_function(name) if name and ":" in name else None for name in (arguments.loss, arguments.augmentation)
-    )
-    return TrainOptions(
-        recipe=find_recipe(arguments.recipe),
-        epochs=arguments.epochs,
-        batches=arguments.batches,
-        time_budget=arguments.time_budget,
-        batch_size=arguments.batch_size,
-        features=arguments.features,
-        activation=arguments.activation,
-        norm=arguments.norm,
-        downsampling=arguments.pooling,
-        deep_supervision=arguments.deep_supervision,
-        loss=None if loss else arguments.loss,
-        augmentation=None if augmentation else arguments.augmentation,
-        seed=arguments.seed,
-        resume=arguments.resume,
-        device=arguments.device,
-        precision=arguments.precision,
-        compile=arguments.compile,
-        threads=arguments.threads,
-        custom_network=own_function(arguments.network),
-        custom_loss=loss,
-        custom_optimiser=own_function(arguments.optimiser),
-        custom_augmentation=augmentation,
-    )
-
-
-def own_function(name: str | None) -> Callable[..., Any] | None:
-    """Import a function of the user's own; None of none."""
-    from nnunet_rs.model.functions import function_named
-
-    return None if name is None else function_named(name)
+    wanted = vars(arguments)
+    own = {name for name in ("loss", "augmentation") if ":" in (wanted[name] or "")}
+    own |= {name for name in ("network", "optimiser") if wanted[name]}
+    given = {field.name: wanted[field.name] for field in fields(TrainOptions) if field.name in wanted.keys() - own}
+    given |= {"recipe": find_recipe(arguments.recipe), "resume": arguments.resume or arguments.all}
+    return TrainOptions(**given, **{f"custom_{name}": function_named(wanted[name]) for name in own})
 
 
 def _model_options(arguments: argparse.Namespace) -> ModelOptions:
     from nnunet_rs.predict.predictor import PredictOptions
     from nnunet_rs.single import ModelOptions
 
-    training = replace(train_options(arguments), resume=arguments.resume or arguments.all)
-    predicting = PredictOptions(precision=arguments.precision, network=own_function(arguments.network))
+    training = train_options(arguments)
+    predicting = PredictOptions(precision=training.precision, network=training.custom_network)
     return ModelOptions(training, predicting, arguments.tensorboard)
 
 

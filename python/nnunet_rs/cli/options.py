@@ -245,7 +245,9 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
     group.add_argument("--activation", choices=("leaky_relu", "relu"), help="after each norm")
     group.add_argument("--norm", choices=("instance", "batch"), help="after each convolution")
-    group.add_argument("--pooling", choices=("strided", "max_pool"), help="how resolution is halved")
+    group.add_argument(
+        "--pooling", dest="downsampling", choices=("strided", "max_pool"), help="how resolution is halved"
+    )
     group.add_argument(
         "--deep-supervision",
         action=argparse.BooleanOptionalAction,

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted, plain
-from nnunet_rs.cli.learn import own_function
 from nnunet_rs.core.machine import processors
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Segment a folder of images."""
+    from nnunet_rs.model.functions import function_named
     from nnunet_rs.predict.choose import load_predictor
     from nnunet_rs.predict.folder import FolderOptions, predict_folder
     from nnunet_rs.predict.predictor import PredictOptions
@@ -25,7 +25,7 @@ def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
         step=arguments.step,
         mirror=not arguments.no_mirror,
         threads=arguments.threads,
-        network=own_function(arguments.network),
+        network=function_named(arguments.network) if arguments.network else None,
     )
     folds = None if arguments.fold in (None, ["all"]) else arguments.fold
     predictor = load_predictor(

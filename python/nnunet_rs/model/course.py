@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import TrainRecipe
 from nnunet_rs.model.schedule import one_cycle, polynomial
 from nnunet_rs.model.state import Position
@@ -20,27 +21,20 @@ class Course:
     budget: float | None = None  # seconds, validation and checkpoints included
 
     @classmethod
-    def of(
-        cls,
-        recipe: TrainRecipe,
-        *,
-        epochs: int | None = None,
-        batches: int | None = None,
-        validation_batches: int | None = None,
-        budget: float | None = None,
-    ) -> Course:
+    def of(cls, options: TrainOptions) -> Course:
         """Return the recipe's course with what the user wants otherwise.
 
         A time budget without a number of epochs is all that bounds one cycle; the other schedules keep the recipe's
         epochs as well.
         """
+        recipe, budget, batches = options.recipe, options.time_budget, options.validation_batches
         free = budget is not None and recipe.schedule == "one_cycle"
         default = None if free else recipe.epochs
         return cls(
             recipe,
-            default if epochs is None else epochs,
-            recipe.batches if batches is None else batches,
-            recipe.validation_batches if validation_batches is None else validation_batches,
+            default if options.epochs is None else options.epochs,
+            recipe.batches if options.batches is None else options.batches,
+            recipe.validation_batches if batches is None else batches,
             budget,
         )
 

@@ -170,13 +170,7 @@ def _job(
 ) -> Job:
     options = setup.options
     rate = float(state.optimiser.param_groups[0]["lr"])  # a user's own optimiser brings its own
-    course = Course.of(
-        replace(options.recipe, learning_rate=rate),
-        epochs=options.epochs,
-        batches=options.batches,
-        validation_batches=options.validation_batches,
-        budget=options.time_budget,
-    )
+    course = Course.of(replace(options, recipe=replace(options.recipe, learning_rate=rate)))
     return Job(
         folder=setup.folder,
         identity=identity_of(setup, course.batches),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.predict.summary import KEYS, Summary
+from nnunet_rs.predict.summary import KEYS, Summary, mean_of_known
 
 EXACT = 14  # up to so many cases all 2^n sign patterns are enumerated (16 384)
 DRAWS = 10_000  # sign patterns drawn beyond that
@@ -44,7 +44,7 @@ def compare(first: Summary, second: Summary, metric: str = "dice") -> tuple[Comp
         raise DatasetError(f"metric {metric!r}: is not one of {', '.join(KEYS)}")
     ours, theirs = _aligned(first, second, metric)
     rows = [_compare(target.name, ours[:, i], theirs[:, i]) for i, target in enumerate(first.targets)]
-    return (*rows, _compare("mean", _case_means(ours), _case_means(theirs)))
+    return (*rows, _compare("mean", mean_of_known(ours.T), mean_of_known(theirs.T)))
 
 
 def _aligned(first: Summary, second: Summary, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -59,14 +59,6 @@ def _aligned(first: Summary, second: Summary, metric: str) -> tuple[NDArray[np.f
         )
     order = [names[1].index(name) for name in names[0]]
     return first.values(metric), second.values(metric)[order]
-
-
-def _case_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = ~np.isnan(values)
-    total, count = np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1)
-    means = np.full(len(values), np.nan)
-    np.divide(total, count, out=means, where=count > 0)
-    return means
 
 
 def _compare(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Comparison:

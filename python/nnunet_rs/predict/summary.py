@@ -66,7 +66,7 @@ class Summary:
 
     def mean(self, metric: str) -> NDArray[np.float64]:
         """Mean over the cases, (targets,); undefined values are left out."""
-        return _nanmean(self.values(metric))
+        return mean_of_known(self.values(metric))
 
     def median(self, metric: str) -> NDArray[np.float64]:
         """Median over the cases, (targets,); undefined values are left out."""
@@ -75,7 +75,12 @@ class Summary:
 
     def foreground_mean(self, metric: str = "dice") -> float:
         """Mean over the targets of their means over the cases, as nnU-Net's `foreground_mean`."""
-        return float(_nanmean(self.mean(metric)))
+        return float(mean_of_known(self.mean(metric)))
+
+    def case_means(self, metric: str = "dice") -> dict[str, float]:
+        """Mean of each case over the targets that have a value, by name; NaN where none has."""
+        means = mean_of_known(self.values(metric).T)
+        return {case.name: float(mean) for case, mean in zip(self.cases, means, strict=True)}
 
     def interval(self, metric: str = "dice") -> tuple[NDArray[np.float64], tuple[float, float]]:
         """95 % bootstrap intervals, over the cases, of each target's mean (targets, 2) and of the foreground mean.
@@ -89,7 +94,7 @@ class Summary:
         weights = np.apply_along_axis(np.bincount, 1, draws, minlength=count).astype(np.float64)
         known = ~np.isnan(values)
         means = _divide(weights @ np.where(known, values, 0.0), weights @ known)
-        low, high = _limits(_nanmean(means.T))
+        low, high = _limits(mean_of_known(means.T))
         return np.asarray([_limits(column) for column in means.T]).reshape(-1, 2), (low, high)
 
     def to_json(self) -> dict[str, Any]:
@@ -122,7 +127,7 @@ class Summary:
             cells = {metric: float(means[metric][i]) for metric in METRICS}
             rows.append(_row(target.name, cells, tuple(intervals[i]), float(medians[i]), str(known[i])))
         overall = {metric: self.foreground_mean(metric) for metric in METRICS}
-        rows.append(_row("mean", overall, foreground, float(_nanmean(medians)), str(len(self.cases))))
+        rows.append(_row("mean", overall, foreground, float(mean_of_known(medians)), str(len(self.cases))))
         return rows
 
     def write(self, path: Path, content: Mapping[str, Any] | None = None) -> None:
@@ -220,8 +225,8 @@ def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean along the first axis without NaN, NaN where nothing is left (numpy's own warns there)."""
+def mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean along the first axis without NaN, NaN where nothing is left (numpy's own warns there)."""
     known = ~np.isnan(values)
     return _divide(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))
 

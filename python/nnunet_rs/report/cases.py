@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from nnunet_rs.core.io import read_labels, read_volume
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import Case, LabelSet
-from nnunet_rs.predict.summary import CaseScores, Summary
+from nnunet_rs.predict.summary import Summary
 from nnunet_rs.report.figures import Comparison, overlay_picture
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A case and where it stands among the others."""
-
-    rank: str  # best, median, worst
-    scores: CaseScores
-    dice: float  # mean over the targets that the case has
-
-
-def ranked_cases(summary: Summary) -> tuple[Ranked, ...]:
-    """Choose the best, the median and the worst case by mean Dice; fewer where there are fewer cases with a Dice.
-
-    Of an even number of cases the worse of the two in the middle is the median.
-    """
-    means = [_mean([score.dice for score in case.scores]) for case in summary.cases]
-    order = sorted((k for k, mean in enumerate(means) if not math.isnan(mean)), key=lambda k: means[k], reverse=True)
-    if len(order) > 2:
-        order = [order[0], order[len(order) // 2], order[-1]]
-    ranks = ("best", "median", "worst") if len(order) > 2 else ("best", "worst")
-    return tuple(Ranked(rank, summary.cases[k], means[k]) for rank, k in zip(ranks, order, strict=False))
+from nnunet_rs.report.ranking import ranked
 
 
 def picture_ranked(folder: Path, cases: tuple[Case, ...], labels: LabelSet, summary: Summary) -> tuple[Path, ...]:
@@ -59,10 +34,10 @@ def picture_ranked(folder: Path, cases: tuple[Case, ...], labels: LabelSet, summ
     known = {case.name: case for case in cases}
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for place in ranked_cases(summary):
-        paths.append(folder / f"{place.rank}.png")
-        title = f"{place.scores.name}: the {place.rank} of {len(summary.cases)}"
-        picture_case(paths[-1], title, known[place.scores.name], labels, summary)
+    for case in ranked(summary.case_means()):
+        paths.append(folder / f"{case.rank}.png")
+        title = f"{case.name}: the {case.rank} of {len(summary.cases)}"
+        picture_case(paths[-1], title, known[case.name], labels, summary)
     return tuple(paths)
 
 
@@ -85,8 +60,3 @@ def picture_case(path: Path, title: str, case: Case, labels: LabelSet, summary: 
         dice=dice,
     )
     overlay_picture(path, comparison)
-
-
-def _mean(values: list[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from nnunet_rs.predict.evaluate import Pair, label_files, read_pair
 from nnunet_rs.predict.scores import score_case, scored_targets
 from nnunet_rs.predict.summary import Summary
 from nnunet_rs.report.blocks import Block, LegendEntry, Missing, Section, Text, Viewer
-from nnunet_rs.report.sections.scores import case_means
+from nnunet_rs.report.ranking import Ranked, ranked
 from nnunet_rs.report.slices import Scene, Window, difference_swatch, draw_slices, swatch
 from nnunet_rs.report.steps import Step, steps_of
 from nnunet_rs.report.tables import number
@@ -35,12 +35,12 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A case that was predicted by a model that did not see it."""
+class Candidates:
+    """Cases that were predicted by models that did not see them."""
 
-    name: str
-    prediction: Path
-    dice: float  # mean over its classes
+    source: str  # the configuration or pair
+    predictions: Mapping[str, Path]  # by case
+    dice: Mapping[str, float]  # mean over the case's classes
 
 
 def cases_section(work: WorkFolder, steps: tuple[Step, ...], shown: Shown, progress: Progress) -> Section:
@@ -49,42 +49,40 @@ def cases_section(work: WorkFolder, steps: tuple[Step, ...], shown: Shown, progr
 
 
 def _blocks(work: WorkFolder, steps: tuple[Step, ...], shown: Shown, progress: Progress) -> Iterator[Block]:
-    source, candidates = _ranked(work)
-    if not candidates:
+    candidates = _candidates(work)
+    chosen = ranked(candidates.dice, shown.cases)
+    if not chosen:
         what = "There is no prediction of a case held out to look at; training a fold ends with such predictions."
         yield Missing(what, steps_of(steps, "validate") or steps_of(steps, "train")[:1])
         return
-    chosen = _chosen(len(candidates), shown.cases)
     yield Text(
-        f"Predictions of {source} for cases that it did not see, chosen by their mean Dice among {len(candidates)}. "
-        "The prediction is a hatched veil, the reference an outline; the keys R, P and D switch the layers, the arrow "
-        "keys move through the slices."
+        f"Predictions of {candidates.source} for cases that it did not see, chosen by their mean Dice among "
+        f"{chosen[0].count}. The prediction is a hatched veil, the reference an outline; the keys R, P and D switch "
+        "the layers, the arrow keys move through the slices."
     )
     problems = []
     with progress.task("cases", len(chosen)) as task:
-        for place in chosen:
-            candidate = candidates[place]
+        for case in chosen:
             try:
-                yield _viewer(work, source, candidate, _rank(place, len(candidates)), shown)
+                yield _viewer(work, candidates, case, shown)
             except (NnunetError, OSError) as error:
-                problems.append(f"{candidate.name}: {error}")
-            task.advance(1, candidate.name)
+                problems.append(f"{case.name}: {error}")
+            task.advance(1, case.name)
     for problem in problems:
         yield Missing(f"A case cannot be shown. {problem}")
 
 
-def _ranked(work: WorkFolder) -> tuple[str, list[Candidate]]:
-    """List the cases of what was chosen, or of the configuration with the highest Dice, the best case first."""
+def _candidates(work: WorkFolder) -> Candidates:
+    """Find the cases of what was chosen, or of the configuration with the highest Dice."""
     validated = work.validated()
     if not validated:
-        return "", []
+        return Candidates("", {}, {})
     members = work.choice.configurations if work.choice else ()
     if not members or not set(members) <= validated.keys():
         members = (max(validated, key=lambda name: np.nan_to_num(validated[name].foreground_mean())),)
     files = _predictions(work, members)
     dice = _mean_dice([validated[name] for name in members])
-    found = [Candidate(name, path, dice[name]) for name, path in files.items() if np.isfinite(dice.get(name, np.nan))]
-    return " + ".join(members), sorted(found, key=lambda candidate: (-candidate.dice, candidate.name))
+    return Candidates(" + ".join(members), files, {name: dice[name] for name in files if name in dice})
 
 
 def _predictions(work: WorkFolder, members: Sequence[str]) -> dict[str, Path]:
@@ -104,31 +102,17 @@ def _mean_dice(summaries: Sequence[Summary]) -> dict[str, float]:
     """Return each case's mean Dice, averaged over the members of a pair."""
     collected: dict[str, list[float]] = {}
     for summary in summaries:
-        for case, mean in zip(summary.cases, case_means(summary), strict=True):
-            collected.setdefault(case.name, []).append(float(mean))
+        for name, mean in summary.case_means().items():
+            collected.setdefault(name, []).append(mean)
     return {name: float(np.mean(means)) for name, means in collected.items()}
 
 
-def _chosen(count: int, wanted: int) -> list[int]:
-    """Choose places in the ranking, evenly from the best to the worst; a single one is the median."""
-    if wanted == 1:
-        return [count // 2]
-    return [int(k) for k in np.unique(np.linspace(0, count - 1, min(wanted, count)).round())]
-
-
-def _rank(place: int, count: int) -> str:
-    named = {0: "best", count - 1: "worst", count // 2: "median", (count - 1) // 2: "median"}
-    named |= {0: "best", count - 1: "worst"} if count > 1 else {}
-    where = f"{place + 1} of {count}"
-    return f"{named[place]}, {where}" if place in named else where
-
-
-def _viewer(work: WorkFolder, source: str, candidate: Candidate, rank: str, shown: Shown) -> Viewer:
-    case = work.cases().get(candidate.name)
+def _viewer(work: WorkFolder, candidates: Candidates, chosen: Ranked, shown: Shown) -> Viewer:
+    case = work.cases().get(chosen.name)
     if case is None or case.label is None:
         raise NnunetError(f"its files are not where {work.path / 'dataset.json'} says; put them back and report again")
     labels, channels = work.plan.labels, work.plan.channels[:CHANNELS]
-    prediction, reference = read_pair(Pair(case.name, candidate.prediction, case.label), labels)
+    prediction, reference = read_pair(Pair(case.name, candidates.predictions[case.name], case.label), labels)
     volume = read_volume(case.images, case.name)
     scores = score_case(prediction.data, reference.data, labels, volume.spacing, None)
     scene = Scene(
@@ -151,9 +135,9 @@ def _viewer(work: WorkFolder, source: str, candidate: Candidate, rank: str, show
     mean = np.nanmean([score.dice for score in scores])
     slices = draw_slices(scene, max(8, min(shown.slices, 2 * shown.slices // len(channels))))
     return Viewer(
-        rank,
-        candidate.name,
-        source,
+        ", ".join(filter(None, (chosen.rank, f"{chosen.place + 1} of {chosen.count}"))),
+        case.name,
+        candidates.source,
         number(float(mean)),
         channels,
         slices,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.plan.explain import counted
-from nnunet_rs.predict.summary import Summary
+from nnunet_rs.predict.summary import Summary, mean_of_known
 from nnunet_rs.report.blocks import Block, Charts, Folded, Missing, Section, Text
 from nnunet_rs.report.charts import Chart, Row, Scale, strips
 from nnunet_rs.report.steps import Step, steps_of
@@ -62,19 +62,9 @@ def _chart(name: str, summary: Summary) -> Chart:
     shown = summary.targets[:MOST_CLASSES]
     rows = [Row(target.name, values[:, place], place + 1) for place, target in enumerate(shown)]
     if len(summary.targets) > 1:
-        rows.append(Row("mean of the classes", case_means(summary)))
+        rows.append(Row("mean of the classes", mean_of_known(values.T)))
     low = float(np.nanmin(values)) if np.isfinite(values).any() else 0.0
     return strips(name, rows, Scale("Dice", (0 if low < 0.5 else max(0.0, low - 0.05), 1.005)), width=400)
-
-
-def case_means(summary: Summary) -> NDArray[np.float64]:
-    """Return each case's mean Dice over the classes that have one; NaN where none has."""
-    values = summary.values("dice")
-    known = np.isfinite(values)
-    count = known.sum(axis=1)
-    total = np.where(known, values, 0.0).sum(axis=1)
-    means: NDArray[np.float64] = np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
-    return means
 
 
 def _by_fold(name: str, folds: list[Training], together: Summary) -> Table:
@@ -100,7 +90,8 @@ def _at(values: NDArray[np.float64], place: int) -> float:
 
 
 def _by_case(name: str, summary: Summary) -> Table:
-    means, values = case_means(summary), summary.values("dice")
+    values = summary.values("dice")
+    means = mean_of_known(values.T)
     order = sorted(range(len(means)), key=lambda k: (np.isnan(means[k]), means[k]))
     shown = summary.targets[:LISTED_CLASSES]
     rows = tuple(

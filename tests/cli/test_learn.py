@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from nnunet_rs.cli.learn import train_options
+from nnunet_rs.cli.parser import build_parser
+from nnunet_rs.model.losses import build_loss
+from nnunet_rs.model.options import TrainOptions
+from nnunet_rs.model.recipe import PAPER, V2
+from nnunet_rs.model.unet import build_unet
+
+TRAIN = ["train", "work", "-c", "2d", "-f", "0"]
+ELSEWHERE = {"command", "work", "dataset", "configuration", "fold", "all", "tensorboard", "json", "quiet", "verbose"}
+PORTED = {"npz"}  # asks nnU-Net for what happens anyway
+FUNCTIONS = {"network", "optimiser"}  # what is set is custom_network, custom_optimiser
+
+
+def asked(line: str) -> TrainOptions:
+    return train_options(build_parser().parse_args([*TRAIN, *line.split()]))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", TrainOptions(PAPER)),
+        ("--recipe v2 --epochs 3 --batches 5 --seed 7", TrainOptions(V2, epochs=3, batches=5, seed=7)),
+        ("--time-budget 2m --device cpu -j 3", TrainOptions(time_budget=120, device="cpu", threads=3)),
+        ("--batch-size 4 --features 8 --norm batch", TrainOptions(batch_size=4, features=8, norm="batch")),
+        ("--activation relu --pooling max_pool", TrainOptions(activation="relu", downsampling="max_pool")),
+        ("--no-deep-supervision --precision float32", TrainOptions(deep_supervision=False, precision="float32")),
+        ("--loss dice --augmentation light", TrainOptions(loss="dice", augmentation="light")),
+        ("--resume --compile", TrainOptions(resume=True, compile=True)),
+    ],
+)
+def test_what_the_user_wants(line: str, expected: TrainOptions) -> None:
+    assert asked(line) == expected
+
+
+def test_all_models_go_on_where_they_were() -> None:
+    assert train_options(build_parser().parse_args(["train", "work", "--all"])).resume
+
+
+def test_functions_of_the_users_own() -> None:
+    options = asked("--network nnunet_rs.model.unet:build_unet --loss nnunet_rs.model.losses:build_loss")
+    assert (options.custom_network, options.custom_loss, options.loss) == (build_unet, build_loss, None)
+
+
+def test_no_option_of_the_command_is_forgotten() -> None:
+    names = vars(build_parser().parse_args(TRAIN)).keys() - ELSEWHERE - FUNCTIONS - PORTED
+    assert names <= {field.name for field in fields(TrainOptions)}
