@@ -149,6 +149,15 @@ def test_going_on_is_asked_for_only_where_something_began(work: Path, monkeypatc
     assert asked == dict(zip(ALL, (True, True, False), strict=False))
 
 
+def test_no_process_is_begun_for_what_is_there(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series, "Worker", Hands)
+    monkeypatch.setattr(series, "_finished", lambda work, model: EMPTY if model in ALL[:-1] else None)
+    Hands.log, Hands.failing = [], {}
+    outcomes = train_series(work, ALL, ModelOptions(TrainOptions(resume=True)), ("cpu", "cpu"))
+    assert [outcome.state for outcome in outcomes] == ["there"] * 5 + ["trained"]
+    assert [model for model, *_ in Hands.log] == [ALL[-1]]
+
+
 class Hands:
     """In place of `Worker`: processes that need no time; what they train is written down."""
 

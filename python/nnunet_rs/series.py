@@ -111,11 +111,12 @@ def train_series(
     tuple of Outcome
         One per model, in order. SIGINT and SIGTERM stop what runs at its next iteration, resumable.
     """
-    queue = _Queue(work, read_plan(work / "plan.json"), tuple(models))
+    progress = progress or Silent()
+    queue = _Queue(work, read_plan(work / "plan.json"), tuple(models), options.training.resume, progress)
     if len(devices) == 1:
-        _one_after_another(queue, _on(devices[0], options), progress or Silent())
+        _one_after_another(queue, _on(devices[0], options), progress)
     else:
-        _side_by_side(queue, options, tuple(devices), progress or Silent())
+        _side_by_side(queue, options, tuple(devices), progress)
     return tuple(queue.outcomes[model] for model in queue.models)
 
 
@@ -161,11 +162,13 @@ class _Queue:
     work: Path
     plan: Plan
     models: tuple[Model, ...]
+    resume: bool  # what is finished stays
+    progress: Progress
     outcomes: dict[Model, Outcome] = field(default_factory=dict)
     begun: set[Model] = field(default_factory=set)
 
     def take(self) -> Model | None:
-        """Return a model that can be trained now; mark those that cannot be trained any more."""
+        """Return a model that can be trained now; mark those that are finished or cannot be trained any more."""
         for model in self.models:
             if model in self.begun:
                 continue
@@ -176,7 +179,12 @@ class _Queue:
                 self.outcomes[model] = Outcome(model, "waiting", reason=f"needs {lost[0]}")
             elif all(other in self.outcomes for other in needed):
                 self.begun.add(model)
-                return model
+                found = _finished(self.work, model) if self.resume else None
+                if found is None:
+                    return model
+                self.progress.say(f"{model}: is trained and scored already")
+                self.outcomes[model] = Outcome(model, "there", found)
+                return self.take()  # others may have waited for it
         return None
 
     def close(self) -> None:
@@ -270,11 +278,7 @@ class _Crew:
 
 
 def _outcome(work: Path, model: Model, options: ModelOptions, progress: Progress) -> Outcome:
-    """Make a model unless it is finished; whatever is wrong with it is its outcome."""
-    found = _finished(work, model) if options.training.resume else None
-    if found is not None:
-        progress.say(f"{model}: is trained and scored already")
-        return Outcome(model, "there", found)
+    """Make a model; whatever is wrong with it is its outcome."""
     begun = time.monotonic()
     try:
         trained = train_model(work, model, _resuming(work, model, options), progress)

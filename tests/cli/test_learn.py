@@ -11,7 +11,19 @@ from nnunet_rs.model.recipe import PAPER, V2
 from nnunet_rs.model.unet import build_unet
 
 TRAIN = ["train", "work", "-c", "2d", "-f", "0"]
-ELSEWHERE = {"command", "work", "dataset", "configuration", "fold", "all", "tensorboard", "json", "quiet", "verbose"}
+ELSEWHERE = {
+    "command",
+    "work",
+    "dataset",
+    "configuration",
+    "fold",
+    "all",
+    "tensorboard",
+    "json",
+    "quiet",
+    "verbose",
+    "version",
+}
 PORTED = {"npz"}  # asks nnU-Net for what happens anyway
 FUNCTIONS = {"network", "optimiser"}  # what is set is custom_network, custom_optimiser
 

@@ -112,9 +112,10 @@ def train_options(arguments: argparse.Namespace) -> TrainOptions:
     wanted = vars(arguments)
     own = {name for name in ("loss", "augmentation") if ":" in (wanted[name] or "")}
     own |= {name for name in ("network", "optimiser") if wanted[name]}
-    given = {field.name: wanted[field.name] for field in fields(TrainOptions) if field.name in wanted.keys() - own}
+    names = {field.name for field in fields(TrainOptions)} & wanted.keys() - own
+    given = {name: wanted[name] for name in names} | {f"custom_{name}": function_named(wanted[name]) for name in own}
     given |= {"recipe": find_recipe(arguments.recipe), "resume": arguments.resume or arguments.all}
-    return TrainOptions(**given, **{f"custom_{name}": function_named(wanted[name]) for name in own})
+    return TrainOptions(**given)
 
 
 def _model_options(arguments: argparse.Namespace) -> ModelOptions:
