@@ -40,9 +40,15 @@ def made_up_case() -> Callable[..., tuple[NDArray[np.int16], NDArray[np.uint8]]]
     return _case
 
 
+@pytest.fixture(scope="session")
+def write_raw() -> Callable[..., Path]:
+    """`write_raw(root, cases=4, ...)`: write a small data set in nnU-Net's raw layout; see `_raw` for the arguments."""
+    return _raw
+
+
 @pytest.fixture
 def raw_dataset(tmp_path: Path) -> Callable[..., Path]:
-    """`raw_dataset(cases=4, ...)`: write a small data set in nnU-Net's raw layout; see `_raw` for the arguments."""
+    """`raw_dataset(cases=4, ...)`: the same in this test's own folder."""
 
     def make(name: str = "Dataset001_Made", **arguments: Any) -> Path:
         return _raw(tmp_path / name, **arguments)

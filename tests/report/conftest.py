@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,20 @@ def epoch(number: int) -> Epoch:
 
 
 @pytest.fixture
-def maker(raw_dataset: Callable[..., Path], tmp_path: Path) -> Callable[..., Maker]:
+def maker(write_raw: Callable[..., Path], tmp_path: Path) -> Callable[..., Maker]:
     """`maker(cases=5, ...)`: a work folder in the making, of a made-up data set; arguments as `raw_dataset`."""
+    return partial(_make, write_raw, tmp_path)
 
-    def make(cases: int = 5, **arguments: Any) -> Maker:
-        return Maker(read_dataset(raw_dataset(cases=cases, **arguments)), tmp_path / "work")
 
-    return make
+@pytest.fixture(scope="module")
+def module_maker(write_raw: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Maker]:
+    """The same, for a folder that a whole module reads."""
+    return partial(_make, write_raw, tmp_path_factory.mktemp("made"))
+
+
+def _make(write_raw: Callable[..., Path], folder: Path, cases: int = 5, **arguments: Any) -> Maker:
+    root = write_raw(folder / "Dataset001_Made", cases=cases, **arguments)
+    return Maker(read_dataset(root), folder / "work")
 
 
 @pytest.fixture

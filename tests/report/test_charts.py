@@ -1,9 +1,10 @@
 import re
+from functools import cache
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from nnunet_rs.report.charts import Chart, Line, Row, Scale, lines, ranges, strips
+from nnunet_rs.report.charts import Chart, Line, Row, Scale, lines, named_apart, ranges, strips
 
 STATS = {
     "mean": 40.0,
@@ -16,6 +17,7 @@ STATS = {
 }
 
 
+@cache
 def some() -> list[Chart]:
     rng = np.random.default_rng(0)
     rows = [Row("liver", rng.uniform(size=30), 1), Row("none", np.full(3, np.nan), 2), Row("one", np.ones(1))]
@@ -48,10 +50,16 @@ def test_what_is_written_stays_as_it_is() -> None:
 
 
 def test_drawings_share_no_names() -> None:
-    names = [set(re.findall(r' id="([^"]+)"', chart.svg)) for chart in some()]
-    assert names[0] & names[1] == names[1] & names[2] == set()
-    for chart, known in zip(some(), names, strict=True):
-        assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', chart.svg)) <= known
+    charts = [named_apart(some()[0].svg, number) for number in (0, 1)]
+    names = [set(re.findall(r' id="([^"]+)"', chart)) for chart in charts]
+    assert names[0]
+    assert names[0] & names[1] == set()
+    for chart, known in zip(charts, names, strict=True):
+        assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', chart)) <= known
+
+
+def test_names_that_look_like_references_stay() -> None:
+    assert named_apart('<a id="x">url(#y) id="z</a>', 3) == '<a id="d3-x">url(#y) id="z</a>'
 
 
 def test_drawings_are_told_in_words() -> None:

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.types import Silent
 from nnunet_rs.plan.document import encode
 from nnunet_rs.predict.choice import BEST, Candidate, Choice
 from nnunet_rs.predict.postprocess import PostProcessing
+from nnunet_rs.report.blocks import Viewer
 from nnunet_rs.report.page import Report, write_report
-from nnunet_rs.report.sections.cases import Shown
+from nnunet_rs.report.sections.cases import Shown, cases_section
+from nnunet_rs.report.workfolder import read_work_folder
 
 VOID = {"meta", "img", "input", "br", "path", "use"}
 SECTIONS = ["dataset", "plan", "training", "scores", "cases", "choice", "provenance"]
@@ -48,13 +51,35 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def report(work: Path, **shown: int) -> tuple[Report, Page]:
+def report(work: Path) -> tuple[Report, Page]:
     path = work.parent / "out" / "report.html"
-    written = write_report(work, path, Shown(**shown))
+    written = write_report(work, path, Shown(slices=4))
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]  # nothing half-written beside it
     text = path.read_text(encoding="utf-8")
     assert written.bytes == len(text.encode())
     return written, Page(text)
+
+
+@pytest.fixture(scope="module")
+def work(module_maker) -> Path:
+    """Two folds trained and validated, a training that was not finished, a choice."""
+    made = module_maker()
+    made.trained()
+    made.training("2d", 0, finished=False)
+    choice = Choice(
+        ("3d_fullres",),
+        PostProcessing(((1,),), ("it helped",)),
+        (0, 1),
+        (Candidate(("3d_fullres",), 0.5, {"large": 0.5, "small": None}),),
+    )
+    (made.work / BEST).write_text(json.dumps(encode(choice)))
+    return made.work
+
+
+@pytest.fixture(scope="module")
+def made(work: Path) -> tuple[Report, Page]:
+    """The page of that folder: written once, for all who only read it."""
+    return report(work)
 
 
 def test_a_folder_with_a_plan_alone_says_what_is_missing(maker) -> None:
@@ -73,18 +98,8 @@ def test_without_a_plan_there_is_no_report(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
-def test_everything_that_was_made_is_shown(maker) -> None:
-    made = maker()
-    work = made.trained()
-    made.training("2d", 0, finished=False)
-    choice = Choice(
-        ("3d_fullres",),
-        PostProcessing(((1,),), ("it helped",)),
-        (0, 1),
-        (Candidate(("3d_fullres",), 0.5, {"large": 0.5, "small": None}),),
-    )
-    (work / BEST).write_text(json.dumps(encode(choice)))
-    written, page = report(work)
+def test_everything_that_was_made_is_shown(made: tuple[Report, Page]) -> None:
+    written, page = made
     for words in (
         "in epoch 5",
         "mean Dice",
@@ -102,8 +117,8 @@ def test_everything_that_was_made_is_shown(maker) -> None:
     assert f"{written.figures['dice']['3d_fullres']:.3f}" in page.said
 
 
-def test_a_page_is_one_file_that_loads_nothing(maker) -> None:
-    _, page = report(maker().trained(folds=(0,)))
+def test_a_page_is_one_file_that_loads_nothing(made: tuple[Report, Page]) -> None:
+    _, page = made
     policy = next(tag for tag in page.all("meta") if tag.get("http-equiv"))["content"]
     assert policy is not None
     assert policy.startswith("default-src 'none'; img-src data:;")
@@ -116,8 +131,8 @@ def test_a_page_is_one_file_that_loads_nothing(maker) -> None:
     assert "@import" not in style
 
 
-def test_a_page_can_be_read_by_those_who_do_not_see_it(maker) -> None:
-    _, page = report(maker().trained(folds=(0,)))
+def test_a_page_can_be_read_by_those_who_do_not_see_it(made: tuple[Report, Page]) -> None:
+    _, page = made
     assert all("alt" in attributes for attributes in page.all("img"))
     assert len(page.all("table")) == len(page.all("caption"))
     drawings = [attributes for _, attributes in page.tags if attributes.get("role") == "img"]
@@ -143,11 +158,10 @@ def test_names_can_hold_anything(maker) -> None:
     assert len(page.all("script")) == 2  # one case and the page's own
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 50])
-def test_as_many_cases_as_are_asked_for(maker, count: int) -> None:
-    _, page = report(maker(cases=6).trained(folds=(0, 1, 2)), cases=count, slices=4)
-    viewers = [attributes for attributes in page.all("figure") if attributes.get("class") == "viewer"]
-    assert len(viewers) == min(count, 4)
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_as_many_cases_as_are_asked_for(work: Path, count: int) -> None:
+    section = cases_section(read_work_folder(work), (), Shown(cases=count, slices=1), Silent())
+    assert sum(isinstance(block, Viewer) for block in section.blocks) == min(count, 2)
 
 
 def test_files_that_are_gone_or_damaged_are_told_of(maker) -> None:
@@ -164,10 +178,6 @@ def test_files_that_are_gone_or_damaged_are_told_of(maker) -> None:
     assert "only 4 of 5 cases are prepared for 2d" in page.said.replace("Only", "only")
 
 
-def test_a_report_of_the_same_folder_is_the_same_but_for_its_date(maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = maker().trained(folds=(0,))
-    texts = []
-    for _ in range(2):
-        _, page = report(work)
-        texts.append(re.sub(r"<time.*?</time>", "", page.text))
-    assert texts[0] == texts[1]
+def test_a_report_of_the_same_folder_is_the_same_but_for_its_date(work: Path, made: tuple[Report, Page]) -> None:
+    first, second = (re.sub(r"<time.*?</time>", "", page.text) for _, page in (made, report(work)))
+    assert first == second

@@ -6,7 +6,6 @@ that one drawing is right on a light and on a dark page, and on paper.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -180,7 +179,7 @@ def _chart(title: str, alt: str, size: tuple[int, int], draw: Callable[..., None
 
 
 def _themed(svg: str) -> str:
-    """Reduce matplotlib's file to an element of a page: its colours, its letters, no names that could clash."""
+    """Reduce matplotlib's file to an element of a page: its colours, its letters, no names but those referred to."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
@@ -188,12 +187,15 @@ def _themed(svg: str) -> str:
     body = re.sub(r"font-family: [^;\"]*;?", "", body)
     body = re.sub(r' id="(?:\w*_\d+|matplotlib[^"]*)"', "", body)
     body = re.sub(r">[^<]*<|(\d+\.\d\d)\d+", lambda found: found[1] or found[0], body)  # what is written stays
-    own = hashlib.sha256(body.encode()).hexdigest()[:8]  # what is hidden with another chart must not be referred to
-    body = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>{own}-", body)
     body = re.sub(r"#0[0-9a]0[0-9a]0\d", lambda found: f"var({_PROPERTIES.get(found[0], '--ink')})", body)
     box = re.search(r'viewBox="([^"]+)"', body)
     head = f'<svg viewBox="{box[1] if box else ""}" xmlns:xlink="http://www.w3.org/1999/xlink" aria-hidden="true">'
     return re.sub(r"\n\s*", "\n", head + body[body.index(">") + 1 :]).strip()
+
+
+def named_apart(svg: str, number: int) -> str:
+    """Give a drawing's parts names of its own: what is hidden with another drawing must not be referred to."""
+    return re.sub(r'>[^<]*<|( id="|url\(#|xlink:href="#)', lambda f: f[0] + (f"d{number}-" if f[1] else ""), svg)
 
 
 def _legend(axes: Axes) -> None:

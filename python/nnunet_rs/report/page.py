@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.report.blocks import Cover, Section
+from nnunet_rs.report.charts import named_apart
 from nnunet_rs.report.sections.cases import Shown, cases_section
 from nnunet_rs.report.sections.choice import choice_section
 from nnunet_rs.report.sections.cover import best_scored, cover
@@ -91,6 +93,8 @@ def render_page(head: Cover, sections: tuple[Section, ...], command: str) -> str
         lstrip_blocks=True,
     )
     environment.filters["times"] = lambda text: re.sub(r"(?<=\d) [x×] (?=\d)", "\u00a0×\u00a0", text)
+    drawings = count()
+    environment.filters["apart"] = lambda svg: named_apart(svg, next(drawings))
     environment.filters["kind"] = lambda block: type(block).__name__.lower()
     folder = files("nnunet_rs.report") / "templates"
     script, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
