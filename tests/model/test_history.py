@@ -30,7 +30,7 @@ def test_best_and_shares() -> None:
 def test_an_epoch_in_a_line() -> None:
     line = describe(FIRST, ("a", "b"), 5)
     assert line.startswith("epoch 1/5 · loss 0.5000 · validation 0.4000 · Dice a 0.200, b - · rate 1.00e-03 · 6.0 s")
-    assert "waiting 1.0, training 4.0, validation 1.0" in line
+    assert "waiting for data 1.0, training 4.0, validation 1.0" in line
 
 
 def test_damaged_lines(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from nnunet_rs.core.errors import CheckpointError, DatasetError, PlanError, TrainingError
+from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, PlanError, TrainingError
 from nnunet_rs.data.folds import read_splits
 from nnunet_rs.model.card import read_card
 from nnunet_rs.model.checkpoint import load_model
@@ -20,7 +20,7 @@ from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.schedule import PlateauRule
 from nnunet_rs.model.setup import model_folder
-from nnunet_rs.model.state import RESUME
+from nnunet_rs.model.state import RESUME, save_state
 from nnunet_rs.model.train import KEPT, train_fold
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import read_plan, write_plan
@@ -114,6 +114,28 @@ class StopAfter:
         if self.calls == 0:
             os.kill(os.getpid(), signal.SIGTERM)
         return nn.functional.cross_entropy(logits.float(), target.long())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_tells_the_way_on(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_fold(work, "3d_fullres", 1, SHORT)
+    written = []
+
+    def full(path: Path, *arguments: Any) -> None:
+        written.append(path)
+        if len(written) == 2:
+            raise NnunetError(f"{path}: cannot be written: No space left on device; free space on this disk")
+        save_state(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nnunet_rs.model.loop.save_state", full)
+        patch.setattr("nnunet_rs.model.loop.SAVE_COST", 1e9)
+        with pytest.raises(NnunetError, match=r"No space left.*; then --resume goes on from the last checkpoint, \S+$"):
+            train_fold(work, "3d_fullres", 0, SHORT)
+    rest = train_fold(work, "3d_fullres", 0, replace(SHORT, resume=True))
+    assert rest.finished
+    assert len(rest.history.epochs) == len(whole.history.epochs)
 
 
 @pytest.mark.parametrize("recipe", [FAST, PAPER, V2])

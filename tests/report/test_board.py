@@ -40,3 +40,18 @@ def test_without_tensorboard_it_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         board(tmp_path),
     ):
         pass
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with board(tmp_path) as add:
+        add(epochs(1.0))
+        with monkeypatch.context() as patch:
+            patch.setattr(SummaryWriter, "flush", full)
+            with pytest.raises(NnunetError, match=f"{BOARD}: cannot be written: No space left on device"):
+                add(epochs(1.0, 0.5))

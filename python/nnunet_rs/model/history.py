@@ -97,6 +97,6 @@ def describe(epoch: Epoch, classes: Sequence[str], total: int | None) -> str:
     validation = "" if epoch.validation_loss is None else f" · validation {epoch.validation_loss:.4f} · Dice {dice}"
     return (
         f"epoch {count} · loss {epoch.loss:.4f}{validation} · rate {epoch.learning_rate:.2e} · {epoch.seconds:.1f} s "
-        f"(waiting {epoch.seconds_waiting:.1f}, training {epoch.seconds_training:.1f}, "
+        f"(waiting for data {epoch.seconds_waiting:.1f}, training {epoch.seconds_training:.1f}, "
         f"validation {epoch.seconds_validation:.1f})"
     )

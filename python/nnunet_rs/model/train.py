@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, NnunetError, TrainingError
 from nnunet_rs.core.files import remove_leftovers
 from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.machine import processors
@@ -216,11 +216,25 @@ def _train(setup: Setup, job: Job, state: TrainingState, wish: StopWish, progres
     forward: Callable[[torch.Tensor], Any] = torch.compile(network) if setup.options.compile else network
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     together = f" and {job.team.size - 1} more" if job.team.size > 1 else ""
-    progress.say(f"training on {job.compute.describe()}{together}: {millions:.1f} million weights")
-    finished = Loop(job, state, forward, wish).run(progress)
+    progress.say(f"training on {job.compute.describe()}{together}: {millions:.3g} million weights")
+    with _way_on_told(job.folder / RESUME):
+        finished = Loop(job, state, forward, wish).run(progress)
     if finished and job.team.leads:
         _write_model(setup, job, state)
     return TrainResult(job.folder, state.history, state.position.seconds, finished, wish.signal)
+
+
+@contextmanager
+def _way_on_told(checkpoint: Path) -> Iterator[None]:
+    """Add to what a user can mend (a full disk, a damaged case) how the training goes on then."""
+    try:
+        yield
+    except TrainingError:
+        raise  # going on would end in the same place
+    except NnunetError as error:
+        if not checkpoint.is_file():
+            raise
+        raise NnunetError(f"{error}; then --resume goes on from the last checkpoint, {checkpoint}") from error
 
 
 def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:

@@ -22,10 +22,11 @@ def require_channels(volume: Volume, plan: Plan) -> None:
         one of another modality, or not in Hounsfield units.
     """
     names = plan.channels
-    if volume.data.shape[0] != len(names):
+    found = volume.data.shape[0]
+    if found != len(names):
         raise DatasetError(
-            f"the image has {volume.data.shape[0]} channels, the model takes {len(names)} ({', '.join(names)}); "
-            "give the channels that it was trained with, in that order"
+            f"the image has {found} channel{'s' if found > 1 else ''}, the model takes {len(names)} "
+            f"({', '.join(names)}); give the channels that it was trained with, in that order"
         )
     if not volume.data.any():
         raise DatasetError("the image is zero everywhere, so there is nothing to segment; see how it was exported")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ def board(folder: Path) -> Iterator[Callable[[History], None]]:
     Raises
     ------
     NnunetError
-        TensorBoard is not installed.
+        TensorBoard is not installed, or its files cannot be written.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -40,7 +40,7 @@ def board(folder: Path) -> Iterator[Callable[[History], None]]:
         ) from error
     writers: list[SummaryWriter] = []
 
-    def add(history: History) -> None:
+    def write(history: History) -> None:
         epoch = history.epochs[-1]
         if not writers:
             writers.append(SummaryWriter(folder / BOARD, purge_step=epoch.epoch))
@@ -49,11 +49,18 @@ def board(folder: Path) -> Iterator[Callable[[History], None]]:
                 writers[0].add_scalar(name, value, epoch.epoch)
         writers[0].flush()
 
+    def add(history: History) -> None:
+        try:
+            write(history)
+        except OSError as error:  # TensorBoard names no file
+            raise NnunetError(f"{folder / BOARD}: cannot be written: {error.strerror or error}") from error
+
     try:
         yield add
     finally:
-        for writer in writers:
-            writer.close()
+        with suppress(OSError):  # what could not be written has been told
+            for writer in writers:
+                writer.close()
 
 
 def _values(epoch: Epoch, classes: tuple[str, ...]) -> dict[str, float | None]:
