@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, PlanError, TrainingError
+from nnunet_rs.core.types import LabelSet
 from nnunet_rs.data.folds import read_splits
 from nnunet_rs.model.card import read_card
 from nnunet_rs.model.checkpoint import load_model
@@ -318,16 +319,30 @@ def test_bfloat16_stays_near_float32(work: Path) -> None:
     assert losses(rough) != losses(exact)
 
 
+def test_a_class_that_no_case_of_a_fold_holds_is_told(work: Path) -> None:
+    plan, heard = read_plan(work / "plan.json"), Heard()
+    train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1), heard)
+    assert not [line for line in heard.lines if line.startswith("warning")]
+    labels = LabelSet((*plan.labels.names, "ghost"), (0, 1, 2, 3))
+    write_plan(work / "plan.json", replace(plan, labels=labels))
+    train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1), heard)
+    assert "warning: fold 0 trains on no case with ghost: nothing can be learnt for that" in heard.lines
+
+
 def test_what_a_work_folder_may_lack(work: Path) -> None:
     with pytest.raises(
         PlanError, match=r"no configuration 3d_lowres; did you mean 3d_fullres\? there are 3d_fullres, 2d"
     ):
         train_fold(work, "3d_lowres", 0, SHORT)
-    with pytest.raises(PlanError, match="no fold 3; there are 0 to 2"):
+    with pytest.raises(DatasetError, match="no fold 3; there are folds 0, 1, 2"):
         train_fold(work, "3d_fullres", 3, SHORT)
     with pytest.raises(PlanError, match="batch size is 0"):
         train_fold(work, "3d_fullres", 0, replace(SHORT, batch_size=0))
     plan = read_plan(work / "plan.json")
+    other = replace(plan, normalization=(replace(plan.normalization[0], scheme="none"),))
+    write_plan(work / "plan.json", other)
+    with pytest.raises(DatasetError, match=r"case_0 was normalised by other rules .*; run preprocess again"):
+        train_fold(work, "3d_fullres", 0, SHORT)
     finer = replace(plan.configurations["3d_fullres"], spacing=(1.0, 1.0, 1.0))
     write_plan(work / "plan.json", replace(plan, configurations={**plan.configurations, "3d_fullres": finer}))
     with pytest.raises(DatasetError, match=r"prepared for another plan \(shape \[8, 16, 16\].*\[16, 16, 16\]"):

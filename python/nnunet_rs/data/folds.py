@@ -154,6 +154,20 @@ def read_splits(path: Path, names: Sequence[str]) -> tuple[Fold, ...]:
     return tuple(_checked(f"{path}, fold {index}", entry, known) for index, entry in enumerate(entries))
 
 
+def require_fold(path: Path, folds: Sequence[Fold], number: int) -> Fold:
+    """Return one of the folds that `read_splits` read.
+
+    Raises
+    ------
+    DatasetError
+        There is none of this number.
+    """
+    if not 0 <= number < len(folds):
+        there = "is fold 0" if len(folds) == 1 else f"are folds {', '.join(map(str, range(len(folds))))}"
+        raise DatasetError(f"{path}: there is no fold {number}; there {there}")
+    return folds[number]
+
+
 def _members(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
     """Return the cases of each unit that is held out as a whole: a group, or a case by itself."""
     members: dict[str, list[str]] = defaultdict(list)

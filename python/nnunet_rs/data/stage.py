@@ -32,7 +32,7 @@ from nnunet_rs.data.preprocess import (
     target_spacing,
     unscaled,
 )
-from nnunet_rs.data.store import Layout, Store, prepared_name
+from nnunet_rs.data.store import Layout, Store, normalization_key, prepared_name
 from nnunet_rs.plan.document import encode
 from nnunet_rs.plan.schema import CasePrint, Configuration, Plan
 from nnunet_rs.plan.survey import Survey
@@ -248,14 +248,13 @@ class Stage:
     def _key(self, case: Case, configuration: Configuration) -> str:
         """Hash all that a prepared case depends on: its files, and the parts of the plan that preparing looks at."""
         content = f"{self.survey.cases[case.name].signature} {self.manners[configuration.name]}"
-        return hashlib.sha256(content.encode()).hexdigest()
+        return f"{hashlib.sha256(content.encode()).hexdigest()}-{normalization_key(self.plan)}"
 
 
 def manner(plan: Plan, configuration: Configuration, half: bool) -> str:
     """Return all of a plan that decides how a case is prepared and stored, as text."""
-    rules = [encode(rule if rule.scheme == "ct" else replace(rule, stats=None)) for rule in plan.normalization]
     layout = encode(Layout.of(configuration, plan.labels, half))
-    return json.dumps([VERSION, plan.transpose, rules, configuration.spacing, layout])
+    return json.dumps([VERSION, plan.transpose, normalization_key(plan), configuration.spacing, layout])
 
 
 def _owned(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:

@@ -9,6 +9,7 @@ read: to the same numbers, from half the bytes. All configurations that it fits 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -117,6 +118,12 @@ def prepared_name(plan: Plan, name: str) -> str:
 def open_store(work: Path, plan: Plan, name: str, *, cache: int = 0) -> Store:
     """Return the store of a configuration in a work folder; `cache` as in Store."""
     return Store(work / PREPARED / prepared_name(plan, name), cache=cache)
+
+
+def normalization_key(plan: Plan) -> str:
+    """Hash how a plan normalises, with statistics only where they are used: what the keys of its cases end in."""
+    rules = [encode(rule if rule.scheme == "ct" else replace(rule, stats=None)) for rule in plan.normalization]
+    return hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]
 
 
 class Store:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nnunet_rs.core.errors import PlanError, among
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.data.folds import Fold, read_splits
+from nnunet_rs.data.folds import Fold, read_splits, require_fold
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
 from nnunet_rs.model.distributed import Team, current_team
 from nnunet_rs.model.functions import name_of
@@ -77,10 +77,8 @@ def set_up(work: Path, configuration: str, fold: int, options: TrainOptions) -> 
         plan = with_features(plan, configuration, options.features)
     splits = work / "splits.json"
     folds = read_splits(splits, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
-    if not 0 <= fold < len(folds):
-        raise PlanError(f"{splits}: there is no fold {fold}; there are 0 to {len(folds) - 1}")
     team = current_team()
-    settings, cases = plan.configurations[configuration], folds[fold]
+    settings, cases = plan.configurations[configuration], require_fold(splits, folds, fold)
     team.check_batch(settings.batch_size)
     first = None
     if settings.previous is not None:

@@ -20,7 +20,7 @@ from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing
 from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.preprocess import target_spacing
-from nnunet_rs.data.store import Store, open_store
+from nnunet_rs.data.store import Store, normalization_key, open_store
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.card import CARD, ModelCard, read_card
 from nnunet_rs.model.checkpoint import save_model
@@ -102,18 +102,19 @@ def train_fold(
         torch.manual_seed(options.seed)
         compute = choose_compute(find_device(options.device), options.precision, options.channels_last)
         state = _first_state(setup, compute)
-        training, validation = (stack.enter_context(loader) for loader in _loaders(setup, compute))
+        training, validation = (stack.enter_context(loader) for loader in _loaders(setup, compute, progress))
         job = _job(setup, compute, state, (training, validation), on_epoch)
         _resume_or_begin(job, state, options.resume, progress)
         return _train(setup, job, state, wish, progress)
 
 
-def _loaders(setup: Setup, compute: Compute) -> Iterator[Loader]:
+def _loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loader]:
     """Yield where training and validation batches come from; patches of validation are not augmented."""
     plan, settings, options = setup.plan, setup.settings, setup.options
     store = open_store(setup.work, plan, settings.name, cache=options.cache)
     for name in sorted({*setup.cases.train, *setup.cases.validation}):
         _check_prepared(store, name, setup)
+    _tell_absent(store, setup, progress)
     previous = None if setup.first is None else setup.first.store
     loading = LoaderOptions(
         options.seed,
@@ -136,14 +137,29 @@ def _augmentation(setup: Setup) -> Augmentation:
 
 
 def _check_prepared(store: Store, case: str, setup: Setup) -> None:
-    """Check that a prepared case is on the plan's grid: plan.json may have been edited, or made anew, since."""
-    geometry, transpose = store.record(case).geometry, setup.plan.transpose
+    """Check that a case was prepared as the plan says: plan.json may have been edited, or made anew, since."""
+    record, transpose = store.record(case), setup.plan.transpose
+    if not any(key.endswith(normalization_key(setup.plan)) for key in record.keys):
+        raise DatasetError(
+            f"{store.folder}: case {case} was normalised by other rules than those of plan.json; run preprocess again"
+        )
+    geometry = record.geometry
     spacing = geometry.working_spacing
     planned = new_shape(geometry.cropped_shape, spacing, target_spacing(setup.settings, spacing))
     if geometry.transpose != transpose or geometry.resampled != planned:
         raise DatasetError(
             f"{store.folder}: case {case} was prepared for another plan (shape {list(geometry.resampled)}, axes "
             f"{list(geometry.transpose)}; the plan makes it {list(planned)}, {list(transpose)}); run preprocess again"
+        )
+
+
+def _tell_absent(store: Store, setup: Setup, progress: Progress) -> None:
+    """Warn of classes that no case of the fold trains on."""
+    trained = {c for case in setup.cases.train for c in store.record(case).voxels}
+    absent = [name for c, name in enumerate(setup.plan.labels.names[1:], start=1) if c not in trained]
+    if absent:
+        progress.say(
+            f"warning: fold {setup.fold} trains on no case with {', '.join(absent)}: nothing can be learnt for that"
         )
 
 

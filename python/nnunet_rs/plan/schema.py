@@ -163,6 +163,8 @@ def read_plan(path: Path) -> Plan:
     PlanError
         The file is not there, is no JSON, or `plan_from_json` refuses it.
     """
+    if not path.exists():
+        raise PlanError(f"{path}: no such file; nnunet-rs preprocess DATA -o {path.parent} makes it (plan alone too)")
     return plan_from_json(read_json(path, PlanError), str(path))
 
 

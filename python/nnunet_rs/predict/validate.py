@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
-from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Case, Dataset, Progress
-from nnunet_rs.data.folds import read_splits
+from nnunet_rs.data.folds import read_splits, require_fold
 from nnunet_rs.model.card import ModelCard
 from nnunet_rs.plan.schema import read_fingerprint
 from nnunet_rs.predict.evaluate import TOLERANCE, Pair, evaluate_pairs
@@ -112,9 +112,7 @@ def validation_cases(work: Path, dataset: Dataset, fold: int) -> tuple[Case, ...
     cases = {case.name: case for case in dataset.training}
     splits = work / "splits.json"
     folds = read_splits(splits, list(cases))
-    if not 0 <= fold < len(folds):
-        raise DatasetError(f"{splits}: there is no fold {fold}; there are 0 to {len(folds) - 1}")
-    return tuple(cases[name] for name in folds[fold].validation)
+    return tuple(cases[name] for name in require_fold(splits, folds, fold).validation)
 
 
 def pairs_of(cases: Sequence[Case], folder: Path) -> tuple[Pair, ...]:
