@@ -2,7 +2,7 @@ import pytest
 import torch
 from nnunet_rs.core.errors import NnunetError, TrainingError
 from nnunet_rs.model import device as devices
-from nnunet_rs.model.device import choose_compute, find_device, out_of_memory_explained
+from nnunet_rs.model.device import choose_compute, compiler_explained, find_device, out_of_memory_explained
 from torch import nn
 
 CPU = torch.device("cpu")
@@ -59,3 +59,11 @@ def test_memory(error: Exception, said: str) -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shape"), out_of_memory_explained("smaller"):
         raise RuntimeError("shape")
+
+
+def test_a_compiler_that_is_missing_is_told() -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    said = r"cannot be compiled \(InvalidCxxCompiler: none\); .* C\+\+ compiler .* or train without --compile$"
+    with pytest.raises(TrainingError, match=said), compiler_explained():
+        raise TorchDynamoException("InvalidCxxCompiler: none\n\nSet TORCHDYNAMO_VERBOSE=1")

@@ -221,7 +221,7 @@ def test_forgetting_to_resume_loses_nothing(work: Path) -> None:
     [
         ({"seed": 4}, r"another seed \(3, now 4\)"),
         ({"batch_size": 1}, r"another plan"),
-        ({"batches": 5}, r"another batches \(4, now 5\)"),
+        ({"batches": 5}, r"another number of batches \(4, now 5\)"),
         ({"recipe": V2}, r"another recipe \(fast, now v2\)"),
         ({"augmentation": "light"}, r"another augmentation \(none, now light\)"),
         ({"norm": "batch"}, r"another network \(.*norm=instance"),
@@ -310,6 +310,21 @@ def test_network_and_optimiser_of_the_users_own(work: Path) -> None:
     assert read_card(folder).custom_network.endswith("test_train:wide")
     loaded, _ = load_model(folder, network=wide)
     assert loaded.heads[0].in_channels == 5
+
+
+def test_a_compiled_network_learns_the_same(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, original = [], torch.compile
+
+    def traced(network: nn.Module) -> Any:
+        compiled.append(network)
+        return original(network, backend="eager")  # traced as for every backend, in seconds and without a compiler
+
+    monkeypatch.setattr(torch, "compile", traced)
+    plain = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1))
+    assert losses(train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, compile=True))) == pytest.approx(
+        losses(plain), abs=1e-6
+    )
+    assert len(compiled) == 1
 
 
 def test_bfloat16_stays_near_float32(work: Path) -> None:

@@ -64,7 +64,7 @@ def test_other_versions_are_refused(plan: Plan, version: Any) -> None:
     if version is True:
         assert plan_from_json(document) == plan  # JSON's true is Python's 1
         return
-    with pytest.raises(PlanError, match=r"p\.json: version is .*: this release reads 1 to 1"):
+    with pytest.raises(PlanError, match=r"p\.json: version is .*, this release reads 1 and older"):
         plan_from_json(document, "p.json")
 
 

@@ -144,6 +144,26 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
 
 
 @contextmanager
+def compiler_explained() -> Iterator[None]:
+    """Turn what `torch.compile` could not do into one line.
+
+    Raises
+    ------
+    TrainingError
+        In place of the compiler's error.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        raise TrainingError(
+            f"the network cannot be compiled ({_first_line(error)}); see that there is a C++ compiler (g++, or what "
+            "CXX names), or train without --compile"
+        ) from error
+
+
+@contextmanager
 def kernels_measured() -> Iterator[None]:
     """Let cuDNN measure its kernels once and take the fastest: all patches have one size."""
     before = torch.backends.cudnn.benchmark

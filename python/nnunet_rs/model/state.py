@@ -167,7 +167,11 @@ def _check_identity(path: Path, saved: Identity, wanted: Identity) -> None:
             )
 
 
-_SAID = {"plan": "plan", "cases": "set of cases in this fold", "network": "network"}
+_SAID = {
+    "plan": "plan, --features or --batch-size",
+    "cases": "set of cases in this fold",
+    "batches": "number of batches",
+}
 
 
 def _shown(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from nnunet_rs.model.device import (
     Compute,
     batch_memory,
     choose_compute,
+    compiler_explained,
     find_device,
     kernels_measured,
     out_of_memory_explained,
@@ -229,11 +230,12 @@ def _resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Pro
 
 def _train(setup: Setup, job: Job, state: TrainingState, wish: StopWish, progress: Progress) -> TrainResult:
     network = job.team.wrap(state.network)
-    forward: Callable[[torch.Tensor], Any] = torch.compile(network) if setup.options.compile else network
+    compiled = setup.options.compile
+    forward: Callable[[torch.Tensor], Any] = torch.compile(network) if compiled else network
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     together = f" and {job.team.size - 1} more" if job.team.size > 1 else ""
     progress.say(f"training on {job.compute.describe()}{together}: {millions:.3g} million weights")
-    with _way_on_told(job.folder / RESUME):
+    with _way_on_told(job.folder / RESUME), compiler_explained() if compiled else nullcontext():
         finished = Loop(job, state, forward, wish).run(progress)
     if finished and job.team.leads:
         _write_model(setup, job, state)

@@ -193,7 +193,10 @@ def _open(name: str, kind: type[Document], document: Any, source: str) -> Docume
         raise PlanError(f'{source}: is no {name} of nnunet_rs: the key format must be "nnunet_rs {name}"')
     version = document.get("version")
     if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
-        raise PlanError(f"{source}: version is {version!r}: this release reads 1 to {SCHEMA_VERSION}; plan again")
+        raise PlanError(
+            f"{source}: version is {version!r}, this release reads {SCHEMA_VERSION} and older; use the nnunet_rs that "
+            "wrote it, or delete it and run preprocess again"
+        )
     body = {key: item for key, item in document.items() if key not in ("format", "version")}
     for older in range(version, SCHEMA_VERSION):
         body = UPGRADES[kind][older](body)
