@@ -160,9 +160,9 @@ def machine() -> str:
 
 def write(path: Path, text: str) -> None:
     """Write beside the place and rename."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, suffix=".md") as file:
-        file.write(text)
-    Path(file.name).replace(path)
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
 
 
 # The peers' layout of data.

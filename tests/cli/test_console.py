@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nnunet_rs.cli.console import Console, Display, Outcome, clock, plain, rate
+from nnunet_rs.predict.summary import TABLE_HEAD
 from nnunet_rs.report.tables import Table
 
 
@@ -69,6 +70,61 @@ def test_a_terminal_gets_a_bar_that_becomes_a_line(monkeypatch: pytest.MonkeyPat
     assert "✓" in err.getvalue()
     assert "read: 2 in" in err.getvalue()
     assert "inner: 1 in" not in err.getvalue()
+
+
+def test_a_bar_shows_names_as_they_are_and_no_time_that_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    shown, _, err = console(terminal=True)
+    with shown.task("read [/]", 2) as task:
+        task.advance(note="case[/b]")
+        assert shown._bars is not None
+        shown._bars.refresh()
+    assert "case[/b]" in err.getvalue()
+    assert "read [/]" in err.getvalue()
+    assert "-:--" not in err.getvalue()
+
+
+def test_a_table_of_scores_fits_into_a_hundred_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    shown, out, _ = console(terminal=True)
+    row = (
+        "kidneys",
+        "0.9489",
+        "0.937 to 0.967",
+        "0.9441",
+        "0.874",
+        "0.914",
+        "0.981",
+        "134.01",
+        "149.17",
+        "0.924",
+        "104",
+    )
+    shown.finish("evaluate", Outcome({}, (Table("scores", TABLE_HEAD, (row,)),)), 1.0)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 5  # an empty one, title, head, rule, row
+    assert "0.937 to 0.967" in lines[-1]
+
+
+def test_long_lines_are_broken_between_words_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    line = "  because /a/path/that/is/longer/than/the/line is long"
+    for terminal in (True, False):
+        shown, out, err = console(terminal=terminal)
+        shown.say(line)
+        shown.finish("plan", Outcome({}, (line, "as it is:\n" + 40 * "x ")), 1.0)
+        broken = ["  because", "    /a/path/that/is/longer/than/the/line", "    is long"] if terminal else [line]
+        assert err.getvalue().splitlines() == broken
+        assert out.getvalue().splitlines() == [*broken, "as it is:", 40 * "x "]
+
+
+def test_a_table_without_headings_has_no_line_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table("", ("", ""), (("disk", "fast"), ("memory", "much")), words=True)
+    for terminal in (True, False):
+        shown, out, _ = console(terminal=terminal)
+        shown.finish("doctor", Outcome({}, (table,)), 1.0)
+        assert out.getvalue().split() == ["disk", "fast", "memory", "much"]
 
 
 def test_a_failed_task_leaves_no_line_that_says_it_is_done() -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -127,9 +129,9 @@ class Console:
         if self.display.quiet:
             return
         if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False)
+            self._bars.console.print(_wrapped(text), markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=self._err, flush=True)
+            print(_wrapped(text) if self._terminal else text, file=self._err, flush=True)
 
     @contextmanager
     def task(self, name: str, total: float, *, timed: bool = False) -> Iterator[Task]:
@@ -184,20 +186,21 @@ class Console:
         """Print one line that says what went wrong; to machines also an object."""
         if self.display.json:
             self._object({"command": command, "ok": False, "error": error})
-        line = " ".join(f"{error}{_after(hint)}".split())
+        line = " ".join(f"error: {error}{_after(hint)}".split())
         if self._terminal:
-            _rich(self._err).print(f"[bold red]error:[/bold red] {_escape(line)}", highlight=False, soft_wrap=True)
+            marked = _escape(_wrapped(line)).replace("error:", "[bold red]error:[/bold red]", 1)
+            _rich(self._err).print(marked, highlight=False, soft_wrap=True)
         else:
-            print(f"error: {line}", file=self._err, flush=True)
+            print(line, file=self._err, flush=True)
 
     def _object(self, value: Mapping[str, Any]) -> None:
         print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), file=self._out, flush=True)
 
     def _show(self, item: Table | str) -> None:
         if isinstance(item, str):
-            print(item, file=self._out, flush=True)
+            print(_wrapped(item) if self._out.isatty() else item, file=self._out, flush=True)
         elif self._out.isatty():
-            _rich(self._out).print(_rich_table(item))
+            _rich(self._out).print("", _rich_table(item), sep="\n")
         else:
             print("\n".join(item.lines()), file=self._out, flush=True)
 
@@ -234,6 +237,20 @@ def _after(text: str) -> str:
     return f"; {text}" if text else ""
 
 
+def _wrapped(line: str) -> str:
+    """Break a line longer than the terminal is wide between words; what has lines of its own stays as it is."""
+    if "\n" in line:
+        return line
+    return textwrap.fill(
+        line,
+        shutil.get_terminal_size().columns,
+        subsequent_indent=" " * (2 + len(line) - len(line.lstrip())),
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def _escape(text: str) -> str:
     from rich.markup import escape
 
@@ -247,16 +264,18 @@ def _rich(stream: TextIO) -> Any:
 
 
 def _make_bars(stream: TextIO) -> Bars:
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
     from rich.progress import Task as RichTask
     from rich.text import Text
 
     class Speed(ProgressColumn):
-        """Units a second, or seconds a unit."""
+        """Units a second, or seconds a unit, and the time left."""
 
         def render(self, task: RichTask) -> Text:
-            speed = None if task.fields["count"].timed else task.speed
-            return Text(rate(1, 1 / speed) if speed else "", style="cyan")
+            if task.fields["count"].timed or not task.speed:
+                return Text("")
+            left = "" if task.time_remaining is None else f", {clock(task.time_remaining)} left"
+            return Text(f"{rate(1, 1 / task.speed)}{left}", style="cyan")
 
     class Count(ProgressColumn):
         """How much is done."""
@@ -265,12 +284,11 @@ def _make_bars(stream: TextIO) -> Bars:
             return Text(task.fields["count"].stands("/"))
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
         Count(),
         Speed(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("[dim]{task.fields[note]}[/dim]"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     return Progress(*columns, console=_rich(stream), speed_estimate_period=60, transient=True)
 
@@ -280,7 +298,15 @@ def _rich_table(table: Table) -> RichTable:
     from rich.table import Table as RichTable
 
     shown = RichTable(
-        title=table.title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        title=table.title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        show_header=any(table.columns),
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for index, name in enumerate(table.columns):
         shown.add_column(name, justify="left" if index == 0 or table.words else "right", overflow="fold")

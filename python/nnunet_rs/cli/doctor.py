@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +16,7 @@ from typing import Any
 
 from nnunet_rs.cli.places import VARIABLES
 from nnunet_rs.core.machine import available_memory, processors, total_memory
+from nnunet_rs.report.tables import Table
 
 PACKAGES = ("nnunet-rs", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "blosc2", "isal", "connected-components-3d")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -39,11 +39,10 @@ class Findings:
         """Give all of it as one value for JSON."""
         return {**self.facts, "missing": self.missing, "advice": self.advice}
 
-    def lines(self) -> Iterator[str]:
-        """Give the facts for people, a paragraph a group."""
-        for name, group in self.facts.items():
-            told = ", ".join(_text(key, value) for key, value in group.items())
-            yield textwrap.fill(told, 100, initial_indent=f"{name:<11}", subsequent_indent=" " * 11)
+    def table(self) -> Table:
+        """Give the facts for people, a row a group."""
+        rows = tuple((name, _TOLD[name](group)) for name, group in self.facts.items() if group)
+        return Table("", ("", ""), rows, words=True)
 
 
 def examine(folder: Path, environment: Mapping[str, str]) -> Findings:
@@ -63,14 +62,14 @@ def examine(folder: Path, environment: Mapping[str, str]) -> Findings:
 
 
 def _versions(found: Findings, *_: object) -> dict[str, Any]:
-    known: dict[str, Any] = {"system": platform.platform(), "python": platform.python_version()}
+    known: dict[str, Any] = {}
     for package in PACKAGES:
         try:
             known[package] = version(package)
         except PackageNotFoundError:
             known[package] = None
             found.missing.append(f"{package} is not installed; pip install {package}")
-    return known
+    return {**known, "python": platform.python_version(), "system": platform.platform()}
 
 
 def _kernels(found: Findings, *_: object) -> dict[str, Any]:
@@ -184,24 +183,39 @@ _LOOKS: Mapping[str, Callable[[Findings, Path, Mapping[str, str]], dict[str, Any
 }
 
 
-_UNITS = {
-    "total": (1e9, "GB"),
-    "available": (1e9, "GB"),
-    "free": (1e9, "GB"),
-    "write": (1e6, "MB/s"),
-    "read": (1e6, "MB/s"),
+def _tell_versions(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {known or 'missing'}" for name, known in facts.items())
+
+
+def _tell_processor(facts: Mapping[str, Any]) -> str:
+    limits = [f"{name}={value}" for name, value in facts["limits"].items()]
+    counts = f"{facts['usable']} of {facts['processors']} usable"
+    return ", ".join(
+        (facts["model"], counts, *([" ".join(facts["instructions"])] * bool(facts["instructions"])), *limits)
+    )
+
+
+def _tell_devices(facts: Mapping[str, Any]) -> str:
+    return f"{'; '.join(facts['computes'].values())}; auto takes {facts['auto']}; {facts['threads']} threads"
+
+
+def _tell_disk(facts: Mapping[str, Any]) -> str:
+    if "free" not in facts:
+        return f"{facts['folder']}: cannot be written"
+    speed = f"writes {facts['write'] / 1e6:.0f} MB/s, reads {facts['read'] / 1e6:.0f} MB/s"
+    return f"{facts['folder']}: {facts['free'] / 1e9:.0f} GB free, {speed}"
+
+
+def _tell_nnunet(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {place or 'not set'}" for name, place in facts.items())
+
+
+_TOLD: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "versions": _tell_versions,
+    "kernels": lambda facts: "loaded" if facts["load"] else "do not load",
+    "processor": _tell_processor,
+    "memory": lambda facts: f"{facts['available'] / 1e9:.0f} of {facts['total'] / 1e9:.0f} GB available",
+    "devices": _tell_devices,
+    "disk": _tell_disk,
+    "nnunet": _tell_nnunet,
 }
-
-
-def _text(key: str, value: Any) -> str:
-    """Show a fact with its name."""
-    if key in _UNITS:
-        unit, name = _UNITS[key]
-        value = f"{value / unit:.0f} {name}"
-    elif isinstance(value, Mapping):
-        value = "; ".join(f"{name} {item}" for name, item in value.items())
-    elif isinstance(value, list):
-        value = " ".join(value)
-    elif isinstance(value, bool):
-        value = "yes" if value else "no"
-    return f"{key} {'not set' if value is None else value or 'none'}"

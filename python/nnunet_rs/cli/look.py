@@ -53,13 +53,10 @@ def doctor(arguments: argparse.Namespace, _: Console) -> Outcome:
     from nnunet_rs.cli.doctor import examine
 
     found = examine(arguments.folder, os.environ)
-    lines = [
-        *found.lines(),
-        *(f"missing: {text}" for text in found.missing),
-        *(f"advice: {text}" for text in found.advice),
-    ]
-    verdict = "something is missing" if found.missing else "everything is there"
-    return Outcome(found.to_json(), (*lines, verdict), 1 if found.missing else 0)
+    missing = [f"missing: {text}" for text in found.missing]
+    advice = [f"advice: {text}" for text in found.advice]
+    verdict = "something is missing" if missing else "everything is there"
+    return Outcome(found.to_json(), (found.table(), *missing, *advice, verdict), 1 if missing else 0)
 
 
 def completion(arguments: argparse.Namespace, _: Console) -> Outcome:

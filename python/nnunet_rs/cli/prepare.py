@@ -78,8 +78,8 @@ def plan(arguments: argparse.Namespace, console: Console) -> Outcome:
 
     written = [arguments.output / "plan.json" if arguments.output else None, arguments.as_nnunet]
     lines = [f"written: {path}" for path in written if path]
-    said = explain(decided) if arguments.explain else (plan_table(decided), "--explain tells the reasons")
-    return Outcome({"plan": plan_to_json(decided)}, (*said, *lines))
+    said = explain(decided) if arguments.explain else ["--explain tells the reasons"]
+    return Outcome({"plan": plan_to_json(decided)}, (plan_table(decided), *said, *lines))
 
 
 def _plan(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Fingerprint, str]:

@@ -125,6 +125,18 @@ class Task(Protocol):
         """Count `count` more units as done; `note` replaces the text beside the bar."""
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A task whose units are a part of another's."""
+
+    task: Task
+    part: float
+
+    def advance(self, count: float = 1, note: str = "") -> None:
+        """See Task."""
+        self.task.advance(count * self.part, note)
+
+
 class Progress(Protocol):
     """How the library tells what it is doing; `cli` shows it as bars or lines."""
 

@@ -15,7 +15,7 @@ from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.faults import Fault, fatal
 from nnunet_rs.core.files import exclusive, read_json, remove_leftovers, write_json
 from nnunet_rs.core.machine import peak_memory, processors
-from nnunet_rs.core.types import Case, Dataset, Progress, Silent, Task
+from nnunet_rs.core.types import Case, Dataset, Progress, Share, Silent, Task
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
 from nnunet_rs.data.frames import warm_up
 from nnunet_rs.data.preprocess import find_configuration
@@ -100,7 +100,8 @@ def prepare_dataset(
             remove_leftovers(folder)
         kept = Kept(run.budget)
         warm_up()
-        with run.progress.task("preprocess", 2 * len(dataset.training)) as task:
+        with run.progress.task("preprocess", len(dataset.training)) as whole:
+            task = Share(whole, 0.5)  # each case is read, then prepared
             survey = run.survey(task, kept.visit)
             task.advance(len(dataset.training) - len(survey.sound()))
             plan = run.settle(survey)

@@ -268,7 +268,9 @@ class Loop:
 
     def _note(self) -> str:
         position, history = self.state.position, self.state.history
-        loss = f"loss {position.loss / position.batch:.3f}" if position.batch and position.loss else ""
-        dice = history.epochs[-1].mean_dice if history.epochs else None
-        scored = f", Dice {dice:.3f}" if dice is not None else ""
-        return f"epoch {position.epoch + 1}, {loss}{scored}"
+        parts = [f"epoch {position.epoch + 1}"]
+        if position.loss:
+            parts.append(f"loss {position.loss / position.batch:.3f}")
+        if history.epochs and (dice := history.epochs[-1].mean_dice) is not None:
+            parts.append(f"Dice {dice:.3f}")
+        return ", ".join(parts)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from nnunet_rs.plan.patch import Batch, Fitted, Setting
-from nnunet_rs.plan.recipe import RECIPES, PlanRecipe
-from nnunet_rs.plan.schema import Configuration, Fingerprint, Normalization, Plan
+from nnunet_rs.plan.recipe import PlanRecipe
+from nnunet_rs.plan.schema import Fingerprint, Normalization, Plan
 from nnunet_rs.plan.spacing import Floats, has_one_slice, is_anisotropic, percentile
 
 if TYPE_CHECKING:
@@ -198,41 +198,14 @@ def why_last(previous: str) -> tuple[str, ...]:
 
 
 def explain(plan: Plan) -> list[str]:
-    """Return a plan as lines for a terminal: the decisions, a table of the configurations, and the reasons.
+    """Return a plan's reasons as lines for a terminal: those of all configurations first, then those of each.
 
     Parameters
     ----------
     plan
         As planned, or as read from an edited file.
     """
-    table = RECIPES.get(plan.recipe)
-    title = f"{plan.dataset}: {counted(len(plan.configurations), 'configuration')} by recipe {plan.recipe}"
-    lines = [title + (f" ({table.summary})" if table else ""), ""]
-    lines += [f"  {reason}" for reason in plan.reasons] + [""]
-    lines += _columns([_HEADINGS, *(_row(c) for c in plan.configurations.values())])
+    lines = ["", "all configurations", *(f"  {reason}" for reason in plan.reasons)]
     for name, configuration in plan.configurations.items():
-        lines += ["", name] + [f"  {reason}" for reason in configuration.reasons]
-    return lines
-
-
-_HEADINGS = ("configuration", "spacing mm", "median voxels", "patch", "batch", "poolings", "features", "Dice", "~GB")
-
-
-def _row(c: Configuration) -> tuple[str, ...]:
-    pools = [sum(stride[axis] > 1 for stride in c.strides) for axis in range(c.dims)]
-    return (
-        c.name,
-        by(c.spacing, ".3g"),
-        by(c.median_shape, "g"),
-        by(c.patch_size),
-        str(c.batch_size),
-        by(pools),
-        f"{c.features[0]}-{c.features[-1]}",
-        "batch" if c.batch_dice else "sample",
-        f"{c.memory_gb:.2g}" if c.memory_gb else "?",
-    )
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += ["", name, *(f"  {reason}" for reason in configuration.reasons)]
+    return [*lines, ""]

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.io import read_labels, write_labels
-from nnunet_rs.core.types import FloatArray, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.core.types import FloatArray, IntArray, Progress, Share, Silent, Task, Volume
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.evaluate import label_files
 from nnunet_rs.predict.export import Decision, Target
-from nnunet_rs.predict.predictor import Predictor, Share, SinkMaker
+from nnunet_rs.predict.predictor import Predictor, SinkMaker
 from nnunet_rs.predict.probabilities import ENDING, Probabilities, open_probabilities
 
 Planes = Iterator[tuple[int, FloatArray]]  # first plane, probabilities (c, planes, a, b)

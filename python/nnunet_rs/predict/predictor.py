@@ -13,7 +13,7 @@ from torch import nn
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.labels import encode_labels
-from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Task, Volume
+from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Share, Task, Volume
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare, target_spacing
 from nnunet_rs.data.previous import on_grid
 from nnunet_rs.model.card import ModelCard
@@ -238,18 +238,6 @@ class Predictor:
         if self.plan.recipe != "paper":
             return "none"
         return "sigmoid" if self.plan.labels.regions else "softmax"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A task whose units are a part of another's."""
-
-    task: Task
-    part: float
-
-    def advance(self, count: float = 1, note: str = "") -> None:
-        """See Task."""
-        self.task.advance(count * self.part, note)
 
 
 def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under headings; the first column is aligned left, the others right, unless they hold words."""
+    """Rows of text under headings; where all headings are empty, there is none.
+
+    The first column is aligned left, the others right, unless they hold words.
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -30,7 +33,7 @@ class Table:
 
     def lines(self) -> list[str]:
         """Lay the table out in aligned columns, for a file or a pipe."""
-        table = [self.columns, *self.rows]
+        table = [self.columns, *self.rows] if any(self.columns) else self.rows
         widths = [max(len(row[column]) for row in table) for column in range(len(self.columns))]
         rows = (_aligned(row, widths, self.words) for row in table)
         return [line for line in (self.title, *rows, self.note) if line]
@@ -113,8 +116,10 @@ _CHOICES: tuple[tuple[str, Callable[[Configuration], str]], ...] = (
     ("patch, voxels", lambda chosen: _by(chosen.patch_size)),
     ("batch", lambda chosen: str(chosen.batch_size)),
     ("stages", lambda chosen: str(len(chosen.features))),
-    ("feature maps", lambda chosen: " ".join(map(str, chosen.features))),
+    ("feature maps", lambda chosen: f"{chosen.features[0]} to {chosen.features[-1]}"),
     ("pooled by", lambda chosen: _by([math.prod(axis) for axis in zip(*chosen.strides, strict=True)])),
+    ("Dice in the loss, over", lambda chosen: "the batch" if chosen.batch_dice else "each sample"),
+    ("memory, GB", lambda chosen: f"{chosen.memory_gb:.2g}" if chosen.memory_gb else "-"),
 )
 
 
