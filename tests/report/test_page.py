@@ -170,7 +170,9 @@ def test_files_that_are_gone_or_damaged_are_told_of(maker) -> None:
     for case in made.dataset.training:
         case.images[0].unlink()
     (work / "models" / "3d_fullres" / "fold_1" / "model.json").write_text("{")
-    (work / "prepared" / "2d" / "case_0.zip").write_bytes(b"no zip")
+    prepared = work / "prepared" / "2d" / "case_0.zip"
+    prepared.unlink()  # configurations may share a case's file
+    prepared.write_bytes(b"no zip")
     written, page = report(work)
     assert len(written.remarks) == 3
     assert all(remark in page.said for remark in written.remarks)
