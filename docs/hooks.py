@@ -21,8 +21,10 @@ def on_config(config: Any) -> None:
     decisions["Decisions"] = sorted(str(file.relative_to(docs)) for file in docs.glob("decisions/*.md"))
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Put every command's help where a page asks for it; comments to the tests are not for readers."""
+    if page.is_homepage:  # a navigation of one entry, and no headings to list
+        page.meta["hide"] = ["navigation", "toc"]
     pages = "\n".join(
         f"## {command.name}\n\n```text\n{text}```\n" for command, text in zip(COMMANDS, helps(), strict=True)
     )

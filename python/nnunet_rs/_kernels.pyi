@@ -27,8 +27,8 @@ def resample_image(
         Any strides; each channel by itself.
     shape : sequence of int
         Voxels of the result along (z, y, x) or (y, x).
-    order : {0, 1, 3}
-        Nearest voxel (half-way: the later one), linear, or cubic spline through the voxels. Results are clipped to the
+    order : {3, 1, 0}
+        Cubic spline through the voxels, linear, or nearest voxel (half-way: the later one). Results are clipped to the
         range of the input's channel.
     lowres_axis : int, optional
         The axis of thick slices (0 for z). It takes the nearest slice; the others use `order` slice by slice, clipped

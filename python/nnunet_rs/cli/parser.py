@@ -200,7 +200,7 @@ def build_parser() -> argparse.ArgumentParser:
             command.name,
             help=command.summary,
             usage=f"nnunet-rs {command.name} {command.usage}",
-            description=textwrap.fill(command.description, WIDTH),
+            description=textwrap.fill(command.description, _width()),
             epilog="\n  ".join(("examples:", *command.examples)),
             formatter_class=_Formatter,
             allow_abbrev=False,
@@ -215,11 +215,15 @@ def own_names(action: argparse.Action) -> list[str]:
     return [name for name in action.option_strings if _OURS.fullmatch(name)]
 
 
+def _width() -> int:
+    return min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Help as wide as the terminal, up to WIDTH columns; an option's value is named once, nnU-Net's names are not."""
 
     def __init__(self, prog: str, **_: Any) -> None:
-        super().__init__(prog, max_help_position=30, width=min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH))
+        super().__init__(prog, max_help_position=30, width=_width())
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
