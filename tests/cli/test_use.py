@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from nnunet_rs.cli import main
+from nnunet_rs.core.types import LabelSet
+from nnunet_rs.predict.settings import write_settings
 
 
 @pytest.fixture
@@ -48,6 +50,13 @@ def test_two_predictions_are_compared_case_by_case(folders, tmp_path: Path, caps
     assert json.loads((tmp_path / "scores.json").read_text()) == {
         key: value for key, value in result.items() if key not in ("command", "ok", "seconds")
     }
+
+
+def test_classes_have_the_names_that_they_were_predicted_by(folders, capsys) -> None:
+    ours, _, reference = folders
+    write_settings(ours, {}, LabelSet(("background", "liver", "spleen"), (0, 1, 2)))
+    classes = evaluate(capsys, ours, reference)["classes"]
+    assert [known["name"] for known in classes.values()] == ["liver", "spleen"]
 
 
 def test_the_comparison_is_shown_as_a_table(folders, capsys) -> None:

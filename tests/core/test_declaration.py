@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_rs.core.declaration import read_channels, read_labels
+from nnunet_rs.core.declaration import declared, read_channels, read_labels
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.types import LabelSet, Region
 
@@ -105,3 +105,16 @@ def test_malformed_labels(declared: Any, keys: dict[str, Any], text: str) -> Non
     with pytest.raises(DatasetError, match=text) as caught:
         labels(declared, **keys)
     assert str(caught.value).startswith("dataset.json: ")
+
+
+@pytest.mark.parametrize(
+    ("said", "keys"),
+    [
+        ({"background": 0, "a": 7, "b": 9}, {}),
+        ({"background": 0, "a": 1, "ignore": 2}, {}),
+        (BRATS, {"regions_class_order": [1, 2, 3]}),
+    ],
+)
+def test_labels_are_declared_as_they_are_read(said: Any, keys: Any) -> None:
+    found = labels(said, **keys)
+    assert read_labels(FILE, declared(found)) == found

@@ -245,9 +245,8 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
     group.add_argument("--activation", choices=("leaky_relu", "relu"), help="after each norm")
     group.add_argument("--norm", choices=("instance", "batch"), help="after each convolution")
-    group.add_argument(
-        "--pooling", dest="downsampling", choices=("strided", "max_pool"), help="how resolution is halved"
-    )
+    poolings = ("strided", "max_pool")
+    group.add_argument("--pooling", dest="downsampling", choices=poolings, help="how resolution is halved")
     group.add_argument(
         "--deep-supervision",
         action=argparse.BooleanOptionalAction,
@@ -344,7 +343,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
         "-djfile",
         metavar="FILE",
         type=Path,
-        help="names the labels (default: dataset.json beside REFERENCE or PREDICTIONS, else the values found)",
+        help="names the labels (default: dataset.json beside either folder, else what predict wrote, else the values)",
     )
     parser.add_argument(
         "--partial", action="store_true", help="score what is predicted; references without prediction are left out"
@@ -377,9 +376,8 @@ def report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help="the page to write (default: report.html in WORK)"
     )
-    parser.add_argument(
-        "--cases", metavar="N", type=values.count, default=3, help="cases to scroll through, best to worst (default: 3)"
-    )
+    cases = "cases to scroll through, best to worst (default: 3)"
+    parser.add_argument("--cases", metavar="N", type=values.count, default=3, help=cases)
     parser.add_argument(
         "--slices", metavar="N", type=values.count, default=40, help="slices of a case at most (default: 40)"
     )

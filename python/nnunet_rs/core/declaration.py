@@ -66,6 +66,15 @@ def read_labels(file: Path, content: dict[str, Any]) -> LabelSet:
     return LabelSet(names=names, values=values, regions=regions, ignore=ignore)
 
 
+def declared(labels: LabelSet) -> dict[str, Any]:
+    """Return labels as dataset.json declares them: what `read_labels` reads back."""
+    held: dict[str, Any] = {BACKGROUND: 0} if labels.regions else dict(zip(labels.names, labels.values, strict=True))
+    held |= {region.name: [labels.values[index] for index in region.classes] for region in labels.regions}
+    held |= {} if labels.ignore is None else {IGNORE: labels.ignore}
+    order = {"regions_class_order": [region.paint for region in labels.regions]} if labels.regions else {}
+    return {"labels": held, **order}
+
+
 def _number(text: object) -> int:
     """Return the number a JSON key stands for, or -1."""
     return int(text) if isinstance(text, int | str) and str(text).isdecimal() else -1

@@ -21,6 +21,7 @@ from nnunet_rs.predict.evaluate import label_files
 from nnunet_rs.predict.export import Decision, Target
 from nnunet_rs.predict.predictor import Predictor, SinkMaker
 from nnunet_rs.predict.probabilities import ENDING, Probabilities, open_probabilities
+from nnunet_rs.predict.settings import read_settings, write_settings
 
 Planes = Iterator[tuple[int, FloatArray]]  # first plane, probabilities (c, planes, a, b)
 GROUP_BYTES = 1 << 26  # of float32 probabilities averaged at a time
@@ -166,7 +167,7 @@ def ensemble_folders(
     folders
         Each written by `predict_folder` with `save_probabilities`, of the same cases.
     output_dir
-        Gets {case}{ending} with the first folder's header.
+        Gets {case}{ending} with the first folder's header, and prediction.json as `predict_folder` writes it.
     progress
         Told of every case.
     threads
@@ -196,6 +197,8 @@ def ensemble_folders(
         write_labels(output_dir / first[case].name, labels, header)
         return case
 
+    made_with = {"version": 1, "average_of": [read_settings(folder) or str(folder) for folder in folders]}
+    write_settings(output_dir, made_with, open_probabilities(folders[0] / f"{cases[0]}{ENDING}").labels)
     shown = (progress or Silent()).task("ensemble", len(cases))
     with ThreadPoolExecutor(threads or 2) as pool, shown as task:
         for case in pool.map(average, cases):

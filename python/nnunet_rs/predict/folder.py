@@ -14,7 +14,7 @@ from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.dataset import find_input_cases, strip_ending
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.extent import case_extent
-from nnunet_rs.core.files import read_json, remove_leftovers, write_atomically, write_json
+from nnunet_rs.core.files import remove_leftovers, write_atomically
 from nnunet_rs.core.io import read_volume, write_labels
 from nnunet_rs.core.machine import available_memory
 from nnunet_rs.core.types import Case, Header, IntArray, Progress, Silent, Task, Volume
@@ -23,9 +23,9 @@ from nnunet_rs.predict.channels import require_declared_order
 from nnunet_rs.predict.ensemble import Pairs
 from nnunet_rs.predict.predictor import SinkMaker
 from nnunet_rs.predict.probabilities import ENDING, ProbabilityFile
+from nnunet_rs.predict.settings import SETTINGS, write_settings
 
 SIDE_BY_SIDE = 2  # cases that are read, and cases that are written, at a time
-SETTINGS = "prediction.json"  # beside the segmentations: what they were made with
 
 
 class CasePredictor(Protocol):
@@ -116,7 +116,7 @@ def predict_cases(
 
     `broken` names cases that cannot be read, with the reason; they are told with those that fail.
     """
-    _write_settings(predictor.describe(), output_dir)
+    write_settings(output_dir, predictor.describe(), predictor.plan.labels)
     return _Run(predictor, (output_dir,), options, progress or Silent()).finish(cases, broken or {})
 
 
@@ -125,7 +125,7 @@ def predict_pairs(
 ) -> FolderResult:
     """Predict cases by every pair of configurations, each into its folder; otherwise as `predict_cases`."""
     for ensemble, output_dir in zip(pairs.ensembles, output_dirs, strict=True):
-        _write_settings(ensemble.describe(), output_dir)
+        write_settings(output_dir, ensemble.describe(), ensemble.plan.labels)
     return _Run(pairs, tuple(output_dirs), FolderOptions(), progress or Silent()).finish(cases, {})
 
 
@@ -278,18 +278,6 @@ class _Run:
                     task.advance(0, case.name)
                 else:
                     self.fail(case.name, error)
-
-
-def _write_settings(settings: dict[str, Any], output_dir: Path) -> None:
-    """Say what the segmentations of a folder are made with; an unchanged file keeps its date."""
-    path = output_dir / SETTINGS
-    if path.is_file():
-        try:
-            if read_json(path) == settings:
-                return
-        except DatasetError:
-            pass  # not ours or damaged: what lies there is predicted anew
-    write_json(path, settings)
 
 
 def _failures(failed: Mapping[str, str], count: int, output_dir: Path) -> str:
