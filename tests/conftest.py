@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
+# PyTorch is not loaded yet. Networks of tests are too small for threads, which wait for each other on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test asks for several
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 settings.load_profile("untimed")
+
 
 LABELS = {"background": 0, "large": 1, "small": 2}
 

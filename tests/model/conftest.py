@@ -1,13 +1,11 @@
-"""Small plans, and one thread: these networks are too small for more."""
+"""Small plans and a work folder of prepared cases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import Header, LabelSet
 from nnunet_rs.data.folds import make_folds, write_splits
@@ -23,14 +21,6 @@ from nnunet_rs.plan.schema import (
     write_fingerprint,
     write_plan,
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

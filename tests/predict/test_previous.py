@@ -20,6 +20,7 @@ from nnunet_rs.predict.previous import segment_cases
 from nnunet_rs.predict.validate import load_held_out, validation_folder
 
 NAME, FIRST = "3d_cascade_fullres", "3d_lowres"
+QUICK = PredictOptions(mirror=False)
 CASES = [f"case_{k}" for k in range(5)]
 
 
@@ -42,10 +43,10 @@ def make_cascade(make_work: Any) -> Any:
 
 def test_made_once_and_again_for_another_model(make_cascade: Any) -> None:
     work = make_cascade(tuple(range(5)))
-    assert segment_cases(work, NAME, folds=[1, 3], device="cpu") == 2
-    assert segment_cases(work, NAME, device="cpu") == 3
+    assert segment_cases(work, NAME, folds=[1, 3], device="cpu", options=QUICK) == 2
+    assert segment_cases(work, NAME, device="cpu", options=QUICK) == 3
     times = {path.name: path.stat().st_mtime_ns for path in (work / "previous" / NAME).iterdir()}
-    assert segment_cases(work, NAME, device="cpu") == 0
+    assert segment_cases(work, NAME, device="cpu", options=QUICK) == 0
     plan = read_plan(work / "plan.json")
     for fold, split in enumerate(read_splits(work / "splits.json", CASES)):
         (case,) = split.validation
@@ -56,7 +57,7 @@ def test_made_once_and_again_for_another_model(make_cascade: Any) -> None:
         assert expected is not None
         found = previous_store(work, NAME).read_patch(case, (0, 0, 0), expected.shape)
         np.testing.assert_array_equal(found, expected)
-        single = Predictor.load(work, "cpu", [fold], configuration=FIRST)
+        single = Predictor.load(work, "cpu", [fold], configuration=FIRST, options=QUICK)
         np.testing.assert_array_equal(read_labels(path).data, single.predict_volume(volume).data)
     (old, new) = (work / "models" / FIRST / f"fold_{fold}" for fold in (2, 4))
     card = (old / "model.json").read_text()
@@ -64,7 +65,7 @@ def test_made_once_and_again_for_another_model(make_cascade: Any) -> None:
         (old / file).write_bytes((new / file).read_bytes())
     (old / "model.json").write_text((old / "model.json").read_text().replace('"fold": 4', '"fold": 2'))
     assert card != (old / "model.json").read_text()
-    assert segment_cases(work, NAME, device="cpu") == 1
+    assert segment_cases(work, NAME, device="cpu", options=QUICK) == 1
     changed = [name for name, time in times.items() if (work / "previous" / NAME / name).stat().st_mtime_ns != time]
     assert changed == [f"{read_splits(work / 'splits.json', CASES)[2].validation[0]}.zip"]
 
