@@ -12,6 +12,7 @@ import contextlib
 import io
 import os
 import pty
+import re
 import select
 import shlex
 import signal
@@ -19,6 +20,7 @@ import struct
 import sys
 import time
 from fcntl import ioctl
+from itertools import groupby
 from pathlib import Path
 from termios import TIOCSWINSZ
 
@@ -57,17 +59,18 @@ def picture(screen: pyte.Screen, prompt: str) -> str:
     lines = [line(screen, row) for row in range(screen.lines)]
     while lines and not lines[-1].plain.strip():
         lines.pop()
-    for text in lines:
+    for text in (*lines, Text()):
         console.print(text, no_wrap=True, overflow="crop")
-    return console.export_svg(title="", theme=DIMMED_MONOKAI)
+    svg = console.export_svg(title="", theme=DIMMED_MONOKAI)
+    return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # nothing is fetched
 
 
 def line(screen: pyte.Screen, row: int) -> Text:
     """Give a row with its colours."""
     text = Text()
-    for column in range(screen.columns):
-        cell = screen.buffer[row][column]
-        text.append(cell.data, Style(color=colour(cell.fg), bold=cell.bold, reverse=cell.reverse))
+    cells = [screen.buffer[row][column] for column in range(screen.columns)]
+    for (fore, bold, reverse), run in groupby(cells, key=lambda cell: (cell.fg, cell.bold, cell.reverse)):
+        text.append("".join(cell.data for cell in run), Style(color=colour(fore), bold=bold, reverse=reverse))
     text.rstrip()
     return text
 

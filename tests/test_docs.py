@@ -120,6 +120,11 @@ def test_the_site_lists_every_page() -> None:
     assert listed == there | {"README.md", "benchmarks.md", "log.md"}
 
 
+def test_every_decision_is_listed() -> None:
+    listed = re.findall(r"\]\((\S+\.md)\)", (ROOT / "docs/decisions/README.md").read_text(encoding="utf-8"))
+    assert set(listed) == {page.name for page in ROOT.glob("docs/decisions/*.md")} - {"README.md"}
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in ROOT.glob("docs/**/*.md"):
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):

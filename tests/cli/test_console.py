@@ -85,6 +85,17 @@ def test_a_bar_shows_names_as_they_are_and_no_time_that_it_does_not_know(monkeyp
     assert "-:--" not in err.getvalue()
 
 
+def test_a_bar_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "60")
+    shown, _, err = console(terminal=True)
+    with shown.task("3d_cascade_fullres, fold 1 (batches)", 250) as task:
+        task.advance(note="epoch 3, loss 1.037, Dice 0.153")
+        assert shown._bars is not None
+        shown._bars.refresh()
+    assert err.getvalue().count("\n") == 1  # the line at the end
+
+
 def test_a_table_of_scores_fits_into_a_hundred_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     shown, out, _ = console(terminal=True)

@@ -266,6 +266,7 @@ def _rich(stream: TextIO) -> Any:
 def _make_bars(stream: TextIO) -> Bars:
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
     from rich.progress import Task as RichTask
+    from rich.table import Column
     from rich.text import Text
 
     class Speed(ProgressColumn):
@@ -283,12 +284,21 @@ def _make_bars(stream: TextIO) -> Bars:
         def render(self, task: RichTask) -> Text:
             return Text(task.fields["count"].stands("/"))
 
+    class Note(ProgressColumn):
+        """What is being done: cut off where the line ends."""
+
+        def render(self, task: RichTask) -> Text:
+            return Text(task.fields["note"], style="dim", no_wrap=True, overflow="ellipsis")
+
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        Count(),
-        Speed(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=whole()),
+        BarColumn(bar_width=20, table_column=whole()),
+        Count(table_column=whole()),
+        Speed(table_column=whole()),
+        Note(),
     )
     return Progress(*columns, console=_rich(stream), speed_estimate_period=60, transient=True)
 
