@@ -102,7 +102,12 @@ def test_which_models_and_where(arguments: list[str], said: str, capsys: pytest.
         (["train", "work", "-c", "2d", "-f", "first"], "'first' is not a fold"),
         (["predict", "work", "-i", "a", "-o", "b", "--step", "2"], "'2' is not in (0, 1]"),
         (["evaluate", "a", "b", "--metric", "beauty"], "'beauty'"),
-        (["check", "data", "--memroy", "8G"], "--memroy"),
+        (
+            ["check", "data", "--memroy", "8G"],
+            "there is no --memroy 8G here; did you mean --memory?; see `nnunet-rs check",
+        ),
+        (["doctor", "a", "b"], "there is no b here; see `nnunet-rs doctor --help`"),
+        (["--json"], "there is no --json here"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(

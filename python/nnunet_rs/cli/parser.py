@@ -7,8 +7,9 @@ import difflib
 import re
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from nnunet_rs.cli import options
@@ -195,6 +196,7 @@ def build_parser() -> argparse.ArgumentParser:
     root = _Root(prog="nnunet-rs")
     root.add_argument("--version", action=_Version, nargs=0)
     commands = root.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    root.commands = commands.choices
     for command in COMMANDS:
         parser = commands.add_parser(
             command.name,
@@ -245,6 +247,8 @@ class _Parser(argparse.ArgumentParser):
 class _Root(_Parser):
     """The parser of `nnunet-rs` itself: lists the commands in groups, guesses at misspelt ones."""
 
+    commands: Mapping[str, argparse.ArgumentParser] = MappingProxyType({})
+
     def format_help(self) -> str:
         """Give the page that `nnunet-rs --help` prints."""
         lines = ["usage: nnunet-rs COMMAND ...", "", INTRO]
@@ -253,6 +257,17 @@ class _Root(_Parser):
             lines += [f"  {command.name:<14}{command.summary}" for command in COMMANDS if command.group == group]
         lines += ["", "options:", "  -h, --help    show this page", "  --version     show the version", "", OUTRO]
         return "\n".join(lines)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what a command does not know is told by that command, with what was probably meant."""
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parser = self.commands[known.command] if known.command else self
+            names = [name for action in parser._actions for name in own_names(action)]
+            close = difflib.get_close_matches(unknown[0], names, 1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            parser.error(f"there is no {' '.join(unknown)} here{meant}")
+        return known
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.dest == "command" and value not in (names := [command.name for command in COMMANDS]):
