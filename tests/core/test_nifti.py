@@ -279,6 +279,20 @@ def test_what_float32_cannot_hold_is_not_finite(tmp_path: Path) -> None:
     assert rule(lambda: read_volume([path])) == "non-finite"
 
 
+@pytest.mark.parametrize("sign", [0, 7, float("nan")])
+def test_a_sign_that_is_none_counts_as_1(tmp_path: Path, sign: float) -> None:
+    """pixdim[0], the handedness of the qform, is 0 in many files."""
+    image = nibabel.Nifti1Image(voxels(), None)
+    image.header.set_qform(oblique(), code=1)
+    path = tmp_path / "a.nii"
+    nibabel.save(image, path)
+    expected = read_volume([path]).header.affine
+    pixdim = image.header["pixdim"].copy()
+    pixdim[0] = sign
+    patched(path, {"pixdim": pixdim, "sform_code": 0})
+    assert read_volume([path]).header.affine == expected
+
+
 @given(st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=4))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_header_is_read_or_told_never_more(tmp_path: Path, changes: list[tuple[int, int]]) -> None:

@@ -164,7 +164,10 @@ def _parse(path: Path, content: bytes) -> Nifti1Header:
                 value = f"the magic is {magic!r}, not {_SIZES[size]!r}"
                 raise FaultError(Fault(path, "not-nifti", value, _RESAVE))
             kind = Nifti1Header if size == 348 else Nifti2Header
-            return kind(content[:size], endianness=sign, check=False)
+            header = kind(content[:size], endianness=sign, check=False)
+            if header["pixdim"][0] not in (-1, 1):  # 0 in many files; the standard and nibabel's own checks take 1
+                header["pixdim"][0] = 1
+            return header
     value = f"{len(content)} bytes, beginning {content[:4].hex(' ')}, hold no NIfTI header"
     raise FaultError(Fault(path, "not-nifti", value, _RESAVE))
 
