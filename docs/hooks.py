@@ -23,8 +23,8 @@ def on_config(config: Any) -> None:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Put every command's help where a page asks for it; comments to the tests are not for readers."""
-    if page.is_homepage:  # a navigation of one entry, and no headings to list
-        page.meta["hide"] = ["navigation", "toc"]
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation"]  # of one entry
     pages = "\n".join(
         f"## {command.name}\n\n```text\n{text}```\n" for command, text in zip(COMMANDS, helps(), strict=True)
     )
