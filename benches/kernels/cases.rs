@@ -2,7 +2,7 @@
 
 use half::f16;
 use ndarray::{Array1, Array3, Array4, Axis};
-use nnunet_kernels::blend::Blend;
+use nnunet_kernels::blend::{Blend, Memory};
 use nnunet_kernels::foreground::{Intensity, Mask, statistics};
 use nnunet_kernels::image::resample_image;
 use nnunet_kernels::labels::resample_labels;
@@ -10,7 +10,7 @@ use nnunet_kernels::logits::logits_to_labels;
 use nnunet_kernels::real::Real;
 use nnunet_kernels::taps::Order;
 use nnunet_kernels::tiles::window_starts;
-use nnunet_kernels::warp::{Elastic, Motion, Warp};
+use nnunet_kernels::warp::{Elastic, Image, Motion, Warp};
 
 /// One group of measurements.
 pub struct Case {
@@ -234,15 +234,20 @@ fn blend() -> Case {
     let (size, tile, classes) = ([96, 256, 256], [64, 128, 128], 4);
     let patch = image([classes, tile[0], tile[1], tile[2]]).into_dyn();
     let starts = window_starts(&size, &tile, 0.5).expect("the tile fits");
+    let (mut sums, mut weights) = (Array4::ones((classes, size[0], size[1], size[2])), Array3::ones(size));
     Case {
         name: "blending of windows 4×64×128×128 into 4×96×256×256",
         in_readme: false,
         work: Box::new(move || {
             let mut blend = Blend::<f32>::new(classes, &size, &tile, None).expect("the tile fits");
+            sums.par_mapv_inplace(|_| 0.0);
+            weights.par_mapv_inplace(|_| 0.0);
             for start in &starts {
-                blend.add(patch.view(), start).expect("the window fits");
+                let memory = Memory { sums: sums.view_mut(), weights: weights.view_mut() };
+                blend.add(memory, patch.view(), start, None).expect("the window fits");
             }
-            blend.finish().expect("every voxel is covered");
+            let memory = Memory { sums: sums.view_mut(), weights: weights.view_mut() };
+            blend.finish(memory, None).expect("every voxel is covered");
         }),
         references: &[("numpy", "blend 96x256x256 64x128x128 4")],
     }
@@ -256,7 +261,8 @@ fn warp_case(order: Order) -> Box<dyn FnMut() + Send> {
     let mut out = Array4::zeros((1, 128, 128, 128));
     Box::new(move || {
         let warp = Warp::new(motion, [128; 3]).expect("the parameters are sound");
-        warp.image(image.view(), out.view_mut(), order, 0.0).expect("the shapes are sound");
+        let moving = Image { from: image.view(), to: out.view_mut(), order, border: 0.0 };
+        warp.image(moving).expect("the shapes are sound");
     })
 }
 

@@ -524,5 +524,99 @@ class Warp:
         *,
         threads: int | None = None,
     ) -> Warp: ...
-    def image(self, image: NDArray[np.float32], *, order: int = 3, border: float = 0.0) -> NDArray[np.float32]: ...
-    def labels(self, labels: NDArray[_Label], *, border: int = 0) -> NDArray[_Label]: ...
+    def apply(
+        self,
+        image: NDArray[np.float32],
+        labels: NDArray[_Label] | None = None,
+        *,
+        order: int = 3,
+        border: float = 0.0,
+        label_border: int = 0,
+    ) -> tuple[NDArray[np.float32], NDArray[_Label] | None]: ...
+
+@final
+class IntensityChanges:
+    """Changes of an image's intensities, channel by channel, that are noted first and then made in one go.
+
+    Every voxel stays in its place. Changes of one channel are made in the order in which they were noted.
+
+    >>> changes = IntensityChanges()
+    >>> changes.scale(0, 2.0)
+    >>> image = np.ones((1, 2, 2), np.float32)
+    >>> changes.apply(image)
+    >>> image.tolist()
+    [[[2.0, 2.0], [2.0, 2.0]]]
+    """
+
+    def __new__(cls) -> IntensityChanges: ...
+    def __len__(self) -> int: ...
+    def noise(self, channel: int, deviation: float, seed: int) -> None:
+        """Note: add Gaussian noise.
+
+        `deviation` is 0 to 1e30; `seed`, 0 to 2^64 - 1, and the place decide on the values.
+        """
+
+    def blur(self, channel: int, sigma: float) -> None:
+        """Note: smooth by a Gaussian of `sigma`, 0 to 1000 voxels.
+
+        SciPy's `gaussian_filter` (`mode="reflect"`, cut off at four deviations); nothing is done along an axis of one
+        voxel, and a constant channel stays exactly constant.
+        """
+
+    def scale(self, channel: int, factor: float) -> None:
+        """Note: multiply."""
+
+    def stretch(self, channel: int, factor: float) -> None:
+        """Note: multiply the differences from the mean; values stay within the channel's range.
+
+        batchgenerators' `augment_contrast` with `preserve_range`.
+        """
+
+    def coarsen(self, channel: int, shape: Sequence[int]) -> None:
+        """Note: resample to a coarser grid (z, y, x; z = 1 in 2-D) by the nearest voxel, and back linearly."""
+
+    def gamma(self, channel: int, exponent: float, *, invert: bool = False) -> None:
+        """Note: raise values, scaled to 0 … 1, to a power above 0 and at most 100; mean and deviation are kept.
+
+        With `invert` this is done to the negative. batchgenerators' `augment_gamma` with `retain_stats`.
+        """
+
+    def apply(self, image: NDArray[np.float32], *, threads: int | None = None) -> None:
+        """Make the changes, in place.
+
+        Parameters
+        ----------
+        image : ndarray of float32, (c, z, y, x) or (c, y, x)
+            Any strides.
+        threads : int, optional
+            All processors that this process may use if not given; channels are worked on side by side. The result does
+            not depend on it.
+
+        Raises
+        ------
+        ValueError
+            If a change is of a channel that there is not, or the image has other axes or no voxels, or is read-only. A
+            parameter that cannot be is refused when it is noted.
+        TypeError
+            If the image is of another type.
+        """
+
+def mirror(array: NDArray[Any], axes: Sequence[int], *, threads: int | None = None) -> None:
+    """Turn an array round along some of its spatial axes, in place.
+
+    Parameters
+    ----------
+    array : ndarray of numbers of 8 to 64 bits, (c, z, y, x) or (c, y, x)
+        Any strides.
+    axes : sequence of int
+        0 is z, or y of a 2-D array.
+    threads : int, optional
+        All processors that this process may use if not given; channels are worked on side by side.
+
+    Raises
+    ------
+    ValueError
+        If the array has other axes, or not the one that is named, or is read-only.
+    TypeError
+        If the array is of another type.
+    """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from nnunet_rs.core.kernels import (
     Blend,
     Elastic,
     ForegroundAccumulator,
+    IntensityChanges,
     SpatialWarp,
     WindowSums,
     foreground_statistics,
@@ -175,7 +177,21 @@ def move(number: Any, shape: Any, matrix: Any, array: Any, centre: Any) -> None:
     warp(array, array, SpatialWarp(shape, matrix, centre, Elastic(number, number, number)), label_border=number)
 
 
+def intensities(channel: Any, shape: Any, _: Any, image: Any, number: Any) -> None:
+    changes = IntensityChanges()
+    for note in (
+        lambda: changes.coarsen(channel, shape),
+        lambda: changes.noise(channel, number, channel),
+        lambda: changes.blur(channel, number),
+        lambda: changes.gamma(channel, number, invert=number),
+    ):
+        with suppress(ValueError, TypeError, OverflowError):
+            note()
+    changes.apply(image)
+
+
 ANYTHING = [
+    intensities,
     blend,
     window_sums,
     accumulate,

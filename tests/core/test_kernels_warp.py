@@ -175,6 +175,11 @@ IMAGE, LABELS, SAME = (
 )
 
 
+def test_sizes_that_differ():
+    with pytest.raises(ValueError, match=r"labels must have the image's size \[3, 4, 5\]; got \[3, 4, 4\]"):
+        warp(IMAGE, LABELS[..., :4], SAME)
+
+
 def changed(**values: Any) -> SpatialWarp:
     return SpatialWarp(**{"shape": SAME.shape, "matrix": SAME.matrix, "centre": SAME.centre, **values})
 

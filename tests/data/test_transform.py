@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
-from nnunet_rs.data.intensity import Noise
+from nnunet_rs.data.intensity import Blur, Brightness, Contrast, Gamma, Mirror, Noise
 from nnunet_rs.data.transform import borrowed, run
 
 
@@ -48,6 +48,20 @@ def test_our_own_take_whole_batches_too() -> None:
 def test_run_takes_either_kind() -> None:
     for transform in (Noise(1.0), GaussianNoiseTransform(p_per_sample=1)):
         sample = _sample(3)
-        image, seg = run(transform, sample["data"][0], sample["seg"][0], sample["rng"])
+        image, seg = run([transform], sample["data"][0], sample["seg"][0], sample["rng"])
         assert image.shape == seg.shape == (1, 9, 9)
         assert image.any()
+
+
+def test_a_run_is_its_transforms_in_turn() -> None:
+    foreign = GaussianNoiseTransform(noise_variance=(0, 0.01), p_per_sample=1)
+    chain = [Noise(1.0), Gamma(1.0), foreign, Contrast(1.0), Mirror((0, 1)), Blur(1.0), Brightness(1.0)]
+    for seed in range(4):
+        image = np.random.default_rng(9).normal(3, 2, (2, 9, 9)).astype(np.float32)
+        seg = (image[:1] > 3).astype(np.int16)
+        together = run(chain, image.copy(), seg.copy(), np.random.default_rng(seed))
+        rng, by_itself = np.random.default_rng(seed), (image.copy(), seg.copy())
+        for transform in chain:
+            by_itself = run([transform], *by_itself, rng)
+        np.testing.assert_array_equal(together[0], by_itself[0])
+        np.testing.assert_array_equal(together[1], by_itself[1])

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from nnunet_rs._kernels import (
     Blend,
+    IntensityChanges,
     WindowSums,
     gaussian_importance,
     logits_to_labels,
     logits_to_regions,
+    mirror,
     resample_image,
     resample_labels,
     window_starts,
@@ -29,12 +31,14 @@ __all__ = [
     "Blend",
     "Elastic",
     "ForegroundAccumulator",
+    "IntensityChanges",
     "SpatialWarp",
     "WindowSums",
     "foreground_statistics",
     "gaussian_importance",
     "logits_to_labels",
     "logits_to_regions",
+    "mirror",
     "resample_image",
     "resample_labels",
     "resample_probabilities",
@@ -245,8 +249,8 @@ def warp(
     ----------
     image : ndarray of float32, (c, z, y, x) or (c, y, x)
     labels : ndarray of float32 or an integer dtype of up to 32 bits, (s, z, y, x) or (s, y, x), optional
-        Each channel is a label map of its own: every label's indicator is interpolated linearly, the greatest weight
-        wins, ties go to the nearest voxel's label.
+        Of the image's size. Each channel is a label map of its own: every label's indicator is interpolated linearly,
+        the greatest weight wins, ties go to the nearest voxel's label.
     parameters : SpatialWarp
     order : {0, 1, 3}
         Nearest, linear or cubic spline interpolation of the image.
@@ -263,7 +267,7 @@ def warp(
     Raises
     ------
     ValueError
-        If numbers of axes differ, a parameter is not finite or `sigma` not positive, or an axis has no voxels.
+        If numbers of axes or sizes differ, a parameter is not finite or `sigma` not positive, or an axis has no voxels.
     TypeError
         If a dtype is none of these.
 
@@ -274,5 +278,4 @@ def warp(
     """
     p = parameters
     kernel = _Warp(p.shape, p.matrix, p.centre, p.elastic, threads=threads)
-    moved = kernel.image(image, order=order, border=border)
-    return moved, None if labels is None else kernel.labels(labels, border=label_border)
+    return kernel.apply(image, labels, order=order, border=border, label_border=label_border)

@@ -78,8 +78,7 @@ class Augmentation:
         if self.spatial is not None and drawn is not None:
             moved = self.spatial.apply(drawn, {"data": image[None], "seg": seg[None], "rng": rng})
             image, seg = moved["data"][0], moved["seg"][0]
-        for transform in self.transforms:
-            image, seg = run(transform, image, seg, rng)
+        image, seg = run(self.transforms, image, seg, rng)
         return image, seg[0]
 
 

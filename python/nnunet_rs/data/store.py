@@ -249,10 +249,12 @@ class Store:
             The case has not been prepared, or a file of it is missing or damaged.
         """
         opened = self._open(case)
-        source, target = overlap(start, size, opened.record.geometry.resampled)
-        image = np.zeros((opened.record.channels, *size), np.float32)
-        labels = np.zeros(size, np.int16)
-        mask = np.zeros(size, np.bool_) if "mask.b2nd" in opened.entries else None
+        shape = opened.record.geometry.resampled
+        source, target = overlap(start, size, shape)
+        within = all(s >= 0 and s + n <= length for s, n, length in zip(start, size, shape, strict=True))
+        new = np.empty if within else np.zeros
+        image, labels = new((opened.record.channels, *size), np.float32), new(size, np.int16)
+        mask = new(size, np.bool_) if "mask.b2nd" in opened.entries else None
         if all(part.start < part.stop for part in source):
             arrays = self._read(case, source)
             image[(slice(None), *target)] = arrays["image.b2nd"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from nnunet_rs.core.types import FloatArray, IntArray
+from nnunet_rs.core.kernels import IntensityChanges
+from nnunet_rs.core.types import FloatArray, IntArray, Shape
 
 _GLOBAL_CHANCE = threading.Lock()
 
@@ -40,14 +42,47 @@ class SeededTransform(ABC):
         """Transform one image (c, *size), which may be overwritten, and its seg (s, *size)."""
 
 
+class IntensityTransform(SeededTransform):
+    """A transform that changes nothing but intensities: it notes what is to be done, and a kernel does all in one go.
+
+    A dozen short calls of NumPy a sample, between which threads wait for the interpreter, cost more than what they do.
+    """
+
+    @abstractmethod
+    def note(self, shape: Shape, changes: IntensityChanges, rng: np.random.Generator) -> None:
+        """Draw what is done to an image of a shape (c, *size)."""
+
+    def apply(self, image: FloatArray, seg: IntArray, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Change the image in place."""
+        changes = IntensityChanges()
+        self.note(image.shape, changes, rng)
+        return _changed(image, changes), seg
+
+
 def run(
-    transform: Transform, image: FloatArray, seg: IntArray, rng: np.random.Generator
+    transforms: Sequence[Transform], image: FloatArray, seg: IntArray, rng: np.random.Generator
 ) -> tuple[FloatArray, IntArray]:
-    """Run a transform on one image (c, *size) and its seg (s, *size); chance comes from `rng` alone."""
-    if isinstance(transform, SeededTransform):
-        return transform.apply(image, seg, rng)
-    moved = borrowed(transform, {"data": image[None], "seg": seg[None], "rng": rng})
-    return moved["data"][0], moved["seg"][0]
+    """Run transforms in turn on one image (c, *size) and its seg (s, *size); chance comes from `rng` alone."""
+    changes = IntensityChanges()
+    for transform in transforms:
+        if isinstance(transform, IntensityTransform):
+            transform.note(image.shape, changes, rng)
+            continue
+        image, changes = _changed(image, changes), IntensityChanges()
+        if isinstance(transform, SeededTransform):
+            image, seg = transform.apply(image, seg, rng)
+        else:
+            moved = borrowed(transform, {"data": image[None], "seg": seg[None], "rng": rng})
+            image, seg = moved["data"][0], moved["seg"][0]
+    return _changed(image, changes), seg
+
+
+def _changed(image: FloatArray, changes: IntensityChanges) -> FloatArray:
+    """Make what was noted: in place, unless a transform has left another type than float32."""
+    if len(changes):
+        image = image.astype(np.float32, copy=False)
+        changes.apply(image, threads=1)
+    return image
 
 
 def borrowed(transform: Transform, sample: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 use nnunet_kernels::error::KernelError;
 use numpy::{
-    Element, PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray,
+    BorrowError, Element, PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn,
+    PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods, dtype,
 };
-use numpy::{PyUntypedArrayMethods, dtype};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -22,6 +22,15 @@ pub fn array<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     Ok(array.call_method0("copy")?.cast_into()?)
 }
 
+/// As [`array`], of one that is changed where it lies: nothing is copied.
+pub fn array_in_place<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
+    let found = array(name, value)?;
+    if found.is(value) {
+        return Ok(found);
+    }
+    Err(PyValueError::new_err(format!("{name} must have its elements where the processor wants them")))
+}
+
 /// The error of an array whose dtype is none of `accepted`.
 pub fn wrong_dtype(name: &str, accepted: &str, got: &Bound<'_, PyArrayDescr>) -> PyErr {
     PyTypeError::new_err(format!("{name} must be {accepted}, in the processor's byte order; got {got}"))
@@ -32,6 +41,14 @@ pub fn borrow<'py, T: Element>(array: &Bound<'py, PyUntypedArray>) -> Option<PyR
     let array = array.cast::<PyArrayDyn<T>>().ok()?;
     let busy = |_| PyValueError::new_err("an array must not be written to by one kernel while another reads it");
     Some(array.try_readonly().map_err(busy))
+}
+
+/// Borrows `array` to write to it.
+pub fn writable<'py, T: Element>(array: &Bound<'py, PyArrayDyn<T>>) -> PyResult<PyReadwriteArrayDyn<'py, T>> {
+    array.try_readwrite().map_err(|error| match error {
+        BorrowError::NotWriteable => PyValueError::new_err("an array that is written to must not be read-only"),
+        _ => PyValueError::new_err("an array must not be written to by one kernel while another uses it"),
+    })
 }
 
 /// A new array of zeros, allocated by numpy, which asks for huge pages and raises `MemoryError` itself.

@@ -1,17 +1,20 @@
 //! Window starts, importance and blending.
 
 use half::f16;
-use ndarray::{ArrayD, ArrayViewD};
-use nnunet_kernels::blend;
-use nnunet_kernels::error::Result;
+use ndarray::{ArrayViewD, ArrayViewMut4, Dimension, Ix4};
+use nnunet_kernels::blend::{self, Memory};
+use nnunet_kernels::error::{KernelError, Result};
 use nnunet_kernels::real::Real;
 use nnunet_kernels::tiles;
-use numpy::{Element, IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{
+    Element, IntoPyArray, PyArray, PyArray3, PyArray4, PyArrayDyn, PyArrayMethods, PyUntypedArray,
+    PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::arrays::{array, borrow, wrong_dtype};
+use crate::arrays::{array, borrow, wrong_dtype, zeros};
 use crate::convert::{Count, Counts, detached, to_python};
 
 /// Registers this file's functions and classes.
@@ -36,104 +39,115 @@ fn gaussian_importance<'py>(py: Python<'py>, tile: Counts) -> PyResult<Bound<'py
     Ok(importance.into_pyarray(py))
 }
 
-/// What `dtype` says the sums are kept in.
-enum Precision {
-    Single,
-    Half,
+/// Sums and weights.
+type Arrays<S> = (Py<PyArray4<S>>, Py<PyArray3<f32>>);
+
+/// A blend whose sums are numpy's: it takes huge pages for them.
+struct Sums<S: Element> {
+    blend: blend::Blend<S>,
+    memory: Option<Arrays<S>>, // until it is finished
 }
 
-impl<'a, 'py> FromPyObject<'a, 'py> for Precision {
-    type Error = PyErr;
-
-    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        match value.extract::<&str>() {
-            Ok("float32") => Ok(Self::Single),
-            Ok("float16") => Ok(Self::Half),
-            _ => Err(PyValueError::new_err(format!("dtype must be 'float32' or 'float16'; got {value:?}"))),
-        }
-    }
-}
-
-/// Sums of either precision.
-enum Sums {
-    Single(blend::Blend<f32>),
-    Half(blend::Blend<f16>),
-}
-
-/// A result of either precision.
-enum Planes {
-    Single(ArrayD<f32>),
-    Half(ArrayD<f16>),
-}
-
-impl Sums {
-    fn add<P: Real>(&mut self, patch: ArrayViewD<'_, P>, start: &[usize]) -> Result<Option<Planes>> {
-        match self {
-            Self::Single(sums) => Ok(sums.add(patch, start)?.map(Planes::Single)),
-            Self::Half(sums) => Ok(sums.add(patch, start)?.map(Planes::Half)),
-        }
+impl<S: Real + Element> Sums<S> {
+    fn new(py: Python<'_>, blend: blend::Blend<S>) -> PyResult<Self> {
+        let shape = blend.shape();
+        let memory = (zeros_of(py, &shape)?.unbind(), zeros_of(py, &shape[1..])?.unbind());
+        Ok(Self { blend, memory: Some(memory) })
     }
 
-    /// Adds `patch` where its elements are `P`s; `None` where they are not.
-    fn borrow_and_add<P: Real + Element>(
+    /// Allocates what `work` hands out, of `shape`, and lends it the sums, without the interpreter.
+    fn lend<'py>(
         &mut self,
-        patch: &Bound<'_, PyUntypedArray>,
-        start: &Counts,
+        py: Python<'py>,
         threads: Option<Count>,
-    ) -> Option<PyResult<Option<Planes>>> {
-        let py = patch.py();
-        let mut add = |patch: PyReadonlyArrayDyn<'_, P>| {
-            let view = patch.as_array();
-            detached(py, threads, || self.add(view, &start.0))
+        shape: Option<[usize; 4]>,
+        work: impl FnOnce(&mut blend::Blend<S>, Memory<'_, S>, Option<ArrayViewMut4<'_, S>>) -> Result<()> + Send,
+    ) -> PyResult<Option<Bound<'py, PyArray4<S>>>> {
+        let (sums, weights) = self.memory.as_ref().map(|(sums, weights)| (sums.bind(py), weights.bind(py))).unzip();
+        let (Some(sums), Some(weights)) = (sums, weights) else {
+            let rule = "not be used after finish()";
+            return Err(to_python(KernelError::argument("blend", rule, "a finished blend")));
         };
-        borrow::<P>(patch).map(|patch| add(patch?))
+        let (mut sums, mut weights) = (sums.try_readwrite()?, weights.try_readwrite()?);
+        let memory = Memory { sums: sums.as_array_mut(), weights: weights.as_array_mut() };
+        let out = shape.map(|shape| zeros_of::<S, Ix4>(py, &shape)).transpose()?;
+        let mut borrowed = out.as_ref().map(|out| out.try_readwrite()).transpose()?;
+        let view = borrowed.as_mut().map(|out| out.as_array_mut());
+        let blend = &mut self.blend;
+        detached(py, threads, || work(blend, memory, view))?;
+        drop(borrowed);
+        Ok(out)
     }
 
-    fn add_any<'py>(
+    fn add<'py, P: Real>(
         &mut self,
-        patch: &Bound<'py, PyAny>,
-        start: &Counts,
+        py: Python<'py>,
         threads: Option<Count>,
+        patch: ArrayViewD<'_, P>,
+        start: &[usize],
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = patch.py();
-        let patch = array("patch", patch)?;
-        let planes = self
-            .borrow_and_add::<f32>(&patch, start, threads)
-            .or_else(|| self.borrow_and_add::<f16>(&patch, start, threads))
-            .ok_or_else(|| wrong_dtype("patch", "float32 or float16", &patch.dtype()))??;
-        Ok(planes.map(|planes| planes.into_python(py)))
+        let shape = self.blend.done_before(start).map_err(to_python)?;
+        let done = self.lend(py, threads, shape, |blend, memory, out| blend.add(memory, patch, start, out))?;
+        done.map(|done| self.restored(done)).transpose()
     }
 
     fn finish<'py>(&mut self, py: Python<'py>, threads: Option<Count>) -> PyResult<Bound<'py, PyAny>> {
-        let planes = detached(py, threads, || match self {
-            Self::Single(sums) => sums.finish().map(Planes::Single),
-            Self::Half(sums) => sums.finish().map(Planes::Half),
-        })?;
-        Ok(planes.into_python(py))
+        let shape = self.blend.rest();
+        let rest = self.lend(py, threads, shape, |blend, memory, out| blend.finish(memory, out))?;
+        let sums = self.memory.take().map(|(sums, _)| sums.into_bound(py));
+        self.restored(rest.or(sums).expect("the sums were there to be lent"))
+    }
+
+    /// A result with the caller's axes.
+    fn restored<'py>(&self, result: Bound<'py, PyArray4<S>>) -> PyResult<Bound<'py, PyAny>> {
+        let (missing, axes) = self.blend.restored_axes();
+        let result = match missing {
+            Some(axis) => result.call_method1("squeeze", (axis,))?,
+            None => result.into_any(),
+        };
+        result.call_method1("transpose", (axes,))
     }
 }
 
-impl Planes {
-    fn into_python(self, py: Python<'_>) -> Bound<'_, PyAny> {
-        match self {
-            Self::Single(array) => array.into_pyarray(py).into_any(),
-            Self::Half(array) => array.into_pyarray(py).into_any(),
-        }
-    }
+/// As [`zeros`], of a known number of axes.
+fn zeros_of<'py, T: Element, D: Dimension>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyArray<T, D>>> {
+    Ok(zeros::<T>(py, shape)?.into_any().cast_into()?)
+}
+
+/// Sums of either precision.
+enum Precise {
+    Single(Sums<f32>),
+    Half(Sums<f16>),
 }
 
 #[doc = docstring!("Blend")]
 #[pyclass(module = "nnunet_rs._kernels")]
 struct Blend {
-    sums: Sums,
+    sums: Precise,
     threads: Option<Count>,
+}
+
+impl Blend {
+    /// Adds `patch` where its elements are `P`s; `None` where they are not.
+    fn borrow_and_add<'py, P: Real + Element>(
+        &mut self,
+        patch: &Bound<'py, PyUntypedArray>,
+        start: &[usize],
+    ) -> Option<PyResult<Option<Bound<'py, PyAny>>>> {
+        let (py, threads) = (patch.py(), self.threads);
+        let sums = &mut self.sums;
+        borrow::<P>(patch).map(|patch| match (sums, patch?.as_array()) {
+            (Precise::Single(sums), view) => sums.add(py, threads, view, start),
+            (Precise::Half(sums), view) => sums.add(py, threads, view, start),
+        })
+    }
 }
 
 #[pymethods]
 impl Blend {
     #[new]
     #[pyo3(
-        signature = (classes, size, tile, *, stream_axis = None, dtype = Precision::Single, threads = None),
+        signature = (classes, size, tile, *, stream_axis = None, dtype = "float32", threads = None),
         text_signature = "(classes, size, tile, *, stream_axis=None, dtype='float32', threads=None)"
     )]
     fn new(
@@ -142,24 +156,37 @@ impl Blend {
         size: Counts,
         tile: Counts,
         stream_axis: Option<Count>,
-        dtype: Precision,
+        dtype: &str,
         threads: Option<Count>,
     ) -> PyResult<Self> {
         let axis = stream_axis.map(|Count(axis)| axis);
-        let sums = detached(py, threads, || match dtype {
-            Precision::Single => blend::Blend::new(classes.0, &size.0, &tile.0, axis).map(Sums::Single),
-            Precision::Half => blend::Blend::new(classes.0, &size.0, &tile.0, axis).map(Sums::Half),
-        })?;
+        let sums = match dtype {
+            "float32" => {
+                let blend = detached(py, threads, || blend::Blend::new(classes.0, &size.0, &tile.0, axis))?;
+                Precise::Single(Sums::new(py, blend)?)
+            }
+            "float16" => {
+                let blend = detached(py, threads, || blend::Blend::new(classes.0, &size.0, &tile.0, axis))?;
+                Precise::Half(Sums::new(py, blend)?)
+            }
+            _ => return Err(PyValueError::new_err(format!("dtype must be 'float32' or 'float16'; got '{dtype}'"))),
+        };
         Ok(Self { sums, threads })
     }
 
     #[doc = docstring!("Blend.add")]
     fn add<'py>(&mut self, patch: &Bound<'py, PyAny>, start: Counts) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.sums.add_any(patch, &start, self.threads)
+        let patch = array("patch", patch)?;
+        self.borrow_and_add::<f32>(&patch, &start.0)
+            .or_else(|| self.borrow_and_add::<f16>(&patch, &start.0))
+            .ok_or_else(|| wrong_dtype("patch", "float32 or float16", &patch.dtype()))?
     }
 
     #[doc = docstring!("Blend.finish")]
     fn finish<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.sums.finish(py, self.threads)
+        match &mut self.sums {
+            Precise::Single(sums) => sums.finish(py, self.threads),
+            Precise::Half(sums) => sums.finish(py, self.threads),
+        }
     }
 }

@@ -51,3 +51,8 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Counts {
         value.try_iter()?.map(|item| item?.extract::<Count>().map(|Count(n)| n)).collect::<PyResult<_>>().map(Self)
     }
 }
+
+/// One number for each of z, y and x.
+pub fn three(name: &'static str, numbers: &[usize]) -> Result<[usize; 3], KernelError> {
+    numbers.try_into().map_err(|_| KernelError::argument(name, "hold three numbers, of z, y and x", numbers))
+}

@@ -15,6 +15,8 @@ mod arrays;
 mod blend;
 mod convert;
 mod foreground;
+mod intensity;
+mod mirror;
 mod resample;
 mod sums;
 mod warp;
@@ -26,5 +28,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     blend::register(module)?;
     sums::register(module)?;
     foreground::register(module)?;
-    warp::register(module)
+    warp::register(module)?;
+    intensity::register(module)?;
+    mirror::register(module)
 }

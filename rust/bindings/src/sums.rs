@@ -8,7 +8,7 @@ use numpy::{IntoPyArray, PyArray4, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::{array, borrow, wrong_dtype};
-use crate::convert::{Count, Counts, detached, to_python};
+use crate::convert::{Count, Counts, detached, three, to_python};
 
 /// Adds this file's class to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -60,10 +60,6 @@ impl WindowSums {
     fn forget(&mut self, plane: Count, row: Count) {
         self.sums.forget(plane.0, row.0);
     }
-}
-
-fn three(name: &'static str, numbers: &[usize]) -> Result<[usize; 3]> {
-    numbers.try_into().map_err(|_| KernelError::argument(name, "hold three numbers, of z, y and x", numbers))
 }
 
 fn turns(axes: &[usize]) -> Result<[bool; 3]> {

@@ -1,14 +1,14 @@
 //! Rotation, scaling and elastic deformation.
 
-use ndarray::{ArrayView4, ArrayViewD, ArrayViewMut4};
+use ndarray::ArrayViewD;
 use nnunet_kernels::error::Result;
 use nnunet_kernels::rank::Rank;
 use nnunet_kernels::taps::Order;
-use nnunet_kernels::warp::{self, Motion};
-use numpy::{Element, PyArrayMethods, PyUntypedArrayMethods};
+use nnunet_kernels::warp::{self, Label, Motion};
+use numpy::{Element, PyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::{any_array, array, borrow, regrid, wrong_dtype, zeros};
+use crate::arrays::{any_array, array, borrow, regrid, writable, wrong_dtype, zeros};
 use crate::convert::{Count, Counts, detached, to_python};
 
 /// Adds this file's classes to the module.
@@ -54,41 +54,71 @@ impl Warp {
         Ok(Self { warp, shape: shape.0, threads })
     }
 
-    #[pyo3(signature = (image, *, order = Count(3), border = 0.0), text_signature = "($self, image, *, order=3, border=0.0)")]
-    fn image<'py>(&self, image: &Bound<'py, PyAny>, order: Count, border: f32) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(
+        signature = (image, labels = None, *, order = Count(3), border = 0.0, label_border = 0),
+        text_signature = "($self, image, labels=None, *, order=3, border=0.0, label_border=0)"
+    )]
+    fn apply<'py>(
+        &self,
+        image: &Bound<'py, PyAny>,
+        labels: Option<&Bound<'py, PyAny>>,
+        order: Count,
+        border: f32,
+        label_border: i64,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
         let image = array("image", image)?;
         let order = Order::from_number(order.0).map_err(to_python)?;
         let source = borrow::<f32>(&image).ok_or_else(|| wrong_dtype("image", "float32", &image.dtype()))??;
-        self.fill(image.py(), "image", source.as_array(), |warp, source, target| {
-            warp.image(source, target, order, border)
-        })
-    }
-
-    #[pyo3(signature = (labels, *, border = 0))]
-    fn labels<'py>(&self, labels: &Bound<'py, PyAny>, border: i64) -> PyResult<Bound<'py, PyAny>> {
-        let py = labels.py();
-        on_labels!(Labels::borrow("labels", labels)?, source => {
-            self.fill(py, "labels", source, |warp, source, target| warp.labels(source, target, border))
+        let moved = self.target::<f32>(image.py(), "image", image.shape())?;
+        let image = Moving { from: source.as_array(), to: &moved, border };
+        let Some(labels) = labels else {
+            self.run::<u8>(image, order, None)?;
+            return Ok((moved.into_any(), None));
+        };
+        on_labels!(Labels::borrow("labels", labels)?, view => {
+            let marks = self.target(labels.py(), "labels", view.shape())?;
+            self.run(image, order, Some(Moving { from: view, to: &marks, border: label_border }))?;
+            Ok((moved.into_any(), Some(marks.into_any())))
         })
     }
 }
 
+/// What is sampled, where to, and the value of positions outside.
+struct Moving<'a, 'py, T, B> {
+    from: ArrayViewD<'a, T>,
+    to: &'a Bound<'py, PyArrayDyn<T>>,
+    border: B,
+}
+
 impl Warp {
-    /// Allocates the result and has `work` fill it from `source`, without the interpreter.
-    fn fill<'py, T: Element + Send + Sync>(
+    /// A new array for a result.
+    fn target<'py, T: Element>(
         &self,
         py: Python<'py>,
         name: &'static str,
-        source: ArrayViewD<'_, T>,
-        work: impl FnOnce(&warp::Warp, ArrayView4<'_, T>, ArrayViewMut4<'_, T>) -> Result<()> + Send,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let rank = Rank::new(name, source.shape(), 1, &self.shape, None).map_err(to_python)?;
-        let out = zeros::<T>(py, &regrid(source.shape(), 1, &self.shape))?;
-        {
-            let mut target = out.try_readwrite()?;
-            let target = target.as_array_mut();
-            detached(py, self.threads, || work(&self.warp, rank.lift(source)?, rank.lift_mut(target)?))?;
-        }
-        Ok(out.into_any())
+        input: &[usize],
+    ) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
+        Rank::new(name, input, 1, &self.shape, None).map_err(to_python)?;
+        zeros(py, &regrid(input, 1, &self.shape))
+    }
+
+    fn run<L: Label + Element>(
+        &self,
+        image: Moving<'_, '_, f32, f32>,
+        order: Order,
+        labels: Option<Moving<'_, '_, L, i64>>,
+    ) -> PyResult<()> {
+        let (py, mut to) = (image.to.py(), writable(image.to)?);
+        let mut marks = labels.as_ref().map(|labels| writable(labels.to)).transpose()?;
+        let (from, to, border) = (image.from, to.as_array_mut(), image.border);
+        let labels = labels.zip(marks.as_mut()).map(|(labels, to)| (labels.from, to.as_array_mut(), labels.border));
+        let rank = Rank { axes: self.shape.len(), lowres_axis: None };
+        detached(py, self.threads, || {
+            let image = warp::Image { from: rank.lift(from)?, to: rank.lift_mut(to)?, order, border };
+            let labels = labels.map(|(from, to, border)| -> Result<_> {
+                Ok(warp::Labels { from: rank.lift(from)?, to: rank.lift_mut(to)?, border })
+            });
+            self.warp.both(Some(image), labels.transpose()?)
+        })
     }
 }

@@ -8,36 +8,52 @@
 //!           └ out ┘└ ring ┘          plane p lives in slot p % depth
 //! ```
 
-use ndarray::{Array3, Array4, ArrayD, ArrayView2, ArrayView4, ArrayViewD, ArrayViewMut2, Axis, Ix4, Slice};
+use std::marker::PhantomData;
+
+use ndarray::{
+    Array3, ArrayView2, ArrayView3, ArrayView4, ArrayViewD, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4, Axis, Ix4,
+    Slice,
+};
 use rayon::prelude::*;
 
 use crate::error::{KernelError, Result};
 use crate::interpolate::together;
 use crate::memory;
 use crate::real::Real;
-use crate::sums::{add_weighted, divide};
+use crate::sums::{add, add_weighted, divide};
 use crate::tiles::gaussian_importance;
 
-/// Sums of weighted windows over a volume of 2 or 3 axes; `S` is the type of the sums and of the result.
+/// How windows are blended over a volume of 2 or 3 axes, and how far it is; `S` is the type of the sums and of the result.
+///
+/// The sums themselves are the caller's, who may have them from whom he likes: where the system hands out memory in small
+/// pages, taking those takes longer than the sums, and two threads wait for each other.
 pub struct Blend<S> {
     layout: Layout,
+    classes: usize,
     size: [usize; 3],
     tile: [usize; 3],
     importance: Array3<f32>, // (tile)
-    sums: Array4<S>,         // (classes, depth, ·, ·)
-    weights: Array3<f32>,    // (depth, ·, ·)
     position: usize,
     streamed: bool,
     finished: bool,
+    kind: PhantomData<S>,
+}
+
+/// Memory of a blend: as large as [`Blend::shape`] says, zeros at first, and the same in every call.
+pub struct Memory<'a, S> {
+    /// (classes, depth, ·, ·)
+    pub sums: ArrayViewMut4<'a, S>,
+    /// (depth, ·, ·)
+    pub weights: ArrayViewMut3<'a, f32>,
 }
 
 impl<S: Real> Blend<S> {
-    /// A blend of the whole volume, whose windows come in any order; or, with a `stream_axis`, one that holds a tile's
+    /// A blend of the whole volume, whose windows come in any order; or, with a `stream_axis`, one that needs a tile's
     /// planes along that axis only and takes windows whose starts along it do not fall.
     ///
     /// # Errors
     /// `classes` is 0, `size` or `tile` has not 2 or 3 axes, a tile is empty or larger than the size, the axis is not
-    /// one of the volume, or the memory for the sums is refused.
+    /// one of the volume, or the system would refuse memory for the sums.
     pub fn new(classes: usize, size: &[usize], tile: &[usize], stream_axis: Option<usize>) -> Result<Self> {
         let (axis, streamed) = (stream_axis.unwrap_or(0), stream_axis.is_some());
         check_shapes(classes, size, tile, axis)?;
@@ -45,68 +61,97 @@ impl<S: Real> Blend<S> {
         let importance = gaussian_importance(tile)?.mapv_into(S::weight).insert_axis(Axis(0));
         let importance = layout.stored(importance.view()).index_axis_move(Axis(0), 0).as_standard_layout().into_owned();
         let (size, tile) = (layout.stored_lengths(size), layout.stored_lengths(tile));
-        let depth = if streamed { tile[0] } else { size[0] };
-        let sums = memory::filled((classes, depth, size[1], size[2]), S::default(), "the sums of a blend")?;
-        let weights = memory::filled((depth, size[1], size[2]), 0.0, "the weights of a blend")?;
-        Ok(Self { layout, size, tile, importance, sums, weights, position: 0, streamed, finished: false })
+        let kind = PhantomData;
+        let blend = Self { layout, classes, size, tile, importance, position: 0, streamed, finished: false, kind };
+        memory::affordable::<S>(&blend.shape(), "the sums of a blend")?;
+        Ok(blend)
     }
 
-    /// Adds a window's values (classes, *tile) at `start`. A streamed blend returns the planes before `start` that
-    /// were not handed out yet, (classes, planes, …) with the planes on the streamed axis.
+    /// The shape of the sums; that of the weights is the same without the classes.
+    pub fn shape(&self) -> [usize; 4] {
+        let depth = if self.streamed { self.tile[0] } else { self.size[0] };
+        [self.classes, depth, self.size[1], self.size[2]]
+    }
+
+    /// What has the shape of the sums but for its planes, with the caller's axes: first without this axis, if there is
+    /// one, and then in this order.
+    pub fn restored_axes(&self) -> (Option<usize>, Vec<usize>) {
+        let mut axes = vec![0; self.layout.dims + 1];
+        self.layout.order().into_iter().enumerate().for_each(|(stored, axis)| axes[axis + 1] = stored + 1);
+        ((self.layout.dims == 2).then_some(2), axes)
+    }
+
+    /// The shape of what [`Blend::add`] hands out for a window at `start`; `None` if it hands out nothing.
+    ///
+    /// # Errors
+    /// As [`Blend::add`] for such a window.
+    pub fn done_before(&self, start: &[usize]) -> Result<Option<[usize; 4]>> {
+        self.check_open()?;
+        self.check_start(start)?;
+        let stop = self.layout.stored_lengths_from(start, 0)[0];
+        let planes = if self.streamed { stop - self.position } else { 0 };
+        Ok((planes > 0).then_some([self.classes, planes, self.size[1], self.size[2]]))
+    }
+
+    /// Adds a window's values (classes, *tile) at `start`. A streamed blend writes to `out`, of the shape that
+    /// [`Blend::done_before`] tells, the means of the planes before `start` that were not handed out yet.
     ///
     /// # Errors
     /// The patch has another shape, the window leaves the volume, a streamed window starts before an earlier one or
     /// leaves a gap behind it, a plane to be handed out has voxels that no window covered, or the blend is finished.
-    pub fn add<P: Real>(&mut self, patch: ArrayViewD<'_, P>, start: &[usize]) -> Result<Option<ArrayD<S>>> {
-        self.check_open()?;
-        self.check_window(patch.shape(), start)?;
-        let start = self.layout.stored_lengths_from(start, 0);
-        let done = if self.streamed { self.hand_out(start[0])? } else { None };
-        self.accumulate(self.layout.stored(patch), start);
-        Ok(done)
+    pub fn add<P: Real>(
+        &mut self,
+        mut memory: Memory<'_, S>,
+        patch: ArrayViewD<'_, P>,
+        start: &[usize],
+        out: Option<ArrayViewMut4<'_, S>>,
+    ) -> Result<()> {
+        let expected: Vec<usize> =
+            std::iter::once(self.classes).chain(self.layout.restored_lengths(self.tile)).collect();
+        if patch.shape() != expected {
+            let rule = format!("have shape {expected:?} (classes, *tile)");
+            return Err(KernelError::argument("patch", rule, patch.shape()));
+        }
+        let done = self.done_before(start)?;
+        self.check_memory(&memory, done, out.as_ref())?;
+        if let Some(out) = out {
+            self.hand_out(&mut memory, out)?;
+        }
+        self.accumulate(&mut memory, self.layout.stored(patch), self.layout.stored_lengths_from(start, 0));
+        Ok(())
     }
 
-    /// The weighted means of the planes that were not handed out yet: all of them, where nothing was streamed.
+    /// The shape of what [`Blend::finish`] hands out; `None` if the sums themselves become the means.
+    pub fn rest(&self) -> Option<[usize; 4]> {
+        self.streamed.then_some([self.classes, self.size[0] - self.position, self.size[1], self.size[2]])
+    }
+
+    /// Makes means of the sums that were not handed out yet: in `out`, of the shape that [`Blend::rest`] tells, or in
+    /// their place.
     ///
     /// # Errors
     /// A voxel that no window covered, or the blend is finished already.
-    pub fn finish(&mut self) -> Result<ArrayD<S>> {
+    pub fn finish(&mut self, mut memory: Memory<'_, S>, out: Option<ArrayViewMut4<'_, S>>) -> Result<()> {
         self.check_open()?;
-        let rest = if self.streamed { self.hand_out(self.size[0])? } else { Some(self.whole_mean()?) };
-        self.finished = true;
-        (self.sums, self.weights) = (Array4::from_elem((0, 0, 0, 0), S::default()), Array3::zeros((0, 0, 0)));
-        Ok(rest.expect("the last window ends at or before the last plane, so planes are left"))
-    }
-
-    fn whole_mean(&mut self) -> Result<ArrayD<S>> {
-        check_covered(self.weights.axis_iter(Axis(0)).into_par_iter().map(count_zeros).sum())?;
-        let mut sums = std::mem::take(&mut self.sums);
-        let weights = &self.weights;
-        sums.outer_iter_mut().into_par_iter().for_each(|mut class| {
-            class
-                .outer_iter_mut()
-                .into_par_iter()
-                .zip(weights.outer_iter())
-                .for_each(|(plane, weights)| divide_plane(plane, weights));
-        });
-        Ok(self.layout.restored(sums))
-    }
-
-    /// The means of planes `position .. stop`, whose slots are cleared.
-    fn hand_out(&mut self, stop: usize) -> Result<Option<ArrayD<S>>> {
-        let count = stop - self.position;
-        if count == 0 {
-            return Ok(None);
+        self.check_memory(&memory, self.rest(), out.as_ref())?;
+        match out {
+            Some(out) => self.hand_out(&mut memory, out)?,
+            None => whole_mean(&mut memory)?,
         }
-        let depth = self.weights.len_of(Axis(0));
+        self.finished = true;
+        Ok(())
+    }
+
+    /// The means of as many planes as `out` has, from `position` on, whose slots are cleared.
+    fn hand_out(&mut self, memory: &mut Memory<'_, S>, mut out: ArrayViewMut4<'_, S>) -> Result<()> {
+        let count = out.len_of(Axis(1));
+        let depth = memory.weights.len_of(Axis(0));
         // Planes beyond the ring have seen no window.
         check_covered(count.saturating_sub(depth) * self.size[1] * self.size[2])?;
-        let slots: Vec<usize> = (self.position..stop).map(|plane| plane % depth).collect();
-        check_covered(slots.iter().map(|&slot| count_zeros(self.weights.index_axis(Axis(0), slot))).sum())?;
-        let shape = (self.sums.len_of(Axis(0)), count, self.size[1], self.size[2]);
-        let mut out = memory::filled(shape, S::default(), "the finished planes of a blend")?;
-        let weights = &self.weights;
-        (self.sums.outer_iter_mut().into_par_iter(), out.outer_iter_mut()).into_par_iter().for_each(
+        let slots: Vec<usize> = (self.position..self.position + count).map(|plane| plane % depth).collect();
+        check_covered(slots.iter().map(|&slot| count_zeros(memory.weights.index_axis(Axis(0), slot))).sum())?;
+        let weights = memory.weights.view();
+        (memory.sums.outer_iter_mut().into_par_iter(), out.outer_iter_mut()).into_par_iter().for_each(
             |(mut sums, mut out)| {
                 for (mut plane, &slot) in out.outer_iter_mut().zip(&slots) {
                     let mut sums = sums.index_axis_mut(Axis(0), slot);
@@ -116,33 +161,32 @@ impl<S: Real> Blend<S> {
                 }
             },
         );
-        slots.iter().for_each(|&slot| self.weights.index_axis_mut(Axis(0), slot).fill(0.0));
-        self.position = stop;
-        Ok(Some(self.layout.restored(out)))
+        slots.iter().for_each(|&slot| memory.weights.index_axis_mut(Axis(0), slot).fill(0.0));
+        self.position += count;
+        Ok(())
     }
 
-    fn accumulate<P: Real>(&mut self, patch: ArrayView4<'_, P>, start: [usize; 3]) {
-        let (depth, importance) = (self.weights.len_of(Axis(0)), &self.importance);
+    fn accumulate<P: Real>(&self, memory: &mut Memory<'_, S>, patch: ArrayView4<'_, P>, start: [usize; 3]) {
+        let (depth, importance) = (memory.weights.len_of(Axis(0)), &self.importance);
         let window = [1, 2].map(|axis| Slice::from(start[axis]..start[axis] + self.tile[axis]));
         // The tile's plane that goes to a slot, if any: the inverse of slot = (start + plane) % depth.
         let plane_of =
             |slot: usize| Some((slot + depth - start[0] % depth) % depth).filter(|&plane| plane < self.tile[0]);
-        self.weights.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(slot, mut weights)| {
-            if let Some(plane) = plane_of(slot) {
-                let mut weights = weights.slice_each_axis_mut(|axis| window[axis.axis.index()]);
-                weights += &importance.index_axis(Axis(0), plane);
+        let planes = memory.sums.axis_iter_mut(Axis(1)).into_par_iter();
+        let planes = planes.zip(memory.weights.axis_iter_mut(Axis(0)).into_par_iter());
+        planes.enumerate().for_each(|(slot, (mut sums, mut weights))| {
+            let Some(plane) = plane_of(slot) else { return };
+            let importance = importance.index_axis(Axis(0), plane);
+            let mut weights = weights.slice_each_axis_mut(|axis| window[axis.axis.index()]);
+            for (mut weights, importance) in weights.outer_iter_mut().zip(importance.outer_iter()) {
+                let weights = weights.as_slice_mut().expect("rows of the weights are contiguous");
+                add(weights, importance.to_slice().expect("rows of the importance are contiguous"));
+            }
+            for (mut sums, patch) in sums.outer_iter_mut().zip(patch.outer_iter()) {
+                let sums = sums.slice_each_axis_mut(|axis| window[axis.axis.index()]);
+                add_plane(sums, patch.index_axis(Axis(0), plane), importance);
             }
         });
-        (self.sums.outer_iter_mut().into_par_iter(), patch.outer_iter()).into_par_iter().for_each(
-            |(mut sums, patch)| {
-                sums.outer_iter_mut().into_par_iter().enumerate().for_each(|(slot, mut sums)| {
-                    if let Some(plane) = plane_of(slot) {
-                        let sums = sums.slice_each_axis_mut(|axis| window[axis.axis.index()]);
-                        add_plane(sums, patch.index_axis(Axis(0), plane), importance.index_axis(Axis(0), plane));
-                    }
-                });
-            },
-        );
     }
 
     fn check_open(&self) -> Result<()> {
@@ -152,12 +196,29 @@ impl<S: Real> Blend<S> {
         Ok(())
     }
 
-    fn check_window(&self, patch: &[usize], start: &[usize]) -> Result<()> {
-        let (size, tile) = (self.layout.restored_lengths(self.size), self.layout.restored_lengths(self.tile));
-        let expected: Vec<usize> = std::iter::once(self.sums.len_of(Axis(0))).chain(tile.iter().copied()).collect();
-        if patch != expected {
-            return Err(KernelError::argument("patch", format!("have shape {expected:?} (classes, *tile)"), patch));
+    fn check_memory(
+        &self,
+        memory: &Memory<'_, S>,
+        done: Option<[usize; 4]>,
+        out: Option<&ArrayViewMut4<'_, S>>,
+    ) -> Result<()> {
+        let shape = self.shape();
+        if memory.sums.shape() != shape || memory.weights.shape() != &shape[1..] {
+            return Err(KernelError::argument("sums", format!("have the shape {shape:?}"), memory.sums.shape()));
         }
+        if out.map(|out| out.shape()) != done.as_ref().map(|shape| &shape[..]) {
+            return Err(KernelError::argument("out", format!("have the shape {done:?}"), out.map(|out| out.shape())));
+        }
+        let rows = |strides: &[isize], width: usize| width == 1 || strides.last() == Some(&1);
+        let written = [Some(memory.sums.strides()), Some(memory.weights.strides()), out.map(|out| out.strides())];
+        if !written.into_iter().flatten().all(|strides| rows(strides, shape[3])) {
+            return Err(KernelError::argument("sums", "have contiguous rows", memory.sums.strides()));
+        }
+        Ok(())
+    }
+
+    fn check_start(&self, start: &[usize]) -> Result<()> {
+        let (size, tile) = (self.layout.restored_lengths(self.size), self.layout.restored_lengths(self.tile));
         let inside = |axis: usize| start[axis] <= size[axis] - tile[axis];
         if start.len() != size.len() || !(0..start.len()).all(inside) {
             let rule = format!("keep the tile {tile:?} inside the volume {size:?}");
@@ -219,14 +280,6 @@ impl Layout {
         let view = if self.dims == 2 { view.insert_axis(Axis(2)) } else { view };
         view.into_dimensionality::<Ix4>().expect("a class axis and three others")
     }
-
-    fn restored<T>(self, array: Array4<T>) -> ArrayD<T> {
-        let array = array.into_dyn();
-        let array = if self.dims == 2 { array.index_axis_move(Axis(2), 0) } else { array };
-        let mut axes = vec![0; self.dims + 1];
-        self.order().into_iter().enumerate().for_each(|(stored, axis)| axes[axis + 1] = stored + 1);
-        array.permuted_axes(axes)
-    }
 }
 
 fn check_shapes(classes: usize, size: &[usize], tile: &[usize], axis: usize) -> Result<()> {
@@ -250,6 +303,16 @@ fn check_covered(uncovered: usize) -> Result<()> {
     if uncovered > 0 {
         return Err(KernelError::argument("windows", "cover every voxel", format!("{uncovered} voxels left out")));
     }
+    Ok(())
+}
+
+fn whole_mean<S: Real>(memory: &mut Memory<'_, S>) -> Result<()> {
+    check_covered(memory.weights.axis_iter(Axis(0)).into_par_iter().map(count_zeros).sum())?;
+    let weights: ArrayView3<'_, f32> = memory.weights.view();
+    memory.sums.outer_iter_mut().into_par_iter().for_each(|mut class| {
+        let planes = class.outer_iter_mut().into_par_iter().zip(weights.outer_iter());
+        planes.for_each(|(plane, weights)| divide_plane(plane, weights));
+    });
     Ok(())
 }
 

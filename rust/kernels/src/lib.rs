@@ -1,17 +1,21 @@
-//! The CPU kernels of nnunet_rs: resampling, statistics, blending and warping on `ndarray` views, in parallel.
+//! The CPU kernels of nnunet_rs: resampling, statistics, blending, warping and intensities on `ndarray` views, in parallel.
 //!
 //! Every fast function has an obvious twin in [`naive`] and a property test that they agree.
 
 pub mod blend;
+pub mod chance;
 pub mod decide;
+mod elementary;
 pub mod error;
 pub mod foreground;
 pub mod grid;
 pub mod image;
+pub mod intensity;
 pub mod interpolate;
 pub mod labels;
 pub mod logits;
 mod memory;
+pub mod mirror;
 pub mod naive;
 pub mod neighbours;
 pub mod plane;

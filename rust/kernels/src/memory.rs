@@ -17,6 +17,14 @@ pub fn filled<T: Clone, I: IntoDimension>(shape: I, value: T, purpose: &'static 
     Ok(Array::from_shape_vec(shape, vec![value; length]).expect("the length is the product of the shape"))
 }
 
+/// Whether the system would give memory for an array of `shape`, which somebody else then takes.
+///
+/// # Errors
+/// The size overflows, or the system refuses the memory.
+pub fn affordable<T>(shape: &[usize], purpose: &'static str) -> Result<()> {
+    reserved::<T>(element_count(shape, size_of::<T>(), purpose)?, purpose).map(drop)
+}
+
 /// `view` in memory order: itself, or a copy.
 ///
 /// # Errors

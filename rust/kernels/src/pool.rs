@@ -1,6 +1,6 @@
 //! The threads that kernels run on: pools that are made once per size and kept.
 
-use std::cell::RefCell;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::available_parallelism;
@@ -27,28 +27,26 @@ pub fn with_threads<R: Send>(threads: Option<usize>, work: impl FnOnce() -> R + 
     if !(1..=MOST_THREADS).contains(&count) {
         return Err(KernelError::argument("threads", format!("be between 1 and {MOST_THREADS}"), count));
     }
-    let pool = if count == 1 { own_pool()? } else { shared_pool(count)? };
-    Ok(pool.install(work))
+    if count > 1 {
+        return Ok(shared_pool(count)?.install(work));
+    }
+    match ALONE.with(|alone| alone.get_or_init(alone_here).clone()) {
+        Some(pool) => Ok(pool.install(work)),
+        None => Ok(shared_pool(1)?.install(work)),
+    }
 }
 
 thread_local! {
-    /// The one-thread pool of each calling thread. A shared one would make callers that ask for one thread each, such
-    /// as the threads of a loader, wait for one another.
-    static OWN: RefCell<Option<(u32, Arc<ThreadPool>)>> = const { RefCell::new(None) };
+    /// The pool of one thread that a calling thread is by itself: work for one thread is done where it is asked for. To
+    /// hand it to another thread costs as much as a small patch, and one such thread for all callers would make those
+    /// that ask for one thread each, as the threads of a loader, wait for one another. Rayon never gives back what such a
+    /// pool takes, some kilobytes a calling thread.
+    static ALONE: OnceCell<Option<Arc<ThreadPool>>> = const { OnceCell::new() };
 }
 
-fn own_pool() -> Result<Arc<ThreadPool>> {
-    let process = std::process::id();
-    if let Some(pool) =
-        OWN.with_borrow(|own| own.as_ref().filter(|(owner, _)| *owner == process).map(|own| own.1.clone()))
-    {
-        return Ok(pool);
-    }
-    let pool = start(1)?;
-    // A pool inherited through a fork has no threads: it is forgotten, because ending them would wait for ever.
-    let inherited = OWN.replace(Some((process, Arc::clone(&pool))));
-    std::mem::forget(inherited);
-    Ok(pool)
+/// A pool whose only thread is the calling one; `None` where that belongs to another pool already.
+fn alone_here() -> Option<Arc<ThreadPool>> {
+    ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().map(Arc::new).ok()
 }
 
 fn shared_pool(count: usize) -> Result<Arc<ThreadPool>> {
@@ -66,4 +64,32 @@ fn start(count: usize) -> Result<Arc<ThreadPool>> {
     let builder = ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("nnunet-{i}"));
     let refused = |_| KernelError::argument("threads", "be as many as the system can start", count);
     builder.build().map(Arc::new).map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::current;
+
+    use super::*;
+
+    #[test]
+    fn one_thread_is_the_caller() {
+        assert_eq!(with_threads(Some(1), || current().id()).unwrap(), current().id());
+        assert_eq!(with_threads(Some(1), rayon::current_num_threads).unwrap(), 1);
+    }
+
+    #[test]
+    fn pools_have_as_many_threads_as_asked_for_wherever_they_are_asked_for() {
+        let nested = || [1, 2, 3].map(|threads| with_threads(Some(threads), rayon::current_num_threads).unwrap());
+        assert_eq!(nested(), [1, 2, 3]);
+        assert_eq!(with_threads(Some(1), nested).unwrap(), [1, 2, 3]);
+        assert_eq!(with_threads(Some(2), nested).unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn refusals_state_rule_and_value() {
+        let message = |threads| with_threads(Some(threads), || ()).unwrap_err().to_string();
+        assert_eq!(message(0), "threads must be between 1 and 1024; got 0");
+        assert!(with_threads(Some(MOST_THREADS + 1), || ()).is_err());
+    }
 }

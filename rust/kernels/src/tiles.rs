@@ -2,7 +2,7 @@
 //!
 //! Reference: nnU-Net's `compute_steps_for_sliding_window` and `compute_gaussian` (release 2.8.1, float32).
 
-use ndarray::{ArrayD, Axis};
+use ndarray::{ArrayD, Dimension, indices};
 
 use crate::error::{KernelError, Result};
 use crate::memory;
@@ -64,15 +64,16 @@ fn extend_each(starts: &[Vec<usize>], axis: &[usize]) -> Vec<Vec<usize>> {
 /// `tile` has no axes, an empty one, or more voxels than memory holds.
 pub fn gaussian_importance(tile: &[usize]) -> Result<ArrayD<f32>> {
     check_tile(tile)?;
-    let mut weights = memory::filled(tile, 1.0_f64, "the importance of a tile")?;
-    for (axis, &length) in tile.iter().enumerate() {
-        let profile = axis_profile(length);
-        for (mut plane, weight) in weights.axis_iter_mut(Axis(axis)).zip(profile) {
-            plane *= weight;
-        }
+    let mut weights = memory::filled(tile, 0.0_f32, "the importance of a tile")?;
+    let profiles: Vec<Vec<f64>> = tile.iter().map(|&length| axis_profile(length).collect()).collect();
+    // The greatest product is that of the greatest factors, rounding included.
+    let highest = profiles.iter().fold(1.0, |highest, profile| highest * profile.iter().copied().fold(0.0, f64::max));
+    let (last, others) = profiles.split_last().expect("a tile has an axis");
+    for (index, mut row) in indices(&tile[..others.len()]).into_iter().zip(weights.rows_mut()) {
+        let before = others.iter().zip(index.slice()).fold(1.0, |product, (profile, &at)| product * profile[at]);
+        row.iter_mut().zip(last).for_each(|(weight, along)| *weight = (before * along / highest) as f32);
     }
-    let highest = weights.iter().copied().fold(0.0, f64::max);
-    Ok(weights.mapv_into_any(|weight| (weight / highest) as f32))
+    Ok(weights)
 }
 
 /// One line through the filtered unit impulse.

@@ -1,8 +1,11 @@
 //! Windows and blending against their naive twins.
 
 use half::f16;
-use ndarray::{Array4, ArrayD, ArrayView3, ArrayView4, Axis, Ix3, Ix4, concatenate};
-use nnunet_kernels::blend::Blend;
+use ndarray::{Array3, Array4, ArrayD, ArrayView3, ArrayView4, ArrayViewD, Axis, Ix3, Ix4, concatenate};
+use nnunet_kernels::blend::{Blend, Memory};
+use nnunet_kernels::error::Result;
+use nnunet_kernels::pool::with_threads;
+use nnunet_kernels::real::Real;
 use nnunet_kernels::{naive, tiles};
 use proptest::prelude::*;
 
@@ -18,9 +21,46 @@ fn patch(classes: usize, tile: [usize; 3], seed: usize) -> Array4<f32> {
     })
 }
 
+/// A blend with memory of its own.
+struct Owner<S> {
+    blend: Blend<S>,
+    sums: Array4<S>,
+    weights: Array3<f32>,
+}
+
+impl<S: Real> Owner<S> {
+    fn new(classes: usize, size: &[usize], tile: &[usize], stream_axis: Option<usize>) -> Self {
+        let blend = Blend::new(classes, size, tile, stream_axis).unwrap();
+        let [c, z, y, x] = blend.shape();
+        let (sums, weights) = (Array4::from_elem((c, z, y, x), S::default()), Array3::zeros((z, y, x)));
+        Self { blend, sums, weights }
+    }
+
+    fn add<P: Real>(&mut self, patch: ArrayViewD<'_, P>, start: &[usize]) -> Result<Option<ArrayD<S>>> {
+        let mut done = self.blend.done_before(start)?.map(|shape| Array4::from_elem(shape, S::default()));
+        let memory = Memory { sums: self.sums.view_mut(), weights: self.weights.view_mut() };
+        self.blend.add(memory, patch, start, done.as_mut().map(|done| done.view_mut()))?;
+        Ok(done.map(|done| self.restored(done)))
+    }
+
+    fn finish(mut self) -> Result<ArrayD<S>> {
+        let mut rest = self.blend.rest().map(|shape| Array4::from_elem(shape, S::default()));
+        let memory = Memory { sums: self.sums.view_mut(), weights: self.weights.view_mut() };
+        self.blend.finish(memory, rest.as_mut().map(|rest| rest.view_mut()))?;
+        let sums = std::mem::take(&mut self.sums);
+        Ok(self.restored(rest.unwrap_or(sums)))
+    }
+
+    fn restored(&self, result: Array4<S>) -> ArrayD<S> {
+        let (missing, axes) = self.blend.restored_axes();
+        let result = result.into_dyn();
+        missing.map_or(result.clone(), |axis| result.index_axis_move(Axis(axis), 0)).permuted_axes(axes)
+    }
+}
+
 /// Feeds all windows in order along `axis` and joins what comes out.
 fn blended(size: [usize; 3], tile: [usize; 3], starts: &[Vec<usize>], stream_axis: Option<usize>) -> ArrayD<f32> {
-    let mut blend = Blend::<f32>::new(2, &size, &tile, stream_axis).unwrap();
+    let mut blend = Owner::<f32>::new(2, &size, &tile, stream_axis);
     let mut parts = Vec::new();
     for (seed, start) in starts.iter().enumerate() {
         parts.extend(blend.add(patch(2, tile, seed).view().into_dyn(), start).unwrap());
@@ -66,13 +106,45 @@ proptest! {
         let expected = naive::blend::blend(2, size, &windows, importance).into_dyn();
         prop_assert_eq!(&blended(size, tile, &starts, None), &expected);
         prop_assert_eq!(&blended(size, tile, &starts, Some(axis)), &expected);
+        let streamed = || blended(size, tile, &starts, Some(axis));
+        prop_assert_eq!(&with_threads(Some(3), streamed).unwrap(), &expected);
+    }
+
+    #[test]
+    fn what_is_no_number_stays_in_its_voxel((size, tile) in grids(), seed: usize, infinite: bool) {
+        let starts = tiles::window_starts(&size, &tile, 0.5).unwrap();
+        let at = [seed % tile[0], seed / 7 % tile[1], seed / 91 % tile[2]];
+        let mut bad = patch(1, tile, 0);
+        bad[[0, at[0], at[1], at[2]]] = if infinite { f32::INFINITY } else { f32::NAN };
+        let mut blend = Owner::<f32>::new(1, &size, &tile, None);
+        for (index, start) in starts.iter().enumerate() {
+            let patch = if index == seed % starts.len() { bad.clone() } else { patch(1, tile, index) };
+            blend.add(patch.view().into_dyn(), start).unwrap();
+        }
+        let start = &starts[seed % starts.len()];
+        for (place, mean) in blend.finish().unwrap().indexed_iter() {
+            let here = (0..3).all(|axis| place[axis + 1] == start[axis] + at[axis]);
+            prop_assert_eq!(mean.is_finite(), !here, "at {:?}", place);
+        }
+    }
+
+    #[test]
+    fn half_patches_are_their_values((size, tile) in grids()) {
+        let starts = tiles::window_starts(&size, &tile, 0.5).unwrap();
+        let (mut half, mut single) = (Owner::<f32>::new(2, &size, &tile, None), Owner::<f32>::new(2, &size, &tile, None));
+        for (seed, start) in starts.iter().enumerate() {
+            let values = patch(2, tile, seed).mapv(f16::from_f32).into_dyn();
+            half.add(values.view(), start).unwrap();
+            single.add(values.mapv(f32::from).view(), start).unwrap();
+        }
+        prop_assert_eq!(half.finish().unwrap(), single.finish().unwrap());
     }
 
     #[test]
     fn half_precision_stays_within_the_windows((size, tile) in grids()) {
         // Every window has one value a class: means lie between the least and the greatest.
         let starts = tiles::window_starts(&size, &tile, 0.5).unwrap();
-        let mut blend = Blend::<f16>::new(1, &size, &tile, None).unwrap();
+        let mut blend = Owner::<f16>::new(1, &size, &tile, None);
         for (value, start) in starts.iter().enumerate() {
             let patch = Array4::from_elem((1, tile[0], tile[1], tile[2]), f16::from_f32(value as f32 % 5.0 + 1.0));
             blend.add(patch.view().into_dyn(), start).unwrap();
@@ -93,7 +165,7 @@ fn any_strides_are_taken() {
     turned.swap_axes(1, 2);
     let contiguous = turned.as_standard_layout().into_owned();
     let blend = |patch: ArrayView4<'_, f32>| {
-        let mut blend = Blend::<f32>::new(2, &size, &tile, None).unwrap();
+        let mut blend = Owner::<f32>::new(2, &size, &tile, None);
         for start in tiles::window_starts(&size, &tile, 0.5).unwrap() {
             blend.add(patch.into_dyn(), &start).unwrap();
         }
@@ -110,12 +182,18 @@ fn refusals_name_rule_and_value() {
     assert!(message(tiles::window_starts(&[usize::MAX], &[1], 0.5).unwrap_err()).contains("windows"));
     assert!(message(tiles::gaussian_importance(&[0]).unwrap_err()).contains("at least 1 voxel"));
     let patch = Array4::<f32>::zeros((1, 4, 4, 4)).into_dyn();
-    let mut blend = Blend::<f32>::new(1, &[8, 4, 4], &[4, 4, 4], Some(0)).unwrap();
+    let mut blend = Owner::<f32>::new(1, &[8, 4, 4], &[4, 4, 4], Some(0));
     assert!(message(blend.add(patch.view(), &[2, 0, 0]).unwrap_err()).contains("cover every voxel"));
-    let mut blend = Blend::<f32>::new(1, &[12, 4, 4], &[4, 4, 4], Some(0)).unwrap();
+    let mut blend = Owner::<f32>::new(1, &[12, 4, 4], &[4, 4, 4], Some(0));
     blend.add(patch.view(), &[0, 0, 0]).unwrap();
     assert!(message(blend.add(patch.view(), &[5, 0, 0]).unwrap_err()).contains("leave no gap"));
     blend.add(patch.view(), &[4, 0, 0]).unwrap();
     assert!(message(blend.add(patch.view(), &[3, 0, 0]).unwrap_err()).contains("arrive in order"));
     assert!(message(blend.finish().unwrap_err()).contains("cover every voxel"));
+    let mut blend = Owner::<f32>::new(1, &[4, 4, 4], &[4, 4, 4], None);
+    blend.sums = Array4::zeros((1, 4, 4, 3));
+    assert!(message(blend.add(patch.view(), &[0, 0, 0]).unwrap_err()).contains("have the shape [1, 4, 4, 4]"));
+    blend.sums = Array4::zeros((4, 4, 4, 1)).reversed_axes();
+    assert!(message(blend.add(patch.view(), &[0, 0, 0]).unwrap_err()).contains("contiguous rows"));
+    assert!(Blend::<f32>::new(1 << 40, &[1 << 20, 1 << 20], &[1, 1], None).is_err());
 }

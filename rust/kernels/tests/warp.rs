@@ -1,8 +1,9 @@
 //! Warping against its naive twin.
 
 use ndarray::{Array3, Array4, ArrayView3, Axis};
+use nnunet_kernels::chance::noise_row;
 use nnunet_kernels::taps::Order;
-use nnunet_kernels::warp::{Elastic, Motion, Warp, noise_row};
+use nnunet_kernels::warp::{Elastic, Image, Labels, Motion, Warp};
 use nnunet_kernels::{naive, pool};
 use proptest::prelude::*;
 
@@ -34,7 +35,7 @@ fn motions(plane: bool) -> impl Strategy<Value = (Motion, [usize; 3], [usize; 3]
 fn fast_image(motion: Motion, image: ArrayView3<'_, f32>, shape: [usize; 3], order: Order) -> Array3<f32> {
     let mut out = Array4::zeros((1, shape[0], shape[1], shape[2]));
     let warp = Warp::new(motion, shape).unwrap();
-    warp.image(image.insert_axis(Axis(0)), out.view_mut(), order, -5.0).unwrap();
+    warp.image(Image { from: image.insert_axis(Axis(0)), to: out.view_mut(), order, border: -5.0 }).unwrap();
     out.index_axis_move(Axis(0), 0)
 }
 
@@ -95,10 +96,80 @@ proptest! {
         let (expected, lead) = naive::warp::labels(labels.view(), &positions, 77);
         let mut out = Array4::zeros((1, shape[0], shape[1], shape[2]));
         let warp = Warp::new(motion, shape).unwrap();
-        warp.labels(labels.view().insert_axis(Axis(0)), out.view_mut(), 77).unwrap();
+        warp.labels(Labels { from: labels.view().insert_axis(Axis(0)), to: out.view_mut(), border: 77 }).unwrap();
         let skip = doubtful(&positions, size, 1e-9, false);
         for ((index, expected), found) in expected.indexed_iter().zip(&out) {
             prop_assert!(skip[index] || lead[index] < 1e-5 || expected == found, "at {:?}", index);
+        }
+    }
+
+    #[test]
+    fn far_and_near((motion, size, shape) in motions(false), power in -7..7_i32) {
+        let matrix = motion.matrix.map(|row| row.map(|value| value * 2_f64.powi(power)));
+        check_image(Motion { matrix, elastic: None, ..motion }, size, shape)?;
+    }
+
+    #[test]
+    fn every_type_has_the_same_votes((motion, size, shape) in motions(false)) {
+        let labels = noise(size, 9).mapv(|value| ((value + 1.0) * 3.0) as u8);
+        let warp = Warp::new(motion, shape).unwrap();
+        let mut expected = Array4::<u8>::zeros((1, shape[0], shape[1], shape[2]));
+        let from = labels.view().insert_axis(Axis(0));
+        warp.labels(Labels { from, to: expected.view_mut(), border: 3 }).unwrap();
+        macro_rules! check {
+            ($($type:ty),+) => {
+                $({
+                    let mut out = Array4::<$type>::zeros(expected.raw_dim());
+                    let labels = labels.mapv(<$type>::from).insert_axis(Axis(0));
+                    warp.labels(Labels { from: labels.view(), to: out.view_mut(), border: 3 }).unwrap();
+                    prop_assert_eq!(out, expected.mapv(<$type>::from));
+                })+
+            };
+        }
+        check!(u16, i16, u32, i32, f32);
+    }
+
+    #[test]
+    fn image_and_labels_together_are_each_by_itself((motion, size, shape) in motions(false), order in 0..3_usize) {
+        let order = [Order::Nearest, Order::Linear, Order::Cubic][order];
+        let image = noise(size, 5).insert_axis(Axis(0));
+        let labels = image.mapv(|value| (value * 3.0) as i16);
+        let warp = Warp::new(motion, shape).unwrap();
+        let mut images = [0, 1].map(|_| Array4::<f32>::zeros((1, shape[0], shape[1], shape[2])));
+        let mut marks = [0, 1].map(|_| Array4::<i16>::zeros((1, shape[0], shape[1], shape[2])));
+        let [together, alone] = images.each_mut().map(|to| Image { from: image.view(), to: to.view_mut(), order, border: 0.5 });
+        let [with, without] = marks.each_mut().map(|to| Labels { from: labels.view(), to: to.view_mut(), border: 9 });
+        warp.both(Some(together), Some(with)).unwrap();
+        warp.image(alone).unwrap();
+        warp.labels(without).unwrap();
+        prop_assert_eq!(&images[0], &images[1]);
+        prop_assert_eq!(&marks[0], &marks[1]);
+    }
+
+    #[test]
+    fn what_is_no_number_stays_within_reach((motion, size, shape) in motions(false), seed: usize, infinite: bool) {
+        let motion = Motion { elastic: None, ..motion };
+        let mut image = noise(size, 5);
+        let at = [seed % size[0], seed / 7 % size[1], seed / 91 % size[2]];
+        image[at] = if infinite { f32::INFINITY } else { f32::NAN };
+        let positions = naive::warp::positions(&motion, shape);
+        let found = fast_image(motion, image.view(), shape, Order::Linear);
+        for (index, value) in found.indexed_iter() {
+            let apart = [0, 1, 2].map(|axis| (positions[axis][index] - at[axis] as f64).abs());
+            let inside = (0..3).all(|axis| (1e-9..(size[axis] - 1) as f64 - 1e-9).contains(&positions[axis][index]));
+            let (reached, near) = (apart.iter().all(|apart| *apart < 0.999), apart.iter().all(|apart| *apart < 1.001));
+            prop_assert!(value.is_finite() || near, "{} at {:?}", value, index);
+            prop_assert!(!(value.is_finite() && reached && inside), "{} at {:?}", value, index);
+        }
+    }
+
+    #[test]
+    fn constant_stays_constant((motion, size, shape) in motions(false), value in -1e30..1e30_f32) {
+        let image = Array3::from_elem(size, value);
+        for (order, slack) in [(Order::Nearest, 0.0), (Order::Linear, 0.0), (Order::Cubic, 1e-6)] {
+            for found in &fast_image(motion, image.view(), shape, order) {
+                prop_assert!(*found == -5.0 || (found - value).abs() <= slack * value.abs(), "{} {:?}", found, order);
+            }
         }
     }
 
@@ -134,12 +205,18 @@ fn by_hand() {
     let turned = [[0.0; 3], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]];
     let motion = Motion { matrix: turned, centre: [0.0, 0.5, 0.5], elastic: None, plane: true };
     let mut out = Array4::zeros((1, 1, 2, 2));
-    Warp::new(motion, [1, 2, 2]).unwrap().labels(labels.view(), out.view_mut(), 0).unwrap();
+    Warp::new(motion, [1, 2, 2])
+        .unwrap()
+        .labels(Labels { from: labels.view(), to: out.view_mut(), border: 0 })
+        .unwrap();
     assert_eq!(out.into_raw_vec_and_offset().0, [1, 3, 0, 2]);
     let labels = Array4::from_shape_vec((1, 1, 2, 2), vec![4_u8, 7, 7, 4]).unwrap();
     let mut out = Array4::zeros((1, 1, 1, 1));
     // The middle is a tie between 4 and 7; the nearest voxel, half-way the later one, has 4.
-    Warp::new(motion, [1, 1, 1]).unwrap().labels(labels.view(), out.view_mut(), 0).unwrap();
+    Warp::new(motion, [1, 1, 1])
+        .unwrap()
+        .labels(Labels { from: labels.view(), to: out.view_mut(), border: 0 })
+        .unwrap();
     assert_eq!(out[(0, 0, 0, 0)], 4);
 }
 
@@ -179,7 +256,17 @@ fn refusals_name_rule_and_value() {
     let warp = Warp::new(motion, [2, 2, 2]).unwrap();
     let labels = Array4::<u8>::zeros((1, 2, 2, 2));
     let mut out = Array4::zeros((1, 2, 2, 2));
-    assert!(warp.labels(labels.view(), out.view_mut(), 300).unwrap_err().to_string().contains("label_border"));
+    let refused = |labels: Labels<'_, u8>| warp.labels(labels).unwrap_err().to_string();
+    assert!(refused(Labels { from: labels.view(), to: out.view_mut(), border: 300 }).contains("label_border"));
     let mut small = Array4::zeros((1, 2, 2, 1));
-    assert!(warp.labels(labels.view(), small.view_mut(), 0).is_err());
+    assert!(
+        refused(Labels { from: labels.view(), to: small.view_mut(), border: 0 }).contains("out must be contiguous")
+    );
+    let image = Array4::<f32>::zeros((1, 2, 2, 3));
+    let mut moved = Array4::zeros((1, 2, 2, 2));
+    let image = Image { from: image.view(), to: moved.view_mut(), order: Order::Linear, border: 0.0 };
+    let labels = Labels { from: labels.view(), to: out.view_mut(), border: 0 };
+    assert!(
+        warp.both(Some(image), Some(labels)).unwrap_err().to_string().contains("labels must have the image's size")
+    );
 }

@@ -3,6 +3,7 @@
 pub mod blend;
 pub mod foreground;
 pub mod image;
+pub mod intensity;
 pub mod labels;
 pub mod logits;
 pub mod scores;

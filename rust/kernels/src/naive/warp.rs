@@ -2,8 +2,9 @@
 
 use ndarray::{Array3, ArrayView3, Axis, Ix3};
 
+use crate::chance::noise_row;
 use crate::taps::Order;
-use crate::warp::{Elastic, Motion, noise_row};
+use crate::warp::{Elastic, Motion};
 
 /// Where each output voxel reads, z, y, x.
 pub fn positions(motion: &Motion, shape: [usize; 3]) -> [Array3<f64>; 3] {

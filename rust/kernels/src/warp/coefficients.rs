@@ -7,11 +7,12 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 use ndarray::parallel::prelude::*;
-use ndarray::{Array3, ArrayView3, ArrayViewMut2, Axis, Slice};
+use ndarray::{Array3, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, Slice};
 
+use super::places::{BEFORE, BEHIND, around};
 use crate::error::Result;
 use crate::memory;
-use crate::separable::{LANES, Row, load, store};
+use crate::separable::{LANES, Row};
 use crate::transpose::{one_by_one, side_by_side};
 
 /// The cubic B-spline's pole, sqrt(3) - 2.
@@ -23,17 +24,28 @@ pub const MARGIN: usize = 12;
 /// Terms of the sums that start the recursion.
 const TERMS: usize = 16;
 
-/// Coefficients over 6 an axis of `image` within `region`; in a `plane`, z is not filtered.
+/// Planes that one task filters, so that few of the groups of rows that lie side by side are not full.
+const PLANES: usize = 4;
+
+/// Coefficients over 6 an axis of `image` within `region`, and [`BEFORE`] and [`BEHIND`] voxels around them mirrored, in
+/// an array of the shape [`around`] them; in a `plane`, nothing of this is done along z.
 ///
 /// # Errors
 /// The system refuses the memory.
 pub fn coefficients(image: ArrayView3<'_, f32>, region: &[Range<usize>; 3], plane: bool) -> Result<Array3<f32>> {
     let source = image.slice_each_axis(|axis| Slice::from(region[axis.axis.index()].clone()));
-    let mut part = memory::filled(source.raw_dim(), 0.0, "the spline coefficients of an image")?;
-    part.assign(&source);
-    part.axis_iter_mut(Axis(0)).into_par_iter().for_each_init(Vec::new, |room, mut slice| {
-        rows(slice.view_mut(), room);
-        columns(slice, room);
+    let source = match source.stride_of(Axis(2)) {
+        1 => source.into(),
+        _ => memory::contiguous(source, "a contiguous copy of a part of the image")?,
+    };
+    let first = if plane { 0 } else { BEFORE };
+    let mut part = memory::filled(around(region, plane), 0.0, "the spline coefficients of an image")?;
+    let mut inner = part.slice_axis_mut(Axis(0), Slice::from(first..first + source.len_of(Axis(0))));
+    let planes = inner.axis_chunks_iter_mut(Axis(0), PLANES).into_par_iter();
+    let planes = planes.zip(source.axis_chunks_iter(Axis(0), PLANES));
+    planes.for_each_init(Room::default, |room, (mut out, source)| {
+        rows(source, &mut out, room);
+        out.outer_iter_mut().for_each(|plane| columns(plane, &mut room.state));
     });
     if !plane {
         part.axis_iter_mut(Axis(1)).into_par_iter().for_each_init(Vec::new, |room, slice| columns(slice, room));
@@ -42,47 +54,43 @@ pub fn coefficients(image: ArrayView3<'_, f32>, region: &[Range<usize>; 3], plan
 }
 
 /// The index that `index`, up to a period outside, is mirrored to; the outermost voxels are not repeated.
-pub fn mirrored(index: i64, length: usize) -> usize {
+fn mirrored(index: i64, length: usize) -> usize {
     let period = (2 * length as i64 - 2).max(1);
     let index = index.rem_euclid(period);
     index.min(period - index) as usize
 }
 
-/// Filters along the first axis.
-fn columns(mut slice: ArrayViewMut2<'_, f32>, room: &mut Vec<Row>) {
-    let width = slice.len_of(Axis(1));
-    let mut rows: Vec<&mut [f32]> = slice.outer_iter_mut().filter_map(|row| row.into_slice()).collect();
-    room.resize(rows.len(), [0.0; LANES]);
-    for x in (0..width).step_by(LANES) {
-        filter_columns(&mut rows, x, room);
-    }
+/// What a thread keeps from task to task.
+#[derive(Default)]
+struct Room {
+    wide: Vec<Row>,
+    block: Vec<f32>,
+    state: Vec<f32>,
 }
 
-#[multiversion(targets = "simd")]
-fn filter_columns(rows: &mut [&mut [f32]], x: usize, room: &mut [Row]) {
-    for (lanes, row) in room.iter_mut().zip(rows.iter()) {
-        *lanes = load(row, x);
+/// Filters the rows of `source` into the middle of `out`, mirrored at either end.
+fn rows(source: ArrayView3<'_, f32>, out: &mut ArrayViewMut3<'_, f32>, room: &mut Room) {
+    let (count, width) = (source.len_of(Axis(1)), source.len_of(Axis(2)));
+    let around = out.len_of(Axis(2));
+    room.wide.resize(around, [0.0; LANES]);
+    room.block.resize(LANES * around, 0.0);
+    let mut sources: Vec<&[f32]> = source.rows().into_iter().filter_map(|row| row.to_slice()).collect();
+    let planes = out.outer_iter_mut().filter_map(|plane| plane.into_slice());
+    let mut targets: Vec<&mut [f32]> =
+        planes.flat_map(|plane| plane.chunks_exact_mut(around).skip(BEFORE).take(count)).collect();
+    // A last group that is not full is filled up with its last row.
+    sources.resize(sources.len().next_multiple_of(LANES), sources[sources.len() - 1]);
+    for (sources, targets) in sources.chunks_exact(LANES).zip(targets.chunks_mut(LANES)) {
+        side_by_side(sources, &mut room.wide[BEFORE..BEFORE + width]);
+        filter_lanes(&mut room.wide[BEFORE..BEFORE + width]);
+        for place in (0..BEFORE).chain(BEFORE + width..around.min(BEFORE + width + BEHIND)) {
+            room.wide[place] = room.wide[BEFORE + mirrored(place as i64 - BEFORE as i64, width)];
+        }
+        one_by_one(&room.wide, &mut room.block);
+        for (target, row) in targets.iter_mut().zip(room.block.chunks_exact(around)) {
+            target.copy_from_slice(row);
+        }
     }
-    filter(room);
-    for (lanes, row) in room.iter().zip(rows) {
-        store(row, x, *lanes);
-    }
-}
-
-/// Filters along the second axis.
-fn rows(slice: ArrayViewMut2<'_, f32>, room: &mut Vec<Row>) {
-    let width = slice.len_of(Axis(1));
-    room.resize(width, [0.0; LANES]);
-    for block in slice.into_slice().unwrap_or(&mut []).chunks_mut(LANES * width) {
-        side_by_side(&block.chunks_exact(width).collect::<Vec<_>>(), room);
-        filter_rows(room);
-        one_by_one(room, block);
-    }
-}
-
-#[multiversion(targets = "simd")]
-fn filter_rows(room: &mut [Row]) {
-    filter(room);
 }
 
 /// Turns [`LANES`] lanes of samples into coefficients over 6.
@@ -91,8 +99,8 @@ fn filter_rows(room: &mut [Row]) {
 /// causal      c+[k] = s[k] + z c+[k-1]           c+[0] = sum of z^k s[mirrored k]
 /// anticausal  c-[k] = z (c-[k+1] - c+[k])        c-[n-1] = z (c+[n-1] + z c+[n-2]) / (z^2 - 1)
 /// ```
-#[inline(always)]
-fn filter(lane: &mut [Row]) {
+#[multiversion(targets = "simd")]
+fn filter_lanes(lane: &mut [Row]) {
     let last = lane.len() - 1;
     if last == 0 {
         lane[0].iter_mut().for_each(|value| *value /= 6.0);
@@ -100,10 +108,7 @@ fn filter(lane: &mut [Row]) {
     }
     let mut state = [0.0; LANES];
     for k in (0..TERMS as i64).rev() {
-        let samples = &lane[mirrored(k, last + 1)];
-        for (state, sample) in state.iter_mut().zip(samples) {
-            *state = sample + POLE * *state;
-        }
+        add_scaled(&mut state, &lane[mirrored(k, last + 1)]);
     }
     lane[0] = state;
     for row in &mut lane[1..] {
@@ -122,5 +127,56 @@ fn filter(lane: &mut [Row]) {
             *state = POLE * (*state - *value);
             *value = *state;
         }
+    }
+}
+
+/// The same along the first axis, of what lies between the rows for mirrored coefficients; then fills these.
+fn columns(mut slice: ArrayViewMut2<'_, f32>, state: &mut Vec<f32>) {
+    state.clear();
+    state.resize(slice.len_of(Axis(1)), 0.0);
+    let mut rows: Vec<&mut [f32]> = slice.outer_iter_mut().filter_map(|row| row.into_slice()).collect();
+    let inner = BEFORE..rows.len() - BEHIND;
+    filter_rows(&mut rows[inner.clone()], state);
+    for place in (0..BEFORE).chain(inner.end..rows.len()) {
+        let from = BEFORE + mirrored(place as i64 - BEFORE as i64, inner.len());
+        let [to, from] = rows.get_disjoint_mut([place, from]).expect("mirrored rows lie between the others");
+        to.copy_from_slice(from);
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn filter_rows(rows: &mut [&mut [f32]], state: &mut [f32]) {
+    let last = rows.len() - 1;
+    if last == 0 {
+        rows[0].iter_mut().for_each(|value| *value /= 6.0);
+        return;
+    }
+    for k in (0..TERMS as i64).rev() {
+        add_scaled(state, rows[mirrored(k, last + 1)]);
+    }
+    rows[0].copy_from_slice(state);
+    for k in 1..=last {
+        let (before, here) = rows.split_at_mut(k);
+        for (value, before) in here[0].iter_mut().zip(before[k - 1].iter()) {
+            *value += POLE * before;
+        }
+    }
+    let (before, here) = rows.split_at_mut(last);
+    for (value, before) in here[0].iter_mut().zip(before[last - 1].iter()) {
+        *value = POLE / (POLE * POLE - 1.0) * (*value + POLE * before);
+    }
+    for k in (0..last).rev() {
+        let (here, after) = rows.split_at_mut(k + 1);
+        for (value, after) in here[k].iter_mut().zip(after[0].iter()) {
+            *value = POLE * (after - *value);
+        }
+    }
+}
+
+/// The next term of a sum of powers of the pole, from the last one on.
+#[inline(always)]
+fn add_scaled(state: &mut [f32], samples: &[f32]) {
+    for (state, sample) in state.iter_mut().zip(samples) {
+        *state = sample + POLE * *state;
     }
 }

@@ -8,9 +8,10 @@
 
 use multiversion::multiversion;
 use ndarray::parallel::prelude::*;
-use ndarray::{Array3, ArrayView3, ArrayViewMut2, Axis, Zip};
+use ndarray::{Array3, ArrayViewMut3, Axis};
 
 use super::coefficients::POLE;
+use crate::chance::noise_row;
 use crate::error::{KernelError, Result};
 use crate::memory;
 
@@ -19,6 +20,9 @@ const TRUNCATE: f64 = 4.0;
 
 /// Smoothest field; beyond it a parameter is a mistake.
 const WIDEST: f64 = 1000.0;
+
+/// Voxels of a plane whose noise is spread at once: it stays in the innermost cache.
+const BLOCK: usize = 1024;
 
 /// Coarse neighbours at either side that the spline's coefficients are made of: the next ones weigh below 1e-4.
 const NEIGHBOURS: i64 = 7;
@@ -34,10 +38,17 @@ pub struct Elastic {
     pub seed: u64,
 }
 
-/// Displacements along each axis, as spline coefficients on a coarse grid.
+/// Displacements along each axis: along x at every voxel, along z and y as spline coefficients on a coarse grid.
 pub struct Field {
-    coarse: Vec<Array3<f32>>, // per axis: (y, z, x); none for z in a plane
+    coarse: Vec<Array3<f32>>, // per axis: (z, y, x); none for z in a plane
     axes: [Spread; 3],
+}
+
+/// The displacements of a plane, along y still as coefficients.
+#[derive(Default)]
+pub struct Bent {
+    plane: Option<usize>,
+    lines: [Vec<f32>; 3], // per axis: (y, x)
 }
 
 impl Field {
@@ -70,23 +81,31 @@ impl Field {
         bound
     }
 
-    /// Displacements of the row (z, y), along z, y and x.
-    pub fn row(&self, z: usize, y: usize, room: &mut Vec<f32>, out: &mut [Vec<f32>; 3]) {
-        for (field, out) in self.coarse.iter().rev().zip(out.iter_mut().rev()) {
-            room.clear();
-            room.resize(field.len_of(Axis(2)), 0.0);
-            self.across(field.view(), z, y, room);
-            along(&self.axes[2], room, out);
+    /// Displacements of the row (z, y), along z, y and x. Rows of one plane should follow one another.
+    pub fn row(&self, z: usize, y: usize, bent: &mut Bent, out: &mut [Vec<f32>; 3]) {
+        if bent.plane != Some(z) {
+            self.bend(z, bent);
+        }
+        let (y, weights) = self.axes[1].taps(y);
+        for (lines, out) in bent.lines.iter().zip(out) {
+            out.resize(self.width(), 0.0);
+            weighted(lines, y * self.width(), weights, out);
         }
     }
 
-    fn across(&self, field: ArrayView3<'_, f32>, z: usize, y: usize, sum: &mut [f32]) {
-        let ((z, z_weights), (y, y_weights)) = (self.axes[0].taps(z), self.axes[1].taps(y));
-        for (plane, &wy) in field.outer_iter().skip(y).zip(y_weights) {
-            for (row, &wz) in plane.outer_iter().skip(z).zip(z_weights) {
-                add_scaled(sum, wy * wz, row.to_slice().unwrap_or(&[]));
-            }
+    /// The plane z.
+    fn bend(&self, z: usize, bent: &mut Bent) {
+        let (first, weights) = self.axes[0].taps(z);
+        bent.plane = Some(z);
+        let count = self.axes[1].coefficients * self.width();
+        bent.lines.iter_mut().for_each(|lines| lines.resize(count, 0.0));
+        for (field, lines) in self.coarse.iter().rev().zip(bent.lines.iter_mut().rev()) {
+            weighted(field.as_slice().unwrap_or_default(), first * count, weights, lines);
         }
+    }
+
+    fn width(&self) -> usize {
+        self.coarse[0].len_of(Axis(2))
     }
 }
 
@@ -102,6 +121,14 @@ impl Spread {
     /// Of an axis with one voxel that nothing is smoothed along.
     fn single() -> Self {
         Self { step: 1, into: vec![(0, vec![1.0])], from: vec![[1.0, 0.0, 0.0, 0.0]], coefficients: 1 }
+    }
+
+    /// Smooths a row: into its coefficients, and back to values.
+    fn smooth(&self, row: &mut [f32], room: &mut Vec<f32>) {
+        room.clear();
+        room.resize(self.coefficients, 0.0);
+        shrink_row(room, &self.into, row);
+        along(self, room, row);
     }
 
     /// The first of the four coefficients that voxel `index` lies between, and their weights.
@@ -160,7 +187,7 @@ fn b_spline(t: f64) -> [f32; 4] {
     [s * s * s, 4.0 + t * t * (3.0 * t - 6.0), 4.0 + s * s * (3.0 * s - 6.0), t * t * t].map(|w| (w / 6.0) as f32)
 }
 
-/// Coefficients (y, z, x) of the noise of one axis, smoothed and multiplied by `alpha`.
+/// The noise of one axis, smoothed and multiplied by `alpha`: coefficients along z and y, values along x.
 fn smoothed_noise(
     seed: u64,
     axis: usize,
@@ -169,77 +196,74 @@ fn smoothed_noise(
     [z, y, x]: &[Spread; 3],
 ) -> Result<Array3<f32>> {
     const PURPOSE: &str = "an elastic deformation";
-    let mut slabs = memory::filled((shape[1], z.coefficients, x.coefficients), 0.0, PURPOSE)?;
-    let slab = |(row, mut slab): (usize, ArrayViewMut2<'_, f32>)| {
-        let mut along_z = memory::filled(z.coefficients * shape[2], 0.0, PURPOSE)?.into_raw_vec_and_offset().0;
-        let mut noise = vec![0.0; shape[2]];
+    let mut along_z = memory::filled((z.coefficients, shape[1], shape[2]), 0.0, PURPOSE)?;
+    let rows = (BLOCK / shape[2]).max(1);
+    let block = |noise: &mut Vec<f32>, (block, mut sums): (usize, ArrayViewMut3<'_, f32>)| {
+        noise.resize(sums.len_of(Axis(1)) * shape[2], 0.0);
         for (plane, (first, weights)) in z.into.iter().enumerate() {
-            noise_row(seed, [axis, plane, row], &mut noise);
-            spread_row(&mut along_z[first * shape[2]..], weights, &noise);
+            for (row, noise) in (block * rows..).zip(noise.chunks_exact_mut(shape[2])) {
+                noise_row(seed, [axis, plane, row], noise);
+            }
+            for (mut sums, &weight) in sums.outer_iter_mut().skip(*first).zip(weights) {
+                add_scaled(sums.as_slice_mut().unwrap_or_default(), weight, noise);
+            }
         }
-        for (mut sums, line) in slab.outer_iter_mut().zip(along_z.chunks_exact(shape[2])) {
-            shrink_row(sums.as_slice_mut().unwrap_or(&mut []), &x.into, line, alpha);
-        }
-        Ok(())
     };
-    slabs.axis_iter_mut(Axis(0)).into_par_iter().enumerate().try_for_each(slab)?;
-    let mut coarse: Array3<f32> = memory::filled((y.coefficients, z.coefficients, x.coefficients), 0.0, PURPOSE)?;
-    for (slab, (first, weights)) in slabs.outer_iter().zip(&y.into) {
-        for (mut sums, &weight) in coarse.outer_iter_mut().skip(*first).zip(weights) {
-            Zip::from(&mut sums).and(&slab).for_each(|sum, &value| *sum += weight * value);
+    let blocks = along_z.axis_chunks_iter_mut(Axis(1), rows).into_par_iter().enumerate();
+    blocks.for_each_init(Vec::new, block);
+    let mut coarse = memory::filled((z.coefficients, y.coefficients, shape[2]), 0.0, PURPOSE)?;
+    let planes = coarse.axis_iter_mut(Axis(0)).into_par_iter().zip(along_z.axis_iter(Axis(0)));
+    planes.for_each_init(Vec::new, |room, (coarse, plane)| {
+        let (coarse, plane) = (coarse.into_slice().unwrap_or_default(), plane.to_slice().unwrap_or_default());
+        spread_rows(plane, &y.into, coarse, shape[2]);
+        for line in coarse.chunks_exact_mut(shape[2]) {
+            line.iter_mut().for_each(|value| *value *= alpha);
+            x.smooth(line, room);
         }
-    }
+    });
     Ok(coarse)
 }
 
-/// Uniform noise in [-1, 1) of the row (axis, z, y): a function of seed and place alone, whoever asks first.
+/// Adds `row` to `sums`, times a weight.
 #[multiversion(targets = "simd")]
-pub fn noise_row(seed: u64, [axis, z, y]: [usize; 3], row: &mut [f32]) {
-    let place = [axis, z, y].into_iter().fold(0, |place: u64, index| (place << 28) ^ index as u64);
-    let key = scrambled(seed ^ scrambled(place));
-    let (low, high) = (key as u32, (key >> 32) as u32);
-    for (x, value) in (0_u32..).zip(row) {
-        let bits = hashed(x.wrapping_mul(0x9e37_79b9) ^ low).wrapping_add(high);
-        *value = (bits >> 8) as f32 * (1.0 / (1 << 23) as f32) - 1.0;
+fn add_scaled(sums: &mut [f32], weight: f32, row: &[f32]) {
+    sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += weight * value);
+}
+
+/// Adds every row of `plane` to the rows of `sums` that it counts in.
+#[multiversion(targets = "simd")]
+fn spread_rows(plane: &[f32], into: &[(usize, Vec<f32>)], sums: &mut [f32], width: usize) {
+    for (row, (first, weights)) in plane.chunks_exact(width).zip(into) {
+        for (sums, &weight) in sums[first * width..].chunks_exact_mut(width).zip(weights) {
+            sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += weight * value);
+        }
     }
 }
 
-/// SplitMix64's step (Steele, Lea, Flood 2014).
-fn scrambled(state: u64) -> u64 {
-    let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// The sum of what follows in `parts` from `first` on, as many parts as there are, times a weight each.
+fn weighted(parts: &[f32], first: usize, weights: &[f32; 4], sums: &mut [f32]) {
+    let mut parts = parts[first..].chunks_exact(sums.len()).take(weights.len());
+    match [parts.next(), parts.next(), parts.next(), parts.next()] {
+        [Some(a), Some(b), Some(c), Some(d)] => mix([a, b, c, d], weights, sums),
+        // Of an axis that nothing is smoothed along there is one.
+        [Some(only), ..] => sums.copy_from_slice(only),
+        [None, ..] => {}
+    }
 }
 
-/// A permutation of 32-bit words with low bias (Wellons' `lowbias32`).
-#[inline(always)]
-fn hashed(x: u32) -> u32 {
-    let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
-    let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
-    x ^ (x >> 16)
-}
-
-/// Adds `row` to the lines that follow one another in `lines`, times each line's weight.
 #[multiversion(targets = "simd")]
-fn spread_row(lines: &mut [f32], weights: &[f32], row: &[f32]) {
-    for (line, &weight) in lines.chunks_exact_mut(row.len()).zip(weights) {
-        line.iter_mut().zip(row).for_each(|(sum, &value)| *sum += weight * value);
+fn mix([a, b, c, d]: [&[f32]; 4], weights: &[f32; 4], sums: &mut [f32]) {
+    for ((((sum, a), b), c), d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        *sum = (weights[0] * a + weights[1] * b) + (weights[2] * c + weights[3] * d);
     }
 }
 
 /// Adds every value of `line` to the sums that it counts in.
 #[multiversion(targets = "simd")]
-fn shrink_row(sums: &mut [f32], into: &[(usize, Vec<f32>)], line: &[f32], alpha: f32) {
+fn shrink_row(sums: &mut [f32], into: &[(usize, Vec<f32>)], line: &[f32]) {
     for (&value, (first, weights)) in line.iter().zip(into) {
-        let value = value * alpha;
         sums[*first..].iter_mut().zip(weights).for_each(|(sum, &weight)| *sum += weight * value);
     }
-}
-
-#[multiversion(targets = "simd")]
-fn add_scaled(sums: &mut [f32], weight: f32, row: &[f32]) {
-    sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += weight * value);
 }
 
 /// The spline along a row, from its coefficients.

@@ -7,24 +7,29 @@
 
 mod coefficients;
 mod elastic;
+mod label;
+mod motion;
 mod places;
 mod samplers;
+mod sources;
 mod votes;
 
 use std::ops::Range;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array3, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis};
+use ndarray::{ArrayView4, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4, Axis};
 
 use crate::error::{KernelError, Result};
-use crate::memory;
 use crate::taps::{Order, check_axes};
-use coefficients::{MARGIN, coefficients};
-use elastic::Field;
-use places::{Grid, Places, Positions};
+use coefficients::MARGIN;
+use elastic::{Bent, Field};
+use places::{Grid, Line, Places};
+use sources::{ImageSource, LabelSource};
 use votes::Ballot;
 
-pub use elastic::{Elastic, noise_row};
+pub use elastic::Elastic;
+pub use label::Label;
+pub use motion::Motion;
 
 /// Voxels that are sampled as one task and located at once: as many whole rows as come nearest.
 const BLOCK: usize = 2048;
@@ -41,50 +46,6 @@ fn voxels(shape: &[usize]) -> Option<usize> {
     product.filter(|&all| all < MOST_VOXELS)
 }
 
-/// Where output voxels read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Motion {
-    /// Input voxels an output voxel and axis, z, y, x; in a plane, row and column z are not looked at.
-    pub matrix: [[f64; 3]; 3],
-    /// The input position of the output's centre.
-    pub centre: [f64; 3],
-    /// Displacements, before the matrix is applied.
-    pub elastic: Option<Elastic>,
-    /// Whether everything happens within a plane: input and output have one along z.
-    pub plane: bool,
-}
-
-impl Motion {
-    /// A motion of 2 or 3 axes, and the shape of its patches with all three.
-    ///
-    /// # Errors
-    /// Parameters of different numbers of axes.
-    pub fn new(
-        shape: &[usize],
-        matrix: &[Vec<f64>],
-        centre: &[f64],
-        elastic: Option<Elastic>,
-    ) -> Result<(Self, [usize; 3])> {
-        let axes = shape.len();
-        if !(2..=3).contains(&axes) {
-            return Err(KernelError::argument("shape", "have 2 or 3 axes", shape));
-        }
-        if matrix.len() != axes || matrix.iter().any(|row| row.len() != axes) {
-            return Err(KernelError::argument("matrix", format!("have {axes} rows of {axes} numbers"), matrix));
-        }
-        if centre.len() != axes {
-            return Err(KernelError::argument("centre", format!("have {axes} numbers"), centre));
-        }
-        let first = 3 - axes;
-        let mut motion = Self { matrix: [[0.0; 3]; 3], centre: [0.0; 3], elastic, plane: axes == 2 };
-        let mut full = [1; 3];
-        full[first..].copy_from_slice(shape);
-        motion.centre[first..].copy_from_slice(centre);
-        motion.matrix[first..].iter_mut().zip(matrix).for_each(|(to, from)| to[first..].copy_from_slice(from));
-        Ok((motion, full))
-    }
-}
-
 /// A [`Motion`] with its displacements, for one shape of patches.
 pub struct Warp {
     motion: Motion,
@@ -92,54 +53,33 @@ pub struct Warp {
     field: Option<Field>,
 }
 
-/// A value that labels take.
-pub trait Label: Copy + PartialOrd + Send + Sync {
-    /// The label of this number, where the type has one.
-    fn from_number(number: i64) -> Option<Self>;
-    /// Bits that tell labels apart.
-    fn key(self) -> u32;
-    /// The label of a key.
-    fn from_key(key: u32) -> Self;
+/// An image (c, z, y, x) to sample, and where to.
+pub struct Image<'a> {
+    /// What is sampled.
+    pub from: ArrayView4<'a, f32>,
+    /// (c, *shape of the warp), contiguous.
+    pub to: ArrayViewMut4<'a, f32>,
+    /// How values between voxels are made.
+    pub order: Order,
+    /// The value of positions outside.
+    pub border: f32,
 }
 
-macro_rules! label {
-    ($($type:ty),+) => {
-        $(impl Label for $type {
-            fn from_number(number: i64) -> Option<Self> {
-                Self::try_from(number).ok()
-            }
-            fn key(self) -> u32 {
-                self as u32
-            }
-            fn from_key(key: u32) -> Self {
-                key as Self
-            }
-        })+
-    };
+/// Label maps (c, z, y, x) to sample by vote, and where to.
+pub struct Labels<'a, L> {
+    /// What is sampled.
+    pub from: ArrayView4<'a, L>,
+    /// (c, *shape of the warp), contiguous.
+    pub to: ArrayViewMut4<'a, L>,
+    /// The label of positions outside.
+    pub border: i64,
 }
 
-label!(u8, i8, u16, i16, u32, i32);
-
-/// Label maps as batchgenerators has them.
-impl Label for f32 {
-    fn from_number(number: i64) -> Option<Self> {
-        Some(number as Self)
-    }
-    fn key(self) -> u32 {
-        // -0.0 is 0.0.
-        (self + 0.0).to_bits()
-    }
-    fn from_key(key: u32) -> Self {
-        Self::from_bits(key)
-    }
-}
-
-/// What a task keeps between rows.
+/// What a task keeps between blocks of rows.
 #[derive(Default)]
 struct Scratch {
+    bent: Bent,
     displacements: [Vec<f32>; 3],
-    room: Vec<f32>,
-    positions: Positions,
     places: Places,
     ballot: Ballot,
 }
@@ -165,63 +105,75 @@ impl Warp {
         if !bounded(&motion.centre, 1e9) {
             return Err(KernelError::argument("centre", "hold finite numbers of at most 1e9 voxels", motion.centre));
         }
+        let mut motion = motion;
+        if motion.plane {
+            (motion.matrix[0], motion.centre[0]) = ([0.0; 3], 0.0);
+        }
         let field = motion.elastic.map(|elastic| Field::new(elastic, shape, motion.plane)).transpose()?;
         Ok(Self { motion, shape, field })
     }
 
-    /// Samples every channel of `image` (c, z, y, x) into `out` (c, *shape). Positions outside take `border`.
+    /// Samples every channel of an image.
     ///
     /// # Errors
-    /// Numbers of channels that differ, an output of another shape or without contiguous rows, an image without voxels
-    /// or with 2^31 of them, more than one plane where the motion is in a plane.
-    pub fn image(
-        &self,
-        image: ArrayView4<'_, f32>,
-        mut out: ArrayViewMut4<'_, f32>,
-        order: Order,
-        border: f32,
-    ) -> Result<()> {
-        let size = self.check("image", image.shape(), out.view())?;
-        if order == Order::Cubic {
-            let Some(region) = self.reach(size) else {
-                out.fill(border);
-                return Ok(());
-            };
-            let plane = self.motion.plane;
-            let splines = image.outer_iter().map(|channel| coefficients(channel, &region, plane));
-            let splines: Vec<Array3<f32>> = splines.collect::<Result<_>>()?;
-            let splines: Vec<&[f32]> = splines.iter().filter_map(|spline| spline.as_slice()).collect();
-            let grid = Grid::cubic(size, &region, plane);
-            self.fill(&grid, out, |scratch, channel, row| {
-                samplers::cubic_row(&grid, &scratch.positions, &scratch.places, splines[channel], border, row);
-            });
-            return Ok(());
-        }
-        let image = memory::contiguous(image, "a contiguous copy of the image")?;
-        let channels: Vec<_> = image.outer_iter().collect();
-        let channels: Vec<&[f32]> = channels.iter().filter_map(|channel| channel.as_slice()).collect();
-        let grid = Grid::linear(size, self.motion.plane);
-        let sample = if order == Order::Nearest { samplers::nearest_row } else { samplers::linear_row };
-        self.fill(&grid, out, |scratch, channel, row| sample(&grid, &scratch.places, channels[channel], border, row));
-        Ok(())
+    /// Numbers of channels that differ, an output of another shape or not contiguous, an image without voxels or with
+    /// 2^31 of them, more than one plane where the motion is in a plane; memory refused.
+    pub fn image(&self, image: Image<'_>) -> Result<()> {
+        self.both::<u8>(Some(image), None)
     }
 
-    /// Samples every channel of `labels` (c, z, y, x) into `out` (c, *shape) by vote. Positions outside take `border`.
+    /// Samples every channel of label maps by vote.
     ///
     /// # Errors
     /// As [`Warp::image`], or the labels' type has no such border.
-    pub fn labels<L: Label>(&self, labels: ArrayView4<'_, L>, out: ArrayViewMut4<'_, L>, border: i64) -> Result<()> {
-        let border = L::from_number(border)
-            .ok_or_else(|| KernelError::argument("label_border", "be a value of the labels' dtype", border))?;
-        let size = self.check("labels", labels.shape(), out.view())?;
-        let labels = memory::contiguous(labels, "a contiguous copy of the labels")?;
-        let channels: Vec<_> = labels.outer_iter().collect();
-        let channels: Vec<&[L]> = channels.iter().filter_map(|channel| channel.as_slice()).collect();
-        let grid = Grid::linear(size, self.motion.plane);
-        self.fill(&grid, out, |scratch, channel, row| {
-            votes::vote_row(&grid, &scratch.places, &mut scratch.ballot, channels[channel], border, row);
+    pub fn labels<L: Label>(&self, labels: Labels<'_, L>) -> Result<()> {
+        self.both(None, Some(labels))
+    }
+
+    /// Samples an image and its labels, which have the same size, at places that are located once.
+    ///
+    /// # Errors
+    /// As each by itself, or they differ in size.
+    pub fn both<L: Label>(&self, image: Option<Image<'_>>, labels: Option<Labels<'_, L>>) -> Result<()> {
+        let size = self.check_both(image.as_ref(), labels.as_ref())?;
+        let (number, plane) = (labels.as_ref().map_or(0, |labels| labels.border), self.motion.plane);
+        let border = L::from_number(number)
+            .ok_or_else(|| KernelError::argument("label_border", "be a value of the labels' dtype", number))?;
+        let Some(region) = self.reach(size) else {
+            image.into_iter().for_each(|Image { mut to, border, .. }| to.fill(border));
+            labels.into_iter().for_each(|Labels { mut to, .. }| to.fill(border));
+            return Ok(());
+        };
+        let voxels =
+            image.as_ref().map(|i| ImageSource::new(i.from, (i.order, i.border), &region, plane)).transpose()?;
+        let maps = labels.as_ref().map(|labels| LabelSource::new(labels.from, border, plane)).transpose()?;
+        let two = voxels.as_ref().is_some_and(ImageSource::is_spline);
+        let grids = (voxels.as_ref().map(|voxels| &voxels.grid), maps.as_ref().map(|maps| &maps.grid));
+        let grids = (grids.0.or(grids.1), grids.1.filter(|_| two));
+        let blocks = (self.rows(image.map(|image| image.to)), self.rows(labels.map(|labels| labels.to)));
+        self.by_blocks(blocks, |scratch, first, (mut image, mut labels)| {
+            self.locate(size, grids, first..first + image.len_of(Axis(1)), scratch);
+            let Scratch { places, ballot, .. } = scratch;
+            for (channel, mut out) in image.outer_iter_mut().enumerate() {
+                voxels.iter().for_each(|voxels| voxels.sample(channel, places.sites(), slice_of(&mut out)));
+            }
+            let sites = if two { places.other_sites() } else { places.sites() };
+            for (channel, mut out) in labels.outer_iter_mut().enumerate() {
+                maps.iter().for_each(|maps| maps.sample(channel, sites, ballot, slice_of(&mut out)));
+            }
         });
         Ok(())
+    }
+
+    fn check_both<L>(&self, image: Option<&Image<'_>>, labels: Option<&Labels<'_, L>>) -> Result<[usize; 3]> {
+        let image = image.map(|image| self.check("image", image.from.shape(), image.to.view())).transpose()?;
+        let labels = labels.map(|labels| self.check("labels", labels.from.shape(), labels.to.view())).transpose()?;
+        match (image, labels) {
+            (Some(image), Some(labels)) if image != labels => {
+                Err(KernelError::argument("labels", format!("have the image's size {image:?}"), labels))
+            }
+            _ => Ok(image.or(labels).unwrap_or([1; 3])),
+        }
     }
 
     fn check<T>(&self, name: &'static str, input: &[usize], out: ArrayView4<'_, T>) -> Result<[usize; 3]> {
@@ -259,52 +211,62 @@ impl Warp {
         Some(region)
     }
 
-    /// Has `sample` fill every row of every channel, after locating what it reads.
-    fn fill<T: Send + Sync>(
-        &self,
-        grid: &Grid,
-        mut out: ArrayViewMut4<'_, T>,
-        sample: impl Fn(&mut Scratch, usize, &mut [T]) + Sync,
-    ) {
-        let rows = (BLOCK / self.shape[2]).max(1);
-        let block = |scratch: &mut Scratch, z: usize, first: usize, mut part: ArrayViewMut3<'_, T>| {
-            let count = part.len_of(Axis(1));
-            scratch.positions.0.iter_mut().for_each(|row| row.resize(count * self.shape[2], 0.0));
-            (0..count).for_each(|y| self.positions(z, first + y, y, scratch));
-            scratch.places.locate(grid, &scratch.positions);
-            for (channel, rows) in part.outer_iter_mut().enumerate() {
-                sample(scratch, channel, rows.into_slice().unwrap_or(&mut []));
+    /// An output as rows of voxels, (c, z y, x); one without channels, where there is none.
+    fn rows<'a, T>(&self, out: Option<ArrayViewMut4<'a, T>>) -> ArrayViewMut3<'a, T> {
+        let [z, y, x] = self.shape;
+        let rows = match out {
+            Some(out) => {
+                let channels = out.len_of(Axis(0));
+                out.into_shape_with_order((channels, z * y, x))
             }
+            None => ArrayViewMut3::from_shape((0, z * y, x), &mut []),
         };
-        out.axis_iter_mut(Axis(1)).into_par_iter().enumerate().for_each_init(
-            Scratch::default,
-            |scratch, (z, mut plane)| {
-                if plane.len_of(Axis(1)) <= rows {
-                    return block(scratch, z, 0, plane);
-                }
-                let blocks = plane.axis_chunks_iter_mut(Axis(1), rows).into_par_iter().enumerate();
-                blocks.for_each_init(Scratch::default, |scratch, (k, part)| block(scratch, z, k * rows, part));
-            },
-        );
+        rows.expect("outputs are contiguous")
     }
 
-    /// Where the row (z, y) of the output reads; they are those of the `place`th row of the block.
-    fn positions(&self, z: usize, y: usize, place: usize, scratch: &mut Scratch) {
-        let Motion { matrix, centre, plane, .. } = self.motion;
-        let Scratch { displacements, room, positions, .. } = scratch;
-        displacements.iter_mut().for_each(|row| row.resize(self.shape[2], 0.0));
-        if let Some(field) = &self.field {
-            field.row(z, y, room, displacements);
-        }
+    /// Has `work` fill some rows at a time of both outputs.
+    fn by_blocks<L: Send + Sync>(
+        &self,
+        (mut image, mut labels): (ArrayViewMut3<'_, f32>, ArrayViewMut3<'_, L>),
+        work: impl Fn(&mut Scratch, usize, (ArrayViewMut3<'_, f32>, ArrayViewMut3<'_, L>)) + Sync,
+    ) {
+        let rows = (BLOCK / self.shape[2]).max(1);
+        let labels = labels.axis_chunks_iter_mut(Axis(1), rows).into_par_iter();
+        let blocks = image.axis_chunks_iter_mut(Axis(1), rows).into_par_iter().zip(labels).enumerate();
+        blocks.for_each_init(Scratch::default, |scratch, (block, parts)| work(scratch, block * rows, parts));
+    }
+
+    /// Locates what some rows of the output read.
+    fn locate(
+        &self,
+        size: [usize; 3],
+        grids: (Option<&Grid>, Option<&Grid>),
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let (Some(grid), width) = (grids.0, self.shape[2]) else { return };
+        let Scratch { bent, displacements, places, .. } = scratch;
+        places.resize(rows.len() * width);
         let half = self.shape.map(|length| (length - 1) as f64 / 2.0);
-        let offset = [z as f64 - half[0], y as f64 - half[1], -half[2]];
-        for (axis, block) in positions.0.iter_mut().enumerate() {
-            let row = &mut block[place * self.shape[2]..][..self.shape[2]];
-            if axis >= usize::from(plane) {
-                let m = matrix[axis];
-                let start = centre[axis] + (0..3).map(|other| m[other] * offset[other]).sum::<f64>();
-                places::positions_row(start, m, displacements, row);
-            }
+        let matrix = self.motion.matrix;
+        for (place, row) in rows.enumerate() {
+            let (z, y) = (row / self.shape[1], row % self.shape[1]);
+            let offset = [z as f64 - half[0], y as f64 - half[1], -half[2]];
+            let start = |axis: usize| {
+                self.motion.centre[axis] + (0..3).map(|other| matrix[axis][other] * offset[other]).sum::<f64>()
+            };
+            let displacements = self.field.as_ref().map(|field| {
+                field.row(z, y, bent, displacements);
+                displacements.each_ref().map(|row| &row[..])
+            });
+            let turn = matrix.map(|row| row.map(|value| value as f32));
+            let line = Line { start: [0, 1, 2].map(start), step: matrix.map(|row| row[2]), turn, displacements };
+            places.locate(size, (grid, grids.1), &line, place * width..(place + 1) * width);
         }
     }
+}
+
+/// The values of contiguous rows.
+fn slice_of<'a, T>(rows: &'a mut ArrayViewMut2<'_, T>) -> &'a mut [T] {
+    rows.as_slice_mut().expect("rows of one channel lie together")
 }

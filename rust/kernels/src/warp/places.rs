@@ -1,115 +1,195 @@
-//! From positions in the input to voxels and the fractions between them.
+//! From output voxels to the input's voxels around them and the fractions between these.
 
 use std::ops::Range;
 
 use multiversion::multiversion;
 
-/// Offsets that stand for positions outside the image, and for those whose taps reach over its edge.
+/// The offset that stands for positions outside the image.
 pub const OUTSIDE: u32 = u32::MAX;
-/// See [`OUTSIDE`].
-pub const EDGE: u32 = u32::MAX - 1;
 
 /// 2^52, from which on floating-point numbers are whole and follow one another bit by bit.
 const WHOLE: f64 = 4_503_599_627_370_496.0;
 
+/// Voxels of mirrored coefficients before an image's first and behind its last one: the taps that reach over its edges.
+pub const BEFORE: usize = 1;
+/// See [`BEFORE`].
+pub const BEHIND: usize = 2;
+
+/// Numbers of 32 bits in the widest register.
+const REGISTER: usize = 16;
+
+/// The shape of a region with mirrored coefficients around it; rows are as long as whole registers.
+pub fn around(region: &[Range<usize>; 3], plane: bool) -> [usize; 3] {
+    let [z, y, x] = region.clone().map(|part| part.len() + BEFORE + BEHIND);
+    [if plane { region[0].len() } else { z }, y, x.next_multiple_of(REGISTER)]
+}
+
 /// How an image, or the part of it that is in memory, is read.
 #[derive(Debug, Clone)]
 pub struct Grid {
-    /// Voxels of the image, z, y, x.
-    pub size: [usize; 3],
-    /// The image voxel that the memory begins with.
-    pub origin: [usize; 3],
     /// From a voxel to the next along each axis; 0 along an axis of a single voxel.
-    pub hops: [usize; 3],
+    hops: [u32; 3],
     /// Whether z has a single plane that nothing is interpolated along.
     pub plane: bool,
-    most: [i32; 3],       // highest voxel below a position
-    inner: [[i32; 2]; 3], // first and last voxel whose taps are all in memory
-    first_tap: [i32; 3],  // voxel that offset 0 stands for
+    first: u32, // what is subtracted from the offset of the voxel below a position to get that of its first tap
 }
 
 impl Grid {
     /// Two taps an axis, from the whole image.
     pub fn linear(size: [usize; 3], plane: bool) -> Self {
-        let most = size.map(|n| n.saturating_sub(2) as i32);
         let hops = [size[1] * size[2], size[2], 1];
-        let hops = std::array::from_fn(|axis| if size[axis] == 1 { 0 } else { hops[axis] });
-        Self { size, origin: [0; 3], hops, plane, most, inner: most.map(|most| [0, most]), first_tap: [0; 3] }
+        let hops = std::array::from_fn(|axis| if size[axis] == 1 { 0 } else { hops[axis] as u32 });
+        Self { hops, plane, first: 0 }
     }
 
-    /// Four taps an axis, from a `region` of the image; a plane has a single one along z.
-    pub fn cubic(size: [usize; 3], region: &[Range<usize>; 3], plane: bool) -> Self {
-        let origin = [0, 1, 2].map(|axis| region[axis].start);
-        let hops = [region[1].len() * region[2].len(), region[2].len(), 1];
-        let mut inner = region.clone().map(|part| [part.start as i32 + 1, part.end as i32 - 3]);
-        let mut first_tap = origin.map(|origin| origin as i32 + 1);
-        if plane {
-            (inner[0], first_tap[0]) = ([0, 0], 0);
-        }
-        Self { size, origin, hops, plane, most: size.map(|n| n as i32 - 1), inner, first_tap }
+    /// Four taps an axis, from the coefficients of a `region` of the image; a plane has a single tap along z.
+    pub fn cubic(region: &[Range<usize>; 3], plane: bool) -> Self {
+        let [_, rows, width] = around(region, plane);
+        let hops = [rows * width, width, 1].map(|hop| hop as u32);
+        let first =
+            (0..3).fold(0_u32, |sum, axis| sum.wrapping_add((region[axis].start as u32).wrapping_mul(hops[axis])));
+        Self { hops, plane, first }
+    }
+
+    /// From a voxel to the next along an axis; what an offset is added to without a thought of its size.
+    #[inline(always)]
+    pub fn hop(&self, axis: usize) -> usize {
+        self.hops[axis] as usize
+    }
+
+    /// Offset of the first tap at the voxel below a position.
+    #[inline(always)]
+    fn offset(&self, [z, y, x]: [u32; 3]) -> u32 {
+        let (z, y, x) = (z.wrapping_mul(self.hops[0]), y.wrapping_mul(self.hops[1]), x.wrapping_mul(self.hops[2]));
+        z.wrapping_add(y).wrapping_add(x).wrapping_sub(self.first)
     }
 }
 
-/// Positions of a row of output voxels, z, y, x.
-#[derive(Debug, Default)]
-pub struct Positions(pub [Vec<f64>; 3]);
+/// Where a row of output voxels reads: `start` and a `step` along x, each z, y, x; and displacements, turned by `turn`.
+pub struct Line<'a> {
+    /// Position of the first voxel.
+    pub start: [f64; 3],
+    /// From voxel to voxel.
+    pub step: [f64; 3],
+    /// What displacements are multiplied by, one row an axis of the position.
+    pub turn: [[f32; 3]; 3],
+    /// Along z, y and x; or none.
+    pub displacements: Option<[&'a [f32]; 3]>,
+}
 
-/// The same as offsets in memory and fractions.
+/// Places of a block of output rows.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// Of the first tap; or [`OUTSIDE`] or [`EDGE`].
-    pub offset: Vec<u32>,
+    offset: Vec<u32>,        // of the first tap in memory, or OUTSIDE
+    other: Vec<u32>,         // the same in the memory of the second grid
+    fraction: [Vec<f32>; 3], // between the voxel below and the one above, z, y, x
+}
+
+/// Places as samplers read them, slices of one length.
+#[derive(Debug, Clone, Copy)]
+pub struct Sites<'a> {
+    /// Of the first tap in memory, or [`OUTSIDE`].
+    pub offset: &'a [u32],
     /// Between the voxel below and the one above, z, y, x.
-    pub fraction: [Vec<f32>; 3],
+    pub fraction: [&'a [f32]; 3],
+}
+
+impl Sites<'_> {
+    /// Some of the places.
+    #[inline(always)]
+    pub fn part(&self, first: usize, count: usize) -> Self {
+        let [z, y, x] = self.fraction;
+        let (z, y, x) = (&z[first..][..count], &y[first..][..count], &x[first..][..count]);
+        Self { offset: &self.offset[first..][..count], fraction: [z, y, x] }
+    }
 }
 
 impl Places {
-    /// The fractions, as slices of a length that the compiler can see.
-    #[inline(always)]
-    pub fn fractions(&self, length: usize) -> [&[f32]; 3] {
-        [0, 1, 2].map(|axis| &self.fraction[axis][..length])
+    /// Makes room for `count` places; what they were before is left.
+    pub fn resize(&mut self, count: usize) {
+        self.offset.resize(count, 0);
+        self.other.resize(count, 0);
+        self.fraction.iter_mut().for_each(|fraction| fraction.resize(count, 0.0));
     }
 
-    /// Locates every position.
-    pub fn locate(&mut self, grid: &Grid, positions: &Positions) {
-        let length = positions.0[2].len();
-        self.offset.clear();
-        self.offset.resize(length, 0);
-        let Self { offset, fraction } = self;
-        for (axis, (fraction, positions)) in fraction.iter_mut().zip(&positions.0).enumerate() {
-            fraction.resize(length, 0.0);
-            locate_axis(grid, axis, positions, offset, fraction);
+    /// Places of the first grid.
+    pub fn sites(&self) -> Sites<'_> {
+        Sites { offset: &self.offset, fraction: self.fraction.each_ref().map(|fraction| &fraction[..]) }
+    }
+
+    /// Places of the second grid.
+    pub fn other_sites(&self) -> Sites<'_> {
+        Sites { offset: &self.other, ..self.sites() }
+    }
+
+    /// Locates the voxels of a line, from place `at` on, in an image of `size` that lies in memory as one grid, or two.
+    pub fn locate(&mut self, size: [usize; 3], grids: (&Grid, Option<&Grid>), line: &Line<'_>, at: Range<usize>) {
+        let fraction = self.fraction.each_mut().map(|fraction| &mut fraction[at.clone()]);
+        let (offset, other) = (&mut self.offset[at.clone()], &mut self.other[at]);
+        match (grids.1, line.displacements) {
+            (None, None) => locate_row::<false, false>(size, (grids.0, grids.0), line, (offset, other), fraction),
+            (None, Some(_)) => locate_row::<false, true>(size, (grids.0, grids.0), line, (offset, other), fraction),
+            (Some(grid), None) => locate_row::<true, false>(size, (grids.0, grid), line, (offset, other), fraction),
+            (Some(grid), Some(_)) => locate_row::<true, true>(size, (grids.0, grid), line, (offset, other), fraction),
         }
     }
 }
 
-/// Adds one axis to the offsets. What is outside along one axis stays so.
 #[multiversion(targets = "simd")]
-fn locate_axis(grid: &Grid, axis: usize, positions: &[f64], offset: &mut [u32], fraction: &mut [f32]) {
-    let last = (grid.size[axis] - 1) as f64;
-    let ([first, end], most, hop) = (grid.inner[axis], f64::from(grid.most[axis]), grid.hops[axis] as u32);
-    let first_tap = grid.first_tap[axis];
-    for ((&position, offset), fraction) in positions.iter().zip(offset).zip(fraction) {
-        let inside = position >= 0.0 && position <= last;
-        // Positions outside are clamped for arithmetic's sake only.
-        let clamped = if inside { position } else { 0.0 };
-        let floor = clamped.floor().min(most);
-        *fraction = (clamped - floor) as f32;
-        // A conversion would saturate, which no wide register does; whole numbers are the last bits of a sum with 2^52.
-        let below = (floor + WHOLE).to_bits() as i32;
-        let whole = below >= first && below <= end;
-        let here = ((below - first_tap) as u32).wrapping_mul(hop).wrapping_add(*offset);
-        let here = if whole && *offset < EDGE { here } else { EDGE };
-        *offset = if inside && *offset != OUTSIDE { here } else { OUTSIDE };
+fn locate_row<const TWO: bool, const MOVED: bool>(
+    size: [usize; 3],
+    (one, two): (&Grid, &Grid),
+    line: &Line<'_>,
+    (offset, other): (&mut [u32], &mut [u32]),
+    [z, y, x]: [&mut [f32]; 3],
+) {
+    let count = offset.len();
+    let (other, z, y, x) = (&mut other[..count], &mut z[..count], &mut y[..count], &mut x[..count]);
+    let [dz, dy, dx] = line.displacements.unwrap_or([&[]; 3]);
+    let (dz, dy, dx) = if MOVED { (&dz[..count], &dy[..count], &dx[..count]) } else { (dz, dy, dx) };
+    let (first, second, third) = (Axis::new(size, line, 0), Axis::new(size, line, 1), Axis::new(size, line, 2));
+    for i in 0..count {
+        let moved = if MOVED { [dz[i], dy[i], dx[i]] } else { [0.0; 3] };
+        let (z_in, z_below, z_above) = first.locate::<MOVED>(i, moved);
+        let (y_in, y_below, y_above) = second.locate::<MOVED>(i, moved);
+        let (x_in, x_below, x_above) = third.locate::<MOVED>(i, moved);
+        (z[i], y[i], x[i]) = (z_above, y_above, x_above);
+        let inside = z_in & y_in & x_in;
+        let below = [z_below, y_below, x_below];
+        offset[i] = if inside { one.offset(below) } else { OUTSIDE };
+        if TWO {
+            other[i] = if inside { two.offset(below) } else { OUTSIDE };
+        }
     }
 }
 
-/// Positions along one axis: from `start` on, a step of `matrix_row` along x each, and the displacements turned by it.
-#[multiversion(targets = "simd")]
-pub fn positions_row(start: f64, matrix_row: [f64; 3], displacements: &[Vec<f32>; 3], out: &mut [f64]) {
-    let m = matrix_row.map(|value| value as f32);
-    let [dz, dy, dx] = displacements;
-    for (x, (((out, dz), dy), dx)) in out.iter_mut().zip(dz).zip(dy).zip(dx).enumerate() {
-        *out = start + x as f64 * matrix_row[2] + f64::from(m[0] * dz + m[1] * dy + m[2] * dx);
+/// One axis of a line.
+struct Axis {
+    start: f64,
+    step: f64,
+    turn: [f32; 3],
+    last: f64, // position inside the image
+    most: f64, // highest voxel below a position
+}
+
+impl Axis {
+    fn new(size: [usize; 3], line: &Line<'_>, axis: usize) -> Self {
+        let (start, step, turn) = (line.start[axis], line.step[axis], line.turn[axis]);
+        Self { start, step, turn, last: (size[axis] - 1) as f64, most: size[axis].saturating_sub(2) as f64 }
+    }
+
+    /// Whether place `index` is inside, the voxel below it, and how far it is above that.
+    #[inline(always)]
+    fn locate<const MOVED: bool>(&self, index: usize, moved: [f32; 3]) -> (bool, u32, f32) {
+        let mut position = self.start + index as f64 * self.step;
+        if MOVED {
+            position += f64::from(self.turn[0] * moved[0] + self.turn[1] * moved[1] + self.turn[2] * moved[2]);
+        }
+        let inside = (position >= 0.0) & (position <= self.last);
+        // Positions outside are clamped for arithmetic's sake only.
+        let clamped = if inside { position } else { 0.0 };
+        let floor = clamped.floor().min(self.most);
+        // A conversion would saturate, which no wide register does; whole numbers are the last bits of a sum with 2^52.
+        (inside, (floor + WHOLE).to_bits() as u32, (clamped - floor) as f32)
     }
 }

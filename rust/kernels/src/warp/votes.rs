@@ -5,32 +5,30 @@
 //! is one of the tied, else to the smallest, as in batchgenerators' `seg_tiebreak="nearest"`.
 
 use multiversion::multiversion;
+use wide::bytemuck::cast;
+use wide::{f32x4, u32x4};
 
-use super::Label;
-use super::places::{Grid, OUTSIDE, Places};
+use super::label::Label;
+use super::places::{Grid, OUTSIDE, Sites};
 
-/// Places that are voted on together.
+/// Places that are collected before they are voted on.
 const MOST: usize = 128;
 
 /// Those of them whose winners are found at once.
-const TOGETHER: usize = 8;
+const TOGETHER: usize = 4;
 
-/// Places between different labels, and how the vote stands.
+/// Places between different labels.
 pub struct Ballot {
     count: usize,
-    indices: [usize; MOST],      // in the row
-    keys: [[u32; MOST]; 8],      // of the labels around
-    fractions: [[f32; MOST]; 3], // between the voxels around, z, y, x
-    weights: [[f32; MOST]; 8],   // of the voxels around
-    totals: [[f32; MOST]; 8],    // of their labels
-    winners: [u32; MOST],
-    best: [f32; MOST],
+    indices: [usize; MOST], // in the block
+    keys: [[u32; MOST]; 8], // of the labels around
 }
 
-/// Labels of a row.
+/// Labels at places.
 #[multiversion(targets = "simd")]
-pub fn vote_row<L: Label>(grid: &Grid, places: &Places, ballot: &mut Ballot, labels: &[L], border: L, out: &mut [L]) {
-    for (index, &offset) in places.offset.iter().enumerate() {
+pub fn vote<L: Label>(grid: &Grid, sites: Sites<'_>, ballot: &mut Ballot, labels: &[L], border: L, out: &mut [L]) {
+    let out = &mut out[..sites.offset.len()];
+    for (index, &offset) in sites.offset.iter().enumerate() {
         if offset == OUTSIDE {
             out[index] = border;
             continue;
@@ -39,33 +37,28 @@ pub fn vote_row<L: Label>(grid: &Grid, places: &Places, ballot: &mut Ballot, lab
         out[index] = L::from_key(around[0]);
         if around.iter().fold(0, |differing, key| differing | (key ^ around[0])) != 0 {
             ballot.enter(index, around);
-        }
-        if ballot.count == MOST {
-            ballot.decide(places, out);
+            if ballot.count == MOST {
+                ballot.decide(sites, out);
+            }
         }
     }
-    ballot.decide(places, out);
+    ballot.decide(sites, out);
 }
 
 /// Keys of the labels around a place; each of a plane's twice.
 #[inline(always)]
 fn corners<L: Label>(grid: &Grid, labels: &[L], at: usize) -> [u32; 8] {
-    let [z, y, x] = grid.hops;
-    [0, x, y, y + x, z, z + x, z + y, z + y + x].map(|hop| labels[at + hop].key())
+    let (z, y, x) = (grid.hop(0), grid.hop(1), grid.hop(2));
+    // The farthest first: where that is in memory, all others are.
+    let key = |hop: usize| labels[at + hop].key();
+    let (h, g, f, e) = (key(z + y + x), key(z + y), key(z + x), key(z));
+    let (d, c, b, a) = (key(y + x), key(y), key(x), key(0));
+    [a, b, c, d, e, f, g, h]
 }
 
 impl Default for Ballot {
     fn default() -> Self {
-        Self {
-            count: 0,
-            indices: [0; MOST],
-            keys: [[0; MOST]; 8],
-            fractions: [[0.0; MOST]; 3],
-            weights: [[0.0; MOST]; 8],
-            totals: [[0.0; MOST]; 8],
-            winners: [0; MOST],
-            best: [0.0; MOST],
-        }
+        Self { count: 0, indices: [0; MOST], keys: [[0; MOST]; 8] }
     }
 }
 
@@ -80,99 +73,80 @@ impl Ballot {
 
     /// Writes the winners and begins anew.
     #[inline(always)]
-    fn decide<L: Label>(&mut self, places: &Places, out: &mut [L]) {
+    fn decide<L: Label>(&mut self, sites: Sites<'_>, out: &mut [L]) {
         let count = std::mem::take(&mut self.count).min(MOST);
-        if count == 0 {
-            return;
-        }
-        for (fractions, of) in self.fractions.iter_mut().zip(&places.fraction) {
-            fractions.iter_mut().zip(&self.indices[..count]).for_each(|(fraction, &index)| *fraction = of[index]);
-        }
-        self.weigh(count);
-        self.add_up(count);
-        let tied = self.elect(count);
-        for slot in 0..count {
-            out[self.indices[slot]] = L::from_key(self.winners[slot]);
-        }
-        if tied {
-            (0..count).for_each(|slot| out[self.indices[slot]] = self.settle(slot));
-        }
-    }
-
-    #[inline(always)]
-    fn weigh(&mut self, count: usize) {
-        let [z, y, x] = &self.fractions;
-        for (corner, weights) in self.weights.iter_mut().enumerate() {
-            let side = |bit: usize, t: f32| if corner & bit == 0 { 1.0 - t } else { t };
-            for (((weight, &z), &y), &x) in weights[..count].iter_mut().zip(z).zip(y).zip(x) {
-                *weight = side(4, z) * (side(2, y) * side(1, x));
-            }
-        }
-    }
-
-    /// Gives each corner's label the weights of all corners of its like, added up in the same order.
-    #[inline(always)]
-    fn add_up(&mut self, count: usize) {
-        for (totals, candidates) in self.totals.iter_mut().zip(&self.keys) {
-            totals[..count].fill(0.0);
-            for (keys, weights) in self.keys.iter().zip(&self.weights) {
-                let pairs = totals[..count].iter_mut().zip(candidates).zip(keys.iter().zip(weights));
-                for ((total, candidate), (key, weight)) in pairs {
-                    *total += if key == candidate { *weight } else { 0.0 };
-                }
-            }
-        }
-    }
-
-    /// Finds the first winner of each place, and whether any place has several. Eight places at a time are held in
-    /// registers: a choice between a new value and the one in memory would become a masked store, which is slow.
-    #[inline(always)]
-    fn elect(&mut self, count: usize) -> bool {
-        let mut tied = false;
+        let [z, y, x] = sites.fraction;
         for first in (0..count).step_by(TOGETHER) {
-            let keys: [[u32; TOGETHER]; 8] = std::array::from_fn(|corner| eight(&self.keys[corner], first));
-            let totals: [[f32; TOGETHER]; 8] = std::array::from_fn(|corner| eight(&self.totals[corner], first));
-            let (mut winners, mut best) = (keys[0], totals[0]);
-            for (keys, totals) in keys[1..].iter().zip(&totals[1..]) {
-                for lane in 0..TOGETHER {
-                    winners[lane] = if totals[lane] > best[lane] { keys[lane] } else { winners[lane] };
-                    best[lane] = best[lane].max(totals[lane]);
+            let indices = &self.indices[first..count.min(first + TOGETHER)];
+            let mut fractions = [[0.0; TOGETHER]; 3];
+            for (lane, &index) in indices.iter().enumerate() {
+                (fractions[0][lane], fractions[1][lane], fractions[2][lane]) = (z[index], y[index], x[index]);
+            }
+            let mut keys = [u32x4::ZERO; 8];
+            for (side, keys) in keys.iter_mut().zip(&self.keys) {
+                *side = u32x4::new(keys[first..].first_chunk().copied().unwrap_or_default());
+            }
+            let totals = totals(&keys, &weights(&fractions));
+            let (winners, best, rivals) = elect(&keys, &totals);
+            for (winner, &index) in winners.to_array().iter().zip(indices) {
+                out[index] = L::from_key(*winner);
+            }
+            if rivals.any() {
+                for (lane, &index) in indices.iter().enumerate() {
+                    let near = fractions.map(|fractions| fractions[lane] >= 0.5);
+                    out[index] = settle(lane, &keys, &totals, best, near);
                 }
             }
-            let mut rivals = [0; TOGETHER];
-            for (keys, totals) in keys.iter().zip(&totals) {
-                for lane in 0..TOGETHER {
-                    rivals[lane] |= if totals[lane] == best[lane] { keys[lane] ^ winners[lane] } else { 0 };
-                }
-            }
-            self.winners[first..first + TOGETHER].copy_from_slice(&winners);
-            self.best[first..first + TOGETHER].copy_from_slice(&best);
-            tied |= rivals.iter().zip(first..count).any(|(rival, _)| *rival != 0);
         }
-        tied
-    }
-
-    /// The winner of one place, ties included.
-    #[cold]
-    fn settle<L: Label>(&self, slot: usize) -> L {
-        let nearest = nearest_corner([0, 1, 2].map(|axis| self.fractions[axis][slot]));
-        let standing = self.keys.iter().zip(&self.totals).map(|(keys, totals)| (keys[slot], totals[slot]));
-        let mut tied = standing.filter(|(_, total)| *total == self.best[slot]).map(|(key, _)| L::from_key(key));
-        let nearest = L::from_key(self.keys[nearest][slot]);
-        let first = tied.next().unwrap_or(nearest);
-        let (smallest, has_nearest) = tied.fold((first, first == nearest), |(smallest, found), label| {
-            (if label < smallest { label } else { smallest }, found || label == nearest)
-        });
-        if has_nearest { nearest } else { smallest }
     }
 }
 
+/// Of the voxels around.
 #[inline(always)]
-fn eight<T: Copy + Default>(values: &[T; MOST], first: usize) -> [T; TOGETHER] {
-    values[first..].first_chunk().copied().unwrap_or_default()
+fn weights(fractions: &[[f32; TOGETHER]; 3]) -> [f32x4; 8] {
+    let after = (f32x4::new(fractions[0]), f32x4::new(fractions[1]), f32x4::new(fractions[2]));
+    let before = (f32x4::ONE - after.0, f32x4::ONE - after.1, f32x4::ONE - after.2);
+    let (p, q, r, s) = (before.1 * before.2, before.1 * after.2, after.1 * before.2, after.1 * after.2);
+    let (z, above) = (before.0, after.0);
+    [z * p, z * q, z * r, z * s, above * p, above * q, above * r, above * s]
 }
 
-/// Half-way positions take the later voxel.
-fn nearest_corner([z, y, x]: [f32; 3]) -> usize {
-    4 * usize::from(z >= 0.5) + 2 * usize::from(y >= 0.5) + usize::from(x >= 0.5)
+/// Each corner's label gets the weights of all corners of its like, added up in the same order.
+#[inline(always)]
+fn totals(keys: &[u32x4; 8], weights: &[f32x4; 8]) -> [f32x4; 8] {
+    let mut totals = [f32x4::ZERO; 8];
+    for (total, candidate) in totals.iter_mut().zip(keys) {
+        for (key, weight) in keys.iter().zip(weights) {
+            *total += cast::<u32x4, f32x4>(key.simd_eq(*candidate)) & *weight;
+        }
+    }
+    totals
+}
+
+/// The first winner of each place, its total, and bits where it has rivals.
+#[inline(always)]
+fn elect(keys: &[u32x4; 8], totals: &[f32x4; 8]) -> (u32x4, f32x4, u32x4) {
+    let (mut winners, mut best, mut rivals) = (keys[0], totals[0], u32x4::ZERO);
+    for (key, total) in keys[1..].iter().zip(&totals[1..]) {
+        winners = cast::<f32x4, u32x4>(total.simd_gt(best)).bitselect(*key, winners);
+        best = best.fast_max(*total);
+    }
+    for (key, total) in keys.iter().zip(totals) {
+        rivals |= cast::<f32x4, u32x4>(total.simd_eq(best)) & !key.simd_eq(winners);
+    }
+    (winners, best, rivals)
+}
+
+/// The winner of one place, ties included; `near` says whether it is nearest to the later voxel, z, y, x (half-way it is).
+#[cold]
+fn settle<L: Label>(lane: usize, keys: &[u32x4; 8], totals: &[f32x4; 8], best: f32x4, near: [bool; 3]) -> L {
+    let label = |key: &u32x4| L::from_key(key.to_array()[lane]);
+    let nearest = label(&keys[near.iter().fold(0, |corner, &later| 2 * corner + usize::from(later))]);
+    let leads = |total: &f32x4| total.to_array()[lane] == best.to_array()[lane];
+    let mut tied = keys.iter().zip(totals).filter(|(_, total)| leads(total)).map(|(key, _)| label(key));
+    let first = tied.next().unwrap_or(nearest);
+    let (smallest, has_nearest) = tied.fold((first, first == nearest), |(smallest, found), label| {
+        (if label < smallest { label } else { smallest }, found || label == nearest)
+    });
+    if has_nearest { nearest } else { smallest }
 }

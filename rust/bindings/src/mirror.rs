@@ -1,0 +1,51 @@
+//! Arrays turned round in place.
+
+use nnunet_kernels::error::KernelError;
+use nnunet_kernels::mirror;
+use nnunet_kernels::rank::Rank;
+use numpy::{Element, PyArrayDescrMethods, PyArrayDyn, PyUntypedArray, PyUntypedArrayMethods, dtype};
+use pyo3::prelude::*;
+
+use crate::arrays::{array_in_place, writable, wrong_dtype};
+use crate::convert::{Count, Counts, detached, to_python};
+
+/// Adds this file's function to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(mirror_in_place, module)?)
+}
+
+#[doc = docstring!("mirror")]
+#[pyfunction(name = "mirror")]
+#[pyo3(signature = (array, axes, *, threads = None))]
+fn mirror_in_place(array: &Bound<'_, PyAny>, axes: Counts, threads: Option<Count>) -> PyResult<()> {
+    let array = array_in_place("array", array)?;
+    match array.dtype().itemsize() {
+        1 => turn::<u8>(&array, &axes.0, threads),
+        2 => turn::<u16>(&array, &axes.0, threads),
+        4 => turn::<u32>(&array, &axes.0, threads),
+        8 => turn::<u64>(&array, &axes.0, threads),
+        _ => Err(wrong_dtype("array", "of numbers of 8 to 64 bits", &array.dtype())),
+    }
+}
+
+/// Takes elements as the bits that they are.
+fn turn<T: Element + Copy + Send + Sync>(
+    array: &Bound<'_, PyUntypedArray>,
+    axes: &[usize],
+    threads: Option<Count>,
+) -> PyResult<()> {
+    let (py, shape) = (array.py(), array.shape());
+    let rank = Rank::new("array", shape, 1, shape.get(1..).unwrap_or_default(), None).map_err(to_python)?;
+    let mut turns = [false; 3];
+    for &axis in axes {
+        if axis >= rank.axes {
+            let rule = format!("name axes between 0 and {}", rank.axes - 1);
+            return Err(to_python(KernelError::argument("axes", rule, axis)));
+        }
+        turns[axis + 3 - rank.axes] = true;
+    }
+    let bits = array.call_method1("view", (dtype::<T>(py),))?.cast_into::<PyArrayDyn<T>>()?;
+    let mut target = writable(&bits)?;
+    let target = target.as_array_mut();
+    detached(py, threads, || mirror::mirror(rank.lift_mut(target)?, turns))
+}
