@@ -196,7 +196,6 @@ class Store:
         self._forget(case)
         try:
             with write_atomically(self._path(case), durable=False) as temporary:
-                temporary.unlink(missing_ok=True)
                 temporary.hardlink_to(other._path(case))
         except (OSError, NnunetError):
             return False
