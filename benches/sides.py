@@ -32,6 +32,7 @@ class Case:
     argument: str = ""
     peer: str = "nnU-Net v2"
     threads: int = 0  # 0: as many as the whole table
+    rests: bool = False  # the peer does nothing between its runs, so that the sides can take turns
 
 
 # What runs.

@@ -3,7 +3,8 @@
     .venv/bin/python benches/training.py PYTHON Task04_Hippocampus FOLDER [--runs 3] [--only NAME] [-o table.md]
 
 PYTHON is an interpreter whose environment has the peers (`pip install nnunetv2 batchgenerators`). FOLDER takes what
-both sides prepare, the first time. Each side runs in its own interpreter, ours before and after the other; medians.
+both sides prepare, the first time. Each side runs in its own interpreter, in turns, or ours before and after the
+other; medians.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sides import Case, Side, Work
 
 PATCH, REGION, SAMPLES = (128,) * 3, 206, 50  # the region that batchgenerators' pipeline is given, as nnU-Net 2019 does
 BATCHES = 60  # of a loader, in one run
-ITERATIONS = 5  # in one run
+ITERATIONS = 10  # in one run
 BATCH, FEATURES = 2, 16  # of the network that iterates
 THREADS = 2
 
@@ -34,8 +35,10 @@ CASES = (
     Case("sample into training, Hippocampus, `v2` augmentation", "our_loader", "their_loader", "v2"),
     Case("the same, `paper` augmentation", "our_loader", "their_loader", "paper", "nnU-Net v2 (its own)"),
     Case("the same, `light` augmentation", "our_loader", "their_loader", "light", "nnU-Net v2 (its own)"),
-    Case("iteration, float32", "our_iteration", "their_iteration", "float32", "nnU-Net v2 (float32)"),
-    Case("iteration, bfloat16", "our_iteration", "their_iteration", "bfloat16", "nnU-Net v2 (float32)"),
+    Case("iteration, float32", "our_iteration", "their_iteration", "float32", "nnU-Net v2 (float32)",
+         rests=True),
+    Case("iteration, bfloat16", "our_iteration", "their_iteration", "bfloat16", "nnU-Net v2 (float32)",
+         rests=True),
 )  # fmt: skip
 
 
@@ -213,14 +216,16 @@ def prepare(peers: str, data: Path, folder: Path) -> None:
 
 
 def measure(case: Case, peers: str, folder: Path, runs: int) -> tuple[list[float], list[float]]:
-    """Run ours, theirs and ours again: while nnU-Net's side lives, its processes work."""
+    """Measure both in turns; a loader of nnU-Net, whose processes work while it lives, between two times ours."""
     argument, threads = f"{case.argument},{folder}", case.threads or THREADS
     ours = Side(sys.executable, __file__, case.ours, threads, argument)
-    mine = [ours.run() for _ in range(runs)]
+    mine, other = [] if case.rests else [ours.run() for _ in range(runs)], []
     theirs = Side(peers, __file__, case.theirs, threads, argument)
-    other = [theirs.run() for _ in range(runs)]
+    for _ in range(3 * runs if case.rests else runs):
+        mine += [ours.run()] if case.rests else []
+        other += [theirs.run()]
     theirs.close()
-    mine += [ours.run() for _ in range(runs)]
+    mine += [] if case.rests else [ours.run() for _ in range(runs)]
     ours.close()
     return mine, other
 

@@ -20,7 +20,7 @@ def test_polynomial_by_the_epoch() -> None:
 
 def test_one_cycle_by_the_iteration() -> None:
     course = Course.of(TrainOptions(FAST, epochs=4, batches=10))
-    assert course.rate(Position(epoch=1, batch=5)) == pytest.approx(2e-3 * one_cycle(15 / 40))
+    assert course.rate(Position(epoch=1, batch=5)) == pytest.approx(FAST.learning_rate * one_cycle(15 / 40))
 
 
 def test_one_cycle_by_the_clock() -> None:
@@ -28,7 +28,7 @@ def test_one_cycle_by_the_clock() -> None:
     assert course.epochs is None
     halfway = Position(epoch=77, seconds=50)
     assert course.share(halfway) == 0.5
-    assert course.rate(halfway) == pytest.approx(2e-3 * one_cycle(0.5))
+    assert course.rate(halfway) == pytest.approx(FAST.learning_rate * one_cycle(0.5))
     assert course.share(halfway, reserve=20) == 50 / 80  # the last validation takes 20 s of the budget
     assert course.over(Position(seconds=81), reserve=20)
 

@@ -13,12 +13,12 @@ from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.model.distributed import SharedLoss, Team, joined
 from nnunet_rs.model.losses import build_loss
 from nnunet_rs.model.options import TrainOptions
-from nnunet_rs.model.recipe import FAST
+from nnunet_rs.model.recipe import V2
 from nnunet_rs.model.train import train_fold
 from torch import Tensor, nn
 
 OPTIONS = TrainOptions(
-    recipe=FAST, epochs=2, batches=3, validation_batches=2, device="cpu", precision="float32", threads=1
+    recipe=V2, epochs=2, batches=3, validation_batches=2, device="cpu", precision="float32", threads=1
 )
 TRAININGS = {"3d_fullres": OPTIONS, "2d": replace(OPTIONS, loss="dice", augmentation="none")}
 

@@ -7,7 +7,7 @@ from torch import nn
 
 def steps(network: nn.Module, optimiser: torch.optim.Optimizer, seeds: range) -> None:
     for seed in seeds:
-        x = torch.randn(4, 3, generator=torch.Generator().manual_seed(seed))
+        x = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(seed))
         optimiser.zero_grad()
         network(x).square().mean().backward()
         optimiser.step()
@@ -15,7 +15,7 @@ def steps(network: nn.Module, optimiser: torch.optim.Optimizer, seeds: range) ->
 
 def fresh() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Linear(3, 2)
+    return nn.Conv1d(3, 2, 3)
 
 
 @pytest.mark.parametrize("recipe", [PAPER, V2, FAST])

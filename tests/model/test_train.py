@@ -68,7 +68,7 @@ def losses(result: TrainResult) -> list[float]:
 
 def test_learns_and_leaves_a_model(work: Path) -> None:
     heard, drawn = Heard(), []
-    options = replace(SHORT, recipe=replace(FAST, learning_rate=0.02), epochs=6, batches=10, augmentation="light")
+    options = replace(SHORT, recipe=replace(FAST, learning_rate=0.05), epochs=6, batches=40, augmentation="light")
     result = train_fold(work, "3d_fullres", 1, options, heard, drawn.append)
     assert result.finished
     assert result.signal is None
@@ -77,14 +77,14 @@ def test_learns_and_leaves_a_model(work: Path) -> None:
         "metrics.jsonl", "model.json", "weights.safetensors",
     ]  # fmt: skip
     last = result.history.epochs[-1]
-    assert last.iterations == 60
+    assert last.iterations == 240
     assert last.loss < losses(result)[0] - 0.15
     assert last.mean_dice > 0.5
     assert [len(history.epochs) for history in drawn] == [1, 2, 3, 4, 5, 6]
-    assert heard.done == 60
+    assert heard.done == 240
     assert sum(line.startswith("epoch") for line in heard.lines) == 6
     card = read_card(result.folder)
-    assert (card.fold, card.recipe, card.seed, card.iterations) == (1, "fast", 3, 60)
+    assert (card.fold, card.recipe, card.seed, card.iterations) == (1, "fast", 3, 240)
     assert card.end == last
     assert card.cases == read_splits(work / "splits.json", [f"case_{k}" for k in range(6)])[1]
     assert History.read(result.folder / "metrics.jsonl", ("large", "small")) == result.history

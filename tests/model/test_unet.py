@@ -5,7 +5,7 @@ import pytest
 import torch
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import LabelSet, Region
-from nnunet_rs.model.blocks import ResidualBlock
+from nnunet_rs.model.blocks import BlockStyle, ConvBlock, ResidualBlock, pointwise
 from nnunet_rs.model.switches import NetworkOptions, network_channels
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Configuration, Plan
@@ -110,3 +110,33 @@ def test_channels_of_a_cascade_and_of_regions(small_plan: Plan, small3d: Configu
     assert network_channels(small_plan, cascade) == (3, 3)
     regions = LabelSet(("background", "a", "b", "c"), (0, 1, 2, 4), (Region("whole", (1, 2, 3), 1),))
     assert network_channels(replace(small_plan, labels=regions), cascade) == (4, 1)
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_block_equals_its_parts_and_so_do_their_gradients(dims: int, norm: str) -> None:
+    torch.manual_seed(0)
+    block = ConvBlock(BlockStyle(dims, norm, "leaky_relu"), (3, 4), (3,) * dims, (2,) * dims)
+    nn.init.uniform_(block.norm.weight)
+    nn.init.uniform_(block.norm.bias)
+    x = torch.randn(2, 3, *(8, 6, 10)[:dims])
+    parts = nn.functional.leaky_relu(block.norm(block.conv(x)), 0.01)
+    factor = torch.randn_like(parts)
+    expected = torch.autograd.grad((parts * factor).sum(), block.parameters())
+    whole = block(x)
+    assert torch.equal(whole, parts)
+    for found, wanted in zip(torch.autograd.grad((whole * factor).sum(), block.parameters()), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_product_of_matrices_equals_the_convolution(layout: torch.memory_format) -> None:
+    convolution = nn.Conv2d(3, 5, 1)
+    x = torch.randn(2, 3, 6, 7).contiguous(memory_format=layout).requires_grad_()
+    found, wanted = pointwise(convolution, x), convolution(x)
+    torch.testing.assert_close(found, wanted)
+    factor = torch.randn_like(wanted)
+    inputs = (x, convolution.weight, convolution.bias)
+    expected = torch.autograd.grad((wanted * factor).sum(), inputs)
+    for one, other in zip(torch.autograd.grad((found * factor).sum(), inputs), expected, strict=True):
+        torch.testing.assert_close(one, other)

@@ -26,7 +26,7 @@ _SKIPPED = (".", "_")  # first characters of names that are no data: resource fo
 Listed = tuple[list[Case], list[Fault]]  # the usable cases, and what is wrong with the others
 
 
-def read_dataset(root: Path) -> Dataset:
+def read_dataset(root: str | Path) -> Dataset:
     """Read dataset.json and list the files of a dataset; no image is opened.
 
     Parameters
@@ -48,6 +48,7 @@ def read_dataset(root: Path) -> Dataset:
     DatasetError
         The folder or dataset.json is missing, malformed or without any case; a key is missing or of wrong type.
     """
+    root = Path(root)
     file = root / "dataset.json"
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; give the folder that holds dataset.json")

@@ -22,7 +22,7 @@ def can_read(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def read_volume(paths: Sequence[Path], case: str = "") -> Volume:
+def read_volume(paths: str | Path | Sequence[str | Path], case: str = "") -> Volume:
     """Read an image.
 
     Parameters
@@ -43,13 +43,14 @@ def read_volume(paths: Sequence[Path], case: str = "") -> Volume:
         The first fatal fault: a file that cannot be read, grids that differ, `channels`, `spacing-invalid`,
         `spacing-affine`, `non-finite`.
     """
-    scans = [read_scan(path) for path in paths]
+    files = [paths] if isinstance(paths, str | Path) else paths
+    scans = [read_scan(Path(path)) for path in files]
     data, faults = gather(scans)
     require_none(tuple(dataclasses.replace(fault, case=case) for fault in faults))
     return Volume(data, scans[0].spacing, scans[0].header)
 
 
-def read_labels(path: Path) -> Labels:
+def read_labels(path: str | Path) -> Labels:
     """Read a segmentation.
 
     Returns
@@ -62,6 +63,7 @@ def read_labels(path: Path) -> Labels:
     FaultError
         The first fatal fault: as `read_volume`, and `label-not-integral`.
     """
+    path = Path(path)
     scan = read_scan(path)
     require_none(scan.faults)
     return Labels(scan.labels(), scan.spacing, scan.header)
@@ -73,7 +75,7 @@ def read_header(path: Path) -> tuple[Shape3, Spacing3]:
     return (x, y, z), (dx, dy, dz)
 
 
-def write_labels(path: Path, data: IntArray, header: Header) -> None:
+def write_labels(path: str | Path, data: IntArray, header: Header) -> None:
     """Write a segmentation (z, y, x) so that it opens beside the image that `header` comes from.
 
     The format is the path's; the voxel type is the smallest that holds the values; the write is atomic and the bytes
@@ -86,6 +88,7 @@ def write_labels(path: Path, data: IntArray, header: Header) -> None:
     NnunetError
         The file cannot be written.
     """
+    path = Path(path)
     if data.ndim != 3 or data.dtype.kind not in "iu":
         raise ValueError(f"labels must be an integer array (z, y, x), got {data.dtype} with {data.ndim} axes")
     _format(path).write_labels(path, data, header)

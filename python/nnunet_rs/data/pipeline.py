@@ -63,7 +63,7 @@ class PrepareSummary:
 
 
 def prepare_dataset(
-    dataset: Dataset, work: Path, options: PrepareOptions | None = None, progress: Progress | None = None
+    dataset: Dataset, work: str | Path, options: PrepareOptions | None = None, progress: Progress | None = None
 ) -> PrepareSummary:
     """Check, fingerprint, plan, split and prepare a dataset.
 
@@ -93,6 +93,7 @@ def prepare_dataset(
     NnunetError
         Something cannot be written, or another process is preparing the same folder.
     """
+    work = Path(work)
     started = time.monotonic()
     run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
     with exclusive(work):
@@ -110,12 +111,13 @@ def prepare_dataset(
 
 
 def plan_dataset(
-    dataset: Dataset, work: Path, options: PrepareOptions | None = None, progress: Progress | None = None
+    dataset: Dataset, work: str | Path, options: PrepareOptions | None = None, progress: Progress | None = None
 ) -> tuple[Fingerprint, Plan]:
     """Check, fingerprint, plan and split a dataset; `prepare_dataset` then goes on without reading it again.
 
     Parameters, files and errors as `prepare_dataset`; nothing is prepared.
     """
+    work = Path(work)
     run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
     with exclusive(work):
         remove_leftovers(work)

@@ -7,8 +7,9 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
+from nnunet_rs.model.muon import Muon
 from nnunet_rs.model.recipe import TrainRecipe
 
 OptimiserFunction: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -17,13 +18,13 @@ OptimiserFunction: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
 def build_optimiser(recipe: TrainRecipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """Return the recipe's optimiser at its initial (or peak) learning rate.
 
-    Fused: one pass over all parameters an iteration, on processors and CUDA alike.
+    Adam and SGD are fused: one pass over all parameters an iteration, on processors and CUDA alike.
     """
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimiser == "sgd_nesterov":
         return SGD(parameters, rate, momentum=recipe.momentum, nesterov=True, weight_decay=decay, fused=True)
-    if recipe.optimiser == "adamw":
-        return AdamW(parameters, rate, weight_decay=decay, fused=True)
+    if recipe.optimiser == "muon":
+        return Muon(parameters, rate, decay)
     return Adam(parameters, rate, weight_decay=decay, amsgrad=True, fused=True)
 
 

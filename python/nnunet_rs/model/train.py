@@ -51,7 +51,7 @@ SMALLER = "train with a smaller --batch-size or --features, or plan for less mem
 
 
 def train_fold(
-    work: Path,
+    work: str | Path,
     configuration: str,
     fold: int,
     options: TrainOptions | None = None,
@@ -90,6 +90,7 @@ def train_fold(
     TrainingError
         The loss is no number, or memory is exhausted.
     """
+    work = Path(work)
     options, progress = options or TrainOptions(), progress or Silent()
     setup = set_up(work, configuration, fold, options)
     progress = progress if setup.team.leads else Silent()

@@ -19,6 +19,7 @@ from nnunet_rs.model.blocks import (
     ResidualBlock,
     Size,
     initialise,
+    pointwise,
 )
 from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.plan.schema import Configuration
@@ -84,9 +85,9 @@ class UNet(nn.Module):
             x = stage(torch.cat((up(x), skips.pop()), dim=1))
             level = len(skips)
             if level < wanted:
-                outputs.insert(0, self.heads[level](x))
+                outputs.insert(0, pointwise(self.heads[level], x))
         if not outputs:  # a patch too small to be pooled: one stage, no decoder
-            return self.heads[0](x)  # type: ignore[no-any-return]
+            return pointwise(self.heads[0], x)
         return outputs if wanted > 1 else outputs[0]
 
 

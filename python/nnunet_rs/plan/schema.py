@@ -150,12 +150,13 @@ def fingerprint_text(fingerprint: Fingerprint) -> str:
     return render(fingerprint_to_json(fingerprint)) + "\n"
 
 
-def write_plan(path: Path, plan: Plan) -> None:
+def write_plan(path: str | Path, plan: Plan) -> None:
     """Write plan.json; the file is whole or not there."""
+    path = Path(path)
     write_bytes(path, plan_text(plan).encode())
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: str | Path) -> Plan:
     """Read plan.json as written by `write_plan` and perhaps edited by hand.
 
     Raises
@@ -163,6 +164,7 @@ def read_plan(path: Path) -> Plan:
     PlanError
         The file is not there, is no JSON, or `plan_from_json` refuses it.
     """
+    path = Path(path)
     if not path.exists():
         raise PlanError(f"{path}: no such file; nnunet-rs preprocess DATA -o {path.parent} makes it (plan alone too)")
     return plan_from_json(read_json(path, PlanError), str(path))
@@ -173,7 +175,7 @@ def write_fingerprint(path: Path, fingerprint: Fingerprint) -> None:
     write_bytes(path, fingerprint_text(fingerprint).encode())
 
 
-def read_fingerprint(path: Path) -> Fingerprint:
+def read_fingerprint(path: str | Path) -> Fingerprint:
     """Read fingerprint.json.
 
     Raises
@@ -181,6 +183,7 @@ def read_fingerprint(path: Path) -> Fingerprint:
     PlanError
         The file is not there, is no JSON, or `fingerprint_from_json` refuses it.
     """
+    path = Path(path)
     return fingerprint_from_json(read_json(path, PlanError), str(path))
 
 

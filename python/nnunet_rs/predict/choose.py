@@ -29,7 +29,7 @@ from nnunet_rs.predict.validate import load_held_out, pairs_of, validation_cases
 
 
 def choose_best(
-    work: Path, *, device: str = "auto", options: PredictOptions | None = None, progress: Progress | None = None
+    work: str | Path, *, device: str = "auto", options: PredictOptions | None = None, progress: Progress | None = None
 ) -> Choice:
     """Score every trained configuration and every pair on the cases held out, choose, decide post-processing.
 
@@ -55,6 +55,7 @@ def choose_best(
     DatasetError, NnunetError
         As `validate_fold`.
     """
+    work = Path(work)
     search = _Search(work, read_dataset(work), device, options or PredictOptions(), progress or Silent())
     names = trained_configurations(work)
     folds = _common_folds(work, names)
@@ -101,7 +102,7 @@ class Chosen:
 
 
 def load_predictor(
-    model_or_work: Path,
+    model_or_work: str | Path,
     device: str = "auto",
     folds: Sequence[int] | None = None,
     *,
@@ -113,6 +114,7 @@ def load_predictor(
 
     Parameters and errors as in `Predictor.load`. `progress` is told what has changed since the models were trained.
     """
+    model_or_work = Path(model_or_work)
     options, progress = options or PredictOptions(), progress or Silent()
 
     def load(name: str | None) -> Predictor:

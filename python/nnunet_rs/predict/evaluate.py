@@ -32,8 +32,8 @@ class Pair:
 
 
 def evaluate_folders(
-    predictions: Path,
-    reference: Path,
+    predictions: str | Path,
+    reference: str | Path,
     labels: LabelSet | None = None,
     *,
     tolerance: float | None = TOLERANCE,
@@ -63,6 +63,7 @@ def evaluate_folders(
         If a folder is missing or empty, a prediction has no reference, a reference no prediction (unless `partial`),
         two files have different shapes or places in space, or a file holds a value that `labels` does not declare.
     """
+    predictions, reference = Path(predictions), Path(reference)
     pairs = pair_files(predictions, reference, partial=partial)
     return evaluate_pairs(pairs, labels, tolerance=tolerance, threads=threads, progress=progress)
 

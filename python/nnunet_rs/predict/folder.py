@@ -64,8 +64,8 @@ class FolderResult:
 
 def predict_folder(
     predictor: CasePredictor,
-    input_dir: Path,
-    output_dir: Path,
+    input_dir: str | Path,
+    output_dir: str | Path,
     options: FolderOptions = FolderOptions(),
     progress: Progress | None = None,
 ) -> FolderResult:
@@ -93,6 +93,7 @@ def predict_folder(
     NnunetError
         Cases that failed, each with its reason, after all others were written.
     """
+    input_dir, output_dir = Path(input_dir), Path(output_dir)
     progress = progress or Silent()
     cases, faults = find_input_cases(input_dir, len(predictor.plan.channels))
     require_declared_order(input_dir, predictor.plan, progress)

@@ -22,7 +22,7 @@ SUMMARY = "summary.json"
 
 
 def validate_fold(
-    work: Path,
+    work: str | Path,
     configuration: str,
     fold: int,
     *,
@@ -63,6 +63,7 @@ def validate_fold(
     NnunetError
         Cases that failed, after all others.
     """
+    work = Path(work)
     predictor = load_held_out(work, configuration, fold, device, options)
     dataset = read_dataset(work)
     cases = validation_cases(work, dataset, fold)

@@ -1,0 +1,93 @@
+"""Muon: steps along the nearest orthogonal matrix, for convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from nnunet_rs.model.device import multiplies_bfloat16
+
+MOMENTUM = 0.95
+ADAM_RATE = 0.1  # of what is no kernel, as a part of the kernels' rate
+ADAM_BETAS = (0.9, 0.95)
+POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # drives singular values of (0, 1] to about 1, steepest at 0
+ITERATIONS = 5
+SMALL = 1e-7  # the least norm that is divided by
+
+
+class Muon(AdamW):
+    """Muon for kernels of more than one voxel, AdamW at a tenth of the rate for all else.
+
+    A kernel's momentum, as a matrix (first axis, all others), is replaced by the orthogonal matrix nearest to it: every
+    direction that the gradients share is stepped along by the same length, also those in which they are small.
+
+    Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); `torch.optim.Muon`, which takes
+    matrices alone, does the same steps.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float = 0.02, weight_decay: float = 0.01) -> None:
+        """Take a network's parameters; `lr` is that of kernels, decay is decoupled from the gradients."""
+        every = list(parameters)
+        kernels = [p for p in every if is_kernel(p)]
+        others = [p for p in every if not is_kernel(p)]
+        groups: list[dict[str, Any]] = [
+            {"params": kernels, "lr": lr},
+            {"params": others, "lr": lr * ADAM_RATE},
+        ]
+        super().__init__(
+            [group for group in groups if group["params"]], betas=ADAM_BETAS, weight_decay=weight_decay, foreach=True
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Do one step; the kernels' gradients are gone afterwards, so that AdamW leaves them alone."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for kernel in filter(is_kernel, group["params"]):
+                if kernel.grad is not None:
+                    self._step_kernel(kernel, group["lr"], group["weight_decay"])
+                    kernel.grad = None
+        super().step()
+        return loss
+
+    def _step_kernel(self, kernel: Tensor, rate: float, decay: float) -> None:
+        gradient = kernel.grad
+        assert gradient is not None
+        state = self.state[kernel]
+        if not state:
+            state.update(step=torch.tensor(0.0), momentum_buffer=torch.zeros_like(kernel))
+        state["step"] += 1  # which AdamW looks for in every state
+        momentum: Tensor = state["momentum_buffer"]
+        momentum.lerp_(gradient, 1 - MOMENTUM)
+        ahead = gradient.lerp(momentum, MOMENTUM).flatten(1)  # Nesterov's
+        rows, columns = ahead.shape
+        step = orthogonal(ahead) * max(1.0, rows / columns) ** 0.5
+        kernel.mul_(1 - rate * decay).add_(step.view_as(kernel), alpha=-rate)
+
+
+def is_kernel(parameter: Tensor) -> bool:
+    """Whether this is a convolution's weight, (out, in, *size), of more than one voxel."""
+    return parameter.ndim > 2 and parameter[0, 0].numel() > 1
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Return about the orthogonal matrix nearest to a matrix, UVᵀ of USVᵀ, by five steps of a Newton-Schulz iteration.
+
+    Singular values come out between 0.7 and 1.2, which is near enough. In bfloat16 where the device multiplies it.
+    """
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix if wide else matrix.T
+    x = (x / x.norm().clamp(min=SMALL)).to(torch.bfloat16 if multiplies_bfloat16(x.device) else torch.float32)
+    a, b, c = POLYNOMIAL
+    for _ in range(ITERATIONS):
+        square = x @ x.T
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    nearest: Tensor = x if wide else x.T
+    return nearest.to(matrix.dtype)
