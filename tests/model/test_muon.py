@@ -4,8 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nnunet_rs.model import muon
-from nnunet_rs.model.muon import ADAM_BETAS, ADAM_RATE, Muon, is_kernel, orthogonal
+from nnunet_rs.model.muon import ADAM_BETAS, ADAM_RATE, ITERATIONS, POLYNOMIAL, Muon, is_kernel, orthogonal
 from torch import nn
 
 
@@ -26,14 +25,27 @@ def test_orthogonal_is_near_the_nearest_one(rows: int, columns: int, seed: int) 
     assert found.norm() == pytest.approx(along.norm().item(), rel=0.03)  # and nothing across them
 
 
+@pytest.mark.parametrize("shape", [(16, 432), (40, 18), (1, 7), (7, 1), (1, 1)])
+@pytest.mark.parametrize("spread", [1, 1e-4, 1e-8])
+def test_equals_the_iteration_written_out(shape: tuple[int, int], spread: float) -> None:
+    u, s, v = torch.linalg.svd(drawn(*shape).double(), full_matrices=False)
+    matrix = u * torch.logspace(0, torch.tensor(spread).log10().item(), len(s)) @ v
+    a, b, c = POLYNOMIAL
+    x = matrix / matrix.norm()
+    for _ in range(ITERATIONS):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    assert (orthogonal(matrix.float()) - x).norm() < 2e-3 * x.norm()
+
+
 def test_nothing_stays_nothing() -> None:
     assert torch.equal(orthogonal(torch.zeros(3, 5)), torch.zeros(3, 5))
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon")
 @pytest.mark.parametrize("shape", [(8, 4, 3, 3, 3), (40, 2, 3, 3), (5, 7, 1, 2)])
-def test_equals_pytorchs_on_the_kernel_as_a_matrix(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(muon, "multiplies_bfloat16", lambda _: True)  # as PyTorch's does, whatever the device
+def test_equals_pytorchs_on_the_kernel_as_a_matrix(shape: tuple[int, ...]) -> None:
+    """PyTorch's works in bfloat16, to a hundredth."""
     kernel = nn.Parameter(drawn(*shape))
     matrix = nn.Parameter(kernel.detach().flatten(1).clone())
     ours = Muon([kernel], 0.02, 0.01)
@@ -43,7 +55,7 @@ def test_equals_pytorchs_on_the_kernel_as_a_matrix(shape: tuple[int, ...], monke
         kernel.grad, matrix.grad = gradient, gradient.flatten(1).clone()
         ours.step()
         theirs.step()
-        torch.testing.assert_close(kernel.detach().flatten(1), matrix.detach(), rtol=0, atol=2e-3)
+        torch.testing.assert_close(kernel.detach().flatten(1), matrix.detach(), rtol=0, atol=3e-3)
     assert (kernel.detach().flatten(1) - drawn(*shape).flatten(1)).abs().max() > 0.01  # it did move
 
 

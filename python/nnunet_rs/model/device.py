@@ -174,18 +174,13 @@ def kernels_measured() -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for it: processors with AVX-512 BF16 or AMX, GPUs since Ampere."""
+def _native_type(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
-        return major >= 8
-    return device.type == "cpu" and any(_processor_has(name) for name in ("avx512_bf16", "amx_tile"))
-
-
-def _native_type(device: torch.device) -> torch.dtype:
-    if multiplies_bfloat16(device):
+        return torch.bfloat16 if major >= 8 else torch.float16
+    if device.type == "cpu" and any(_processor_has(name) for name in ("avx512_bf16", "amx_tile")):
         return torch.bfloat16
-    return torch.float16 if device.type == "cuda" else torch.float32
+    return torch.float32
 
 
 def _processor_has(instructions: str) -> bool:

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from nnunet_rs.model.device import multiplies_bfloat16
-
 MOMENTUM = 0.95
 ADAM_RATE = 0.1  # of what is no kernel, as a part of the kernels' rate
 ADAM_BETAS = (0.9, 0.95)
@@ -80,14 +78,18 @@ def is_kernel(parameter: Tensor) -> bool:
 def orthogonal(matrix: Tensor) -> Tensor:
     """Return about the orthogonal matrix nearest to a matrix, UVᵀ of USVᵀ, by five steps of a Newton-Schulz iteration.
 
-    Singular values come out between 0.7 and 1.2, which is near enough. In bfloat16 where the device multiplies it.
+    Singular values come out between 0.7 and 1.2, which is near enough. Each step multiplies X by the polynomial
+    aI + bXXᵀ + c(XXᵀ)². The polynomials are multiplied with each other before they meet X: a kernel as a matrix is many
+    times longer than high, and all but two products are of its height squared.
     """
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = matrix if wide else matrix.T
-    x = (x / x.norm().clamp(min=SMALL)).to(torch.bfloat16 if multiplies_bfloat16(x.device) else torch.float32)
+    high = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if high else matrix
+    x = x / x.norm().clamp(min=SMALL)
+    square, identity = x @ x.T, torch.eye(len(x), device=x.device, dtype=x.dtype)
+    product = identity
     a, b, c = POLYNOMIAL
     for _ in range(ITERATIONS):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    nearest: Tensor = x if wide else x.T
-    return nearest.to(matrix.dtype)
+        factor = a * identity + b * square + c * (square @ square)
+        product, square = factor @ product, factor @ square @ factor
+    nearest: Tensor = product @ x
+    return nearest.T if high else nearest
