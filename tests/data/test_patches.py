@@ -6,13 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.data.locations import sample_locations
-from nnunet_rs.data.patches import PatchRule, choose_start, forced_samples
+from nnunet_rs.data.patches import PatchRule, choose_start, is_forced
 
 PLAIN = LabelSet(("background", "a", "b"), (0, 1, 2))
 
 
-def test_at_least_a_third_and_one() -> None:
-    assert [forced_samples(n) for n in (1, 2, 3, 4, 6, 9, 12, 50)] == [1, 1, 1, 2, 2, 3, 4, 17]
+def test_at_least_a_third_and_one_of_a_batch() -> None:
+    for size, forced in ((2, 1), (3, 1), (4, 2), (6, 2), (9, 3), (12, 4), (50, 17)):
+        assert [is_forced(sample, size, index=5) for sample in range(size)] == [False] * (size - forced) + [
+            True
+        ] * forced
+
+
+def test_of_batches_of_one_every_second() -> None:
+    assert [is_forced(0, 1, index) for index in range(4)] == [False, True, False, True]
 
 
 def test_rule_of_classes_regions_and_ignore() -> None:

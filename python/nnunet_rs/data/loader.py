@@ -14,7 +14,7 @@ from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.machine import processors
 from nnunet_rs.core.types import FloatArray, LabelSet, Shape, Shape3
 from nnunet_rs.data.augment import Augmentation
-from nnunet_rs.data.patches import PatchRule, choose_start, forced_samples
+from nnunet_rs.data.patches import PatchRule, choose_start, is_forced
 from nnunet_rs.data.previous import PreviousStore
 from nnunet_rs.data.store import Store
 from nnunet_rs.plan.schema import Configuration
@@ -101,7 +101,6 @@ class Loader:
         self._store, self._names, self._augmentation = store, tuple(names), augmentation
         self._samples = range(self.options.share[0], self.batch_size, self.options.share[1])
         self._rule = PatchRule.of(configuration.patch_size, labels)
-        self._forced = forced_samples(self.batch_size)
         self._previous = previous
         self._channels = {name: store.record(name).channels for name in names}[names[0]]
         if previous is not None:
@@ -169,7 +168,7 @@ class Loader:
         stream = _STREAMS[self.options.purpose]
         rng = np.random.default_rng((self.options.seed, stream, epoch, index, sample))
         name = self._names[rng.integers(len(self._names))]
-        forced = sample >= self.batch_size - self._forced
+        forced = is_forced(sample, self.batch_size, index)
         try:
             batch.data[place], batch.labels[place] = self._make(name, forced, rng)
         except Exception as error:

@@ -31,9 +31,14 @@ class PatchRule:
         return cls((size[0], size[1], size[2]), targets, annotated)
 
 
-def forced_samples(batch_size: int, share: float = FOREGROUND_SHARE) -> int:
-    """Return how many samples of a batch, its last ones, are centred on foreground: a third, at least one."""
-    return max(1, math.ceil(share * batch_size))
+def is_forced(sample: int, batch_size: int, index: int, share: float = FOREGROUND_SHARE) -> bool:
+    """Whether a sample of the `index`-th batch is centred on foreground.
+
+    The last third of every batch is, and at least one of its samples; of batches of one, every second.
+    """
+    if batch_size == 1:
+        return index % 2 == 1
+    return sample >= batch_size - math.ceil(share * batch_size)
 
 
 def choose_start(rule: PatchRule, locations: Locations, forced: bool, rng: np.random.Generator) -> Shape3:
