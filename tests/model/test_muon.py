@@ -17,7 +17,7 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_orthogonal_is_near_the_nearest_one(rows: int, columns: int, seed: int) -> None:
     u, _, v = torch.linalg.svd(drawn(rows, columns, seed=seed), full_matrices=False)
     values = torch.linspace(1, 3, min(rows, columns))
-    found = orthogonal(u * values @ v)
+    (found,) = orthogonal([u * values @ v])
     assert found.shape == (rows, columns)
     along = (u.T @ found @ v.T).diagonal()  # the singular values that came out, along the same directions
     assert along.min() > 0.6
@@ -35,11 +35,15 @@ def test_equals_the_iteration_written_out(shape: tuple[int, int], spread: float)
     for _ in range(ITERATIONS):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x
-    assert (orthogonal(matrix.float()) - x).norm() < 2e-3 * x.norm()
+    others = [drawn(shape[0], 3), drawn(5, shape[1])]
+    found = orthogonal([others[0], matrix.float(), others[1]])
+    assert [x.shape for x in found] == [others[0].shape, matrix.shape, others[1].shape]
+    assert (found[1] - x).norm() < 2e-3 * x.norm()
 
 
 def test_nothing_stays_nothing() -> None:
-    assert torch.equal(orthogonal(torch.zeros(3, 5)), torch.zeros(3, 5))
+    assert torch.equal(orthogonal([torch.zeros(3, 5)])[0], torch.zeros(3, 5))
+    assert orthogonal([]) == []
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -48,26 +48,26 @@ class Muon(AdamW):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for kernel in filter(is_kernel, group["params"]):
-                if kernel.grad is not None:
-                    self._step_kernel(kernel, group["lr"], group["weight_decay"])
-                    kernel.grad = None
+            kernels = [p for p in group["params"] if is_kernel(p) and p.grad is not None]
+            steps = orthogonal([self._ahead(kernel) for kernel in kernels])
+            for kernel, step in zip(kernels, steps, strict=True):
+                rows, columns = step.shape
+                rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+                kernel.mul_(1 - group["lr"] * group["weight_decay"]).add_(step.view_as(kernel), alpha=-rate)
+                kernel.grad = None
         super().step()
         return loss
 
-    def _step_kernel(self, kernel: Tensor, rate: float, decay: float) -> None:
-        gradient = kernel.grad
+    def _ahead(self, kernel: Tensor) -> Tensor:
+        """Take a kernel's gradient into its momentum; returns where Nesterov's rule looks, as a matrix."""
+        gradient, state = kernel.grad, self.state[kernel]
         assert gradient is not None
-        state = self.state[kernel]
         if not state:
             state.update(step=torch.tensor(0.0), momentum_buffer=torch.zeros_like(kernel))
         state["step"] += 1  # which AdamW looks for in every state
         momentum: Tensor = state["momentum_buffer"]
         momentum.lerp_(gradient, 1 - MOMENTUM)
-        ahead = gradient.lerp(momentum, MOMENTUM).flatten(1)  # Nesterov's
-        rows, columns = ahead.shape
-        step = orthogonal(ahead) * max(1.0, rows / columns) ** 0.5
-        kernel.mul_(1 - rate * decay).add_(step.view_as(kernel), alpha=-rate)
+        return gradient.lerp(momentum, MOMENTUM).flatten(1)
 
 
 def is_kernel(parameter: Tensor) -> bool:
@@ -75,21 +75,31 @@ def is_kernel(parameter: Tensor) -> bool:
     return parameter.ndim > 2 and parameter[0, 0].numel() > 1
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Return about the orthogonal matrix nearest to a matrix, UVᵀ of USVᵀ, by five steps of a Newton-Schulz iteration.
+def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Return about the orthogonal matrix nearest to each matrix, UVᵀ of USVᵀ, by a Newton-Schulz iteration.
 
-    Singular values come out between 0.7 and 1.2, which is near enough. Each step multiplies X by the polynomial
-    aI + bXXᵀ + c(XXᵀ)². The polynomials are multiplied with each other before they meet X: a kernel as a matrix is many
-    times longer than high, and all but two products are of its height squared.
+    Singular values come out between 0.7 and 1.2, which is near enough. Each of the five steps multiplies X by the
+    polynomial aI + bXXᵀ + c(XXᵀ)². The polynomials are multiplied with each other before they meet X: a kernel as a
+    matrix is many times longer than high, so that all but two products are of its height squared; and kernels of the
+    same height go these steps together.
     """
-    high = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if high else matrix
-    x = x / x.norm().clamp(min=SMALL)
-    square, identity = x @ x.T, torch.eye(len(x), device=x.device, dtype=x.dtype)
-    product = identity
+    wide = [x.T if x.shape[0] > x.shape[1] else x for x in matrices]
+    wide = [x / x.norm().clamp(min=SMALL) for x in wide]
+    nearest = list(wide)
+    for height in {len(x) for x in wide}:
+        places = [place for place, x in enumerate(wide) if len(x) == height]
+        products = _polynomials(torch.stack([wide[place] @ wide[place].T for place in places]))
+        for place, product in zip(places, products, strict=True):
+            nearest[place] = product @ wide[place]
+    return [x if x.shape == matrix.shape else x.T for x, matrix in zip(nearest, matrices, strict=True)]
+
+
+def _polynomials(squares: Tensor) -> Tensor:
+    """Return the product of all steps' polynomials for each XXᵀ, (k, n, n)."""
+    identity = torch.eye(squares.shape[1], device=squares.device, dtype=squares.dtype)
+    product = identity.expand_as(squares)
     a, b, c = POLYNOMIAL
     for _ in range(ITERATIONS):
-        factor = a * identity + b * square + c * (square @ square)
-        product, square = factor @ product, factor @ square @ factor
-    nearest: Tensor = product @ x
-    return nearest.T if high else nearest
+        factor = torch.baddbmm(torch.add(a * identity, squares, alpha=b), squares, squares, alpha=c)
+        product, squares = factor @ product, factor @ squares @ factor
+    return product
