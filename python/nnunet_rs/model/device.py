@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from nnunet_rs.core.allocator import freed_memory_kept
 from nnunet_rs.core.errors import NnunetError, TrainingError
 from nnunet_rs.core.types import Shape
 
@@ -31,6 +32,10 @@ class Compute:
     def autocast(self) -> torch.autocast:
         """Return the context in which forward passes run."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+
+    def memory(self) -> AbstractContextManager[None]:
+        """Return the context in which the network takes memory: what it has freed on a processor is kept for it."""
+        return freed_memory_kept() if self.device.type == "cpu" else nullcontext()
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return the gradient scaler, which passes everything through unless the type is float16."""

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnunet_rs.core.allocator import freed_memory_kept
 from nnunet_rs.core.errors import DatasetError, NnunetError, TrainingError
 from nnunet_rs.core.files import remove_leftovers
 from nnunet_rs.core.geometry import new_shape
@@ -104,8 +103,7 @@ def train_fold(
         wish = stack.enter_context(stop_wishes())
         torch.manual_seed(options.seed)
         compute = choose_compute(find_device(options.device), options.precision, options.channels_last)
-        if compute.device.type == "cpu":
-            stack.enter_context(freed_memory_kept())
+        stack.enter_context(compute.memory())
         state = _first_state(setup, compute)
         training, validation = (stack.enter_context(loader) for loader in _loaders(setup, compute, progress))
         job = _job(setup, compute, state, (training, validation), on_epoch)

@@ -180,10 +180,11 @@ class _Window:
         while done < len(sweep.starts):
             starts = sweep.starts[done : done + self._batch(sweep.tile)]
             try:
-                for outputs, mirrored in self._outputs(self._gather(swept, sweep, starts), sweep):
-                    sums = sums or self._open(outputs.shape[1], sweep)
-                    sums.add(outputs, starts, mirrored)
-                    del outputs  # of many classes they are large: gone before the network makes the next
+                with self.compute.memory():
+                    for outputs, mirrored in self._outputs(self._gather(swept, sweep, starts), sweep):
+                        sums = sums or self._open(outputs.shape[1], sweep)
+                        sums.add(outputs, starts, mirrored)
+                        del outputs  # of many classes they are large: gone before the network makes the next
             except _TooMuchError as error:
                 self._shrink(len(starts), error)
                 continue
