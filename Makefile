@@ -1,4 +1,4 @@
-# setup · demo · test · lint · bench · coverage · docs — CI, the README and pre-commit call these and nothing else.
+# setup · demo · test · fuzz · lint · bench · coverage · docs — CI, the README and pre-commit call these and nothing else.
 #
 #   make demo                          made-up scans through the whole pipeline, in minutes
 #   make test                          everything that can be tested on this machine
@@ -13,6 +13,8 @@ SHELL       := bash
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
 VENV   ?= .venv
+INPUTS ?= 1000
+SEED   ?= $(shell date +%s)
 BIN    := $(VENV)/bin
 
 # PyO3 and maturin look here for the interpreter; pip has nothing to ask anybody.
@@ -23,7 +25,7 @@ unexport CONDA_PREFIX
 
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
-.PHONY: help setup demo test lint bench coverage docs clean
+.PHONY: help setup demo test fuzz lint bench coverage docs clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
@@ -52,6 +54,9 @@ demo: setup ## made-up scans: check, plan, preprocess, train, predict, evaluate;
 test: setup ## Python and Rust tests
 	$(BIN)/python -m pytest
 	cargo test --quiet --release
+
+fuzz: setup ## many damaged files and odd arguments: INPUTS of each kind (1000), SEED to repeat a run
+	FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz --hypothesis-seed=$(SEED)
 
 lint: setup ## formatting, types, layers, clippy, the stub against the module
 	$(BIN)/ruff check

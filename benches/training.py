@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,19 +216,30 @@ def prepare(peers: str, data: Path, folder: Path) -> None:
     subprocess.run([*ours, "-c", "3d_fullres"], check=True)
 
 
+def in_turns(ours: Side, start: Callable[[], Side], runs: int) -> tuple[list[float], list[float]]:
+    theirs = start()
+    turns = [(ours.run(), theirs.run()) for _ in range(3 * runs)]
+    theirs.close()
+    return [mine for mine, _ in turns], [other for _, other in turns]
+
+
+def around(ours: Side, start: Callable[[], Side], runs: int) -> tuple[list[float], list[float]]:
+    """Run ours before and after theirs: while nnU-Net's loader lives, its processes work."""
+    mine = [ours.run() for _ in range(runs)]
+    theirs = start()
+    other = [theirs.run() for _ in range(runs)]
+    theirs.close()
+    return mine + [ours.run() for _ in range(runs)], other
+
+
 def measure(case: Case, peers: str, folder: Path, runs: int) -> tuple[list[float], list[float]]:
-    """Measure both in turns; a loader of nnU-Net, whose processes work while it lives, between two times ours."""
+    """Measure both sides."""
     argument, threads = f"{case.argument},{folder}", case.threads or THREADS
     ours = Side(sys.executable, __file__, case.ours, threads, argument)
-    mine, other = [] if case.rests else [ours.run() for _ in range(runs)], []
-    theirs = Side(peers, __file__, case.theirs, threads, argument)
-    for _ in range(3 * runs if case.rests else runs):
-        mine += [ours.run()] if case.rests else []
-        other += [theirs.run()]
-    theirs.close()
-    mine += [] if case.rests else [ours.run() for _ in range(runs)]
+    start = partial(Side, peers, __file__, case.theirs, threads, argument)
+    measured = (in_turns if case.rests else around)(ours, start, runs)
     ours.close()
-    return mine, other
+    return measured
 
 
 def main() -> None:

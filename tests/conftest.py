@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test asks for several
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
-settings.load_profile("untimed")
+settings.register_profile(  # `make fuzz`
+    "fuzz", deadline=None, max_examples=int(os.environ.get("FUZZ_INPUTS", "100")), print_blob=True
+)
+settings.load_profile("fuzz" if "FUZZ_INPUTS" in os.environ else "untimed")
 
 
 LABELS = {"background": 0, "large": 1, "small": 2}

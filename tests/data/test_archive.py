@@ -52,3 +52,8 @@ def test_missing_and_damaged(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(DatasetError, match=r"a\.zip: damaged \(File is not a zip file\)"):
         read_archive(path)
+
+
+def test_what_the_system_does_not_let_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"cannot be read \(Is a directory\); see to the disk, its permissions"):
+        read_archive(tmp_path)

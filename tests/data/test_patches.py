@@ -13,9 +13,8 @@ PLAIN = LabelSet(("background", "a", "b"), (0, 1, 2))
 
 def test_at_least_a_third_and_one_of_a_batch() -> None:
     for size, forced in ((2, 1), (3, 1), (4, 2), (6, 2), (9, 3), (12, 4), (50, 17)):
-        assert [is_forced(sample, size, index=5) for sample in range(size)] == [False] * (size - forced) + [
-            True
-        ] * forced
+        found = [is_forced(sample, size, index=5) for sample in range(size)]
+        assert found == [False] * (size - forced) + [True] * forced
 
 
 def test_of_batches_of_one_every_second() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nnunet_rs
-from nnunet_rs.predict.folder import FolderOptions
 
 
 def test_paths_may_be_text(raw_dataset: Callable[..., Path], tmp_path: Path) -> None:
@@ -27,7 +26,7 @@ def test_paths_may_be_text(raw_dataset: Callable[..., Path], tmp_path: Path) -> 
     nnunet_rs.validate_fold(work, "3d_fullres", 0, device="cpu", options=still)
     nnunet_rs.choose_best(work, device="cpu", options=still)
     predictor = nnunet_rs.load_predictor(work, "cpu", options=still)
-    nnunet_rs.predict_folder(predictor, f"{root}/imagesTr", out, FolderOptions())
+    nnunet_rs.predict_folder(predictor, f"{root}/imagesTr", out)
     assert nnunet_rs.evaluate_folders(out, f"{root}/labelsTr", dataset.labels).cases
 
     image = f"{root}/imagesTr/case_0_0000.nii.gz"

@@ -21,7 +21,8 @@ def freed_memory_kept() -> Iterator[None]:
     glibc hands large pieces back to the system at once, and the system clears every page of the next. Networks free
     and ask for the same pieces, layer by layer: without that a training is a tenth faster with small patches in
     bfloat16, twice as fast with large ones in float32, a forward pass 1.6 times; up to two fifths more memory is held.
-    At the block's end what is free is given back. Elsewhere than on Linux with glibc nothing happens.
+    At the block's end what is free is given back; of blocks in several threads, the first to end ends it for all.
+    Elsewhere than on Linux with glibc nothing happens.
     """
     library = _glibc()
     if library is None:

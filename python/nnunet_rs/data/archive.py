@@ -59,7 +59,7 @@ def read_archive(path: Path) -> dict[str, Entry]:
     Raises
     ------
     DatasetError
-        There is no such file, or it is damaged.
+        There is no such file, it is damaged, or the system does not let it be read.
     """
     with _explained(path), path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
         found = {}
@@ -83,5 +83,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file; run preprocess") from None
-    except (OSError, zipfile.BadZipFile, struct.error, NotImplementedError) as error:
+    except OSError as error:
+        advice = "see to the disk, its permissions and the limit of open files; if it is damaged, run preprocess again"
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from error
+    except (zipfile.BadZipFile, struct.error, NotImplementedError) as error:
         raise DatasetError(f"{path}: damaged ({error}); run preprocess again") from error

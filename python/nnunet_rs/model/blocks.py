@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nnunet_rs.model.switches import Activation, Norm
 
@@ -80,9 +81,8 @@ def _normalised(norm: nn.Module, activation: nn.Module, x: Tensor) -> Tensor:
     """
     if not isinstance(norm, nn.InstanceNorm2d | nn.InstanceNorm3d):
         return activation(norm(x))  # type: ignore[no-any-return]
-    samples, shape, cudnn = len(x), x.shape, torch.backends.cudnn.enabled
-    scale, shift = norm.weight.repeat(samples), norm.bias.repeat(samples)
-    x = torch.batch_norm(x.reshape(1, -1, *shape[2:]), scale, shift, None, None, True, 0.0, norm.eps, cudnn)
+    shape, scale, shift = x.shape, norm.weight.repeat(len(x)), norm.bias.repeat(len(x))
+    x = F.batch_norm(x.reshape(1, -1, *shape[2:]), None, None, scale, shift, training=True, eps=norm.eps)
     return activation(x).view(shape)  # type: ignore[no-any-return]
 
 

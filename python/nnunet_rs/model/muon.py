@@ -78,10 +78,10 @@ def is_kernel(parameter: Tensor) -> bool:
 def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
     """Return about the orthogonal matrix nearest to each matrix, UVᵀ of USVᵀ, by a Newton-Schulz iteration.
 
-    Singular values come out between 0.7 and 1.2, which is near enough. Each of the five steps multiplies X by the
-    polynomial aI + bXXᵀ + c(XXᵀ)². The polynomials are multiplied with each other before they meet X: a kernel as a
-    matrix is many times longer than high, so that all but two products are of its height squared; and kernels of the
-    same height go these steps together.
+    Singular values come out between 0.7 and 1.2, which is near enough; those far below the greatest are raised some
+    hundred times. Each of the five steps multiplies X by the polynomial aI + bXXᵀ + c(XXᵀ)². The polynomials are
+    multiplied with each other before they meet X: a kernel as a matrix is many times longer than high, so that all but
+    two products are of its height squared; and kernels of the same height go these steps together.
     """
     wide = [x.T if x.shape[0] > x.shape[1] else x for x in matrices]
     wide = [x / x.norm().clamp(min=SMALL) for x in wide]

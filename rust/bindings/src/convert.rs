@@ -56,3 +56,15 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Counts {
 pub fn three(name: &'static str, numbers: &[usize]) -> Result<[usize; 3], KernelError> {
     numbers.try_into().map_err(|_| KernelError::argument(name, "hold three numbers, of z, y and x", numbers))
 }
+
+/// Which of z, y and x are among `axes`, the numbers of 0 to `count` - 1; without z, 0 is y.
+pub fn turns(name: &'static str, axes: &[usize], count: usize) -> Result<[bool; 3], KernelError> {
+    let mut turns = [false; 3];
+    for &axis in axes {
+        if axis >= count {
+            return Err(KernelError::argument(name, format!("name axes between 0 and {}", count - 1), axis));
+        }
+        turns[axis + 3 - count] = true;
+    }
+    Ok(turns)
+}

@@ -1,13 +1,12 @@
 //! Arrays turned round in place.
 
-use nnunet_kernels::error::KernelError;
 use nnunet_kernels::mirror;
 use nnunet_kernels::rank::Rank;
 use numpy::{Element, PyArrayDescrMethods, PyArrayDyn, PyUntypedArray, PyUntypedArrayMethods, dtype};
 use pyo3::prelude::*;
 
 use crate::arrays::{array_in_place, writable, wrong_dtype};
-use crate::convert::{Count, Counts, detached, to_python};
+use crate::convert::{Count, Counts, detached, to_python, turns};
 
 /// Adds this file's function to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -36,14 +35,7 @@ fn turn<T: Element + Copy + Send + Sync>(
 ) -> PyResult<()> {
     let (py, shape) = (array.py(), array.shape());
     let rank = Rank::new("array", shape, 1, shape.get(1..).unwrap_or_default(), None).map_err(to_python)?;
-    let mut turns = [false; 3];
-    for &axis in axes {
-        if axis >= rank.axes {
-            let rule = format!("name axes between 0 and {}", rank.axes - 1);
-            return Err(to_python(KernelError::argument("axes", rule, axis)));
-        }
-        turns[axis + 3 - rank.axes] = true;
-    }
+    let turns = turns("axes", axes, rank.axes).map_err(to_python)?;
     let bits = array.call_method1("view", (dtype::<T>(py),))?.cast_into::<PyArrayDyn<T>>()?;
     let mut target = writable(&bits)?;
     let target = target.as_array_mut();

@@ -8,7 +8,7 @@ use numpy::{IntoPyArray, PyArray4, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::{array, borrow, wrong_dtype};
-use crate::convert::{Count, Counts, detached, three, to_python};
+use crate::convert::{Count, Counts, detached, three, to_python, turns};
 
 /// Adds this file's class to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -45,7 +45,8 @@ impl WindowSums {
             .into_dimensionality::<Ix4>()
             .map_err(|_| to_python(KernelError::argument("output", "have the axes (c, z, y, x)", output.shape())))?;
         let activation = Activation::from_name(activation).map_err(to_python)?;
-        let (start, mirrored) = (three("start", &start.0).map_err(to_python)?, turns(&mirrored.0).map_err(to_python)?);
+        let (start, mirrored) =
+            (three("start", &start.0).map_err(to_python)?, turns("mirrored", &mirrored.0, 3).map_err(to_python)?);
         let (sums, threads) = (&mut self.sums, self.threads);
         detached(py, threads, move || sums.add(view, start, activation, mirrored))
     }
@@ -60,13 +61,4 @@ impl WindowSums {
     fn forget(&mut self, plane: Count, row: Count) {
         self.sums.forget(plane.0, row.0);
     }
-}
-
-fn turns(axes: &[usize]) -> Result<[bool; 3]> {
-    let mut turns = [false; 3];
-    for &axis in axes {
-        *turns.get_mut(axis).ok_or_else(|| KernelError::argument("mirrored", "name axes between 0 and 2", axis))? =
-            true;
-    }
-    Ok(turns)
 }
