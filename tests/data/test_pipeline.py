@@ -15,8 +15,8 @@ import pytest
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import DatasetError, NnunetError, PlanError
 from nnunet_rs.core.faults import FaultError
-from nnunet_rs.core.files import exclusive
 from nnunet_rs.core.io import read_labels, read_volume
+from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.types import Silent
 from nnunet_rs.data import stage
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
@@ -306,7 +306,8 @@ def test_too_little_memory(raw_dataset, tmp_path, monkeypatch) -> None:
 
 
 def test_one_process_at_a_time(raw_dataset, tmp_path) -> None:
-    with exclusive(tmp_path / "work"), pytest.raises(NnunetError, match="another process is at work there"):
+    told = r"work: training of 3d_fullres, fold 0 \(process \d+ on .*, since .*\) is at work there; wait for it"
+    with exclusive(tmp_path / "work", "training of 3d_fullres, fold 0"), pytest.raises(NnunetError, match=told):
         _prepare(raw_dataset(), tmp_path / "work")
 
 

@@ -75,36 +75,6 @@ def remove_leftovers(folder: Path, of: Collection[str] | None = None) -> int:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask for it out of a folder, which is made if it is not there.
-
-    The lock goes with the process, however it ends. Where the system has no such locks (Windows) nobody is kept out.
-
-    Raises
-    ------
-    NnunetError
-        Another process works there, or the folder cannot be made.
-    """
-    lock = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = lock.open("w")
-    except OSError as error:
-        raise NnunetError(f"{folder}: cannot be written: {error.strerror}; check the folder's permissions") from error
-    with stream:
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise NnunetError(f"{folder}: another process is at work there; wait for it, or choose another") from None
-        yield
-
-
-@contextmanager
 def blosc2_writes(folder: Path) -> Iterator[None]:
     """Explain a write that failed: Blosc2 does not say what the system told it."""
     try:

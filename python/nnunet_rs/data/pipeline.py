@@ -13,7 +13,8 @@ from typing import Any
 from nnunet_rs.core.budget import Budget, memory_for_cases
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.faults import Fault, fatal
-from nnunet_rs.core.files import exclusive, read_json, remove_leftovers, write_json
+from nnunet_rs.core.files import read_json, remove_leftovers, write_json
+from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.machine import peak_memory, processors
 from nnunet_rs.core.types import Case, Dataset, Progress, Share, Silent, Task
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
@@ -96,7 +97,7 @@ def prepare_dataset(
     work = Path(work)
     started = time.monotonic()
     run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
-    with exclusive(work):
+    with exclusive(work, "preprocess", run.progress):
         for folder in (work, *(work / PREPARED).glob("*/")):
             remove_leftovers(folder)
         kept = Kept(run.budget)
@@ -119,7 +120,7 @@ def plan_dataset(
     """
     work = Path(work)
     run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
-    with exclusive(work):
+    with exclusive(work, "plan", run.progress):
         remove_leftovers(work)
         with run.progress.task("fingerprint", len(dataset.training)) as task:
             survey = run.survey(task)
