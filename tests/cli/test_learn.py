@@ -24,7 +24,7 @@ ELSEWHERE = {
     "verbose",
     "version",
 }
-PORTED = {"npz"}  # asks nnU-Net for what happens anyway
+PORTED = {"words"}  # positional arguments of nnU-Net's
 FUNCTIONS = {"network", "optimiser"}  # what is set is custom_network, custom_optimiser
 
 

@@ -59,6 +59,15 @@ def test_classes_have_the_names_that_they_were_predicted_by(folders, capsys) -> 
     assert [known["name"] for known in classes.values()] == ["liver", "spleen"]
 
 
+def test_folders_in_nnunets_order_are_told(folders, capsys) -> None:
+    ours, _, reference = folders
+    write_settings(ours, {}, LabelSet(("background", "liver", "spleen"), (0, 1, 2)))
+    assert main(["evaluate", str(reference), str(ours)]) == 0
+    assert f"warning: {ours} holds predictions and is taken as the reference" in capsys.readouterr().err
+    assert main(["evaluate", str(ours), str(reference)]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_the_comparison_is_shown_as_a_table(folders, capsys) -> None:
     ours, theirs, reference = folders
     assert main(["evaluate", str(ours), str(reference), "--against", str(theirs), "--metric", "hd95", "-q"]) == 0

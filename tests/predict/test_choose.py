@@ -35,6 +35,19 @@ def test_every_configuration_and_pair_is_scored_and_the_best_is_followed(work):
     assert predictor.postprocessing == choice.postprocessing
 
 
+def test_configurations_folds_and_pairs_may_be_named(work):
+    choice = choose_best(work, folds=[1], pairs=False, device="cpu", options=FAST)
+    assert choice.folds == (1,)
+    assert {candidate.name for candidate in choice.candidates} == {"2d", "3d_fullres"}
+    assert not (work / "ensembles").exists()
+    choice = choose_best(work, configurations=["3d_fullres"], device="cpu", options=FAST)
+    assert (choice.configurations, choice.folds) == (("3d_fullres",), (0, 1, 2))
+    with pytest.raises(CheckpointError, match=r"3d_lowres is not trained, only 2d, 3d_fullres; train it, or leave it"):
+        choose_best(work, configurations=["3d_lowres"], device="cpu", options=FAST)
+    with pytest.raises(CheckpointError, match=r"fold 2 is not trained in every configuration, only 0, 1; train it"):
+        choose_best(work, folds=[0, 2], device="cpu", options=FAST)
+
+
 def test_a_second_search_predicts_nothing_anew(work):
     first = choose_best(work, device="cpu", options=FAST)
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*.nii.gz")}

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from nnunet_rs.cli import learn, look, prepare, use
+from nnunet_rs.cli import learn, look, postprocess, prepare, use
 from nnunet_rs.cli.console import Console, Outcome
 
 
@@ -43,6 +43,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], Outcome]] = {
     "best": learn.best,
     "predict": use.predict,
     "ensemble": use.ensemble,
+    "postprocess": postprocess.postprocess,
     "evaluate": use.evaluate,
     "report": look.report,
     "doctor": look.doctor,

@@ -28,6 +28,8 @@ def train(arguments: argparse.Namespace, console: Console) -> Outcome:
         raise UsageError("train needs -c and -f, or --all (with -c: all folds of that configuration)")
     if "," in arguments.device and not several:
         raise UsageError("one model trains on one device; for several GPUs start the command by torchrun")
+    if arguments.fold == "all":
+        console.say("-f all trains every fold in turn; nnU-Net's -f all would train one network on all cases")
     with processes_joined(arguments, console) as leads, _changes_told(arguments, console):
         return _train_many(arguments, console, leads) if several else _train_one(arguments, console, leads)
 
@@ -148,6 +150,14 @@ def best(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.report.tables import choice_table
 
     options = PredictOptions(mirror=not arguments.no_mirror, threads=arguments.threads)
-    choice = choose_best(arguments.work, device=arguments.device, options=options, progress=console)
+    choice = choose_best(
+        arguments.work,
+        configurations=arguments.configuration,
+        folds=None if arguments.fold in (None, ["all"]) else arguments.fold,
+        pairs=not arguments.no_pairs,
+        device=arguments.device,
+        options=options,
+        progress=console,
+    )
     note = "\n".join((*choice.postprocessing.reasons, f"predict follows {arguments.work / BEST}"))
     return Outcome(encode(choice), (choice_table(choice, note),))

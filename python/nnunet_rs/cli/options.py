@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.cli import values
+from nnunet_rs.cli import nnunet, values
 
 RECIPES = "paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl"
 TRAIN_RECIPES = "paper, v2, fast"
@@ -59,14 +59,6 @@ def _add_device(group: Any, more: str = "") -> None:
     )
 
 
-def _add_ported(parser: argparse.ArgumentParser, flags: tuple[str, ...], numbers: tuple[str, ...] = ()) -> None:
-    """Accept options of nnU-Net's scripts that ask for what happens anyway, or for processes that there are not."""
-    for name in flags:
-        parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
-    for name in numbers:
-        parser.add_argument(name, type=values.seed, help=argparse.SUPPRESS)
-
-
 def _add_resources(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resources")
     group.add_argument(
@@ -82,16 +74,17 @@ def _add_threads(group: Any) -> None:
     group.add_argument(
         "-j",
         "--threads",
-        "-np",
         metavar="N",
         type=values.count,
         help="threads to use (default: all processors of this process)",
     )
+    group.add_argument("-np", action=nnunet.Processes, type=values.count, nargs="+", help=argparse.SUPPRESS)
 
 
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("plan", "What the rules decide, unless said here.")
     group.add_argument("--recipe", metavar="NAME", help=f"whose rules: {RECIPES} (default: paper)")
+    group.add_argument("-pl", action=nnunet.Planner, help=argparse.SUPPRESS)
     group.add_argument(
         "--vram",
         "-gpu_memory_target",
@@ -101,6 +94,9 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--spacing", metavar="Z,Y,X", type=values.spacing, help="target spacing in mm, in the files' axis order"
+    )
+    group.add_argument(
+        "-overwrite_target_spacing", action=nnunet.Spacing, type=values.positive, nargs=3, help=argparse.SUPPRESS
     )
     group.add_argument(
         "--patch-size", metavar="Z,Y,X", type=values.patch, help="patch size in voxels (two numbers: 2d only)"
@@ -181,12 +177,12 @@ def preprocess(parser: argparse.ArgumentParser) -> None:
     _add_splits(parser)
     _add_overrides(parser)
     _add_resources(parser)
-    _add_ported(parser, ("--verify_dataset_integrity",))
 
 
 def train(parser: argparse.ArgumentParser) -> None:
     """Add what `train` takes."""
     _add_work(parser, "work folder of `nnunet-rs preprocess`")
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)  # nnU-Net's `train 27 3d_fullres 0`
     parser.add_argument("-c", "--configuration", metavar="CONFIG", help="2d, 3d_fullres, ... as in plan.json")
     parser.add_argument(
         "-f",
@@ -202,7 +198,6 @@ def train(parser: argparse.ArgumentParser) -> None:
         "was interrupted goes on; the options below hold for each model",
     )
     parser.add_argument("--resume", "--c", action="store_true", help="go on where an interrupted training stopped")
-    _add_ported(parser, ("--npz",))
     group = parser.add_argument_group("schedule")
     group.add_argument(
         "--recipe",
@@ -265,6 +260,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
         help="a work folder, or a model folder (models/CONFIG or one fold)",
     )
     _add_dataset(parser)
+    parser.add_argument("-m", dest="model_option", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("-i", "--input", metavar="IN", type=Path, required=True, help="folder of images")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for segmentations")
     parser.add_argument(
@@ -285,7 +281,8 @@ def predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part", metavar="I/N", type=values.part, default=(0, 1), help="only the I-th of N parts of the images, as 1/4"
     )
-    _add_ported(parser, ("--continue_prediction",), ("-npp", "-nps", "-num_parts", "-part_id"))
+    for name in ("-num_parts", "-part_id"):  # of nnU-Net's scripts
+        parser.add_argument(name, type=values.seed, help=argparse.SUPPRESS)
     group = parser.add_argument_group("sliding window")
     group.add_argument(
         "--no-mirror", "--disable_tta", action="store_true", help="no mirrored passes: faster, a little less accurate"
@@ -315,6 +312,23 @@ def predict(parser: argparse.ArgumentParser) -> None:
 def best(parser: argparse.ArgumentParser) -> None:
     """Add what `best` takes."""
     _add_work(parser, "work folder with trained models")
+    parser.add_argument(
+        "-c",
+        "--configuration",
+        metavar="CONFIG",
+        nargs="+",
+        action="extend",
+        help="choose among these (default: all that are trained)",
+    )
+    parser.add_argument(
+        "-f",
+        "--fold",
+        metavar="FOLD",
+        type=values.fold,
+        nargs="+",
+        help="score these folds (default: all that every configuration has)",
+    )
+    parser.add_argument("--no-pairs", "--disable_ensembling", action="store_true", help="single configurations only")
     parser.add_argument("--no-mirror", action="store_true", help="no mirrored passes: faster, a little less accurate")
     group = parser.add_argument_group("resources")
     _add_device(group)
@@ -328,6 +342,34 @@ def ensemble(parser: argparse.ArgumentParser) -> None:
         "-i", "--input", metavar="FOLDER", type=Path, nargs="+", help="the same folders, as nnU-Net's scripts name them"
     )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for segmentations")
+    _add_threads(parser)
+
+
+def postprocess(parser: argparse.ArgumentParser) -> None:
+    """Add what `postprocess` takes."""
+    parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", help="folder of segmentations")
+    parser.add_argument("-i", dest="folder_option", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for the results")
+    group = parser.add_argument_group("by", "One of these says what is done.")
+    by = group.add_mutually_exclusive_group(required=True)
+    by.add_argument(
+        "--from", dest="source", metavar="WORK|FILE", type=Path, help="what best, or an earlier --decide, decided"
+    )
+    by.add_argument("--decide", metavar="REFERENCE", type=Path, help="what helps these segmentations, by references")
+    by.add_argument(
+        "--keep-largest",
+        metavar="LABEL",
+        nargs="+",
+        help="the largest component of each label; foreground: of all; liver+tumour: of both as one",
+    )
+    by.add_argument("--function", metavar="MODULE:FUNCTION", help="of class indices and spacing, z y x: " + OWN)
+    parser.add_argument(
+        "--dataset-json",
+        "-dataset_json",
+        metavar="FILE",
+        type=Path,
+        help="names the labels (default: dataset.json beside them, else what predict wrote, else the values)",
+    )
     _add_threads(parser)
 
 
@@ -346,7 +388,10 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
         help="names the labels (default: dataset.json beside either folder, else what predict wrote, else the values)",
     )
     parser.add_argument(
-        "--partial", action="store_true", help="score what is predicted; references without prediction are left out"
+        "--partial",
+        "--chill",
+        action="store_true",
+        help="score what is predicted; references without prediction are left out",
     )
     group = parser.add_argument_group("surface distances")
     group.add_argument(

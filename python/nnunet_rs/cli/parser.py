@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from nnunet_rs.cli import options
+from nnunet_rs.cli import nnunet, options
 
 WIDTH = 100
 _OURS = re.compile(r"-\w|--(?!clean)[a-z]+(-[a-z]+)+|--(?!clean)[a-z]{2,}")  # not -step_size, --c, --disable_tta
@@ -115,7 +115,7 @@ COMMANDS = (
         usage="WORK [options]",
         description="Score every trained configuration and every pair of them on the cases that they did not see, "
         "choose the best, and decide whether keeping the largest component helps. Predicting with WORK follows it.",
-        examples=("nnunet-rs best work", "nnunet-rs best work --no-mirror"),
+        examples=("nnunet-rs best work", "nnunet-rs best work -c 2d 3d_fullres -f 0 1 --no-pairs"),
         add_arguments=options.best,
     ),
     Command(
@@ -139,6 +139,20 @@ COMMANDS = (
         description="Average the probabilities that predict --save-probabilities wrote and write the segmentations.",
         examples=("nnunet-rs ensemble flat solid -o both",),
         add_arguments=options.ensemble,
+    ),
+    Command(
+        name="postprocess",
+        group="use",
+        summary="keep largest components, or apply a function, in a folder of segmentations",
+        usage="FOLDER -o OUT (--from|--decide|--keep-largest|--function) ... [options]",
+        description="Post-process segmentations that lie in a folder, whoever made them. predict WORK does by itself "
+        "what best decided; this is for everything else.",
+        examples=(
+            "nnunet-rs postprocess both -o cleaned --from work",
+            "nnunet-rs postprocess segmentations -o cleaned --keep-largest liver spleen",
+            "nnunet-rs postprocess validation -o cleaned --decide labelsTr",
+        ),
+        add_arguments=options.postprocess,
     ),
     Command(
         name="evaluate",
@@ -209,12 +223,13 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_arguments(parser)
         options.display(parser)
+        nnunet.add(command.name, parser)
     return root
 
 
 def own_names(action: argparse.Action) -> list[str]:
     """Names of an option that help and completion show: not those that nnU-Net's scripts call it by."""
-    return [name for name in action.option_strings if _OURS.fullmatch(name)]
+    return [name for name in action.option_strings if _OURS.fullmatch(name) and action.help != argparse.SUPPRESS]
 
 
 def _width() -> int:
@@ -242,6 +257,12 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave with code 2."""
         self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        """Take `-j4` for `-j 4`; argparse would also take `-p` for `-part_id`, and `-chk` for `-c hk`."""
+        joined = option_string[2:3].isdigit()
+        found: list[Any] = super()._get_option_tuples(option_string)
+        return [match for match in found if joined and match[1] == option_string[:2]]
 
 
 class _Root(_Parser):
@@ -273,6 +294,9 @@ class _Root(_Parser):
         if action.dest == "command" and value not in (names := [command.name for command in COMMANDS]):
             close = difflib.get_close_matches(str(value), names, 1)
             known = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}"
+            instead = nnunet.command_instead(str(value))
+            if instead is not None:
+                known = f"write `nnunet-rs {instead}`"
             raise argparse.ArgumentError(None, f"no command '{value}'; {known}")
         super()._check_value(action, value)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_rs.cli import values
 from nnunet_rs.cli.console import UsageError
 from nnunet_rs.core.errors import DatasetError
 
@@ -86,7 +87,9 @@ def fill(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     DatasetError
         No such dataset, or several.
     """
-    dataset, places = getattr(arguments, "dataset", None), Places.of(environment)
+    places = Places.of(environment)
+    _take_positional(arguments, places)
+    dataset = getattr(arguments, "dataset", None)
     for key, shown, find in (
         ("data", "DATA", places.data),
         ("work", "WORK", places.work),
@@ -101,6 +104,34 @@ def fill(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
             raise UsageError("preprocess needs -o WORK, or -d")
         if dataset:
             places.link_prepared(dataset, arguments.output)
+
+
+def _take_positional(arguments: argparse.Namespace, places: Places) -> None:
+    """Understand a dataset where a folder stands, as in nnU-Net's `train 27 3d_fullres 0`."""
+    for key in ("model", "folder"):  # that nnU-Net names by an option
+        given = getattr(arguments, f"{key}_option", None)
+        if given is not None and getattr(arguments, key) is None:
+            setattr(arguments, key, given)
+    words = getattr(arguments, "words", None)
+    if words:
+        _take_words(arguments, words)
+    for key in ("data", "work", "model"):
+        named = getattr(arguments, key, None)
+        if named is None or arguments.dataset is not None or named.exists() or places == Places(None, None, None):
+            continue
+        if str(named).isdecimal() or _FOLDER.fullmatch(str(named)):
+            arguments.dataset = str(named)
+            setattr(arguments, key, None)
+
+
+def _take_words(arguments: argparse.Namespace, words: list[str]) -> None:
+    if len(words) != 2 or arguments.configuration is not None or arguments.fold is not None:
+        shown = " ".join((str(arguments.work), *words))
+        raise UsageError(f"{shown}: write train WORK -c CONFIG -f FOLD, or train -d 27 -c CONFIG -f FOLD")
+    try:
+        arguments.configuration, arguments.fold = words[0], values.fold(words[1])
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(str(error)) from None
 
 
 def _one(arguments: argparse.Namespace, key: str, shown: str, found: Path | None) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted, plain
@@ -70,6 +71,7 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Score a folder of segmentations, and say whether it is better than another."""
     from nnunet_rs.report.tables import scores_table
 
+    _tell_exchanged(arguments.predictions, arguments.reference, console)
     scored = _score(arguments, console)
     summary, result = scored[0], scored[0].to_json()
     shown = [
@@ -88,6 +90,16 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> Outcome:
     if arguments.output:
         summary.write(arguments.output, result)
     return Outcome(result, tuple(shown))
+
+
+def _tell_exchanged(predictions: Path, reference: Path, console: Console) -> None:
+    """Warn where the references are what predict wrote: nnU-Net's command names the two folders in another order."""
+    from nnunet_rs.predict.settings import read_settings
+
+    if read_settings(reference) is not None and read_settings(predictions) is None:
+        console.say(
+            f"warning: {reference} holds predictions and is taken as the reference: evaluate PREDICTIONS REFERENCE"
+        )
 
 
 def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:

@@ -29,15 +29,27 @@ from nnunet_rs.predict.validate import load_held_out, pairs_of, validation_cases
 
 
 def choose_best(
-    work: str | Path, *, device: str = "auto", options: PredictOptions | None = None, progress: Progress | None = None
+    work: str | Path,
+    *,
+    configurations: Sequence[str] | None = None,
+    folds: Sequence[int] | None = None,
+    pairs: bool = True,
+    device: str = "auto",
+    options: PredictOptions | None = None,
+    progress: Progress | None = None,
 ) -> Choice:
     """Score every trained configuration and every pair on the cases held out, choose, decide post-processing.
 
     Parameters
     ----------
     work
-        The work folder. All folds that every configuration has are used; predictions that are finished already are
-        not made again. The choice is written to best.json.
+        The work folder. Predictions that are finished already are not made again. The choice is written to best.json.
+    configurations
+        To choose among; None: all that are trained.
+    folds
+        To score; None: all that every one of these configurations has.
+    pairs
+        Whether two configurations may be averaged.
     device, options
         As in `Predictor.load`.
     progress
@@ -51,18 +63,18 @@ def choose_best(
     Raises
     ------
     CheckpointError
-        No configuration is trained, or there is no fold that all have.
+        No configuration is trained, or one that was named is not; no fold that all have, or one that was named.
     DatasetError, NnunetError
         As `validate_fold`.
     """
     work = Path(work)
     search = _Search(work, read_dataset(work), device, options or PredictOptions(), progress or Silent())
-    names = trained_configurations(work)
-    folds = _common_folds(work, names)
+    names = _named_configurations(work, configurations)
+    folds = _named_folds(work, names, folds)
     tell_changes_in(work, names, search.progress)
-    singles = [(name,) for name in names]
-    search.predict(names, folds)
-    scored = [search.score(candidate, folds) for candidate in (*singles, *combinations(names, 2))]
+    candidates = [*((name,) for name in names), *(combinations(names, 2) if pairs else ())]
+    search.predict(names, folds, pairs=pairs)
+    scored = [search.score(candidate, folds) for candidate in candidates]
     scored.sort(key=lambda candidate: (-candidate.dice, len(candidate.configurations)))
     best = scored[0].configurations
     postprocessing = choose_postprocessing(search.pairs(best, folds), search.dataset.labels, search.progress)
@@ -167,14 +179,14 @@ class _Search:
     options: PredictOptions
     progress: Progress
 
-    def predict(self, names: Sequence[str], folds: Sequence[int]) -> None:
+    def predict(self, names: Sequence[str], folds: Sequence[int], *, pairs: bool) -> None:
         """Predict what is not predicted yet: by every configuration, and by all pairs of them at once."""
         for fold in folds:
             cases = validation_cases(self.work, self.dataset, fold)
             members = [self._load(name, fold) for name in names]
             for name, member in zip(names, members, strict=True):
                 predict_cases(member, cases, self._folder((name,), fold), progress=self.progress)
-            if len(members) > 1:
+            if pairs and len(members) > 1:
                 folders = [self._folder(pair, fold) for pair in combinations(names, 2)]
                 predict_pairs(Pairs(tuple(members)), cases, folders, self.progress)
 
@@ -210,9 +222,30 @@ class _Search:
         return self.work / ENSEMBLES / "+".join(configurations) / f"fold_{fold}"
 
 
-def _common_folds(work: Path, names: Sequence[str]) -> tuple[int, ...]:
-    if not names:
+def _named_configurations(work: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    trained = trained_configurations(work)
+    if not trained:
         find_models(work)  # says what is missing
+    missing = [name for name in wanted or () if name not in trained]
+    if missing:
+        raise CheckpointError(
+            f"{work}: {missing[0]} is not trained, only {', '.join(trained)}; train it, or leave it out"
+        )
+    return tuple(dict.fromkeys(wanted or trained))
+
+
+def _named_folds(work: Path, names: Sequence[str], wanted: Sequence[int] | None) -> tuple[int, ...]:
+    common = _common_folds(work, names)
+    missing = sorted(set(wanted or ()) - set(common))
+    if missing:
+        there = ", ".join(map(str, common))
+        raise CheckpointError(
+            f"{work}: fold {missing[0]} is not trained in every configuration, only {there}; train it, or leave it out"
+        )
+    return tuple(sorted(set(wanted or common)))
+
+
+def _common_folds(work: Path, names: Sequence[str]) -> tuple[int, ...]:
     folds = set.intersection(*(set(trained_folds(work, name)) for name in names))
     if not folds:
         trained = "; ".join(f"{name}: {', '.join(map(str, trained_folds(work, name)))}" for name in names)
