@@ -1,7 +1,7 @@
 from argparse import Namespace
 
 import pytest
-from nnunet_rs.cli.console import Console
+from nnunet_rs.cli.console import Console, UsageError
 from nnunet_rs.cli.launch import processes_joined
 from torch import distributed
 
@@ -11,3 +11,37 @@ def test_without_torchrun_a_process_leads(monkeypatch: pytest.MonkeyPatch) -> No
     with processes_joined(Namespace(device="cpu"), Console()) as leads:
         assert leads
         assert not distributed.is_initialized()
+
+
+VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+WHOLE = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK is not set: start the command by torchrun"),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, "WORLD_SIZE is 2, but MASTER_ADDR is not set"),
+        ({**WHOLE, "MASTER_PORT": ""}, "MASTER_PORT is not set"),
+        ({**WHOLE, "RANK": "2"}, "WORLD_SIZE is 2 and RANK is 2"),
+        ({**WHOLE, "RANK": "first"}, "RANK is 'first', not a whole number"),
+        ({"WORLD_SIZE": "many"}, "WORLD_SIZE is 'many', not a whole number"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0, but RANK is not set"),
+    ],
+)
+def test_an_environment_that_is_not_torchruns(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], text: str
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=text), processes_joined(Namespace(device="cpu"), Console()):
+        pass
+
+
+@pytest.mark.parametrize("size", ["", "1"])
+def test_one_process_needs_no_more(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with processes_joined(Namespace(device="cpu"), Console()) as leads:
+        assert leads

@@ -20,8 +20,13 @@ def test_size(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("90", 90), ("90s", 90), ("20m", 1200), ("1.5h", 5400), ("1h30m", 5400), ("1h1m1s", 3661)]
-)
+    ("text", "expected"),
+    [
+        ("90", 90), ("90s", 90), ("20m", 1200), ("1.5h", 5400), ("1h30m", 5400), ("1h1m1s", 3661), ("1h30", 5400),
+        ("20m30", 1230), ("1d12", 129600), ("2d", 172800), ("0.5h", 1800), ("1h0.5m", 3630), ("2H", 7200),
+        ("1:30:00", 5400), ("0:20:00", 1200), ("48:00:00", 172800), ("1-12:00:00", 129600),
+    ],
+)  # fmt: skip
 def test_duration(text: str, expected: float) -> None:
     assert values.duration(text) == expected
 
@@ -47,6 +52,17 @@ def test_fold() -> None:
         (values.duration, "soon"),
         (values.duration, ""),
         (values.duration, "0s"),
+        (values.duration, "1:30"),  # minutes or hours
+        (values.duration, "1.5h30"),
+        (values.duration, "1h90"),
+        (values.duration, "1h90m"),
+        (values.duration, "1:90:00"),
+        (values.duration, "30m1h"),
+        (values.duration, "1h1h"),
+        (values.duration, "5s3"),
+        (values.duration, "-1h"),
+        (values.duration, "9" * 400),
+        (values.size, "9" * 400 + "G"),
         (values.count, "0"),
         (values.count, "-3"),
         (values.count, "1.5"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,19 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
 def test_a_writer_that_makes_no_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(NnunetError, match="made no file"), write_atomically(tmp_path / "a"):
         pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_has_the_mode_of_new_files_whatever_its_writer_gave_it(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        with write_atomically(tmp_path / "a") as temporary:
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+    assert names(tmp_path) == ["a"]
 
 
 def test_errors_of_other_files_pass_unchanged(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from nnunet_rs.model.optimiser import build_optimiser, optimiser_tensors, restore_optimiser, set_rate
 from nnunet_rs.model.recipe import FAST, PAPER, V2
+from nnunet_rs.model.tensors import read_tensors, write_tensors
 from torch import nn
 
 
@@ -50,3 +51,39 @@ def test_groups_keep_the_proportion_of_their_rates() -> None:
     for rate in (0.05, 0.1):
         set_rate(optimiser, rate)
         assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([rate, rate / 5])
+
+
+@pytest.mark.parametrize("recipe", [PAPER, V2, FAST])
+def test_what_is_remembered_has_the_memory_layout_of_its_parameter(recipe, tmp_path) -> None:
+    """Files hold tensors row by row; the fused steps pair numbers by their place in memory."""
+
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Conv3d(4, 8, 3).to(memory_format=torch.channels_last_3d)
+
+    def step(network: nn.Module, optimiser: torch.optim.Optimizer, seed: int) -> None:
+        for parameter in network.parameters():
+            numbers = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+            parameter.grad = torch.empty_like(parameter).copy_(numbers)
+        optimiser.step()
+
+    whole = network()
+    optimiser = build_optimiser(recipe, whole.parameters())
+    for seed in range(3):
+        step(whole, optimiser, seed)
+    write_tensors(tmp_path / "state", optimiser_tensors(optimiser))
+    part = network()
+    part.load_state_dict(whole.state_dict())
+    second = build_optimiser(recipe, part.parameters())
+    restore_optimiser(second, read_tensors(tmp_path / "state", "")[0])
+    assert any(value.shape == part.weight.shape for value in second.state[part.weight].values())
+    for seed in range(3, 6):
+        step(whole, optimiser, seed)
+        step(part, second, seed)
+    assert torch.equal(part.weight, whole.weight)
+
+
+@pytest.mark.parametrize("name", ["2/exp_avg", "exp_avg", "-1/exp_avg", "0/"])
+def test_what_is_remembered_of_another_network_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="the optimiser has no"):
+        restore_optimiser(build_optimiser(PAPER, fresh().parameters()), {name: torch.zeros(1)})

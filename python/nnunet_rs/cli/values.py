@@ -6,26 +6,54 @@ import re
 from argparse import ArgumentTypeError
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
-_TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.IGNORECASE)
+_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms]?)", re.IGNORECASE)
+_CLOCK = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-5][0-9]):([0-5][0-9])")  # as SLURM: [days-]hours:minutes:seconds
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_LONGEST = 1e9  # seconds, 30 years
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def size(text: str) -> int:
     """Read bytes from `8G`, `512M` or `1.5GiB`; powers of 1024."""
     match = _SIZE.fullmatch(text.strip())
-    if match is None or float(match[1]) == 0:
+    number = 0.0 if match is None else float(match[1]) * 1024 ** _POWER[match[2].lower()]
+    if not 0 < number < float("inf"):
         raise ArgumentTypeError(f"'{text}' is not a size; write a number of bytes with K, M, G or T, as in 8G")
-    return int(float(match[1]) * 1024 ** _POWER[match[2].lower()])
+    return int(number)
 
 
 def duration(text: str) -> float:
-    """Read seconds from `90`, `90s`, `20m`, `1.5h` or `1h30m`."""
-    match = _TIME.fullmatch(text.strip())
-    parts = [float(part or 0) for part in match.groups()] if match else [0.0]
-    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
-    if seconds <= 0:
-        raise ArgumentTypeError(f"'{text}' is not a time; write it as 90s, 20m or 1h30m")
+    """Read seconds from `90`, `90s`, `20m`, `1.5h`, `2d`, `1h30m`, `1h30` (30 minutes), `1:30:00` or `1-12:00:00`.
+
+    What can be read in two ways is refused: `1:30`, `1.5h30`, `1h90`.
+    """
+    text = text.strip()
+    clock = _CLOCK.fullmatch(text)
+    seconds = _by_clock(*clock.groups(default="0")) if clock else _by_units(text)
+    if not 0 < seconds <= _LONGEST:
+        raise ArgumentTypeError(f"'{text}' is not a time; write it as 90s, 20m, 1h30m or 1:30:00")
     return seconds
+
+
+def _by_clock(days: str, hours: str, minutes: str, seconds: str) -> float:
+    return sum(float(part) * unit for part, unit in zip((days, hours, minutes, seconds), _UNITS.values(), strict=True))
+
+
+def _by_units(text: str) -> float:
+    """Add up numbers with units, greatest first; the last without unit is of the next smaller one. 0: it is no time."""
+    pieces, units = _PIECE.findall(text.lower()), list(_UNITS)
+    if "".join(number + unit for number, unit in pieces) != text.lower():
+        return 0.0
+    total, place = 0.0, -1  # of the last unit
+    for index, (number, unit) in enumerate(pieces):
+        here = units.index(unit) if unit else (place + 1 if pieces[1:] else units.index("s"))
+        if not place < here < len(units) or ("." in number and pieces[index + 1 :]):
+            return 0.0
+        seconds = float(number) * _UNITS[units[here]]
+        if place >= 0 and seconds >= _UNITS[units[place]]:  # 1h90
+            return 0.0
+        total, place = total + seconds, here
+    return total
 
 
 def count(text: str) -> int:

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,6 +53,7 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _let_others_read(temporary)
         if durable:
             _sync(temporary)
         temporary.replace(path)
@@ -123,6 +125,22 @@ def read_json(path: Path, error: type[NnunetError] = DatasetError) -> Any:
     except json.JSONDecodeError as fault:
         where = f"line {fault.lineno}, column {fault.colno}"
         raise error(f"{path}: is not JSON: {where}: {fault.msg}; correct that line") from fault
+
+
+def _let_others_read(path: Path) -> None:
+    """Give a file that its writer made for this user alone (safetensors does) the mode that new files have here.
+
+    A second new file shows it: `os.umask` can only be read by changing it, for all threads, and a folder may have
+    rules of its own.
+    """
+    if stat.S_IMODE(path.stat().st_mode) & 0o077 or os.name != "posix":
+        return
+    usual = path.with_name(f"{TEMPORARY}{secrets.token_hex(_CHANCE)}-{path.name}")
+    try:
+        os.close(os.open(usual, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        path.chmod(stat.S_IMODE(usual.stat().st_mode))
+    finally:
+        usual.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -47,9 +47,30 @@ def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimiser of the same parameters back what `optimiser_tensors` returned."""
+    """Give an optimiser of the same parameters back what `optimiser_tensors` returned.
+
+    Raises
+    ------
+    ValueError
+        The tensors are not of this optimiser's parameters.
+    """
+    count = sum(len(group["params"]) for group in optimiser.param_groups)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        index, name = key.split("/")
+        index, _, name = key.partition("/")
+        if not (index.isdecimal() and int(index) < count and name):
+            raise ValueError(f"the optimiser has no {key}")
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    _lay_out(optimiser)
+
+
+def _lay_out(optimiser: Optimizer) -> None:
+    """Put what is remembered of a parameter's elements into the parameter's memory layout.
+
+    Files hold tensors row by row; the fused steps pair numbers by their place in memory.
+    """
+    for parameter, remembered in optimiser.state.items():
+        for name, value in remembered.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                remembered[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
