@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,12 @@ def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_SAMPLE", 2 << 20)
 
 
+@pytest.fixture
+def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_TRIAL", "")
+
+
+@pytest.mark.usefixtures("no_trial")
 def test_a_sound_installation_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -31,6 +38,7 @@ def test_a_sound_installation_is_shown(tmp_path: Path, capsys: pytest.CaptureFix
     assert shown.endswith("everything is there\n")
 
 
+@pytest.mark.usefixtures("no_trial")
 def test_what_stands_in_the_way_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "available_memory", lambda: 2 << 30)
     monkeypatch.setattr(doctor, "_disk_speed", lambda folder: (50e6, 60e6))
@@ -67,15 +75,39 @@ def test_what_is_missing_makes_the_command_fail(
         assert text in said
 
 
-def test_instruction_sets_come_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (
-        "processor\t: 0\nmodel name\t: A fast one\nflags\t\t: fpu avx2 fma\n\nprocessor\t: 1\nflags\t\t: fpu avx2 fma\n"
+def test_convolutions_are_tried_in_a_process_of_their_own(tmp_path: Path) -> None:
+    found = doctor.examine(tmp_path, os.environ)
+    assert found.facts["convolutions"]["trial"] == "ends as it should"
+    assert found.facts["convolutions"]["safe"]
+    assert found.missing == []
+
+
+@pytest.mark.parametrize(
+    ("trial", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "was ended by SIGSEGV"),
+        ("import time; time.sleep(60)", "did not end within 1 seconds"),
+        ("raise RuntimeError('no kernel')", "failed: RuntimeError: no kernel"),
+    ],
+)
+def test_convolutions_that_do_not_work_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial: str, said: str
+) -> None:
+    monkeypatch.setattr(doctor, "_TRIAL", trial)
+    monkeypatch.setattr(doctor, "_TRIAL_SECONDS", 1.0 if "sleep" in trial else 60.0)
+    found = doctor.examine(tmp_path, os.environ)
+    assert found.facts["convolutions"]["trial"] == said
+    assert any(said in text and "--precision float32" in text for text in found.missing)
+
+
+def test_memory_written_out_of_bounds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of bounds by a byte, which nothing but the C library's own check notices."""
+    if not Path("/usr/lib/x86_64-linux-gnu/libc_malloc_debug.so.0").is_file():
+        pytest.skip("the C library's check is not installed")
+    writes = (
+        "import ctypes; api = ctypes.pythonapi; api.PyMem_RawMalloc.restype = ctypes.c_void_p; "
+        "p = api.PyMem_RawMalloc(ctypes.c_size_t(24)); ctypes.memset(p + 24, 1, 1); "
+        "api.PyMem_RawFree(ctypes.c_void_p(p))"
     )
-    monkeypatch.setattr(doctor.Path, "read_text", lambda self: text)
-    assert doctor._cpu() == ("A fast one", frozenset({"fpu", "avx2", "fma"}))
-
-    def none(self: Path) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(doctor.Path, "read_text", none)
-    assert doctor._cpu()[1] == frozenset()
+    monkeypatch.setattr(doctor, "_TRIAL", writes)
+    assert doctor._trial(os.environ) == "was ended by SIGABRT"

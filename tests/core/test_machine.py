@@ -28,3 +28,17 @@ def test_a_container_has_no_more_memory_than_it_is_granted(tmp_path: Path, monke
     (tmp_path / "memory.max").write_text("1048576\n")
     monkeypatch.setattr(machine, "_GROUP", tmp_path)
     assert machine.total_memory() == 1048576
+
+
+def test_instruction_sets_come_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "processor\t: 0\nmodel name\t: A fast one\nflags\t\t: fpu avx2 fma\n\nprocessor\t: 1\nflags\t\t: fpu avx2 fma\n"
+    )
+    monkeypatch.setattr(machine.Path, "read_text", lambda self: text)
+    assert machine.processor() == machine.Processor("A fast one", frozenset({"fpu", "avx2", "fma"}))
+
+    def none(self: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(machine.Path, "read_text", none)
+    assert machine.processor().instructions == frozenset()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +18,17 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from nnunet_rs.cli.places import VARIABLES
-from nnunet_rs.core.machine import available_memory, processors, total_memory
+from nnunet_rs.core.machine import available_memory, processor, processors, total_memory
 from nnunet_rs.report.tables import Table
 
 PACKAGES = ("nnunet-rs", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "blosc2", "isal", "connected-components-3d")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")  # as Linux spells them
+_TRIAL = "from nnunet_rs.model.instructions import try_convolutions; try_convolutions()"
+_PASSED = "ends as it should"
+_TRIAL_SECONDS = 120.0  # most of which PyTorch takes to load on a busy machine; the convolutions take one
+# glibc's own check of everything that is freed: finds what was written out of bounds, not only what crashes by it
+_MALLOC_CHECK = {"LD_PRELOAD": "libc_malloc_debug.so.0", "GLIBC_TUNABLES": "glibc.malloc.check=3"}
 _SAMPLE = 64 << 20  # bytes written and read for the disk's speed
 _LITTLE_MEMORY = 8 << 30
 _SLOW_DISK = 100e6  # bytes a second
@@ -83,8 +91,8 @@ def _kernels(found: Findings, *_: object) -> dict[str, Any]:
 
 def _processor(found: Findings, _: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     usable, there = processors(), os.cpu_count() or 1
-    model, flags = _cpu()
-    has = [name for name in INSTRUCTIONS if name in flags]
+    found_processor = processor()
+    has = [name for name in INSTRUCTIONS if name in found_processor.instructions]
     limits = {name: environment[name] for name in THREAD_VARIABLES if name in environment}
     for name, value in limits.items():
         if value.isdecimal() and int(value) > usable:
@@ -92,18 +100,7 @@ def _processor(found: Findings, _: Path, environment: Mapping[str, str]) -> dict
                 f"{name} is {value}, more than the {usable} processors that this process may use, which makes "
                 f"everything slower; unset it"
             )
-    return {"model": model, "processors": there, "usable": usable, "instructions": has, "limits": limits}
-
-
-def _cpu() -> tuple[str, frozenset[str]]:
-    """Return the processor's name and its instruction sets, where the system tells."""
-    try:
-        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
-    except OSError:
-        return platform.processor() or platform.machine(), frozenset()
-    told = {key.strip(): value.strip() for key, _, value in reversed(lines)}
-    model = told.get("model name") or platform.machine()
-    return model, frozenset((told.get("flags") or told.get("Features", "")).split())
+    return {"model": found_processor.name, "processors": there, "usable": usable, "instructions": has, "limits": limits}
 
 
 def _memory(found: Findings, *_: object) -> dict[str, Any]:
@@ -130,6 +127,46 @@ def _devices(found: Findings, *_: object) -> dict[str, Any]:
         )
     computed = {name: device.choose_compute(device.find_device(name)).describe() for name in names}
     return {"auto": str(device.find_device("auto")), "threads": torch.get_num_threads(), "computes": computed}
+
+
+def _convolutions(found: Findings, _: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Tell which instructions convolutions use on the processor, and compute some in a process of their own."""
+    try:
+        bounded = import_module("nnunet_rs.model.instructions").bounded_instructions()
+    except (ImportError, OSError):
+        return {}  # told with the devices
+    ended = _trial(environment)
+    if ended != _PASSED:
+        found.missing.append(
+            f"convolutions in bfloat16 on the processor: a trial of them {ended}; train with --precision float32, or "
+            "set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16, and tell PyTorch's authors"
+        )
+    return {"limit": bounded.limit or None, "reason": bounded.reason, "safe": bounded.safe, "trial": ended}
+
+
+def _trial(environment: Mapping[str, str]) -> str:
+    """Say how convolutions in bfloat16, forward and backward, ended in a process of their own."""
+    command = (sys.executable, "-c", _TRIAL)
+    paths = os.pathsep.join(path for path in sys.path if path)
+    checked = _MALLOC_CHECK if platform.libc_ver()[0] == "glibc" else {}
+    try:
+        # os.environ has what bounded_instructions put there
+        done = subprocess.run(
+            command,
+            env={**environment, **os.environ, **checked, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            timeout=_TRIAL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"did not end within {_TRIAL_SECONDS:.0f} seconds"
+    if done.returncode < 0:
+        return f"was ended by {signal.Signals(-done.returncode).name}"
+    if done.returncode > 0:
+        said = done.stderr.strip().splitlines()
+        return f"failed: {said[-1] if said else f'exit code {done.returncode}'}"
+    return _PASSED
 
 
 def _disk(found: Findings, folder: Path, _: Mapping[str, str]) -> dict[str, Any]:
@@ -178,6 +215,7 @@ _LOOKS: Mapping[str, Callable[[Findings, Path, Mapping[str, str]], dict[str, Any
     "processor": _processor,
     "memory": _memory,
     "devices": _devices,
+    "convolutions": _convolutions,
     "disk": _disk,
     "nnunet": _nnunet,
 }
@@ -199,6 +237,11 @@ def _tell_devices(facts: Mapping[str, Any]) -> str:
     return f"{'; '.join(facts['computes'].values())}; auto takes {facts['auto']}; {facts['threads']} threads"
 
 
+def _tell_convolutions(facts: Mapping[str, Any]) -> str:
+    bound = f"oneDNN is kept to {facts['limit']}" if facts["limit"] else "oneDNN chooses the instructions"
+    return f"{bound}: {facts['reason']}; a trial in bfloat16 {facts['trial']}"
+
+
 def _tell_disk(facts: Mapping[str, Any]) -> str:
     if "free" not in facts:
         return f"{facts['folder']}: cannot be written"
@@ -216,6 +259,7 @@ _TOLD: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "processor": _tell_processor,
     "memory": lambda facts: f"{facts['available'] / 1e9:.0f} of {facts['total'] / 1e9:.0f} GB available",
     "devices": _tell_devices,
+    "convolutions": _tell_convolutions,
     "disk": _tell_disk,
     "nnunet": _tell_nnunet,
 }

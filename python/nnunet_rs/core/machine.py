@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 _GROUP = Path("/sys/fs/cgroup")
@@ -16,6 +18,25 @@ def processors() -> int:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min(count, _quota(_QUOTA) or count))
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """What the system tells of the processor."""
+
+    name: str
+    instructions: frozenset[str]  # sets, as Linux spells them; empty where the system does not tell
+
+
+def processor() -> Processor:
+    """Return the processor's name and its instruction sets."""
+    try:
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    except OSError:
+        return Processor(platform.processor() or platform.machine(), frozenset())
+    told = {key.strip(): value.strip() for key, _, value in reversed(lines)}
+    sets = told.get("flags") or told.get("Features", "")  # x86, ARM
+    return Processor(told.get("model name") or platform.machine(), frozenset(sets.split()))
 
 
 def available_memory() -> int:

@@ -15,6 +15,7 @@ from torch import nn
 from nnunet_rs.core.allocator import freed_memory_kept
 from nnunet_rs.core.errors import NnunetError, TrainingError
 from nnunet_rs.core.types import Shape
+from nnunet_rs.model.instructions import bounded_instructions
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -28,6 +29,7 @@ class Compute:
     device: torch.device
     dtype: torch.dtype
     channels_last: bool = False
+    remark: str = ""  # what the user should know of the choice
 
     def autocast(self) -> torch.autocast:
         """Return the context in which forward passes run."""
@@ -111,8 +113,16 @@ def choose_compute(device: torch.device, precision: Precision = "auto", channels
         AVX-512 BF16 or AMX), else float16 on CUDA, else float32.
     channels_last
         None: no, which measured faster for 3-D networks of few channels.
+
+    On a processor with AMX oneDNN is kept from it (`bounded_instructions`), by an environment variable of this process;
+    where it is too late for that, 16 bits become float32, and `remark` says so.
     """
     dtype = _native_type(device) if precision == "auto" else _TYPES[precision]
+    if device.type == "cpu":
+        instructions = bounded_instructions()
+        if dtype is not torch.float32 and not instructions.safe:
+            remark = f"computing in float32, not {str(dtype).removeprefix('torch.')}: {instructions.reason}"
+            return Compute(device, torch.float32, bool(channels_last), remark)
     return Compute(device, dtype, bool(channels_last))
 
 

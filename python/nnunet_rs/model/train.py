@@ -104,6 +104,8 @@ def train_fold(
         torch.manual_seed(options.seed)
         compute = choose_compute(find_device(options.device), options.precision, options.channels_last)
         stack.enter_context(compute.memory())
+        if compute.remark:
+            progress.say(compute.remark)
         state = _first_state(setup, compute)
         training, validation = (stack.enter_context(loader) for loader in _loaders(setup, compute, progress))
         job = _job(setup, compute, state, (training, validation), on_epoch)

@@ -131,6 +131,8 @@ def load_predictor(
 
     def load(name: str | None) -> Predictor:
         predictor = Predictor.load(model_or_work, device, folds, configuration=name, options=options)
+        if predictor.compute.remark:
+            progress.say(predictor.compute.remark)
         models = find_models(model_or_work, name, folds)
         chosen = folds is not None or (model_or_work / CARD).is_file()
         _tell_missing(models[0].parent, predictor, chosen, progress)
