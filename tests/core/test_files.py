@@ -85,6 +85,53 @@ def test_errors_of_other_files_pass_unchanged(tmp_path: Path) -> None:
         (tmp_path / "other" / "b").read_bytes()
 
 
+def test_files_are_synced_where_only_what_is_open_for_writing_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl, synced, real = pytest.importorskip("fcntl"), [], os.fsync
+
+    def fsync(descriptor: int) -> None:  # Windows' rule
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        synced.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_bytes(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+    assert len(synced) == 1
+
+
+def test_the_folder_is_synced_after_the_new_name_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, there = tmp_path / "a", []
+    monkeypatch.setattr(os, "fsync", lambda _: there.append(path.exists()))
+    write_bytes(path, b"x")
+    assert there == [False, True]
+    write_bytes(tmp_path / "b", b"x", durable=False)
+    assert len(there) == 2
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_syncs_nothing_is_written_all_the_same(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_bytes(tmp_path / "a", b"x")
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_disk_that_fails_at_the_sync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(NnunetError, match=r"a: cannot be written: Input/output error"):
+        write_bytes(tmp_path / "a", b"x")
+
+
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     write_bytes(tmp_path / "kept", b"")
     with write_atomically(tmp_path / "b.nii.gz") as temporary:

@@ -102,3 +102,31 @@ def test_damaged_and_missing_files(tmp_path: Path) -> None:
     path.write_bytes(_encoded(np.ones((9, 9, 9), np.float32), (9, 9, 9))[:50])
     with pytest.raises(DatasetError, match=r"file: missing or damaged"):
         read_frame(path, box)
+
+
+SLOW = """
+import sys, time, types, ndindex
+class Slow(types.ModuleType):  # ndindex's C++ code asks it for this name, once, at the first index
+    @property
+    def Integer(self):
+        end = time.monotonic() + 1
+        while time.monotonic() < end: pass
+        return self.__dict__["Integer"]
+ndindex.__class__ = Slow
+ndindex.Tuple(1)
+def set_releasegil(released): print("imported")
+"""
+
+
+def test_a_program_that_ends_during_the_import_ends_well(tmp_path: Path) -> None:
+    (tmp_path / "blosc2.py").write_text(SLOW)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from nnunet_rs.data import frames; frames.warm_up()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "imported\n", "")
+
+
+def test_an_import_that_fails_is_told_to_whoever_needs_it(tmp_path: Path) -> None:
+    (tmp_path / "blosc2.py").write_text("raise ImportError('broken')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from nnunet_rs.data import frames; frames.warm_up()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")

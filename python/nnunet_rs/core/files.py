@@ -21,6 +21,7 @@ TEMPORARY = ".tmp-"  # how the names of files begin that are not whole yet
 _CHANCE = 4  # bytes of the name that keep two writers of one file apart
 _PREFIX = len(TEMPORARY) + 2 * _CHANCE + 1  # characters before the file's own name
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}  # a file system that cannot wait for the disk
 _FAILED_WRITES = {errno.EIO, errno.EFBIG, errno.EROFS}  # come without a file name
 
 
@@ -57,6 +58,8 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             _sync(temporary)
         temporary.replace(path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise _explained(error, path, temporary) from error
     finally:  # after success too, when the temporary has its name already; and on KeyboardInterrupt
@@ -144,11 +147,24 @@ def _let_others_read(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR)  # Windows syncs nothing that is open for reading alone
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the disk have the new name too, where the system can: Windows opens no folder."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _explained(error: OSError, path: Path, temporary: Path) -> Exception:

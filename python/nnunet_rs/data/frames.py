@@ -11,6 +11,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,8 +169,17 @@ def _halved(sizes: list[int], limit: int) -> list[int]:
 
 
 def warm_up() -> None:
-    """Begin to import Blosc2 in the background, for callers that will need it after something else."""
-    threading.Thread(target=_blosc2, name="blosc2", daemon=True).start()
+    """Begin to import Blosc2 in the background, for callers that will need it after something else.
+
+    The interpreter waits for the import before it ends. A daemon thread it would cut off, in the middle of C++ code
+    that takes this for an exception and aborts the process.
+    """
+    threading.Thread(target=_import_quietly, name="blosc2").start()
+
+
+def _import_quietly() -> None:
+    with suppress(Exception):  # whoever needs it imports it again, and is told
+        _blosc2()
 
 
 def _blosc2() -> Any:

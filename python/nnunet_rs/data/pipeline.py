@@ -101,7 +101,8 @@ def prepare_dataset(
         for folder in (work, *(work / PREPARED).glob("*/")):
             remove_leftovers(folder)
         kept = Kept(run.budget)
-        warm_up()
+        if not any((work / PREPARED).glob("*/*.zip")):  # else perhaps nothing is left to write
+            warm_up()
         with run.progress.task("preprocess", len(dataset.training)) as whole:
             task = Share(whole, 0.5)  # each case is read, then prepared
             survey = run.survey(task, kept.visit)
