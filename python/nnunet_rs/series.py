@@ -23,8 +23,9 @@ from nnunet_rs.model.options import TrainResult
 from nnunet_rs.model.setup import model_folder
 from nnunet_rs.model.state import RESUME
 from nnunet_rs.plan.schema import Plan, read_plan
+from nnunet_rs.predict.results import SUMMARY
 from nnunet_rs.predict.summary import Summary, read_summary
-from nnunet_rs.predict.validate import SUMMARY, validation_folder
+from nnunet_rs.predict.validate import validation_folder
 from nnunet_rs.report.tables import Table, clock, number
 from nnunet_rs.single import Model, ModelOptions, train_model
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from nnunet_rs.cli import main
+from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.predict.settings import write_settings
+from nnunet_rs.predict.settings import settings, write_settings
 
 
 @pytest.fixture
@@ -54,7 +55,8 @@ def test_two_predictions_are_compared_case_by_case(folders, tmp_path: Path, caps
 
 def test_classes_have_the_names_that_they_were_predicted_by(folders, capsys) -> None:
     ours, _, reference = folders
-    write_settings(ours, {}, LabelSet(("background", "liver", "spleen"), (0, 1, 2)))
+    with Outputs(ours) as outputs:
+        write_settings(outputs, settings({}, LabelSet(("background", "liver", "spleen"), (0, 1, 2))))
     classes = evaluate(capsys, ours, reference)["classes"]
     assert [known["name"] for known in classes.values()] == ["liver", "spleen"]
 

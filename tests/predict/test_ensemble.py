@@ -94,7 +94,7 @@ def saved(tmp_path, save_nifti, made_up_case, members):
 
 def test_saved_probabilities_average_to_the_same(saved):
     root, pair, folders = saved
-    assert ensemble_folders(folders, root / "saved") == ("case_0", "case_1")
+    assert ensemble_folders(folders, root / "saved").written == ("case_0", "case_1")
     predict_folder(Ensemble(pair), root / "in", root / "direct", FolderOptions(save_probabilities=True))
     for case in ("case_0", "case_1"):
         ours, theirs = (nibabel.load(root / name / f"{case}.nii.gz") for name in ("saved", "direct"))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from nnunet_rs.core import files
 from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.record import RECORD
 from nnunet_rs.predict import folder
 from nnunet_rs.predict.folder import FolderOptions, predict_folder
 from nnunet_rs.predict.predictor import PredictOptions
@@ -28,6 +29,10 @@ def stamps(place):
     return {path.name: path.stat().st_mtime_ns for path in place.glob("[!.]*.nii.gz")}  # no temporaries
 
 
+def hidden(place):
+    return [path.name for path in place.iterdir() if path.name.startswith(".")]
+
+
 def test_every_image_gets_a_segmentation_on_its_grid(images, tmp_path, make_predictor):
     predictor = make_predictor()
     result = predict_folder(predictor, images, tmp_path / "out")
@@ -40,7 +45,7 @@ def test_every_image_gets_a_segmentation_on_its_grid(images, tmp_path, make_pred
         np.testing.assert_array_equal(written.affine, image.affine)
         array = np.asarray(image.dataobj).T
         np.testing.assert_array_equal(np.asarray(written.dataobj).T, predictor(array, (2.0, 1.0, 1.0)))
-    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+    assert hidden(tmp_path / "out") == [RECORD]
 
 
 def test_a_rerun_skips_what_is_finished(images, tmp_path, make_predictor):
@@ -122,14 +127,14 @@ def waiting_first(monkeypatch, name, event, first):
 def test_a_case_that_is_slow_to_read_holds_up_no_other(images, tmp_path, make_predictor, monkeypatch):
     others_written = threading.Event()
     waiting_first(monkeypatch, "read_volume", others_written, "case_0")
-    original = folder.write_labels
+    original = folder.Staged.place
 
-    def write(path, *arguments):
-        original(path, *arguments)
+    def place(self):
+        original(self)
         if len(stamps(tmp_path / "out")) == 3:
             others_written.set()
 
-    monkeypatch.setattr(folder, "write_labels", write)
+    monkeypatch.setattr(folder.Staged, "place", place)
     predict_folder(make_predictor(), images, tmp_path / "out")
     assert others_written.is_set()
     assert len(stamps(tmp_path / "out")) == 4
@@ -164,7 +169,7 @@ def test_an_interruption_leaves_whole_files_only(images, tmp_path, make_predicto
         predict_folder(predictor, images, out, FolderOptions(save_probabilities=True))
     predictor.networks[0]._forward_pre_hooks.clear()
     names = {path.name for path in out.iterdir()}
-    assert not [name for name in names if name.startswith(".")]
+    assert hidden(out) == [RECORD]
     finished = [name.removesuffix(".nii.gz") for name in names if name.endswith(".nii.gz")]
     assert 1 <= len(finished) < 4
     for case in finished:
@@ -176,10 +181,12 @@ def test_an_interruption_leaves_whole_files_only(images, tmp_path, make_predicto
 def test_what_a_killed_run_left_goes_but_not_another_parts(images, tmp_path, make_predictor):
     out = tmp_path / "out"
     out.mkdir()
-    for case in ("case_0.nii.gz", "case_0.b2nd", "case_1.nii.gz"):
-        (out / f".tmp-01234567-{case}").touch()
+    for case in ("case_0.nii.gz", "case_1.nii.gz"):
+        (out / f".tmp-01234567-{case}").mkdir()
+        (out / f".tmp-01234567-{case}" / case).touch()
+    (out / ".tmp-01234567-case_2.nii.gz").touch()  # a release before this one
     predict_folder(make_predictor(), images, out, FolderOptions(part=(0, 2)))
-    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".tmp-01234567-case_1.nii.gz"]
+    assert sorted(hidden(out)) == [RECORD, ".tmp-01234567-case_1.nii.gz"]
 
 
 @pytest.mark.parametrize("probabilities", [False, True])
@@ -197,7 +204,7 @@ def test_a_full_disk_is_told_and_leaves_no_partial_file(probabilities, images, t
     with pytest.raises(NnunetError, match=said):
         predict_folder(make_predictor(), images, out, FolderOptions(save_probabilities=probabilities))
     assert sorted(stamps(out)) == ["case_0.nii.gz", "case_1.nii.gz", "case_3.nii.gz"]
-    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+    assert hidden(out) == [RECORD]
 
 
 @pytest.mark.parametrize("what", ["empty", "NDArray.__setitem__"])
@@ -208,7 +215,7 @@ def test_probabilities_that_cannot_be_written(what, images, tmp_path, make_predi
     monkeypatch.setattr(f"blosc2.{what}", full)
     with pytest.raises(NnunetError, match=r"case_0: .*out: cannot be written; [\d.]+ MB of the disk are free"):
         predict_folder(make_predictor(), images, tmp_path / "out", FolderOptions(save_probabilities=True))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["prediction.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [RECORD, "prediction.json"]
 
 
 def test_failures_are_told_when_they_happen(images, tmp_path, make_predictor, save_nifti):

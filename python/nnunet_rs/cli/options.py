@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from nnunet_rs.cli import nnunet, values
+from nnunet_rs.cli.shared_options import (
+    add_data,
+    add_dataset,
+    add_device,
+    add_overwrite,
+    add_resources,
+    add_threads,
+    add_work,
+)
 
 RECIPES = "paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl"
 TRAIN_RECIPES = "paper, v2, fast"
@@ -14,71 +22,6 @@ METRICS = ("dice", "iou", "sensitivity", "precision", "hd95", "asd", "nsd")  # t
 AUGMENTATIONS = "paper, paper-batchgenerators, v2, light, none"
 LOSSES = "ce_dice, ce, dice"
 OWN = "your own as MODULE:FUNCTION or FILE.py:FUNCTION"
-
-
-def display(parser: argparse.ArgumentParser) -> None:
-    """Add what every command takes."""
-    group = parser.add_argument_group("display")
-    group.add_argument("--json", action="store_true", help="print the result as one JSON object on standard output")
-    group.add_argument(
-        "-q",
-        "--quiet",
-        "--disable_progress_bar",
-        action="store_true",
-        help="no progress and no remarks, only the result",
-    )
-    group.add_argument("-v", "--verbose", action="store_true", help="show tracebacks and the libraries' warnings")
-
-
-def _add_dataset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-d",
-        "--dataset",
-        metavar="ID",
-        help="instead of folders: a dataset's number or name, found by nnU-Net's environment variables",
-    )
-
-
-def _add_work(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("work", metavar="WORK", type=Path, nargs="?", help=text)
-    _add_dataset(parser)
-
-
-def _add_data(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("data", metavar="DATA", type=Path, nargs="?", help=text)
-    _add_dataset(parser)
-
-
-def _add_device(group: Any, more: str = "") -> None:
-    group.add_argument(
-        "--device",
-        "-device",
-        metavar="D",
-        default="auto",
-        help="cpu, cuda, cuda:1, mps or auto (the default: the best there is)" + more,
-    )
-
-
-def _add_resources(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("resources")
-    group.add_argument(
-        "--memory",
-        metavar="SIZE",
-        type=values.size,
-        help="keep below this much memory, as in 8G (default: most of what is free)",
-    )
-    _add_threads(group)
-
-
-def _add_threads(group: Any) -> None:
-    group.add_argument(
-        "-j",
-        "--threads",
-        metavar="N",
-        type=values.count,
-        help="threads to use (default: all processors of this process)",
-    )
-    group.add_argument("-np", action=nnunet.Processes, type=values.count, nargs="+", help=argparse.SUPPRESS)
 
 
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
@@ -133,18 +76,18 @@ def demo(parser: argparse.ArgumentParser) -> None:
         type=values.duration,
         help="train for this long (default: 1350 batches, 4m at most)",
     )
-    _add_device(parser)
+    add_device(parser)
 
 
 def check(parser: argparse.ArgumentParser) -> None:
     """Add what `check` takes."""
-    _add_data(parser, "dataset folder, Decathlon or nnU-Net raw layout")
-    _add_resources(parser)
+    add_data(parser, "dataset folder, Decathlon or nnU-Net raw layout")
+    add_resources(parser)
 
 
 def plan(parser: argparse.ArgumentParser) -> None:
     """Add what `plan` takes."""
-    _add_data(parser, "dataset folder; or use --fingerprint and --dataset-json")
+    add_data(parser, "dataset folder; or use --fingerprint and --dataset-json")
     parser.add_argument(
         "-o", "--output", metavar="WORK", type=Path, help="work folder: fingerprint.json and plan.json go there"
     )
@@ -157,12 +100,12 @@ def plan(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--as-nnunet", metavar="FILE", type=Path, help="write the plan as nnU-Net v2 writes its plans.json"
     )
-    _add_resources(parser)
+    add_resources(parser)
 
 
 def preprocess(parser: argparse.ArgumentParser) -> None:
     """Add what `preprocess` takes."""
-    _add_data(parser, "dataset folder, Decathlon or nnU-Net raw layout")
+    add_data(parser, "dataset folder, Decathlon or nnU-Net raw layout")
     parser.add_argument("-o", "--output", metavar="WORK", type=Path, help="work folder, made if it is not there")
     parser.add_argument(
         "-c",
@@ -176,12 +119,12 @@ def preprocess(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", "--clean", action="store_true", help="make everything anew, whatever is there")
     _add_splits(parser)
     _add_overrides(parser)
-    _add_resources(parser)
+    add_resources(parser)
 
 
 def train(parser: argparse.ArgumentParser) -> None:
     """Add what `train` takes."""
-    _add_work(parser, "work folder of `nnunet-rs preprocess`")
+    add_work(parser, "work folder of `nnunet-rs preprocess`")
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)  # nnU-Net's `train 27 3d_fullres 0`
     parser.add_argument("-c", "--configuration", metavar="CONFIG", help="2d, 3d_fullres, ... as in plan.json")
     parser.add_argument(
@@ -222,8 +165,8 @@ def train(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--augmentation", metavar="NAME", help=f"{AUGMENTATIONS}, or {OWN}")
     _add_network(parser)
     group = parser.add_argument_group("resources")
-    _add_device(group, "; several models: cuda:0,cuda:1 trains one on each (auto: on every GPU)")
-    _add_threads(group)
+    add_device(group, "; several models: cuda:0,cuda:1 trains one on each (auto: on every GPU)")
+    add_threads(group)
     group.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
@@ -259,7 +202,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="a work folder, or a model folder (models/CONFIG or one fold)",
     )
-    _add_dataset(parser)
+    add_dataset(parser)
     parser.add_argument("-m", dest="model_option", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("-i", "--input", metavar="IN", type=Path, required=True, help="folder of images")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for segmentations")
@@ -277,7 +220,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="folds to average (default: all that are trained)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="predict again what is there already")
+    add_overwrite(parser, "predict again what is there already; ")
     parser.add_argument(
         "--part", metavar="I/N", type=values.part, default=(0, 1), help="only the I-th of N parts of the images, as 1/4"
     )
@@ -305,13 +248,13 @@ def predict(parser: argparse.ArgumentParser) -> None:
         "--network", metavar="MODULE:FUNCTION", help="of a model trained with --network: the same function"
     )
     group = parser.add_argument_group("resources")
-    _add_device(group)
-    _add_threads(group)
+    add_device(group)
+    add_threads(group)
 
 
 def best(parser: argparse.ArgumentParser) -> None:
     """Add what `best` takes."""
-    _add_work(parser, "work folder with trained models")
+    add_work(parser, "work folder with trained models")
     parser.add_argument(
         "-c",
         "--configuration",
@@ -331,8 +274,8 @@ def best(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-pairs", "--disable_ensembling", action="store_true", help="single configurations only")
     parser.add_argument("--no-mirror", action="store_true", help="no mirrored passes: faster, a little less accurate")
     group = parser.add_argument_group("resources")
-    _add_device(group)
-    _add_threads(group)
+    add_device(group)
+    add_threads(group)
 
 
 def ensemble(parser: argparse.ArgumentParser) -> None:
@@ -342,7 +285,8 @@ def ensemble(parser: argparse.ArgumentParser) -> None:
         "-i", "--input", metavar="FOLDER", type=Path, nargs="+", help="the same folders, as nnU-Net's scripts name them"
     )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for segmentations")
-    _add_threads(parser)
+    add_overwrite(parser, "average again what is there already; ")
+    add_threads(parser)
 
 
 def postprocess(parser: argparse.ArgumentParser) -> None:
@@ -370,7 +314,7 @@ def postprocess(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="names the labels (default: dataset.json beside them, else what predict wrote, else the values)",
     )
-    _add_threads(parser)
+    add_threads(parser)
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:
@@ -412,12 +356,12 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
         default="dice",
         help=f"what is compared: {', '.join(METRICS)} (default: dice)",
     )
-    _add_threads(parser)
+    add_threads(parser)
 
 
 def report(parser: argparse.ArgumentParser) -> None:
     """Add what `report` takes."""
-    _add_work(parser, "work folder, at any stage from its plan on")
+    add_work(parser, "work folder, at any stage from its plan on")
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help="the page to write (default: report.html in WORK)"
     )

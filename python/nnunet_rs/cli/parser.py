@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from nnunet_rs.cli import nnunet, options
+from nnunet_rs.cli import nnunet, options, shared_options
 
 WIDTH = 100
 _OURS = re.compile(r"-\w|--(?!clean)[a-z]+(-[a-z]+)+|--(?!clean)[a-z]{2,}")  # not -step_size, --c, --disable_tta
@@ -222,7 +222,7 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         command.add_arguments(parser)
-        options.display(parser)
+        shared_options.display(parser)
         nnunet.add(command.name, parser)
     return root
 

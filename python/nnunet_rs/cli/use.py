@@ -12,6 +12,7 @@ from nnunet_rs.core.machine import processors
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import LabelSet
+    from nnunet_rs.predict.results import FolderResult
     from nnunet_rs.predict.summary import Summary
 
 
@@ -39,9 +40,13 @@ def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
     )
     wanted = FolderOptions(arguments.save_probabilities, arguments.overwrite, _part(arguments))
     result = predict_folder(predictor, arguments.input, arguments.output, wanted, console)
+    return _written(arguments.output, result)
+
+
+def _written(output: Path, result: FolderResult) -> Outcome:
     skipped = f", {len(result.skipped)} were there" if result.skipped else ""
-    line = f"{counted(len(result.written), 'segmentation')} written to {arguments.output}{skipped}"
-    return Outcome({"output": arguments.output, "written": result.written, "skipped": result.skipped}, (line,))
+    line = f"{counted(len(result.written), 'segmentation')} written to {output}{skipped}"
+    return Outcome({"output": output, "written": result.written, "skipped": result.skipped}, (line,))
 
 
 def _part(arguments: argparse.Namespace) -> tuple[int, int]:
@@ -62,9 +67,8 @@ def ensemble(arguments: argparse.Namespace, console: Console) -> Outcome:
     folders = [*arguments.folders, *(arguments.input or ())]
     if not folders:
         raise UsageError("ensemble needs the folders that predict --save-probabilities wrote")
-    cases = ensemble_folders(folders, arguments.output, console, arguments.threads)
-    line = f"{counted(len(cases), 'segmentation')} written to {arguments.output}"
-    return Outcome({"output": arguments.output, "written": cases}, (line,))
+    result = ensemble_folders(folders, arguments.output, console, arguments.threads, overwrite=arguments.overwrite)
+    return _written(arguments.output, result)
 
 
 def evaluate(arguments: argparse.Namespace, console: Console) -> Outcome:

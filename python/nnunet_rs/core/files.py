@@ -67,6 +67,21 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: Path, temporary: Path) -> Iterator[None]:
+    """Explain errors of the system about `path`, which is being written as `temporary`; others pass as they are.
+
+    Raises
+    ------
+    NnunetError
+        The folder cannot be written, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _explained(error, path, temporary) from error
+
+
 def remove_leftovers(folder: Path, of: Collection[str] | None = None) -> int:
     """Remove the temporary files that a killed process left in `folder`; returns how many.
 

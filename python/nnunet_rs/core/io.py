@@ -94,6 +94,11 @@ def write_labels(path: str | Path, data: IntArray, header: Header) -> None:
     _format(path).write_labels(path, data, header)
 
 
+def companions(path: Path) -> tuple[Path, ...]:
+    """Files that may belong to an image or label file, as they would be written or read beside it; empty for most."""
+    return itk.companions(path) if path.name.lower().endswith(itk.ENDINGS) else ()
+
+
 def read_scan(path: Path) -> Scan:
     """Read one file as it is; the faults of its header are in `Scan.faults`, those that prevent reading are raised."""
     scan: Scan = _format(path).read(path)

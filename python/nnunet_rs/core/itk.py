@@ -81,6 +81,14 @@ def write_labels(path: Path, labels: IntArray, header: Header) -> None:
         write_json(path.with_suffix(".json"), {"spacing": spacing.tolist()})
 
 
+def companions(path: Path) -> tuple[Path, ...]:
+    """Where the spacing of a TIFF, and the voxels of a .mhd, are or would be."""
+    ending = path.suffix.lower()
+    if ending in _TIFF:
+        return tuple(dict.fromkeys((path.with_suffix(".json"), _sidecar(path))))
+    return tuple(path.with_suffix(voxels) for voxels in (".raw", ".zraw")) if ending == ".mhd" else ()
+
+
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -153,13 +161,17 @@ def _grey_bitmap(path: Path) -> bool:
 
 
 def _spacing(path: Path, image: Any) -> Spacing3:
-    sidecar = path.with_name(re.sub(r"_\d{4}$", "", path.stem) + ".json")
+    sidecar = _sidecar(path)
     if path.suffix.lower() in _TIFF and sidecar.is_file():
         return _sidecar_spacing(sidecar)
     if path.suffix.lower() in _PICTURES:
         return 1.0, 1.0, 1.0
     x, y, z = (*(float(size) for size in image.GetSpacing()[:3]), 1.0)[:3]
     return z, y, x
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(re.sub(r"_\d{4}$", "", path.stem) + ".json")
 
 
 def _sidecar_spacing(path: Path) -> Spacing3:

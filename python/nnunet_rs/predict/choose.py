@@ -21,11 +21,13 @@ from nnunet_rs.predict.changes import tell_changes, tell_changes_in
 from nnunet_rs.predict.choice import BEST, ENSEMBLES, Candidate, Choice, read_choice
 from nnunet_rs.predict.ensemble import Ensemble, Pairs
 from nnunet_rs.predict.evaluate import Pair, evaluate_pairs
-from nnunet_rs.predict.folder import CasePredictor, predict_cases, predict_pairs
+from nnunet_rs.predict.folder import CasePredictor, FolderOptions, predict_cases, predict_pairs
 from nnunet_rs.predict.models import CARD, MODELS, find_models, missing_folds, trained_configurations, trained_folds
 from nnunet_rs.predict.postprocess import PostProcessing, choose_postprocessing
 from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
 from nnunet_rs.predict.validate import load_held_out, pairs_of, validation_cases, validation_folder
+
+OWN = FolderOptions(own=True)  # the folders are within the work folder
 
 
 def choose_best(
@@ -187,10 +189,10 @@ class _Search:
             cases = validation_cases(self.work, self.dataset, fold)
             members = [self._load(name, fold) for name in names]
             for name, member in zip(names, members, strict=True):
-                predict_cases(member, cases, self._folder((name,), fold), progress=self.progress)
+                predict_cases(member, cases, self._folder((name,), fold), OWN, self.progress)
             if pairs and len(members) > 1:
                 folders = [self._folder(pair, fold) for pair in combinations(names, 2)]
-                predict_pairs(Pairs(tuple(members)), cases, folders, self.progress)
+                predict_pairs(Pairs(tuple(members)), cases, folders, OWN, self.progress)
 
     def score(self, configurations: tuple[str, ...], folds: Sequence[int]) -> Candidate:
         """Score all predictions of a configuration or pair together."""

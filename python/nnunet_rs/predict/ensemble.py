@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.io import read_labels, write_labels
-from nnunet_rs.core.types import FloatArray, IntArray, Progress, Share, Silent, Task, Volume
+from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.record import digest
+from nnunet_rs.core.types import Case, FloatArray, IntArray, Progress, Share, Silent, Task, Volume
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.evaluate import label_files
 from nnunet_rs.predict.export import Decision, Target
 from nnunet_rs.predict.predictor import Predictor, SinkMaker
 from nnunet_rs.predict.probabilities import ENDING, Probabilities, open_probabilities
-from nnunet_rs.predict.settings import read_settings, write_settings
+from nnunet_rs.predict.results import FolderResult, Results, tell_left
+from nnunet_rs.predict.settings import read_settings, settings
 
 Planes = Iterator[tuple[int, FloatArray]]  # first plane, probabilities (c, planes, a, b)
 GROUP_BYTES = 1 << 26  # of float32 probabilities averaged at a time
@@ -158,8 +161,13 @@ def together(streams: Sequence[Planes]) -> Iterator[tuple[int, tuple[FloatArray,
 
 
 def ensemble_folders(
-    folders: Sequence[Path], output_dir: Path, progress: Progress | None = None, threads: int | None = None
-) -> tuple[str, ...]:
+    folders: Sequence[Path],
+    output_dir: Path,
+    progress: Progress | None = None,
+    threads: int | None = None,
+    *,
+    overwrite: bool = False,
+) -> FolderResult:
     """Average saved probabilities case by case and write the segmentations.
 
     Parameters
@@ -172,17 +180,21 @@ def ensemble_folders(
         Told of every case.
     threads
         Cases at a time; None: two, for one is read while the other is decided.
+    overwrite
+        Keep files aside that this tool did not make, or that were edited, in the folder `previous`.
 
     Returns
     -------
-    tuple of str
-        The cases.
+    FolderResult
+        The cases: a rerun skips what was made of the same predictions.
 
     Raises
     ------
     DatasetError
-        Fewer than two folders, none with probabilities, cases that one of them lacks, or arrays that do not go
-        together.
+        Fewer than two folders, none with probabilities, cases that one of them lacks, arrays that do not go together,
+        or an output that is an input.
+    NnunetError
+        Files that would be replaced and are not this tool's, or were edited.
     """
     cases = _common_cases(folders)
     first = label_files(folders[0])
@@ -190,20 +202,28 @@ def ensemble_folders(
     if unwritten:
         raise DatasetError(f"{folders[0]}: holds no segmentation of {unwritten[0]}, whose header is needed")
 
-    def average(case: str) -> str:
-        sources = [open_probabilities(folder / f"{case}{ENDING}") for folder in folders]
-        labels = average_probabilities(sources)
-        header = read_labels(first[case]).header
-        write_labels(output_dir / first[case].name, labels, header)
-        return case
-
     made_with = {"version": 1, "average_of": [read_settings(folder) or str(folder) for folder in folders]}
-    write_settings(output_dir, made_with, open_probabilities(folders[0] / f"{cases[0]}{ENDING}").labels)
-    shown = (progress or Silent()).task("ensemble", len(cases))
-    with ThreadPoolExecutor(threads or 2) as pool, shown as task:
-        for case in pool.map(average, cases):
-            task.advance(1, case)
-    return cases
+    content = settings(made_with, open_probabilities(folders[0] / f"{cases[0]}{ENDING}").labels)
+    progress = progress or Silent()
+    with Outputs(output_dir, digest(content), overwrite=overwrite, say=progress.say) as outputs:
+        results = Results(outputs, content)
+        sources = [Case(case, (first[case], *(folder / f"{case}{ENDING}" for folder in folders))) for case in cases]
+        todo, left = (sources, []) if overwrite else results.unfinished(sources)
+        results.require(todo)
+        results.begin(sources, alone=True)
+        tell_left(left, progress)
+
+        def average(case: Case) -> str:
+            labels = average_probabilities([open_probabilities(path) for path in case.images[1:]])
+            name = results.files(case)[0].name
+            with outputs.new_files(name) as folder:
+                write_labels(folder / name, labels, read_labels(case.images[0]).header)
+            return case.name
+
+        with ThreadPoolExecutor(threads or 2) as pool, progress.task("ensemble", len(todo)) as task:
+            for name in pool.map(average, todo):
+                task.advance(1, name)
+    return FolderResult.of(sources, todo)
 
 
 def average_probabilities(sources: Sequence[Probabilities]) -> IntArray:

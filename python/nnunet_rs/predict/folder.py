@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nnunet_rs.core.budget import Budget
-from nnunet_rs.core.dataset import find_input_cases, strip_ending
+from nnunet_rs.core.dataset import find_input_cases
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.extent import case_extent
-from nnunet_rs.core.files import remove_leftovers, write_atomically
 from nnunet_rs.core.io import read_volume, write_labels
 from nnunet_rs.core.machine import available_memory
+from nnunet_rs.core.outputs import Outputs, Staged
+from nnunet_rs.core.record import digest
 from nnunet_rs.core.types import Case, Header, IntArray, Progress, Silent, Task, Volume
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.channels import require_declared_order
 from nnunet_rs.predict.ensemble import Pairs
 from nnunet_rs.predict.predictor import SinkMaker
-from nnunet_rs.predict.probabilities import ENDING, ProbabilityFile
-from nnunet_rs.predict.settings import SETTINGS, write_settings
+from nnunet_rs.predict.probabilities import ProbabilityFile
+from nnunet_rs.predict.results import FolderResult, Results, tell_left
+from nnunet_rs.predict.settings import settings
 
 SIDE_BY_SIDE = 2  # cases that are read, and cases that are written, at a time
 
@@ -50,16 +52,9 @@ class FolderOptions:
     """What is written, and what is left alone."""
 
     save_probabilities: bool = False  # also {case}.b2nd, float16
-    overwrite: bool = False  # predict again what is finished
+    overwrite: bool = False  # predict again what is finished; what is not this tool's, or edited, is kept aside
     part: tuple[int, int] = (0, 1)  # (i, n): only every n-th case from the i-th on, counted from 0
-
-
-@dataclass(frozen=True, slots=True)
-class FolderResult:
-    """What became of the cases."""
-
-    written: tuple[str, ...]  # case names, predicted now
-    skipped: tuple[str, ...]  # finished before
+    own: bool = False  # the folder is this tool's own: what is not known there is kept aside instead of refused
 
 
 def predict_folder(
@@ -79,8 +74,10 @@ def predict_folder(
         Images: `{case}_{CCCC}{ending}`, a file per channel, or one file a case.
     output_dir
         Gets `{case}{ending}` for every case, with the image's header, and `prediction.json`, which says what they were
-        made with. A case is finished where its segmentation is newer than its images and than that file: a rerun with
-        the same model and settings goes on, one with others begins anew.
+        made with. A case is finished where its segmentation is newer than its images and was made by the same models
+        and settings: a rerun goes on. What others made is made anew, unless it was edited since; such files, and all
+        that this tool did not make, are refused before anything is predicted. Where prediction.json says the same
+        models and settings they are left as they are.
     options
         See FolderOptions.
     progress
@@ -89,13 +86,15 @@ def predict_folder(
     Raises
     ------
     DatasetError
-        A folder that is missing or holds no image, or a wrong number of channels.
+        A folder that is missing or holds no image, a wrong number of channels, or an output that is an input.
     NnunetError
-        Cases that failed, each with its reason, after all others were written.
+        Files that would be replaced and are not this tool's, or were edited (with `overwrite` they are kept in the
+        folder `previous`). Cases that failed, each with its reason, after all others were written.
     """
     input_dir, output_dir = Path(input_dir), Path(output_dir)
     progress = progress or Silent()
     cases, faults = find_input_cases(input_dir, len(predictor.plan.channels))
+    _require_another_folder(input_dir, output_dir)
     require_declared_order(input_dir, predictor.plan, progress)
     index, count = options.part
     if not 0 <= index < count:
@@ -117,23 +116,51 @@ def predict_cases(
 
     `broken` names cases that cannot be read, with the reason; they are told with those that fail.
     """
-    write_settings(output_dir, predictor.describe(), predictor.plan.labels)
-    return _Run(predictor, (output_dir,), options, progress or Silent()).finish(cases, broken or {})
+    content = settings(predictor.describe(), predictor.plan.labels)
+    return _run(predictor, cases, {output_dir: content}, options, progress, broken)
 
 
 def predict_pairs(
-    pairs: Pairs, cases: Sequence[Case], output_dirs: Sequence[Path], progress: Progress | None = None
+    pairs: Pairs,
+    cases: Sequence[Case],
+    output_dirs: Sequence[Path],
+    options: FolderOptions = FolderOptions(),
+    progress: Progress | None = None,
 ) -> FolderResult:
     """Predict cases by every pair of configurations, each into its folder; otherwise as `predict_cases`."""
-    for ensemble, output_dir in zip(pairs.ensembles, output_dirs, strict=True):
-        write_settings(output_dir, ensemble.describe(), ensemble.plan.labels)
-    return _Run(pairs, tuple(output_dirs), FolderOptions(), progress or Silent()).finish(cases, {})
+    contents = [settings(ensemble.describe(), ensemble.plan.labels) for ensemble in pairs.ensembles]
+    return _run(pairs, cases, dict(zip(output_dirs, contents, strict=True)), options, progress)
 
 
-def segmentation_path(case: Case, output_dir: Path) -> Path:
-    """Where a case's segmentation goes: its name, in its images' format."""
-    name = case.images[0].name
-    return output_dir / (case.name + name[len(strip_ending(name)) :])
+def _run(
+    predictor: CasePredictor | Pairs,
+    cases: Sequence[Case],
+    contents: Mapping[Path, Mapping[str, Any]],
+    options: FolderOptions,
+    progress: Progress | None,
+    broken: Mapping[str, str] | None = None,
+) -> FolderResult:
+    """Predict into folders, each with the content of its prediction.json; probabilities go into the first."""
+    progress = progress or Silent()
+    aside = options.overwrite or options.own
+    with ExitStack() as stack:
+        results = [
+            Results(
+                stack.enter_context(Outputs(folder, digest(content), overwrite=aside, say=progress.say)),
+                content,
+                options.save_probabilities and number == 0,
+            )
+            for number, (folder, content) in enumerate(contents.items())
+        ]
+        return _Run(predictor, tuple(results), options, progress).finish(cases, broken or {})
+
+
+def _require_another_folder(input_dir: Path, output_dir: Path) -> None:
+    if output_dir.is_dir() and output_dir.samefile(input_dir):
+        raise DatasetError(
+            f"{output_dir}: is the folder of the images, which segmentations would replace or be taken for; name "
+            "another output folder (-o)"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +180,7 @@ class _Run:
     """
 
     predictor: CasePredictor | Pairs
-    outputs: tuple[Path, ...]  # one, or one for every pair
+    results: tuple[Results, ...]  # one folder, or one for every pair
     options: FolderOptions
     progress: Progress
     failed: dict[str, str] = field(default_factory=dict)  # reasons by case name
@@ -162,18 +189,31 @@ class _Run:
 
     def finish(self, cases: Sequence[Case], broken: Mapping[str, str]) -> FolderResult:
         """Predict what is not finished; then raise if cases are broken or have failed."""
-        self._tidy(cases)
-        skip = {case.name for case in cases if not self.options.overwrite and self._finished(case)}
-        todo = [case for case in cases if case.name not in skip]
+        todo = self._begin(cases)
         for name, reason in broken.items():
             self.fail(name, reason)
         with self.progress.task("predict", len(cases)) as task:
-            task.advance(len(skip))
+            task.advance(len(cases) - len(todo))
             self.all(todo, task)
         if self.failed:
-            raise NnunetError(_failures(self.failed, len(todo) + len(broken), self.outputs[0]))
-        written = tuple(case.name for case in todo)
-        return FolderResult(written, tuple(case.name for case in cases if case.name in skip))
+            folder = self.results[0].outputs.folder
+            raise NnunetError(_failures(self.failed, len(todo) + len(broken), folder))
+        return FolderResult.of(cases, todo)
+
+    def _begin(self, cases: Sequence[Case]) -> list[Case]:
+        """Tell which cases are to be predicted, and see that their files may be written; nothing is, until all may."""
+        wanted, left = {case.name for case in cases}, set[Case]()
+        if not self.options.overwrite:
+            found = [each.unfinished(cases) for each in self.results]
+            wanted = {case.name for todo, _ in found for case in todo}
+            left = {case for _, some in found for case in some if case.name not in wanted}
+        todo = [case for case in cases if case.name in wanted]
+        for each in self.results:
+            each.require(todo)
+        for each in self.results:
+            each.begin(cases, alone=self.options.part[1] == 1)
+        tell_left(left, self.progress)
+        return todo
 
     def all(self, cases: Sequence[Case], task: Task) -> None:
         """Predict and write the cases; what goes wrong is in `failed`."""
@@ -181,11 +221,13 @@ class _Run:
         writing: dict[Future[None], Case] = {}
         try:
             for case, ready in self._as_ready(cases, readers):
-                labels = self._predict(case, ready.prepared, task)
+                predicted = self._predict(case, ready.prepared, task)
                 ready.release()
-                if labels is not None:
-                    writing[writers.submit(self._write, case, labels, ready.header)] = case
-                del ready, labels  # the next case needs the room
+                if predicted is not None:
+                    labels, staged = predicted
+                    writing[writers.submit(self._write, case, labels, ready.header, staged)] = case
+                    del labels
+                del ready, predicted  # the next case needs the room
                 self._written(writing, SIDE_BY_SIDE, task)
             self._written(writing, 0, task)
         finally:  # after Ctrl-C too: files that are being written become whole, the rest is not begun
@@ -197,25 +239,6 @@ class _Run:
         """Note that a case failed, and say so at once."""
         self.failed[case] = str(reason) or type(reason).__name__
         self.progress.say(f"{case} failed: {self.failed[case]}")
-
-    def _tidy(self, cases: Sequence[Case]) -> None:
-        """Remove what a killed run left half-written; other parts may be writing their cases into the same folder."""
-        own = {segmentation_path(case, self.outputs[0]).name for case in cases}
-        own |= {case.name + ENDING for case in cases}
-        own |= {SETTINGS} if self.options.part[1] == 1 else set()
-        for output in self.outputs:
-            remove_leftovers(output, own)
-
-    def _finished(self, case: Case) -> bool:
-        """Whether a case's files are there and younger than its images and than what says how they are made."""
-        wanted = [segmentation_path(case, output) for output in self.outputs]
-        if self.options.save_probabilities:
-            wanted.append(self.outputs[0] / (case.name + ENDING))
-        if not all(path.is_file() for path in wanted):
-            return False
-        made = min(path.stat().st_mtime_ns for path in wanted)
-        sources = (*(output / SETTINGS for output in self.outputs), *case.images)
-        return all(path.stat().st_mtime_ns <= made for path in sources if path.is_file())
 
     def _as_ready(self, cases: Sequence[Case], pool: ThreadPoolExecutor) -> Iterator[tuple[Case, _Ready]]:
         """Yield each case when it is ready, while the next ones are being read."""
@@ -252,21 +275,32 @@ class _Run:
             kind = " (of a 4-D file the last axis counts as channels)" if many else ""
             raise DatasetError(f"{', '.join(map(str, case.images))}: {error}{kind}") from error
 
-    def _predict(self, case: Case, prepared: Any, task: Task) -> IntArray | None:
+    def _predict(self, case: Case, prepared: Any, task: Task) -> tuple[IntArray, Staged | None] | None:
+        """Segment a case; with its labels goes the place where its probabilities wait for them."""
+        first, staged = self.results[0], None
         try:
-            if not self.options.save_probabilities:
-                return self.predictor.predict_prepared(prepared, task)
-            with write_atomically(self.outputs[0] / (case.name + ENDING)) as temporary:
-                return self.predictor.predict_prepared(
-                    prepared, task, lambda target, case: ProbabilityFile(temporary, self.predictor.plan, target, case)
-                )
+            if not first.probabilities:
+                return self.predictor.predict_prepared(prepared, task), None
+            segmentation, saved = first.files(case)
+            staged = first.outputs.stage(segmentation.name)
+            temporary = staged.folder / saved.name
+            labels = self.predictor.predict_prepared(
+                prepared, task, lambda target, case: ProbabilityFile(temporary, self.predictor.plan, target, case)
+            )
         except Exception as error:  # whatever is wrong with one case, the others go on
-            self.fail(case.name, error)
+            self.fail(case.name, error if staged is None else staged.as_placed(error))
+            if staged is not None:
+                staged.discard()
             return None
+        return labels, staged
 
-    def _write(self, case: Case, labels: IntArray, header: Header) -> None:
-        for output, each in zip(self.outputs, labels.reshape(len(self.outputs), *labels.shape[-3:]), strict=True):
-            write_labels(segmentation_path(case, output), each, header)
+    def _write(self, case: Case, labels: IntArray, header: Header, staged: Staged | None) -> None:
+        """Write a case's files; they get their names together, when all are whole."""
+        parts = labels.reshape(len(self.results), *labels.shape[-3:])
+        for each, part in zip(self.results, parts, strict=True):
+            name = each.files(case)[0].name
+            with staged or each.outputs.stage(name) as place:
+                write_labels(place.folder / name, part, header)
 
     def _written(self, writing: dict[Future[None], Case], most: int, task: Task) -> None:
         """Take note of what has been written, and wait while more than `most` cases are still being written."""

@@ -14,8 +14,9 @@ from nnunet_rs.data.previous import on_grid
 from nnunet_rs.data.store import Layout, open_store
 from nnunet_rs.model.cascade import Source, first_stage_sources, lacking, previous_store
 from nnunet_rs.plan.schema import Plan, read_plan
-from nnunet_rs.predict.folder import predict_cases, segmentation_path
+from nnunet_rs.predict.folder import FolderOptions, predict_cases
 from nnunet_rs.predict.predictor import PredictOptions
+from nnunet_rs.predict.results import segmentation_path
 from nnunet_rs.predict.validate import load_held_out, validation_folder
 
 
@@ -71,7 +72,8 @@ def segment_cases(
     for fold in sorted({sources[name].fold for name in missing}):
         lacks = [cases[name] for name in missing if sources[name].fold == fold]
         folder = validation_folder(work, first, fold)
-        predict_cases(load_held_out(work, first, fold, device, options), lacks, folder, progress=progress)
+        predictor = load_held_out(work, first, fold, device, options)
+        predict_cases(predictor, lacks, folder, FolderOptions(own=True), progress)
         _keep(work, plan, configuration, {case: segmentation_path(case, folder) for case in lacks}, sources)
     return len(missing)
 

@@ -9,24 +9,48 @@ from typing import Any
 from nnunet_rs.core.declaration import declared, read_labels
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json, write_json
+from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import LabelSet
 
 SETTINGS = "prediction.json"  # beside the segmentations
+_MODELS = {"models", "average_of"}  # one of them stands in every prediction.json
 
 
-def write_settings(folder: Path, made_with: Mapping[str, Any], labels: LabelSet) -> None:
-    """Say what the segmentations of a folder are made with; an unchanged file keeps its date."""
-    content = {**made_with, **declared(labels)}
-    if read_settings(folder) != content:  # damaged or not ours: what lies there is predicted anew
+def settings(made_with: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
+    """Return the content of prediction.json."""
+    return {**made_with, **declared(labels)}
+
+
+def require_settings(outputs: Outputs, content: Mapping[str, Any]) -> None:
+    """See that prediction.json may be written, where it has to be; errors as `Outputs.require`."""
+    found = read_settings(outputs.folder)
+    if found != content and not _of_before(outputs, found):
+        outputs.require([outputs.folder / SETTINGS])
+
+
+def write_settings(outputs: Outputs, content: Mapping[str, Any]) -> None:
+    """Say what the segmentations of a folder are made with; an unchanged file stays as it is."""
+    found = read_settings(outputs.folder)
+    if found == content:
+        return
+    if _of_before(outputs, found):
+        outputs.adopt(outputs.folder / SETTINGS)
+    with outputs.new_files(SETTINGS) as folder:
         write_json(folder / SETTINGS, content)
+
+
+def _of_before(outputs: Outputs, found: Mapping[str, Any] | None) -> bool:
+    """Whether prediction.json is of a release that kept no record."""
+    return found is not None and bool(_MODELS & found.keys()) and not outputs.record.knows(outputs.folder / SETTINGS)
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:
     """Return what `write_settings` wrote; None where there is nothing, or nothing that can be read."""
     try:
-        return read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else None
+        content = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else None
     except DatasetError:
         return None
+    return content if isinstance(content, dict) else None
 
 
 def labels_of(folder: Path) -> LabelSet | None:

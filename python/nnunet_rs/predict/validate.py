@@ -12,13 +12,13 @@ from nnunet_rs.data.folds import read_splits, require_fold
 from nnunet_rs.model.card import ModelCard
 from nnunet_rs.plan.schema import read_fingerprint
 from nnunet_rs.predict.evaluate import TOLERANCE, Pair, evaluate_pairs
-from nnunet_rs.predict.folder import predict_cases, segmentation_path
+from nnunet_rs.predict.folder import FolderOptions, predict_cases
 from nnunet_rs.predict.models import MODELS
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
+from nnunet_rs.predict.results import SUMMARY, segmentation_path
 from nnunet_rs.predict.summary import Summary
 
 VALIDATION = "validation"
-SUMMARY = "summary.json"
 
 
 def validate_fold(
@@ -68,7 +68,7 @@ def validate_fold(
     dataset = read_dataset(work)
     cases = validation_cases(work, dataset, fold)
     folder = validation_folder(work, configuration, fold)
-    predict_cases(predictor, cases, folder, progress=progress)
+    predict_cases(predictor, cases, folder, FolderOptions(own=True), progress)
     summary = evaluate_pairs(pairs_of(cases, folder), dataset.labels, tolerance=tolerance, progress=progress)
     summary.write(folder / SUMMARY)
     return summary

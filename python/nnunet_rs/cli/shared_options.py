@@ -1,0 +1,86 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nnunet_rs.cli import nnunet, values
+
+
+def display(parser: argparse.ArgumentParser) -> None:
+    """Add what every command takes."""
+    group = parser.add_argument_group("display")
+    group.add_argument("--json", action="store_true", help="print the result as one JSON object on standard output")
+    group.add_argument(
+        "-q",
+        "--quiet",
+        "--disable_progress_bar",
+        action="store_true",
+        help="no progress and no remarks, only the result",
+    )
+    group.add_argument("-v", "--verbose", action="store_true", help="show tracebacks and the libraries' warnings")
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add nnU-Net's way to name a dataset."""
+    parser.add_argument(
+        "-d",
+        "--dataset",
+        metavar="ID",
+        help="instead of folders: a dataset's number or name, found by nnU-Net's environment variables",
+    )
+
+
+def add_work(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add the work folder."""
+    parser.add_argument("work", metavar="WORK", type=Path, nargs="?", help=text)
+    add_dataset(parser)
+
+
+def add_data(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add the dataset's folder."""
+    parser.add_argument("data", metavar="DATA", type=Path, nargs="?", help=text)
+    add_dataset(parser)
+
+
+def add_device(group: Any, more: str = "") -> None:
+    """Add where networks compute."""
+    group.add_argument(
+        "--device",
+        "-device",
+        metavar="D",
+        default="auto",
+        help="cpu, cuda, cuda:1, mps or auto (the default: the best there is)" + more,
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add what becomes of files that are there."""
+    text = "files that are not this tool's, or were edited, are kept in the folder `previous` instead of refused"
+    parser.add_argument("--overwrite", action="store_true", help=more + text)
+
+
+def add_resources(parser: argparse.ArgumentParser) -> None:
+    """Add memory and threads."""
+    group = parser.add_argument_group("resources")
+    group.add_argument(
+        "--memory",
+        metavar="SIZE",
+        type=values.size,
+        help="keep below this much memory, as in 8G (default: most of what is free)",
+    )
+    add_threads(group)
+
+
+def add_threads(group: Any) -> None:
+    """Add threads."""
+    group.add_argument(
+        "-j",
+        "--threads",
+        metavar="N",
+        type=values.count,
+        help="threads to use (default: all processors of this process)",
+    )
+    group.add_argument("-np", action=nnunet.Processes, type=values.count, nargs="+", help=argparse.SUPPRESS)

@@ -1,0 +1,127 @@
+"""The files of a prediction in one folder: which a case gets, which are finished, which may be written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_rs.core.dataset import strip_ending
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.io import companions
+from nnunet_rs.core.outputs import Outputs, examples
+from nnunet_rs.core.types import Case, Progress
+from nnunet_rs.predict.probabilities import ENDING
+from nnunet_rs.predict.settings import SETTINGS, read_settings, require_settings, write_settings
+
+SUMMARY = "summary.json"  # beside the segmentations of cases held out
+_OWN = (SETTINGS, SUMMARY)  # names that are taken
+
+
+@dataclass(frozen=True, slots=True)
+class FolderResult:
+    """What became of the cases."""
+
+    written: tuple[str, ...]  # case names, predicted now
+    skipped: tuple[str, ...]  # finished before
+
+    @classmethod
+    def of(cls, cases: Sequence[Case], todo: Sequence[Case]) -> FolderResult:
+        """Tell of cases of which some were to be done."""
+        done = {case.name for case in todo}
+        written = tuple(case.name for case in cases if case.name in done)
+        return cls(written, tuple(case.name for case in cases if case.name not in done))
+
+
+def segmentation_path(case: Case, output_dir: Path) -> Path:
+    """Where a case's segmentation goes: its name, in its images' format."""
+    name = case.images[0].name
+    return output_dir / (case.name + name[len(strip_ending(name)) :])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Results:
+    """One run's results in one folder."""
+
+    outputs: Outputs
+    content: Mapping[str, Any]  # of prediction.json
+    probabilities: bool = False  # are saved as well
+
+    def files(self, case: Case) -> tuple[Path, ...]:
+        """List what a case gets, the segmentation first."""
+        segmentation = segmentation_path(case, self.outputs.folder)
+        return (segmentation, segmentation.with_name(case.name + ENDING)) if self.probabilities else (segmentation,)
+
+    def unfinished(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+        """Tell which cases are to be predicted; and which are not though nobody knows that they are as they were made.
+
+        Those are left where prediction.json said before this run what it would say now: edited by hand, of a release
+        that kept no record, or another's.
+        """
+        since = self._said_since()
+        todo: list[Case] = []
+        left: list[Case] = []
+        for case in cases:
+            files = self.files(case)
+            if not _younger(files, case.images):
+                todo.append(case)
+            elif not all(self._made_so(file) for file in files):
+                (left if since is not None and _younger(files, since) else todo).append(case)
+        return todo, left
+
+    def require(self, cases: Sequence[Case], inputs: Iterable[Path] = ()) -> None:
+        """See that the cases' files, and prediction.json, may be written; `inputs` are read besides the images.
+
+        Raises
+        ------
+        DatasetError
+            A case's file would have the name of prediction.json or summary.json, or is an input.
+        NnunetError
+            As `Outputs.require`.
+        """
+        files = [file for case in cases for file in self._with_companions(case)]
+        images = [file for case in cases for image in case.images for file in (image, *companions(image))]
+        self.outputs.require(files, (*images, *inputs))
+        require_settings(self.outputs, self.content)
+
+    def begin(self, cases: Sequence[Case], *, alone: bool) -> None:
+        """Write prediction.json, and remove what a killed run left; not another part's, unless this is all."""
+        with suppress(OSError):  # a folder that is read only and finished
+            own = {file.name for case in cases for file in self.files(case)}
+            self.outputs.tidy(own | ({SETTINGS} if alone else set()))
+        write_settings(self.outputs, self.content)
+
+    def _made_so(self, file: Path) -> bool:
+        return self.outputs.made_with in (self.outputs.record.made_with(file, glance=True) or ())
+
+    def _said_since(self) -> tuple[Path, ...] | None:
+        path = self.outputs.folder / SETTINGS
+        return (path,) if read_settings(path.parent) == self.content else None
+
+    def _with_companions(self, case: Case) -> Iterator[Path]:
+        for file in self.files(case):
+            for each in (file, *companions(file)):
+                if each.name.lower() in _OWN:
+                    raise DatasetError(
+                        f"{case.images[0]}: the case's file {each.name} would replace this tool's {each.name.lower()}; "
+                        "rename the image"
+                    )
+                yield each
+
+
+def tell_left(cases: Collection[Case], progress: Progress) -> None:
+    """Say which results are left alone though nobody knows that they are as they were made."""
+    if cases:
+        count = f"{len(cases)} results are" if len(cases) > 1 else "1 result is"
+        names = examples(sorted(case.name for case in cases))
+        progress.say(f"{count} edited, or not known to be this tool's, and left alone: {names}")
+
+
+def _younger(files: Collection[Path], sources: Collection[Path]) -> bool:
+    """Whether all files are there, and none is older than any of the sources."""
+    if not all(file.is_file() for file in files):
+        return False
+    made = min(file.stat().st_mtime_ns for file in files)
+    return all(source.stat().st_mtime_ns <= made for source in sources if source.is_file())
