@@ -28,6 +28,12 @@ def folders(tmp_path: Path, save_nifti: Any) -> tuple[Path, Path, Path]:
     return tmp_path / "ours", tmp_path / "theirs", tmp_path / "reference"
 
 
+def name_labels(folder: Path) -> None:
+    """Say as predict does what the labels are called."""
+    with Outputs(folder) as outputs:
+        write_settings(outputs, settings({}, LabelSet(("background", "liver", "spleen"), (0, 1, 2))))
+
+
 def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
     assert main(["evaluate", *map(str, arguments), "--json", "--quiet"]) == 0
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -55,15 +61,14 @@ def test_two_predictions_are_compared_case_by_case(folders, tmp_path: Path, caps
 
 def test_classes_have_the_names_that_they_were_predicted_by(folders, capsys) -> None:
     ours, _, reference = folders
-    with Outputs(ours) as outputs:
-        write_settings(outputs, settings({}, LabelSet(("background", "liver", "spleen"), (0, 1, 2))))
+    name_labels(ours)
     classes = evaluate(capsys, ours, reference)["classes"]
     assert [known["name"] for known in classes.values()] == ["liver", "spleen"]
 
 
 def test_folders_in_nnunets_order_are_told(folders, capsys) -> None:
     ours, _, reference = folders
-    write_settings(ours, {}, LabelSet(("background", "liver", "spleen"), (0, 1, 2)))
+    name_labels(ours)
     assert main(["evaluate", str(reference), str(ours)]) == 0
     assert f"warning: {ours} holds predictions and is taken as the reference" in capsys.readouterr().err
     assert main(["evaluate", str(ours), str(reference)]) == 0
