@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nnunet_rs.core.errors import DatasetError, NnunetError, PlanError
-from nnunet_rs.core.files import read_json, remove_leftovers, write_atomically, write_bytes, write_json
+from nnunet_rs.core.files import keep_aside, read_json, remove_leftovers, write_atomically, write_bytes, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -183,3 +183,12 @@ def test_missing_json_raises_what_the_caller_asks_for(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
     assert read_json(tmp_path / "a.json") == [1]
+
+
+def test_what_is_kept_aside_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    for content in (b"1", b"2", b"2", b"1", b"3"):
+        path.write_bytes(content)
+        assert keep_aside(path).read_bytes() == content
+        assert path.read_bytes() == content
+    assert names(tmp_path) == ["plan.json", "plan.previous-2.json", "plan.previous-3.json", "plan.previous.json"]

@@ -138,3 +138,14 @@ def test_the_largest_residual_encoder(tmp_path: Path) -> None:
         assert plans["plans_name"] == "nnUNetResEncUNetXLPlans"
         found = {name: c for name, c in plans["configurations"].items() if "inherits_from" not in c}
         assert {name: (c["batch_size"], c["patch_size"]) for name, c in found.items()} == chosen
+
+
+def test_a_file_that_is_there_is_kept_aside(tmp_path: Path) -> None:
+    files, path = read_nnunet(*write(tmp_path / "Dataset042_Made")), tmp_path / "plans.json"
+    path.write_text("the user's")
+    plan = make_plan(files.dataset, files.fingerprint)
+    kept = write_as_nnunet(path, plan, files.fingerprint)
+    assert kept == tmp_path / "plans.previous.json"
+    assert kept.read_text() == "the user's"
+    assert write_as_nnunet(path, plan, files.fingerprint) is None
+    assert json.loads(path.read_text())["dataset_name"] == "Dataset042_Made"

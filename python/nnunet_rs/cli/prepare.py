@@ -67,11 +67,15 @@ def plan(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Decide everything about a dataset, from its scans or from nnU-Net's own files."""
     if (arguments.data is None) == (arguments.fingerprint is None or arguments.dataset_json is None):
         raise UsageError("plan needs DATA, or both --fingerprint and --dataset-json")
-    decided, fingerprint, reader = _plan(arguments, console) if arguments.data else _plan_from_nnunet(arguments)
+    decided, fingerprint, reader = (
+        _plan(arguments, console) if arguments.data else _plan_from_nnunet(arguments, console)
+    )
     if arguments.as_nnunet:
         from nnunet_rs.plan.nnunet import write_as_nnunet
 
-        write_as_nnunet(arguments.as_nnunet, decided, fingerprint, reader)
+        kept = write_as_nnunet(arguments.as_nnunet, decided, fingerprint, reader)
+        if kept is not None:
+            console.say(f"{arguments.as_nnunet} was there with other content: it is kept as {kept.name}")
     from nnunet_rs.plan.explain import explain
     from nnunet_rs.plan.schema import plan_to_json
     from nnunet_rs.report.tables import plan_table
@@ -98,17 +102,24 @@ def _plan(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Finger
     return decided, fingerprint, reader_of(dataset.ending, fingerprint)
 
 
-def _plan_from_nnunet(arguments: argparse.Namespace) -> tuple[Plan, Fingerprint, str]:
+def _plan_from_nnunet(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Fingerprint, str]:
+    from nnunet_rs.core.locks import exclusive
+    from nnunet_rs.data.ownership import require_free
     from nnunet_rs.plan.nnunet import read_nnunet
     from nnunet_rs.plan.planner import make_plan
-    from nnunet_rs.plan.schema import write_fingerprint, write_plan
+    from nnunet_rs.plan.schema import write_fingerprint
+    from nnunet_rs.plan.settle import replace_plan
+
+    if arguments.output:
+        require_free(arguments.output)
 
     files = read_nnunet(arguments.fingerprint, arguments.dataset_json)
     cases, overrides = files.training_cases, _overrides(arguments)
     decided = make_plan(files.dataset, files.fingerprint, arguments.recipe or "paper", overrides, training_cases=cases)
     if arguments.output:
-        write_fingerprint(arguments.output / "fingerprint.json", files.fingerprint)
-        write_plan(arguments.output / "plan.json", decided)
+        with exclusive(arguments.output, "plan", console):
+            replace_plan(arguments.output / "plan.json", decided, console)
+            write_fingerprint(arguments.output / "fingerprint.json", files.fingerprint)
     return decided, files.fingerprint, files.reader
 
 

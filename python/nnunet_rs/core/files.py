@@ -105,6 +105,30 @@ def blosc2_writes(folder: Path) -> Iterator[None]:
         raise NnunetError(text) from error
 
 
+def keep_aside(path: Path) -> Path:
+    """Copy a file that is about to be replaced: plan.json to plan.previous.json, or plan.previous-2.json and so on.
+
+    Returns
+    -------
+    Path
+        The copy; one that is there already and holds the same is good enough.
+
+    Raises
+    ------
+    NnunetError
+        The folder cannot be written.
+    """
+    content, number = path.read_bytes(), 1
+    while True:
+        kept = path.with_name(f"{path.stem}.previous{'' if number == 1 else f'-{number}'}{path.suffix}")
+        if not os.path.lexists(kept):
+            write_bytes(kept, content)
+            return kept
+        if kept.is_file() and kept.read_bytes() == content:
+            return kept
+        number += 1
+
+
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write `content` atomically; `durable` and errors as `write_atomically`."""
     with write_atomically(path, durable=durable) as temporary:

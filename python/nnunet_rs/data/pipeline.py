@@ -13,12 +13,13 @@ from typing import Any
 from nnunet_rs.core.budget import Budget, memory_for_cases
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.faults import Fault, fatal
-from nnunet_rs.core.files import read_json, remove_leftovers, write_json
+from nnunet_rs.core.files import keep_aside, read_json, remove_leftovers, write_json
 from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.machine import peak_memory, processors
 from nnunet_rs.core.types import Case, Dataset, Progress, Share, Silent, Task
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
 from nnunet_rs.data.frames import warm_up
+from nnunet_rs.data.ownership import MARK, require_own
 from nnunet_rs.data.preprocess import find_configuration
 from nnunet_rs.data.stage import Kept, Stage, Staged, manner
 from nnunet_rs.data.store import PREPARED, prepared_name
@@ -88,7 +89,8 @@ def prepare_dataset(
     Raises
     ------
     DatasetError
-        Cases have faults (unless they are skipped), all have, or the memory allowed does not suffice for anything.
+        Cases have faults (unless they are skipped), all have, or the memory allowed does not suffice for anything. Or
+        `work` holds files that this library did not make, or another dataset's (nothing is written then).
     PlanError
         No plan can be made or followed, or it has no such configuration.
     NnunetError
@@ -96,6 +98,7 @@ def prepare_dataset(
     """
     work = Path(work)
     started = time.monotonic()
+    require_own(dataset, work)
     run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
     with exclusive(work, "preprocess", run.progress):
         for folder in (work, *(work / PREPARED).glob("*/")):
@@ -120,6 +123,7 @@ def plan_dataset(
     Parameters, files and errors as `prepare_dataset`; nothing is prepared.
     """
     work = Path(work)
+    require_own(dataset, work)
     run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
     with exclusive(work, "plan", run.progress):
         remove_leftovers(work)
@@ -242,8 +246,17 @@ def settle_splits(
             progress.say(f"warning: {path} leaves out {len(unused)} cases ({unused[0]} …); delete it for new folds")
         return folds
     folds = make_folds(names, groups=groups, strata=strata, progress=progress)
+    if path.exists() and not _holds(path, names, folds):
+        progress.say(f"{path} had other folds: it is kept as {keep_aside(path).name}")
     write_splits(path, folds)
     return folds
+
+
+def _holds(path: Path, names: Sequence[str], folds: tuple[Fold, ...]) -> bool:
+    try:
+        return read_splits(path, names) == folds
+    except DatasetError:
+        return False
 
 
 def _counters(allowed: int | None) -> int:
@@ -302,4 +315,5 @@ def _dataset_json(dataset: Dataset, cases: Sequence[Case]) -> dict[str, Any]:
         "numTraining": len(cases),
         "file_ending": dataset.ending,
         "dataset": listed,
+        MARK: {"root": str(dataset.root.resolve())},  # by which the folder is known again
     }

@@ -120,6 +120,14 @@ def open_store(work: Path, plan: Plan, name: str, *, cache: int = 0) -> Store:
     return Store(work / PREPARED / prepared_name(plan, name), cache=cache)
 
 
+def is_prepared_case(path: Path) -> bool:
+    """Whether a file is a prepared case, whole, of this version or another."""
+    try:
+        return "case.json" in read_archive(path)
+    except DatasetError:
+        return False
+
+
 def normalization_key(plan: Plan) -> str:
     """Hash how a plan normalises, with statistics only where they are used: what the keys of its cases end in."""
     rules = [encode(rule if rule.scheme == "ct" else replace(rule, stats=None)) for rule in plan.normalization]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.declaration import read_channels, read_labels
 from nnunet_rs.core.errors import DatasetError, PlanError
-from nnunet_rs.core.files import read_json, write_json
+from nnunet_rs.core.files import keep_aside, read_json, write_json
 from nnunet_rs.core.types import ChannelStats, Dataset, Spacing3
 from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.schema import CasePrint, Configuration, Fingerprint, Plan
@@ -150,9 +151,25 @@ def as_nnunet(plan: Plan, fingerprint: Fingerprint, reader: str = "SimpleITKIO")
     }
 
 
-def write_as_nnunet(path: Path, plan: Plan, fingerprint: Fingerprint, reader: str = "SimpleITKIO") -> None:
-    """Write `as_nnunet` to a file, whole or not at all."""
-    write_json(path, as_nnunet(plan, fingerprint, reader))
+def write_as_nnunet(path: Path, plan: Plan, fingerprint: Fingerprint, reader: str = "SimpleITKIO") -> Path | None:
+    """Write `as_nnunet` to a file, whole or not at all.
+
+    Returns
+    -------
+    Path or None
+        Where other content that was there is kept; see `keep_aside`.
+    """
+    content = as_nnunet(plan, fingerprint, reader)
+    kept = keep_aside(path) if path.exists() and not _same_json(path, content) else None
+    write_json(path, content)
+    return kept
+
+
+def _same_json(path: Path, content: dict[str, Any]) -> bool:
+    try:
+        return bool(read_json(path, PlanError) == json.loads(json.dumps(content)))
+    except PlanError:
+        return False
 
 
 def _read_fingerprint(file: Path, channels: int) -> Fingerprint:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.files import keep_aside
 from nnunet_rs.core.types import Dataset, Progress
 from nnunet_rs.plan.planner import PlanOverrides, make_plan
 from nnunet_rs.plan.schema import Fingerprint, Plan, read_plan, write_plan
@@ -24,7 +25,7 @@ def settle_plan(
     """Return the plan to follow, and see that WORK/plan.json holds it.
 
     A plan that is there is followed as it is, edited or not, unless another recipe or overrides are asked for. Then a
-    new one is made; where it differs, the old one is kept as `plan.previous.json`.
+    new one is made; where it differs, the old one is kept as `plan.previous.json` (`keep_aside`).
 
     Parameters
     ----------
@@ -52,11 +53,21 @@ def settle_plan(
             progress.say(f"{path} is followed as it is, though planning anew would differ; delete it for a new plan")
         return there
     plan = make_plan(dataset, fingerprint, recipe or DEFAULT, wanted)
-    if there is not None and not _same(there, plan):
-        path.replace(work / "plan.previous.json")
-        progress.say(f"{path} was another plan: it is kept as plan.previous.json")
-    write_plan(path, plan)
+    replace_plan(path, plan, progress)
     return plan
+
+
+def replace_plan(path: Path, plan: Plan, progress: Progress) -> None:
+    """Write a plan; where another one is there, it is kept aside, and that is said.
+
+    Raises
+    ------
+    PlanError
+        What is there is no plan.
+    """
+    if path.exists() and not _same(read_plan(path), plan):
+        progress.say(f"{path} was another plan: it is kept as {keep_aside(path).name}")
+    write_plan(path, plan)
 
 
 def _require_fit(plan: Plan, dataset: Dataset, path: Path) -> None:

@@ -14,7 +14,7 @@ import json
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from nnunet_rs.plan.schema import CasePrint, Fingerprint, read_fingerprint, writ
 VERSION = 1
 _SAVE_EVERY = 10.0  # seconds of reading that a killed process may lose
 _KEPT = 32 << 20  # bytes of statistics; larger ones are not kept
+_HASHED = 1 << 16  # bytes of a file's beginning, and of its end, that tell it from others
 _LARGE = 1 << 22  # voxels from which a case is worth several threads
 
 Visit = Callable[[Case, Volume, Labels, Box], None]
@@ -48,6 +49,15 @@ class Surveyed:
     print: CasePrint | None  # None: a fatal fault
     classes: tuple[bool, ...]  # which classes occur, the ignore label last; empty: unknown
     faults: tuple[Fault, ...]
+    digest: str = ""  # of its files' content, see `files_digest`; empty: not known
+
+
+@dataclass(frozen=True, slots=True)
+class FilesRecord:
+    """What a work folder remembers of a case's files."""
+
+    signature: str  # of `case_signature`
+    digest: str  # of `files_digest`; empty in older work folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,31 @@ def case_signature(dataset: Dataset, case: Case) -> str:
     declared = [dataclasses.astuple(dataset.labels), dataset.channels]
     content = [declared, [_file_signature(dataset.root, path) for path in files]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def files_digest(files: Sequence[Path]) -> str:
+    """Hash files by size, beginning and end: it tells other scans apart, wherever copies of them lie; empty: unread."""
+    digest = hashlib.sha256()
+    try:
+        for path in files:
+            size = path.stat().st_size
+            digest.update(size.to_bytes(8, "little"))
+            with path.open("rb") as stream:
+                digest.update(stream.read(_HASHED))
+                stream.seek(max(_HASHED, size - _HASHED))
+                digest.update(stream.read(_HASHED))
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def recorded_files(work: Path) -> dict[str, FilesRecord]:
+    """Tell what a work folder's survey remembers of each sound case's files; nothing where it cannot be read."""
+    try:
+        cases = _cases_from_json(read_json(work / "survey.json"))
+    except (NnunetError, KeyError, TypeError, ValueError, AttributeError):
+        return {}
+    return {name: FilesRecord(case.signature, case.digest) for name, case in cases.items()}
 
 
 def surveyed_classes(work: Path) -> dict[str, tuple[bool, ...]]:
@@ -249,10 +284,11 @@ class _Reading:
             return
         box = nonzero_box(volume.data)
         classes = present_classes(labels.data, self.dataset.labels)
+        digest = files_digest((*case.images, *([case.label] if case.label else [])))
         threads = None if labels.data.size >= _LARGE else 1
         with self.lock:
             print = self.builder.add(case.name, volume, labels.data, box=box, threads=threads)
-            self.found[case.name] = Surveyed(signature, print, classes, faults)
+            self.found[case.name] = Surveyed(signature, print, classes, faults, digest)
         if self.visit is not None:
             self.visit(case, volume, labels, box)
 
@@ -297,7 +333,13 @@ def _to_json(cases: dict[str, Surveyed], statistics: str) -> dict[str, Any]:
 
 def _case_to_json(case: Surveyed) -> dict[str, Any]:
     faults = [{**encode(fault), "file": str(fault.file)} for fault in case.faults]
-    return {"signature": case.signature, "print": encode(case.print), "classes": case.classes, "faults": faults}
+    return {
+        "signature": case.signature,
+        "digest": case.digest,
+        "print": encode(case.print),
+        "classes": case.classes,
+        "faults": faults,
+    }
 
 
 def _cases_from_json(content: Any) -> dict[str, Surveyed]:
@@ -309,4 +351,5 @@ def _cases_from_json(content: Any) -> dict[str, Surveyed]:
 def _case_from_json(content: Any) -> Surveyed:
     print = None if content["print"] is None else decode(CasePrint, content["print"], "print")
     faults = tuple(Fault(**{**fault, "file": Path(fault["file"])}) for fault in content["faults"])
-    return Surveyed(str(content["signature"]), print, tuple(map(bool, content["classes"])), faults)
+    classes, digest = tuple(map(bool, content["classes"])), str(content.get("digest", ""))
+    return Surveyed(str(content["signature"]), print, classes, faults, digest)
