@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_rs.core.dataset import find_input_cases, read_dataset, strip_ending
+from nnunet_rs.core.dataset import find_input_cases, read_dataset
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.types import Case, Dataset
 
@@ -59,7 +59,9 @@ def test_decathlon_layout(decathlon_dataset: Make) -> None:
     assert (dataset.layout, dataset.channels, dataset.ending) == ("decathlon", ("T1", "T2"), ".nii.gz")
     assert dataset.training[0] == Case("case_0", (root / "imagesTr/case_0.nii.gz",), root / "labelsTr/case_0.nii.gz")
     assert dataset.test == (Case("x", (root / "imagesTs/x.nii.gz",)),)
-    assert dataset.faults == ()
+    assert [str(fault).partition(": ")[2] for fault in dataset.faults] == [
+        "test-image: 1 of 2 images listed under 'test' are not there: gone.nii.gz; restore them, or correct the list"
+    ]
 
 
 def test_resource_forks_and_editors_files_are_no_cases(tmp_path: Path) -> None:
@@ -67,7 +69,12 @@ def test_resource_forks_and_editors_files_are_no_cases(tmp_path: Path) -> None:
     touch(raw, "imagesTr/a_0000.nii.gz", "imagesTr/._a_0000.nii.gz", "imagesTr/_b_0000.nii.gz")
     touch(raw, "labelsTr/a.nii.gz", "labelsTr/._a.nii.gz", "imagesTr/.DS_Store")
     (raw / "imagesTr" / "old.nii.gz").mkdir()
-    assert [case.name for case in read_dataset(raw).training] == ["a"]
+    dataset = read_dataset(raw)
+    assert [case.name for case in dataset.training] == ["a"]
+    assert [fault.value for fault in dataset.faults] == [
+        "1 folder is left out (old.nii.gz): folders within are not looked into",
+        "1 file is left out (_b_0000.nii.gz): names that begin with _ are taken for no data",
+    ]
     listed = [{"image": f"./imagesTr/{name}.nii.gz", "label": "./labelsTr/a.nii.gz"} for name in ("._a", "a_0000")]
     assert [case.name for case in read_dataset(decathlon(raw, listed)).training] == ["a_0000"]
 
@@ -130,7 +137,9 @@ def test_a_label_with_a_channel_number_is_named_as_the_mistake_it_is(tmp_path: P
 def test_files_per_channel_under_a_decathlon_like_json(tmp_path: Path) -> None:
     root = decathlon(tmp_path, [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}])
     touch(root, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
-    assert read_dataset(root).training == (Case("a", (root / "imagesTr/a_0000.nii.gz",), root / "labelsTr/a.nii.gz"),)
+    dataset = read_dataset(root)
+    assert dataset.training == (Case("a", (root / "imagesTr/a_0000.nii.gz",), root / "labelsTr/a.nii.gz"),)
+    assert dataset.faults == ()
 
 
 def test_cases_are_sorted_by_name_as_text(tmp_path: Path) -> None:
@@ -182,7 +191,7 @@ def test_what_is_missing_is_told_and_left_out(tmp_path: Path) -> None:
     texts = "\n".join(map(str, dataset.faults))
     assert "c_0001.nii.gz: channels: channels 0001, 2 expected (0000 … 0001); give every channel a file" in texts
     assert "num-training: numTraining is 9, found 6 cases" in texts
-    assert "ending: 1 .nii files are left out: file_ending is .nii.gz" in texts
+    assert "imagesTr: ending: 1 file is left out (g_0000.nii): file_ending is .nii.gz; convert them" in texts
 
 
 def test_listed_files_that_are_missing(tmp_path: Path) -> None:
@@ -208,6 +217,109 @@ def test_two_endings_of_one_case_in_a_listing(tmp_path: Path) -> None:
     assert rules(read_dataset(root)) == [("channels", "a", True)]
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_of_cases_taken_for_channels_are_named_as_such(tmp_path: Path, first: int) -> None:
+    root = declare(tmp_path, numTraining=6)
+    for number in range(first, first + 6):
+        touch(root, f"imagesTr/word_{number:04d}.nii.gz", f"labelsTr/word_{number:04d}.nii.gz")
+    faults = read_dataset(root).faults
+    assert [(fault.rule, fault.case) for fault in faults] == [
+        ("image-name", f"word_{number:04d}") for number in range(first, first + 6)
+    ]
+    assert str(faults[5 - first]) == (
+        f"{root}/imagesTr/word_0005.nii.gz: image-name: 0005 was read as a channel of 'word', and labelsTr names its "
+        "cases like that; add the channel: name it word_0005_0000.nii.gz, and leave the label"
+    )
+    for fault in faults:  # the advice, followed
+        fault.file.rename(fault.file.with_name(fault.advice.split()[5].rstrip(",")))
+    assert len(read_dataset(root).training) == 6
+    assert read_dataset(root).faults == ()
+
+
+def test_no_advice_gives_two_files_one_name(tmp_path: Path) -> None:
+    root = declare(tmp_path, channel_names={"0": "T1", "1": "T2"}, numTraining=3)
+    for case in "abc":
+        touch(root, f"imagesTr/{case}_0000.nii.gz", f"imagesTr/{case}_0001.nii.gz")
+    touch(root, "labelsTr/a_0000.nii.gz", "labelsTr/a_0001.nii.gz")  # a label for each channel
+    touch(root, "labelsTr/b.nii.gz", "labelsTr/b_0000.nii.gz", "labelsTr/c.nii.gz")
+    dataset = read_dataset(root)
+    assert [case.name for case in dataset.training] == ["b", "c"]
+    texts = [str(fault) for fault in dataset.faults]
+    assert [fault.fatal for fault in dataset.faults] == [True, False]
+    assert "2 labels have channel numbers of 'a': a_0000.nii.gz, a_0001.nii.gz; labels have no" in texts[0]
+    assert "'b' has a label without one; labels have no channels: b.nii.gz is used; move the other away" in texts[1]
+
+
+def test_labels_of_another_ending_are_named(tmp_path: Path) -> None:
+    root = declare(tmp_path, numTraining=3)
+    for case in "abc":
+        touch(root, f"imagesTr/{case}_0000.nii.gz", f"labelsTr/{case}.nii")
+    touch(root, "labelsTr/c.nii.gz", "labelsTr/a.seg.nrrd", "labelsTr/notes.txt")
+    dataset = read_dataset(root)
+    assert [case.name for case in dataset.training] == ["c"]
+    assert [(fault.rule, fault.case, fault.file.name) for fault in dataset.faults] == [
+        ("label-missing", "a", "a.nii"),
+        ("label-missing", "b", "b.nii"),
+        ("ending", "", "labelsTr"),
+        ("left-out", "", "labelsTr"),
+    ]
+    assert "no label of 'a' that ends in .nii.gz, but a.nii, a.seg.nrrd; file_ending holds for" in str(
+        dataset.faults[0]
+    )
+    assert dataset.faults[2].value == "1 file is left out (c.nii): file_ending is .nii.gz"
+    assert dataset.faults[3].value == "1 file is left out (notes.txt): not of a format that is read"
+
+
+def test_slicers_segmentations_count_once(tmp_path: Path) -> None:
+    root = declare(tmp_path, file_ending=".nrrd", numTraining=2)
+    touch(root, *(f"imagesTr/{case}_0000.nrrd" for case in "ab"), *(f"labelsTr/{case}.seg.nrrd" for case in "ab"))
+    assert rules(read_dataset(root)) == [("label-missing", "a", True), ("label-missing", "b", True)]
+
+
+def test_endings_in_capitals_are_endings(tmp_path: Path) -> None:
+    root = declare(tmp_path, numTraining=2)
+    touch(root, "imagesTr/a_0000.NII.GZ", "labelsTr/a.nii.gz", "imagesTr/b_0000.nii.gz", "labelsTr/b.NII.gz")
+    dataset = read_dataset(root)
+    assert [case.label and case.label.name for case in dataset.training] == ["a.nii.gz", "b.NII.gz"]
+    assert dataset.faults == ()
+    touch(root, "imagesTr/a_0000.nii.gz", "labelsTr/b.nii.gz")
+    assert sorted(rules(read_dataset(root))) == [("case-twice", "a", True), ("case-twice", "b", True)]
+
+
+def test_what_dataset_json_does_not_list_is_told(tmp_path: Path) -> None:
+    root = decathlon(
+        tmp_path / "msd", [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}], test=["b.nii"]
+    )
+    touch(root, "imagesTr/a.nii.gz", "imagesTr/c.nii.gz", "imagesTr/d.nii.gz", "labelsTr/a.nii.gz", "imagesTs/e.nii.gz")
+    touch(root, "b.nii", "labelsTr/x.json")
+    assert [f"{fault.file.name}: {fault.value}" for fault in read_dataset(root).faults] == [
+        "imagesTr: 2 files are left out (c.nii.gz, d.nii.gz): not listed in dataset.json",
+        "labelsTr: 1 file is left out (x.json): not of a format that is read",
+        "imagesTs: 1 file is left out (e.nii.gz): not listed in dataset.json",
+    ]
+    raw = declare(tmp_path / "raw", dataset={"a": {"images": ["scans/a.nii.gz"], "label": "truth/a.nii.gz"}})
+    touch(raw, "scans/a.nii.gz", "truth/a.nii.gz", "truth/b.nii.gz", "imagesTr/c_0000.nii.gz", "archive/d.nii.gz")
+    assert [f"{fault.file.name}: {fault.value}" for fault in read_dataset(raw).faults] == [
+        "imagesTr: 1 file is left out (c_0000.nii.gz): not listed in dataset.json",
+        "truth: 1 file is left out (b.nii.gz): not listed in dataset.json",
+    ]
+
+
+def test_test_images_that_are_left_out_are_told(tmp_path: Path) -> None:
+    root = declare(tmp_path)
+    touch(root, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "imagesTs/b_0001.nii.gz", "imagesTs/c.nii.gz")
+    touch(root, "imagesTs/d_0000.mha")
+    assert rules(read_dataset(root)) == [("image-name", "c", False), ("channels", "b", False), ("ending", "", False)]
+
+
+def test_files_that_belong_to_an_image_are_not_left_out(tmp_path: Path) -> None:
+    tiff = declare(tmp_path / "tiff", file_ending=".tif")
+    touch(tiff, "imagesTr/a_0000.tif", "imagesTr/a.json", "labelsTr/a.tif", "labelsTr/a.json")
+    mhd = declare(tmp_path / "mhd", file_ending=".mhd")
+    touch(mhd, "imagesTr/a_0000.mhd", "imagesTr/a_0000.zraw", "labelsTr/a.mhd", "labelsTr/a.raw")
+    assert read_dataset(tiff).faults == read_dataset(mhd).faults == ()
+
+
 # ---- what stops everything -------------------------------------------------------------------------------------------
 
 
@@ -223,6 +335,9 @@ def test_two_endings_of_one_case_in_a_listing(tmp_path: Path) -> None:
         ({"dataset": {"a": {"images": "x"}}}, r"'dataset\['a'\]' is {'images': 'x'}; write"),
         ({"dataset": {"a": {"images": ["x"], "label": 3}}}, "has the label 3"),
         ({"dataset": {}}, "has no training case"),
+        ({"dataset": {"a/b": {"images": ["x"]}}}, "has a case named 'a/b'; name it as a file could be named"),
+        ({"dataset": {"a": {"images": ["x\0"]}}}, "no name holds a zero byte"),
+        ({"file_ending": "nii.gz"}, "'file_ending' is 'nii.gz'; give one of .nii.gz"),
         ({}, "imagesTr: no such folder; nnU-Net's raw layout needs it"),
     ],
 )
@@ -287,7 +402,7 @@ def test_an_ending_that_no_image_has(tmp_path: Path) -> None:
 def test_input_cases(tmp_path: Path, names: list[str], channels: int, cases: dict[str, int]) -> None:
     touch(tmp_path, *names)
     found, faults = find_input_cases(tmp_path, channels, ".nii.gz")
-    assert faults == ()
+    assert not [fault for fault in faults if fault.fatal]
     assert {case.name: len(case.images) for case in found} == cases
     assert [case.name for case in found] == sorted(cases)
 
@@ -316,15 +431,21 @@ def test_input_cases_that_cannot_be_used_leave_the_others_alone(tmp_path: Path) 
     assert {fault.case: fault.rule for fault in faults} == {"b": "channels", "c": "case-twice"}
 
 
+def test_what_an_input_folder_holds_besides_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a.NII.GZ", "dataset.json", "notes.txt", "a.seg.nrrd", "_b.nii.gz", ".DS_Store", "scans/c.nii.gz")
+    cases, faults = find_input_cases(tmp_path, 1)
+    assert [case.name for case in cases] == ["a"]
+    assert [fault.value for fault in faults] == [
+        "1 folder is left out (scans): folders within are not looked into",
+        "1 file is left out (_b.nii.gz): names that begin with _ are taken for no data",
+        "1 file is left out (a.seg.nrrd): a segmentation by its ending, no image",
+        "1 file is left out (notes.txt): not of a format that is read",
+    ]
+    assert not any(fault.fatal for fault in faults)
+
+
 def test_without_an_ending_every_format_is_taken(tmp_path: Path) -> None:
     touch(tmp_path, "a.nrrd", "b.nii.gz", "c.txt")
     assert [case.name for case in find_input_cases(tmp_path, 1)[0]] == ["a", "b"]
     with pytest.raises(DatasetError, match="gone: no such folder"):
         find_input_cases(tmp_path / "gone", 1)
-
-
-@pytest.mark.parametrize(
-    ("name", "stem"), [("a.b.nii.gz", "a.b"), ("a.NII.GZ", "a"), ("a.tif", "a"), ("a.tiff", "a"), ("a.x.y", "a.x")]
-)
-def test_names_without_their_ending(name: str, stem: str) -> None:
-    assert strip_ending(name) == stem

@@ -34,7 +34,8 @@ def test_channels_stand_in_the_order_of_their_numbers(content: dict[str, Any], n
     ("content", "text"),
     [
         ({}, "'channel_names' is missing; write"),
-        ({"modality": {}}, "'modality' is {}, not an object"),
+        ({"modality": {}}, "'modality' is empty"),
+        ({"channel_names": []}, "'channel_names' is empty"),
         ({"modality": "CT"}, "is 'CT', not an object"),
         ({"channel_names": {"1": "CT"}}, "has the numbers 1;"),
         ({"channel_names": {"CT": "0"}}, "has the numbers CT;"),
@@ -81,7 +82,9 @@ def test_regions_over_values_that_are_not_consecutive() -> None:
     ("declared", "keys", "text"),
     [
         (None, {}, "'labels' is missing"),
+        ({}, {}, "'labels' is empty; write"),
         ([0, 1], {}, r"is \[0, 1\], not an object"),
+        ({"background": 0, "a": "9" * 5000}, {}, r"has 'a' = '99+\.\.\.; give"),
         ({"a": 1}, {}, "has no label of value 0; declare the background"),
         ({"background": 0}, {}, "has no label but the background"),
         ({"background": 0, "ignore": 1}, {}, "has no label but the background"),
@@ -97,8 +100,16 @@ def test_regions_over_values_that_are_not_consecutive() -> None:
         ({"0": "background", "1": "ignore", "2": "ignore"}, {}, "has 'ignore' 2 times"),
         (BRATS, {}, "'regions_class_order' is missing; list one value for each of whole, core, enhancing"),
         (BRATS, {"regions_class_order": 3}, "is 3, not a list"),
-        (BRATS, {"regions_class_order": [1, 2]}, r"'regions_class_order' is \[1, 2\]"),
-        (BRATS, {"regions_class_order": [1, 2, 4]}, r"is \[1, 2, 4\]"),
+        (
+            BRATS,
+            {"regions_class_order": [1, 2]},
+            r"is \[1, 2\]: 2 values for 3 regions; list one",
+        ),
+        (
+            BRATS,
+            {"regions_class_order": [1, 2, 4]},
+            r"4 is no declared value; declared are \[0, 1, 2, 3\]",
+        ),
     ],
 )
 def test_malformed_labels(declared: Any, keys: dict[str, Any], text: str) -> None:

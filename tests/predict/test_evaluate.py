@@ -5,7 +5,7 @@ import pytest
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import write_labels
 from nnunet_rs.core.types import Header, LabelSet
-from nnunet_rs.predict.evaluate import case_name, evaluate_folders
+from nnunet_rs.predict.evaluate import evaluate_folders
 
 LABELS = LabelSet(("background", "liver", "tumour"), (0, 1, 2))
 
@@ -41,9 +41,17 @@ def test_scores_by_hand(folders, labels):
     assert summary.values("hd95")[1, 1] == 0.0
 
 
-def test_names_of_cases():
-    assert case_name(Path("x/liver_1.nii.gz")) == "liver_1"
-    assert case_name(Path("case.v2.nrrd")) == "case.v2"
+def test_endings_in_capitals_are_the_same_case(tmp_path):
+    save(tmp_path / "predictions", "a.nii.gz", [[[1, 0]]])
+    save(tmp_path / "reference", "A.nii.gz", [[[1, 0]]])
+    (tmp_path / "reference" / "A.nii.gz").rename(tmp_path / "reference" / "a.NII.GZ")
+    assert evaluate_folders(tmp_path / "predictions", tmp_path / "reference", LABELS).foreground_mean() == 1.0
+
+
+def test_a_case_of_two_endings_is_an_error(folders):
+    save(folders[1], "a.mha", [[[1, 0, 0, 0]]])
+    with pytest.raises(DatasetError, match=r"a\.nii\.gz: and a\.mha are the same case; move one of them away"):
+        evaluate_folders(*folders, LABELS)
 
 
 def test_missing_predictions_are_an_error_unless_allowed(folders):

@@ -18,6 +18,12 @@ def broken(file: Path, key: str, value: str, advice: str) -> DatasetError:
     return DatasetError(f"{file}: '{key}' {value}; {advice}")
 
 
+def shortened(value: object) -> str:
+    """Return a value of dataset.json as text that fits into a line."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
 def read_channels(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
     """Channel names by number, from `channel_names` (nnU-Net) or `modality` (Decathlon).
 
@@ -31,14 +37,14 @@ def read_channels(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
     if key not in content:
         raise broken(file, "channel_names", "is missing", advice)
     names = content[key]
-    if isinstance(names, list):  # older files
+    if isinstance(names, list) and names:  # older files
         names = {str(index): name for index, name in enumerate(names)}
     if not isinstance(names, dict) or not names:
-        raise broken(file, key, f"is {names!r}, not an object", advice)
+        raise broken(file, key, _not_object(names), advice)
     if {_number(index) for index in names} != set(range(len(names))):
-        raise broken(file, key, f"has the numbers {', '.join(map(str, names))}", advice)
+        raise broken(file, key, f"has the numbers {', '.join(list(names)[:20])}", advice)
     if not all(isinstance(name, str) for name in names.values()):
-        raise broken(file, key, f"has a name that is no text: {names!r}", advice)
+        raise broken(file, key, f"has a name that is no text: {shortened(names)}", advice)
     return tuple(names[index] for index in sorted(names, key=_number))
 
 
@@ -75,15 +81,21 @@ def declared(labels: LabelSet) -> dict[str, Any]:
     return {"labels": held, **order}
 
 
+def _not_object(value: object) -> str:
+    return "is empty" if value in ({}, []) else f"is {shortened(value)}, not an object"
+
+
 def _number(text: object) -> int:
     """Return the number a JSON key stands for, or -1."""
-    return int(text) if isinstance(text, int | str) and str(text).isdecimal() else -1
+    if isinstance(text, int) and not isinstance(text, bool):
+        return max(text, -1)
+    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 20 else -1
 
 
 def _values_by_name(file: Path, labels: object) -> dict[str, tuple[int, ...]]:
     advice = 'write {"background": 0, "liver": 1}'
     if not isinstance(labels, dict) or not labels:
-        raise broken(file, "labels", "is missing" if labels is None else f"is {labels!r}, not an object", advice)
+        raise broken(file, "labels", "is missing" if labels is None else _not_object(labels), advice)
     if all(isinstance(name, str) and _number(value) >= 0 for value, name in labels.items()):
         labels = _turned(file, labels)
     named = {str(name): _values(file, str(name), held) for name, held in labels.items()}
@@ -105,10 +117,10 @@ def _turned(file: Path, labels: dict[str, str]) -> dict[str, int]:
 def _values(file: Path, name: str, held: object) -> tuple[int, ...]:
     """One label's values: a whole number, the same as text, or a list of them (a region)."""
     items = held if isinstance(held, list) else [held]
-    numbers = tuple(-1 if isinstance(item, bool) else _number(item) for item in items)
+    numbers = tuple(map(_number, items))
     if not numbers or not all(0 <= number <= MAX_VALUE for number in numbers):
         advice = f"give a whole number from 0 to {MAX_VALUE}, or a list of them for a region"
-        raise broken(file, "labels", f"has '{name}' = {held!r}", advice)
+        raise broken(file, "labels", f"has '{name}' = {shortened(held)}", advice)
     return tuple(sorted(set(numbers)))
 
 
@@ -135,11 +147,16 @@ def _regions(
     foreground = {name: held for name, held in named.items() if set(held) != {0}}
     advice = f"list one value for each of {', '.join(foreground)}: what an exported segmentation gets there"
     if not isinstance(order, list):
-        found = "is missing" if order is None else f"is {order!r}, not a list"
+        found = "is missing" if order is None else f"is {shortened(order)}, not a list"
         raise broken(file, "regions_class_order", found, advice)
-    paints = [-1 if isinstance(item, bool) else _number(item) for item in order]
-    if len(paints) != len(foreground) or not set(paints) <= set(values):
-        raise broken(file, "regions_class_order", f"is {order!r}", advice)
+    paints = [_number(item) for item in order]
+    unknown = [item for item, paint in zip(order, paints, strict=True) if paint not in values]
+    if unknown:
+        said = f"is {shortened(order)}: {shortened(unknown[0])} is no declared value; declared are "
+        raise broken(file, "regions_class_order", said + shortened(list(values)), advice)
+    if len(paints) != len(foreground):
+        said = f"is {shortened(order)}: {len(paints)} values for {len(foreground)} regions"
+        raise broken(file, "regions_class_order", said, advice)
     index = {value: number for number, value in enumerate(values)}
     return tuple(
         Region(name, tuple(index[value] for value in held), paint)

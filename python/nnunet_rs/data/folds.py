@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -233,8 +234,12 @@ def _checked(where: str, entry: Any, known: set[str]) -> Fold:
         raise DatasetError(f'{where}: expected {{"train": [...], "val": [...]}}')
     for side in ("train", "val"):
         cases = entry[side]
-        if not isinstance(cases, list) or not cases or not all(isinstance(name, str) for name in cases):
+        if not isinstance(cases, list) or not cases:
             raise DatasetError(f"{where}: {side!r} must be a list of at least one case name")
+        odd = [name for name in cases if not isinstance(name, str)]
+        if odd:
+            example = f", such as {json.dumps(min(known), ensure_ascii=False)}" if known else ""
+            raise DatasetError(f"{where}: {side!r} holds {repr(odd[0])[:40]}; names of cases are texts{example}")
         for name in cases:
             if name not in known:
                 raise DatasetError(f"{where}: {side!r} names {name!r}, which is not a training case of the dataset")

@@ -14,6 +14,7 @@ from nnunet_rs.core.faults import FaultError, require_none
 from nnunet_rs.core.io import can_read, read_labels, read_scan
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.machine import processors
+from nnunet_rs.core.names import strip_ending
 from nnunet_rs.core.scan import Scan, compare_grids
 from nnunet_rs.core.types import Labels, LabelSet, Progress, Silent
 from nnunet_rs.predict.scores import Score, score_case, scored_targets
@@ -116,11 +117,6 @@ def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> 
     return tuple(Pair(name, path, theirs[name]) for name, path in sorted(ours.items()))
 
 
-def case_name(path: Path) -> str:
-    """Strip the ending of an image file: `liver_1.nii.gz` is case `liver_1`."""
-    return Path(path.name.removesuffix(".gz")).stem
-
-
 def label_files(folder: Path) -> dict[str, Path]:
     """List the segmentations of a folder by case name; errors as `evaluate_folders`."""
     if not folder.is_dir():
@@ -129,9 +125,10 @@ def label_files(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "_")) or not path.is_file() or not can_read(path):
             continue
-        if case_name(path) in files:
-            raise DatasetError(f"{path}: and {files[case_name(path)].name} are the same case; keep one of them")
-        files[case_name(path)] = path
+        name = strip_ending(path.name)
+        if name in files:
+            raise DatasetError(f"{path}: and {files[name].name} are the same case; move one of them away")
+        files[name] = path
     if not files:
         raise DatasetError(f"{folder}: holds no segmentation; expected image files such as case.nii.gz")
     return files

@@ -99,7 +99,10 @@ def predict_folder(
     index, count = options.part
     if not 0 <= index < count:
         raise DatasetError(f"part {index} of {count}: the part must be 0 to {count - 1}")
-    broken = {fault.case: str(fault) for fault in faults} if index == 0 else {}
+    broken = {fault.case: str(fault) for fault in faults if fault.fatal} if index == 0 else {}
+    for fault in faults if index == 0 else ():
+        if not fault.fatal:
+            progress.say(f"warning: {fault}")
     return predict_cases(predictor, cases[index::count], output_dir, options, progress, broken=broken)
 
 

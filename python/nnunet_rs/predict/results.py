@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.core.dataset import strip_ending
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import companions
+from nnunet_rs.core.names import ending_of
 from nnunet_rs.core.outputs import Outputs, examples
 from nnunet_rs.core.types import Case, Progress
 from nnunet_rs.predict.probabilities import ENDING
@@ -37,8 +37,7 @@ class FolderResult:
 
 def segmentation_path(case: Case, output_dir: Path) -> Path:
     """Where a case's segmentation goes: its name, in its images' format."""
-    name = case.images[0].name
-    return output_dir / (case.name + name[len(strip_ending(name)) :])
+    return output_dir / (case.name + ending_of(case.images[0].name))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

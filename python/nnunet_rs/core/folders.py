@@ -1,0 +1,133 @@
+"""What folders hold: each is listed once, and what nobody uses of it is told by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.faults import Fault
+from nnunet_rs.core.names import HIDDEN, SEGMENTATION, SKIPPED, ending_of, examples, has_ending, strip_ending
+
+# Files that belong to an image of another ending: the spacing of a TIFF, the voxels of a MetaImage header.
+_COMPANIONS = {".tif": (".json",), ".tiff": (".json",), ".mhd": (".raw", ".zraw")}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Names in one folder, hidden ones left out."""
+
+    files: frozenset[str] = frozenset()
+    folders: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Folders that were looked into; each is listed once, and no file is asked for anything (100 000 cases)."""
+
+    listed: dict[Path, Listing] = field(default_factory=dict)
+
+    def listing(self, folder: Path) -> Listing:
+        """Names in `folder`, the hidden ones left out; none if there is no such folder.
+
+        Raises
+        ------
+        DatasetError
+            The folder may not be read.
+        """
+        if folder not in self.listed:
+            self.listed[folder] = _listing(folder)
+        return self.listed[folder]
+
+    def files(self, folder: Path) -> frozenset[str]:
+        """File names in `folder`; errors as `listing`."""
+        return self.listing(folder).files
+
+    def images(self, folder: Path, ending: str | tuple[str, ...]) -> list[str]:
+        """File names in `folder` that a listing takes: of this ending, not beginning with `_`; sorted."""
+        names = self.files(folder)
+        return sorted(name for name in names if has_ending(name, ending) and not name.startswith(SKIPPED))
+
+    def has(self, path: Path) -> bool:
+        """Whether a file is there."""
+        return path.name in self.files(path.parent)
+
+
+def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str = "") -> list[Fault]:
+    """Tell by name what a folder holds and nobody uses, a warning for each reason.
+
+    Parameters
+    ----------
+    folder, listing
+        The folder and what it holds.
+    used
+        Names that are used, or that another fault tells of.
+    ending
+        That of the dataset's files; empty: any that can be read.
+
+    Returns
+    -------
+    list of Fault
+        Rules `ending` (images of another ending than the dataset's) and `left-out` (all others).
+    """
+    companions = tuple(other for name in used for other in _COMPANIONS.get(ending_of(name).lower(), ()))
+    rest = {name for name in listing.files - set(used) if not has_ending(name, companions)}
+    faults = [_told(folder, listing.folders, "left-out", "folder", "folders within are not looked into")]
+    for rule, reason, advice, holds in _reasons(ending):
+        some = {name for name in rest if holds(name)}
+        faults.append(_told(folder, some, rule, "file", reason, advice))
+        rest -= some
+    faults.append(_told(folder, rest, "left-out", "file", "not listed in dataset.json"))
+    return [fault for fault in faults if fault is not None]
+
+
+_Reason = tuple[str, str, str, Callable[[str], bool]]  # rule, reason, advice, whether it holds of a name
+_MOVE = "move away what does not belong here"
+
+
+def _reasons(ending: str) -> tuple[_Reason, ...]:
+    file_ending = (f"file_ending is {ending}", "convert them, or move them away") if ending else ("", "")
+    return (
+        ("left-out", "names that begin with _ are taken for no data", "rename what is meant", _begins_low),
+        ("ending", *file_ending, lambda name: bool(ending) and _is_image(name) and not has_ending(name, ending)),
+        ("left-out", "a segmentation by its ending, no image", _MOVE, lambda name: has_ending(name, SEGMENTATION)),
+        ("left-out", "not of a format that is read", _MOVE, lambda name: not _is_image(name)),
+    )
+
+
+def _begins_low(name: str) -> bool:
+    return name.startswith(SKIPPED)
+
+
+def _is_image(name: str) -> bool:
+    return has_ending(name) or has_ending(name, SEGMENTATION)
+
+
+def _told(folder: Path, names: Collection[str], rule: str, kind: str, reason: str, advice: str = _MOVE) -> Fault | None:
+    if not names:
+        return None
+    verb = "is" if len(names) == 1 else "are"
+    value = f"{len(names)} {kind}{'s' * (len(names) > 1)} {verb} left out ({examples(names)}): {reason}"
+    return Fault(folder, rule, value, advice, fatal=False)
+
+
+def _listing(folder: Path) -> Listing:
+    try:
+        with os.scandir(folder) as entries:
+            kinds = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return Listing()
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be listed: {error.strerror}; check its permissions") from error
+    shown = [(name, is_folder) for name, is_folder in kinds if not name.startswith(HIDDEN)]
+    return Listing(
+        frozenset(name for name, is_folder in shown if not is_folder),
+        frozenset(name for name, is_folder in shown if is_folder),
+    )
+
+
+def same_case(names: Collection[str], case: str) -> list[str]:
+    """Return the names that are `case` but for their ending, sorted."""
+    return sorted(name for name in names if strip_ending(name) == case and not name.startswith(SKIPPED))

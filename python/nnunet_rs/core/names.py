@@ -1,0 +1,54 @@
+"""Names of files: which ending belongs to a format, what remains without it, and nnU-Net's channel numbers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from nnunet_rs.core.io import ENDINGS
+
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")  # nnU-Net's name of one channel's file, without the ending
+SEGMENTATION = ".seg.nrrd"  # how 3D Slicer saves a segmentation beside its image
+HIDDEN = "."  # how the names of resource forks, editors' files and our own temporaries begin
+SKIPPED = (HIDDEN, "_")  # how the names begin that no listing of a folder takes for data
+
+_EXAMPLES = 3
+_FORMATS = "|".join(sorted({re.escape(ending.removesuffix(".gz")) for ending in ENDINGS}, key=len, reverse=True))
+_ENDING = re.compile(rf"(?:\.seg(?=\.nrrd))?(?:{_FORMATS})(?:\.gz)?\Z", re.IGNORECASE)
+
+
+def strip_ending(name: str) -> str:
+    """Return a file's name without the ending of its format, in capitals or not.
+
+    `.nii.gz` and `.seg.nrrd` go as a whole, and so does `.gz` after any format; of other files the last suffix goes.
+    """
+    found = _ENDING.search(name)
+    return name[: found.start()] if found and found.start() else Path(name).stem
+
+
+def ending_of(name: str) -> str:
+    """Return what `strip_ending` takes away."""
+    return name[len(strip_ending(name)) :]
+
+
+def has_ending(name: str, endings: str | tuple[str, ...] = ENDINGS) -> bool:
+    """Whether a file's name ends in (one of) these, in capitals or not; `.seg.nrrd` does not end in `.nrrd`."""
+    wanted = (endings,) if isinstance(endings, str) else endings
+    lower = name.lower()
+    if lower.endswith(SEGMENTATION):
+        return SEGMENTATION in {ending.lower() for ending in wanted}
+    return lower.endswith(tuple(ending.lower() for ending in wanted))
+
+
+def count_endings(names: Iterable[str]) -> str:
+    """Return the endings and how often each occurs, as text."""
+    counts = Counter(ending_of(name) or "no ending" for name in names)
+    return ", ".join(f"{count} {ending}" for ending, count in counts.most_common(4))
+
+
+def examples(names: Collection[str]) -> str:
+    """Return the first names as text, and how many more there are."""
+    first = ", ".join(sorted(names)[:_EXAMPLES])
+    return first + (f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else "")
