@@ -109,7 +109,7 @@ def measure() -> None:
     everything = list(range(len(LAYERS)))
     for kind in ("float32", "bfloat16"):
         for limit in SETS:
-            ended, told = run(everything, kind, limit, 5, {}, last=False)
+            ended, told = run(everything, kind, limit, 2, {}, last=False)
             times = {int(i): (f, b) for i, f, b in re.findall(r"^layer (\d+) (\S+) (\S+)$", told, re.MULTILINE)}
             _, verbose = run(everything, kind, limit, 1, {"ONEDNN_VERBOSE": "1"}, last=False)
             total = sum(float(forward) + float(backward) for forward, backward in times.values())

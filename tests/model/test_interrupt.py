@@ -1,8 +1,10 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
+from nnunet_rs.core.termination import SAME, STOPPING, Terminated, termination_unwinds
 from nnunet_rs.model.interrupt import stop_wishes
 
 
@@ -17,6 +19,9 @@ def test_the_first_signal_is_a_wish_the_second_acts(number: int) -> None:
             assert wish.made
             assert wish.signal == number
             assert not acted
+            os.kill(os.getpid(), number)
+            assert not acted  # at the same time: the same wish
+            time.sleep(1.5 * SAME)
             os.kill(os.getpid(), number)
             assert acted == [number]
     finally:
@@ -42,3 +47,32 @@ def test_other_threads_leave_signals_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [(False, before)]
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_every_signal_that_asks_to_end_is_a_wish(number: int) -> None:
+    """The second one, another one too, unwinds as it did before."""
+
+    def work() -> None:
+        with termination_unwinds(), stop_wishes() as wish:
+            os.kill(os.getpid(), number)
+            assert wish.signal == number
+            time.sleep(1.5 * SAME)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Terminated):
+        work()
+
+
+def test_a_programs_own_handlers_stay_and_ignored_signals_too() -> None:
+    acted = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: acted.append(1)), signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with stop_wishes() as wish:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not wish.made
+        assert acted == [1]
+    finally:
+        signal.signal(signal.SIGUSR1, before[0])
+        signal.signal(signal.SIGTERM, before[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -14,8 +15,7 @@ from nnunet_rs.core.termination import Terminated, termination_unwinds
 
 WRONG_USAGE = 2  # as argparse has it
 UNHEARD = 141  # what shells report for a closed pipe
-INTERRUPTED = 130  # what shells report for Ctrl-C
-TERMINATED = 143  # and for SIGTERM
+BY_SIGNAL = 128  # and, with the signal's number added, for a program that a signal ended: 130 for Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted, 143 asked to end by SIGTERM. What the
-        parser itself finds wrong leaves by `SystemExit` with code 2.
+        Exit code: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted, 143 asked to end by SIGTERM, and so on for
+        other signals. What the parser itself finds wrong leaves by `SystemExit` with code 2.
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
@@ -44,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from nnunet_rs.cli.places import fill
 
         fill(arguments, os.environ)
-        with termination_unwinds(), warnings_shown(arguments.verbose):
+        with termination_unwinds(watched=True), warnings_shown(arguments.verbose):
             outcome = run(arguments, console)
         return console.finish(arguments.command, outcome, time.monotonic() - begun)
     except KeyboardInterrupt as interruption:
-        terminated = isinstance(interruption, Terminated)
-        said = "ended by SIGTERM" if terminated else "interrupted"
+        number = interruption.signal if isinstance(interruption, Terminated) else signal.SIGINT
+        said = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
         console.fail(arguments.command, said, "what was finished is kept, nothing is half-written")
-        return TERMINATED if terminated else INTERRUPTED
+        return BY_SIGNAL + number
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNHEARD

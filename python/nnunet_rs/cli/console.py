@@ -6,6 +6,7 @@ when the first bar or table is drawn, so that `--help` and `--version` start at 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nnunet_rs.report.tables import Table
@@ -128,10 +129,19 @@ class Console:
         """Report one line, unless asked to be quiet."""
         if self.display.quiet:
             return
-        if self._bars is not None:
-            self._bars.console.print(_wrapped(text), markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(_wrapped(text) if self._terminal else text, file=self._err, flush=True)
+        with self._heard():
+            if self._bars is not None:
+                self._bars.console.print(_wrapped(text), markup=False, highlight=False, soft_wrap=True)
+            else:
+                print(_wrapped(text) if self._terminal else text, file=self._err, flush=True)
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Fall silent once standard error is gone, as with its terminal: the work goes on, or ends in order."""
+        try:
+            yield
+        except OSError:
+            self.display = replace(self.display, quiet=True)
 
     @contextmanager
     def task(self, name: str, total: float, *, timed: bool = False) -> Iterator[Task]:
@@ -150,7 +160,8 @@ class Console:
         finally:
             self._open -= 1
             if self._open == 0 and self._bars is not None:
-                self._bars.stop()
+                with self._heard():
+                    self._bars.stop()
                 self._bars = None
         if self._open == 0:
             self._done(count)
@@ -169,29 +180,42 @@ class Console:
 
     def _done(self, count: _Count) -> None:
         if self._terminal and not self.display.quiet:
-            _rich(self._err).print(f"[green]✓[/green] {_escape(count.finish())}", highlight=False)
+            with self._heard():
+                _rich(self._err).print(f"[green]✓[/green] {_escape(count.finish())}", highlight=False)
         else:
             self.say(count.finish())
 
     def finish(self, command: str, outcome: Outcome, seconds: float) -> int:
         """Print a command's result and give its exit code."""
-        if self.display.json:
-            self._object({"command": command, "ok": outcome.code == 0, "seconds": round(seconds, 3), **outcome.result})
-        else:
-            for item in outcome.shown:
-                self._show(item)
+        with self._terminal_may_be_gone():
+            if self.display.json:
+                result = {"ok": outcome.code == 0, "seconds": round(seconds, 3), **outcome.result}
+                self._object({"command": command, **result})
+            else:
+                for item in outcome.shown:
+                    self._show(item)
         return outcome.code
+
+    @contextmanager
+    def _terminal_may_be_gone(self) -> Iterator[None]:
+        """Take it that a terminal is gone; that a disk is full or a pipe closed is an error."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
 
     def fail(self, command: str, error: str, hint: str = "") -> None:
         """Print one line that says what went wrong; to machines also an object."""
-        if self.display.json:
-            self._object({"command": command, "ok": False, "error": error})
         line = " ".join(f"error: {error}{_after(hint)}".split())
-        if self._terminal:
-            marked = _escape(_wrapped(line)).replace("error:", "[bold red]error:[/bold red]", 1)
-            _rich(self._err).print(marked, highlight=False, soft_wrap=True)
-        else:
-            print(line, file=self._err, flush=True)
+        with self._heard():
+            if self.display.json:
+                self._object({"command": command, "ok": False, "error": error})
+            if self._terminal:
+                marked = _escape(_wrapped(line)).replace("error:", "[bold red]error:[/bold red]", 1)
+                _rich(self._err).print(marked, highlight=False, soft_wrap=True)
+            else:
+                print(line, file=self._err, flush=True)
 
     def _object(self, value: Mapping[str, Any]) -> None:
         print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), file=self._out, flush=True)

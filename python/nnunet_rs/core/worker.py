@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -93,6 +93,7 @@ class _Mouth:
     """The Progress of a worker: lines are passed on, counts are not."""
 
     connection: Connection
+    deserted: list[bool] = field(default_factory=list)
 
     @contextmanager
     def task(self, name: str, total: float, *, timed: bool = False) -> Iterator[Task]:  # noqa: ARG002
@@ -102,7 +103,12 @@ class _Mouth:
         pass
 
     def say(self, text: str) -> None:
-        self.connection.send(Said(text))
+        try:
+            self.connection.send(Said(text))
+        except OSError:  # the program that began this is gone: nobody wants the result
+            if not self.deserted:
+                self.deserted.append(True)
+                os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _run(mouth: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -110,9 +116,11 @@ def _run(mouth: Connection, function: Callable[..., Any], arguments: tuple[Any, 
         os.setsid()
     try:
         with termination_unwinds():
-            mouth.send(Result(function(*arguments, _Mouth(mouth))))
-    except Terminated:
-        os.kill(os.getpid(), signal.SIGTERM)  # now that nothing is half-written
+            result = Result(function(*arguments, _Mouth(mouth)))
+            with suppress(BrokenPipeError):  # nobody listens any more
+                mouth.send(result)
+    except Terminated as wanted:
+        signal.raise_signal(wanted.signal)  # now that nothing is half-written
 
 
 def _ending(code: int | None) -> str:

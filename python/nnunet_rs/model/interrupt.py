@@ -1,20 +1,25 @@
-"""Ctrl-C and SIGTERM as a wish to stop, granted between two iterations."""
+"""Ctrl-C, SIGTERM and the like as a wish to stop, granted between two iterations."""
 
 from __future__ import annotations
 
 import signal
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+
+from nnunet_rs.core.termination import SAME, handled, is_default, is_unwinding, only_once
+
+_ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(slots=True)
 class StopWish:
     """Whether somebody wants the work to stop."""
 
-    signal: int | None = None  # SIGINT or SIGTERM
+    signal: int | None = None  # the one that came
+    since: float = 0.0  # when, by the monotonic clock
 
     @property
     def made(self) -> bool:
@@ -24,28 +29,26 @@ class StopWish:
 
 @contextmanager
 def stop_wishes() -> Iterator[StopWish]:
-    """Catch the first SIGINT or SIGTERM and remember it; a second one does what it did before.
+    """Catch the first signal that asks to end (`core.termination.STOPPING`) and remember it; a second acts as before.
 
-    Only the main thread receives signals: in others the wish is never made, and Ctrl-C acts on the main thread.
+    Ignored signals stay ignored; a program's own handlers stay, but for those of SIGINT and SIGTERM. Only the main
+    thread receives signals: in others the wish is never made, and Ctrl-C acts on the main thread.
     """
     wish = StopWish()
-    if threading.current_thread() is not threading.main_thread():
-        yield wish
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, object] = {}
+
+    def takes(number: int) -> bool:
+        old = before[number] = signal.getsignal(number)
+        return old != signal.SIG_IGN and (number in _ALWAYS or is_default(number) or is_unwinding(number))
 
     def remember(number: int, _frame: FrameType | None) -> None:
-        wish.signal = number
-        restore()
+        if wish.signal is None:
+            wish.signal, wish.since = number, time.monotonic()
+            only_once(number)
+        elif time.monotonic() - wish.since > SAME:
+            old = before[number]
+            signal.signal(number, old if callable(old) else signal.SIG_DFL)
+            signal.raise_signal(number)
 
-    def restore() -> None:
-        for number, handler in before.items():
-            # None: a handler that was not set from Python, which Python cannot set again
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-    try:
-        for number in before:
-            signal.signal(number, remember)
+    with handled(takes, remember):
         yield wish
-    finally:
-        restore()
