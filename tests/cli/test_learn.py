@@ -41,6 +41,8 @@ def asked(line: str) -> TrainOptions:
         ("--batch-size 4 --features 8 --norm batch", TrainOptions(batch_size=4, features=8, norm="batch")),
         ("--activation relu --pooling max_pool", TrainOptions(activation="relu", downsampling="max_pool")),
         ("--no-deep-supervision --precision float32", TrainOptions(deep_supervision=False, precision="float32")),
+        ("--mirror-axes y,x", TrainOptions(mirror_axes=(1, 2))),
+        ("--mirror-axes none", TrainOptions(mirror_axes=())),
         ("--loss dice --augmentation light", TrainOptions(loss="dice", augmentation="light")),
         ("--resume --compile", TrainOptions(resume=True, compile=True)),
     ],

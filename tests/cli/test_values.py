@@ -94,3 +94,16 @@ def test_parts_are_counted_from_one(text, value):
 def test_what_is_no_part_is_refused(text):
     with pytest.raises(ArgumentTypeError, match="as 1/4"):
         values.part(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("none", ()), ("all", (0, 1, 2)), ("0", (0,)), ("0,1", (0, 1)), ("x", (2,)), ("y,Z", (0, 1)), ("2, 0", (0, 2)),
+])  # fmt: skip
+def test_axes(text: str, expected: tuple[int, ...]) -> None:
+    assert values.axes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "3", "left", "-1", "0;1", "zyx", "none,0"])
+def test_what_is_no_axis_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="names no axes; write none, all, or some of z,y,x"):
+        values.axes(text)

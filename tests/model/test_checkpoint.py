@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.model.card import ModelCard, read_card
+from nnunet_rs.model.card import ModelCard, common_mirror_axes, read_card
 from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.model.switches import NetworkOptions
@@ -43,7 +43,7 @@ def test_comes_back_whole(model: tuple[Path, nn.Module], card: ModelCard) -> Non
 def test_the_card_is_json_to_read(model: tuple[Path, nn.Module]) -> None:
     document = json.loads((model[0] / "model.json").read_text())
     assert document["format"] == "nnunet_rs model"
-    assert document["version"] == 1
+    assert document["version"] == 2
     assert document["network"]["activation"] == "relu"
     assert document["plan"]["labels"]["names"] == ["background", "large", "small"]
     assert document["end"]["dice"] == [0.8, None]
@@ -58,7 +58,7 @@ def changed(path: Path, edit: Callable[[dict], object]) -> None:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda d: d.update(version=99), "version is 99, this release reads 1"),
+        (lambda d: d.update(version=99), "version is 99, this release reads 1 to 2"),
         (lambda d: d.update(format="other"), "is no model of nnunet_rs"),
         (lambda d: d.update(configuration="3d_lowres"), 'configuration is "3d_lowres": must be one of'),
         (lambda d: d.update(fold="two"), 'fold is "two": must be a whole number'),
@@ -109,3 +109,29 @@ def test_a_network_of_the_users_own(tmp_path: Path, card: ModelCard) -> None:
     save_model(tmp_path, network.state_dict(), replace(card, custom_network="mine:build"))
     loaded, _ = load_model(tmp_path, network=build)
     assert torch.equal(loaded.weight, network.weight)
+
+
+@pytest.mark.parametrize(("name", "axes"), [
+    ("paper", (0, 1, 2)), ("v2", (0, 1, 2)), ("", (0, 1, 2)), ("none", ()), ("mine:augment", None),
+])  # fmt: skip
+def test_a_card_of_the_first_version_mirrors_by_its_augmentations_name(model, name, axes) -> None:
+    def edit(document: dict) -> None:
+        document.update(version=1, augmentation=name)
+        del document["mirror_axes"]
+
+    changed(model[0] / "model.json", edit)
+    assert read_card(model[0]).mirror_axes == axes
+
+
+@pytest.mark.parametrize("axes", [[3], [1, 0], [-1], [0, 0]])
+def test_axes_that_the_patch_does_not_have(model, axes) -> None:
+    changed(model[0] / "model.json", lambda document: document.update(mirror_axes=axes))
+    with pytest.raises(CheckpointError, match=r"mirror_axes is .*: must be axes of the patch in ascending order"):
+        read_card(model[0])
+
+
+def test_models_share_the_axes_that_all_have(card: ModelCard) -> None:
+    cards = [replace(card, mirror_axes=axes) for axes in ((0, 1, 2), (1, 2), (0, 2))]
+    assert common_mirror_axes(cards) == (2,)
+    assert common_mirror_axes(cards[:2]) == (1, 2)
+    assert common_mirror_axes([*cards, card]) == ()

@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -224,6 +225,7 @@ def test_forgetting_to_resume_loses_nothing(work: Path) -> None:
         ({"batches": 5}, r"another number of batches \(4, now 5\)"),
         ({"recipe": V2}, r"another recipe \(fast, now v2\)"),
         ({"augmentation": "light"}, r"another augmentation \(none, now light\)"),
+        ({"mirror_axes": (2,)}, r"another mirror axes \(None, now \(2,\)\)"),
         ({"norm": "batch"}, r"another network \(.*norm=instance"),
         ({"custom_loss": nn.CrossEntropyLoss()}, r"another loss"),
     ],
@@ -415,3 +417,29 @@ def twice(configuration, normalization):
 def test_an_augmentation_of_the_users_own(work: Path) -> None:
     folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, custom_augmentation=twice)).folder
     assert read_card(folder).augmentation.endswith("test_train:twice")
+    assert read_card(folder).mirror_axes == ()
+
+
+def turned(configuration, normalization):
+    """An augmentation that mirrors by itself, and says so."""
+    from nnunet_rs.data.augment import Augmentation
+
+    return Augmentation(configuration.patch_size, mirror_axes=(1,))
+
+
+@pytest.mark.parametrize(("configuration", "changes", "axes", "said"), [
+    ("3d_fullres", {}, (), "no axis"),
+    ("3d_fullres", {"augmentation": "light"}, (0, 1, 2), "z, y, x"),
+    ("3d_fullres", {"augmentation": "light", "mirror_axes": (0, 2)}, (0, 2), "z, x"),
+    ("3d_fullres", {"mirror_axes": (1,)}, (1,), "y"),
+    ("2d", {"augmentation": "light"}, (0, 1), "y, x"),
+    ("2d", {"augmentation": "light", "mirror_axes": (0, 1)}, (0,), "y; z lies across the slices of 2d"),
+    ("3d_fullres", {"custom_augmentation": turned}, (1,), "y"),
+    ("3d_fullres", {"custom_augmentation": twice}, (), "no axis; should .*:twice mirror, let it say so"),
+    ("3d_fullres", {"custom_augmentation": twice, "mirror_axes": (2,)}, (2,), "x"),
+])  # fmt: skip
+def test_the_model_knows_what_it_was_trained_mirrored_along(work: Path, configuration, changes, axes, said) -> None:
+    heard = Heard()
+    folder = train_fold(work, configuration, 0, replace(SHORT, epochs=1, batches=1, **changes), heard).folder
+    assert read_card(folder).mirror_axes == axes
+    assert any(re.fullmatch(f"mirrored in training, and so in prediction: {said}.*", line) for line in heard.lines)

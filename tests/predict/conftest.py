@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +66,12 @@ def make_plan() -> Callable[..., Plan]:
 
 @pytest.fixture
 def make_card() -> Callable[..., ModelCard]:
-    """`make_card(plan, fold=0)`: the card of a model of the plan's first configuration."""
+    """`make_card(plan, fold=0)`: the card of a model of the plan's first configuration, mirrored along all axes."""
 
-    def make(plan: Plan, fold: int = 0) -> ModelCard:
-        name = next(iter(plan.configurations))
-        return ModelCard(plan, name, NetworkOptions(), fold, "paper", 0, 0, None, None)
+    def make(plan: Plan, fold: int = 0, name: str = "") -> ModelCard:
+        name = name or next(iter(plan.configurations))
+        axes = tuple(range(plan.configurations[name].dims))
+        return ModelCard(plan, name, NetworkOptions(), fold, "paper", 0, 0, None, None, mirror_axes=axes)
 
     return make
 
@@ -146,7 +146,7 @@ def make_work(raw_dataset: Any, tmp_path: Path, make_card: Any) -> Callable[...,
             for fold in folds:
                 torch.manual_seed(fold)
                 settings = plan.configurations[name]
-                card = replace(make_card(plan, fold), configuration=name)
+                card = make_card(plan, fold, name)
                 network = build_unet(settings, *network_channels(plan, settings), card.network)
                 save_model(work / "models" / name / f"fold_{fold}", network.state_dict(), card)
         return work

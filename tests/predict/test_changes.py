@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,3 +134,16 @@ def test_they_are_warnings(work: Path, train: Callable[..., Path]) -> None:
     tell_changes_in(work, (LOW, FULL), Heard())
     assert len(said) == 1
     assert said[0].startswith("warning: ")
+
+
+def test_what_prediction_may_mirror_is_not_known_or_not_agreed_on(tmp_path: Path, train: Callable[..., Path]) -> None:
+    unknown = train(FULL, 0, augmentation="mine:augment", mirror_axes=None)
+    (line,) = changes_since([unknown])
+    assert line.startswith(f"{FULL}, fold 0, was trained by mine:augment, and what that mirrors was not recorded")
+    alone = shutil.copytree(unknown, tmp_path / "handed on" / "to" / "others")  # no work folder around it
+    assert changes_since([alone]) == (line,)
+    both = [train(LOW, 0, mirror_axes=(0, 1, 2)), train(LOW, 1, mirror_axes=(0, 2))]
+    (line,) = changes_since(both)
+    assert line.startswith(f"{LOW}, folds 0, 1, were trained with different mirror axes")
+    assert line.endswith("z, x")
+    assert changes_since(both[:1]) == ()

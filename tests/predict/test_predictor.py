@@ -2,6 +2,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def train(tmp_path, make_card):
         settings = plan.configurations[name]
         torch.manual_seed(fold)
         network = build_unet(settings, *network_channels(plan, settings), NetworkOptions())
-        card = replace(make_card(plan, fold), configuration=name)
+        card = make_card(plan, fold, name)
         save_model(tmp_path / "work" / "models" / name / f"fold_{fold}", network.state_dict(), card)
         return tmp_path / "work"
 
@@ -173,3 +174,34 @@ def test_prediction_loads_no_training():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     code = "import sys, nnunet_rs.predict.evaluate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("trained", "named"), [((0, 1, 2), "zyx"), ((1,), "y"), ((), ""), (None, "")])
+def test_prediction_mirrors_what_training_did(make_predictor, make_card, trained, named):
+    """The mean over the mirror images that the model's card names, made by hand."""
+    plain = make_predictor(patch_size=(8, 8, 8))
+    cards = (replace(plain.cards[0], mirror_axes=trained),)
+    found = replace(plain, cards=cards, options=PredictOptions())
+    assert (found.describe()["mirror_axes"], found.describe()["mirror"]) == (list(named), bool(named))
+    prepared = found.prepare(as_volume(image(8, 8, 8), (1, 1, 1)))
+    (_, scores), *_ = found.predict_probabilities(prepared, found.target(prepared, axis=0))
+    network, window = plain.networks[0], torch.from_numpy(prepared.image[None])
+    axes = [axis + 2 for axis in trained or ()]
+    sets = [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
+    expected = torch.stack([network(window.flip(flip)).softmax(1).flip(flip) for flip in sets]).mean(0)[0]
+    np.testing.assert_allclose(scores, expected[:, : scores.shape[1]].numpy(), atol=1e-5)
+    assert replace(found, options=PredictOptions(mirror=False)).describe()["mirror_axes"] == []
+
+
+def test_axes_are_those_of_the_image(make_predictor):
+    turned = make_predictor(patch_size=(8, 8, 8), transpose=(2, 0, 1))
+    cards = (replace(turned.cards[0], mirror_axes=(0,)),)
+    assert replace(turned, cards=cards, options=PredictOptions()).describe()["mirror_axes"] == ["x"]
+    flat = make_predictor(patch_size=(8, 8), mirror=True)
+    assert flat.describe()["mirror_axes"] == ["y", "x"]
+
+
+def test_folds_mirror_along_the_axes_that_all_have(make_predictor):
+    pair = make_predictor(folds=2, patch_size=(8, 8, 8))
+    cards = tuple(replace(card, mirror_axes=axes) for card, axes in zip(pair.cards, [(0, 1, 2), (0, 2)], strict=True))
+    assert replace(pair, cards=cards, options=PredictOptions()).mirror_axes == (0, 2)

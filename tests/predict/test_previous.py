@@ -94,3 +94,13 @@ def test_a_second_stage_without_its_first(make_cascade: Any) -> None:
     work = make_cascade((), second=(0,))
     with pytest.raises(CheckpointError, match=r"3d_lowres: 3d_cascade_fullres is the second stage of a cascade"):
         Predictor.load(work, "cpu", configuration=NAME)
+
+
+def test_made_again_where_the_first_stage_mirrors_other_axes(make_cascade: Any) -> None:
+    """Axes other than all are part of what a first segmentation is made with; all are not, as once always."""
+    work = make_cascade(tuple(range(5)))
+    assert segment_cases(work, NAME, device="cpu", options=QUICK) == 5
+    card = work / "models" / FIRST / "fold_2" / "model.json"
+    card.write_text(card.read_text().replace('"mirror_axes": [0, 1, 2]', '"mirror_axes": []'))
+    assert segment_cases(work, NAME, device="cpu", options=QUICK) == 1
+    assert segment_cases(work, NAME, device="cpu", options=QUICK) == 0

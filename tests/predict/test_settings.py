@@ -5,7 +5,15 @@ import pytest
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import LabelSet, Region
-from nnunet_rs.predict.settings import SETTINGS, labels_of, read_settings, require_settings, settings, write_settings
+from nnunet_rs.predict.settings import (
+    SETTINGS,
+    labels_of,
+    read_settings,
+    require_settings,
+    says_the_same,
+    settings,
+    write_settings,
+)
 
 LABELS = LabelSet(("background", "oedema", "core"), (0, 1, 2), (Region("whole", (1, 2), 1), Region("core", (2,), 2)))
 
@@ -64,3 +72,16 @@ def test_what_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     for text in ("{", "[1]", '{"step": 0.5}'):
         (tmp_path / SETTINGS).write_text(text)
         assert labels_of(tmp_path) is None
+
+
+def test_an_earlier_release_mirrored_along_all_axes_or_none(tmp_path: Path) -> None:
+    def made(mirror: bool, *axes: str) -> dict:
+        member = {"models": {}, "mirror": mirror} | ({"mirror_axes": list(axes)} if axes or not mirror else {})
+        return settings({"average_of": [member]}, LABELS)
+
+    before = settings({"average_of": [{"models": {}, "mirror": True}]}, LABELS)
+    assert says_the_same(before, made(True, "z", "y", "x"))
+    assert not says_the_same(before, made(False))
+    assert says_the_same(made(True, "z"), made(True, "z"))
+    assert not says_the_same(made(True, "z"), made(True, "y"))
+    assert not says_the_same(None, made(False))

@@ -8,7 +8,7 @@ from nnunet_rs.model.device import choose_compute
 from nnunet_rs.predict import window
 from nnunet_rs.predict.blend import DeviceSums
 from nnunet_rs.predict.sweep import plan_sweep
-from nnunet_rs.predict.window import Previous, WindowOptions, mirror_axes, sweep_scores
+from nnunet_rs.predict.window import Previous, WindowOptions, mirror_images, sweep_scores
 
 CPU = choose_compute(torch.device("cpu"), "float32")
 
@@ -51,7 +51,7 @@ def noise(*shape):
 def test_averages_of_an_identity_are_the_image(size, batch, by_rows):
     image = noise(2, *size)
     sweep = plan_sweep(size, (6, 4, 6))
-    options = WindowOptions(activation="none", batch=batch, by_rows=by_rows)
+    options = WindowOptions((0, 1, 2), activation="none", batch=batch, by_rows=by_rows)
     np.testing.assert_allclose(gather(sweep_scores([Identity()], image, sweep, options, CPU), sweep), image, atol=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_a_first_segmentation_is_one_hot_in_windows_as_if_of_the_whole_volume(si
     image, labels = noise(2, *size), np.random.default_rng(1).integers(0, 4, size).astype(np.uint8)
     whole = np.concatenate([image, [labels == c for c in (1, 2, 3)]]).astype(np.float32)
     network, sweep = Mixed(5).eval(), plan_sweep(size, (6, 4, 6))
-    options = WindowOptions(mirror, activation="none")
+    options = WindowOptions((0, 1, 2) if mirror else (), activation="none")
     expected = gather(sweep_scores([network], whole, sweep, options, CPU), sweep)
     regions = sweep_scores([network], image, sweep, options, CPU, previous=Previous(labels, 4))
     np.testing.assert_array_equal(gather(regions, sweep), expected)
@@ -96,26 +96,42 @@ def test_a_first_segmentation_is_one_hot_in_windows_as_if_of_the_whole_volume(si
 def test_slices_go_through_a_flat_network():
     image = noise(2, 5, 9, 7)
     sweep = plan_sweep(image.shape[1:], (4, 4))
-    regions = sweep_scores([Identity()], image, sweep, WindowOptions(activation="none", batch=7), CPU)
+    regions = sweep_scores([Identity()], image, sweep, WindowOptions((0, 1), activation="none", batch=7), CPU)
     np.testing.assert_allclose(gather(regions, sweep), image, atol=1e-5)
 
 
 def test_mirror_images_are_all_sets_of_axes():
-    assert mirror_axes(2) == ((), (2,), (3,), (2, 3))
-    assert len(set(mirror_axes(3))) == 8
+    assert mirror_images((0, 1)) == ((), (0,), (1,), (0, 1))
+    assert mirror_images((2,)) == ((), (2,))
+    assert mirror_images(()) == ((),)
+    assert len(set(mirror_images((0, 1, 2)))) == 8
 
 
 def test_mirroring_and_networks_are_averaged():
     image = np.zeros((1, 1, 1, 5), np.float32)
     image[..., 2] = 8
     sweep = plan_sweep((1, 1, 5), (1, 1, 5))
-    options = WindowOptions(activation="none")
-    plain = gather(sweep_scores([Shift()], image, sweep, WindowOptions(activation="none", mirror=False), CPU), sweep)
+    options = WindowOptions((0, 1, 2), activation="none")
+    plain = gather(sweep_scores([Shift()], image, sweep, WindowOptions(activation="none"), CPU), sweep)
     assert plain[0, 0, 0].tolist() == [0, 0, 0, 8, 0]
     both = gather(sweep_scores([Shift()], image, sweep, options, CPU), sweep)
     assert both[0, 0, 0].tolist() == [0, 4, 0, 4, 0]
     two = gather(sweep_scores([Shift(), Identity()], image, sweep, options, CPU), sweep)
     assert two[0, 0, 0].tolist() == [0, 2, 4, 2, 0]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("size", [(3, 4, 9), (9, 4, 3)])
+def test_mirrored_is_along_the_named_axes_only(axis, size):
+    """A shift along the last axis is undone by mirroring along that axis alone, however the volume is swept."""
+    image, sweep = noise(1, *size), plan_sweep(size, size)
+    plain, mirrored = (
+        gather(sweep_scores([Shift()], image, sweep, WindowOptions(axes, activation="none"), CPU), sweep)
+        for axes in ((), (axis,))
+    )
+    expected = np.roll(image, 1, 3) if axis < 2 else (np.roll(image, 1, 3) + np.roll(image, -1, 3)) / 2
+    np.testing.assert_allclose(plain, np.roll(image, 1, 3), atol=1e-5)
+    np.testing.assert_allclose(mirrored, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])

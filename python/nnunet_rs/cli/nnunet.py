@@ -51,7 +51,7 @@ _TRAINERS: Mapping[str, str] = {  # how the names of nnU-Net's trainers end, and
     "BN": "--norm batch",
     "NoDeepSupervision": "--no-deep-supervision",
     "Adam3en4": "--recipe paper",
-    "onlyMirror01": "--mirror-axes y,x",
+    "onlyMirror01": "--mirror-axes z,y",
 }
 
 _NO_BEST = "there is no best checkpoint, the weights are the last epoch's; leave it out"

@@ -163,6 +163,13 @@ def train(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--loss", metavar="NAME", help=f"{LOSSES}, or {OWN}")
     group.add_argument("--optimiser", metavar="MODULE:FUNCTION", help="in place of the recipe's: " + OWN)
     group.add_argument("--augmentation", metavar="NAME", help=f"{AUGMENTATIONS}, or {OWN}")
+    group.add_argument(
+        "--mirror-axes",
+        metavar="AXES",
+        type=values.axes,
+        help="mirror samples, and images in prediction, along these axes of the image only: none, all, or some of "
+        "z,y,x or 0,1,2 (default: the augmentation's, all or none)",
+    )
     _add_network(parser)
     group = parser.add_argument_group("resources")
     add_device(group, "; several models: cuda:0,cuda:1 trains one on each (auto: on every GPU)")

@@ -100,6 +100,17 @@ def patch(text: str) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
+def axes(text: str) -> tuple[int, ...]:
+    """Read axes of the image's array from `none`, `all`, `z,y` or `0,1`."""
+    if text in ("none", "all"):
+        return (0, 1, 2) if text == "all" else ()
+    names = {name: axis for axis in range(3) for name in (str(axis), "zyx"[axis])}
+    parts = [part.strip().lower() for part in text.split(",")]
+    if not set(parts) <= names.keys():
+        raise ArgumentTypeError(f"'{text}' names no axes; write none, all, or some of z,y,x (or 0,1,2), as in z,y")
+    return tuple(sorted({names[part] for part in parts}))
+
+
 def fold(text: str) -> int | str:
     """Read a fold's number, or `all`."""
     if text == "all":

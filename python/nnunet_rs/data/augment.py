@@ -12,6 +12,7 @@ import numpy as np
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
 from nnunet_rs.data.intensity import Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, ZeroOutside
+from nnunet_rs.data.mirroring import is_mirror
 from nnunet_rs.data.mistakes import MistakeRule, Mistakes, Reveal
 from nnunet_rs.data.spatial import BatchgeneratorsSpatial, Spatial, SpatialRange, SpatialRule
 from nnunet_rs.data.transform import Transform, run
@@ -30,6 +31,8 @@ class AugmentationRecipe:
     spatial: SpatialRule | None
     chain: Chain  # the transforms that follow
     engine: Callable[[SpatialRange], Spatial] = WarpSpatial
+    mirror: Callable[[Shape], Transform] = Mirror  # of axes of the patch; the last of the chain
+    mirrored: bool = True  # along every axis, unless others are asked for
     mistakes: MistakeRule | None = NNUNET_MISTAKES  # in the first segmentation, of a cascade's second stage
 
 
@@ -40,6 +43,9 @@ class Augmentation:
     patch: Shape  # two axes for 2-D
     spatial: Spatial | None = None
     transforms: tuple[Transform, ...] = ()  # ours, or any of batchgenerators
+    # Axes of the patch, 0 the first, that samples are mirrored along: prediction mirrors along the same. None: those of
+    # the transforms that are known to mirror (`mirroring.mirrored_axes`).
+    mirror_axes: Shape | None = None
 
     def draw(self, rng: np.random.Generator) -> Any:
         """Draw how a sample will be moved; None: it will not."""
@@ -87,7 +93,11 @@ AugmentationFunction: TypeAlias = Callable[[Configuration, Sequence[Normalizatio
 
 
 def build_augmentation(
-    name: str, configuration: Configuration, normalization: Sequence[Normalization] = (), classes: int = 0
+    name: str,
+    configuration: Configuration,
+    normalization: Sequence[Normalization] = (),
+    classes: int = 0,
+    mirror_axes: Shape | None = None,
 ) -> Augmentation:
     """Return an augmentation for a configuration.
 
@@ -102,6 +112,8 @@ def build_augmentation(
     classes
         Of a cascade's second stage: the classes of the first segmentation, the background included. It comes as the
         last channel of `seg`, and leaves as channels of the image.
+    mirror_axes
+        Axes of the patch, 0 the first, along which samples are mirrored; None: the augmentation's own.
 
     Raises
     ------
@@ -114,11 +126,35 @@ def build_augmentation(
     ranges = SpatialRange.of(recipe.spatial or _STILL, configuration.patch_size, configuration.inplane_augmentation)
     masked = tuple(channel for channel, rule in enumerate(normalization) if rule.use_mask)
     chain = recipe.chain(ranges)
+    axes = own_mirror_axes(name, configuration.dims) if mirror_axes is None else mirror_axes
+    chain = (*chain, recipe.mirror(axes)) if axes else chain
     if masked and chain:
         chain = (*chain, ZeroOutside(masked))
     spatial = None if recipe.spatial is None else recipe.engine(ranges)
     augmentation = Augmentation(patch=ranges.patch, spatial=spatial, transforms=chain)
     return augmentation if configuration.previous is None else revealing(augmentation, classes, recipe.mistakes)
+
+
+def own_mirror_axes(name: str, dims: int) -> Shape:
+    """Tell along which axes of a patch one of `AUGMENTATIONS` mirrors where no others are asked for."""
+    return tuple(range(dims)) if AUGMENTATIONS[name].mirrored else ()
+
+
+def with_mirror_axes(augmentation: Augmentation, axes: Shape) -> Augmentation:
+    """Let a user's own augmentation mirror along these axes of the patch, in place of those that it mirrors.
+
+    Raises
+    ------
+    PlanError
+        It says what it mirrors otherwise than by a transform that could be replaced.
+    """
+    if augmentation.mirror_axes not in (None, axes):
+        raise PlanError(
+            f"mirror axes {list(axes)} are asked for, but the augmentation says that it mirrors "
+            f"{list(augmentation.mirror_axes or ())} (axes of the patch): change it there, or leave the option out"
+        )
+    kept = tuple(transform for transform in augmentation.transforms if not is_mirror(transform))
+    return replace(augmentation, transforms=(*kept, Mirror(axes)) if axes else kept, mirror_axes=axes)
 
 
 def revealing(augmentation: Augmentation, classes: int, mistakes: MistakeRule | None = NNUNET_MISTAKES) -> Augmentation:
@@ -133,20 +169,21 @@ _V2 = SpatialRule(p_rotation=0.2, p_scaling=0.2, angle=math.radians(30), scale=(
 _LIGHT = SpatialRule(p_rotation=0.15, p_scaling=0.15, angle=math.radians(15), scale=(0.85, 1.2), order=1)
 
 
-def _mirror(ranges: SpatialRange) -> Mirror:
-    return Mirror(tuple(range(len(ranges.patch))))
+def _paper(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
+    return (Gamma(0.3),)
 
 
-def _paper(ranges: SpatialRange) -> tuple[Transform, ...]:
-    return (Gamma(0.3), _mirror(ranges))
-
-
-def _paper_batchgenerators(ranges: SpatialRange) -> tuple[Transform, ...]:
+def _paper_batchgenerators(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
     from batchgenerators.transforms.color_transforms import GammaTransform  # imports much of SciPy
+
+    return (GammaTransform((0.7, 1.5), invert_image=False, per_channel=True, retain_stats=True, p_per_sample=0.3),)
+
+
+def _mirror_batchgenerators(axes: Shape) -> Transform:
     from batchgenerators.transforms.spatial_transforms import MirrorTransform
 
-    gamma = GammaTransform((0.7, 1.5), invert_image=False, per_channel=True, retain_stats=True, p_per_sample=0.3)
-    return (gamma, MirrorTransform(_mirror(ranges).axes))
+    mirror: Transform = MirrorTransform(axes)
+    return mirror
 
 
 def _v2(ranges: SpatialRange) -> tuple[Transform, ...]:
@@ -158,12 +195,11 @@ def _v2(ranges: SpatialRange) -> tuple[Transform, ...]:
         LowResolution(0.25, in_plane=ranges.in_plane),
         Gamma(0.1, invert=True),
         Gamma(0.3),
-        _mirror(ranges),
     )
 
 
-def _light(ranges: SpatialRange) -> tuple[Transform, ...]:
-    return (Brightness(0.15), Contrast(0.15), Gamma(0.15), _mirror(ranges))
+def _light(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
+    return (Brightness(0.15), Contrast(0.15), Gamma(0.15))
 
 
 def _none(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
@@ -172,8 +208,10 @@ def _none(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
 
 AUGMENTATIONS = {
     "paper": AugmentationRecipe(_PAPER, _paper),
-    "paper-batchgenerators": AugmentationRecipe(_PAPER, _paper_batchgenerators, BatchgeneratorsSpatial),
+    "paper-batchgenerators": AugmentationRecipe(
+        _PAPER, _paper_batchgenerators, BatchgeneratorsSpatial, _mirror_batchgenerators
+    ),
     "v2": AugmentationRecipe(_V2, _v2, mistakes=replace(NNUNET_MISTAKES, p_class=0.5)),
     "light": AugmentationRecipe(_LIGHT, _light),  # ours, for processors
-    "none": AugmentationRecipe(None, _none, mistakes=None),
+    "none": AugmentationRecipe(None, _none, mirrored=False, mistakes=None),
 }

@@ -98,7 +98,7 @@ class Loader:
             raise DatasetError("no case to draw patches from")
         self.options = options or LoaderOptions()
         self.batch_size = self.options.batch_size or configuration.batch_size
-        self._store, self._names, self._augmentation = store, tuple(names), augmentation
+        self._store, self._names, self.augmentation = store, tuple(names), augmentation
         self._samples = range(self.options.share[0], self.batch_size, self.options.share[1])
         self._rule = PatchRule.of(configuration.patch_size, labels)
         self._previous = previous
@@ -158,7 +158,7 @@ class Loader:
                 self._orders[key] = _Order(batch, samples)
 
     def _empty(self) -> Batch:
-        patch = self._augmentation.patch
+        patch = self.augmentation.patch
         count, empty = len(self._samples), self.options.empty
         return Batch(empty((count, self._channels, *patch), np.float32), empty((count, *patch), np.int16), ())
 
@@ -177,8 +177,8 @@ class Loader:
 
     def _make(self, name: str, forced: bool, rng: np.random.Generator) -> tuple[FloatArray, NDArray[np.integer]]:
         start = choose_start(self._rule, self._store.locations(name), forced, rng)
-        drawn = self._augmentation.draw(rng)
-        region = self._augmentation.region(drawn)
+        drawn = self.augmentation.draw(rng)
+        region = self.augmentation.region(drawn)
         size = (1, *region)[-3:]
         corner = _around(start, self._rule.patch, size)
         image, labels, mask = self._store.read_patch(name, corner, size)
@@ -187,7 +187,7 @@ class Loader:
             maps.append(self._previous.read_patch(name, corner, size))
         seg = labels[None] if len(maps) == 1 else np.stack(maps)
         flat = (slice(None), 0) if len(region) == 2 else (slice(None),)
-        return self._augmentation.apply(drawn, image[flat], seg[flat], rng)
+        return self.augmentation.apply(drawn, image[flat], seg[flat], rng)
 
 
 def _around(start: Shape3, patch: Shape3, size: Sequence[int]) -> tuple[int, ...]:

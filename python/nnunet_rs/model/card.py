@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import read_json
+from nnunet_rs.core.types import Shape
+from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
 from nnunet_rs.data.folds import Fold
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.model.switches import NetworkOptions, network_channels
 from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.schema import Configuration, Plan, plan_from_json
 
-VERSION = 1
+VERSION = 2  # 1 did not say what training mirrored
 FORMAT = "nnunet_rs model"
 CARD = "model.json"
 
@@ -36,6 +39,9 @@ class ModelCard:
     loss: str = ""  # names, or module:function of the user's own
     optimiser: str = ""
     augmentation: str = ""
+    # Axes of the patch, 0 the first, along which training mirrored, and prediction does; None: not known (by an earlier
+    # version, with a function of the user's own).
+    mirror_axes: Shape | None = None
     cases: Fold | None = None  # what it was trained on, and what was held out
     first_stage: dict[str, str] | None = None  # of a cascade's second: digests of the models whose segmentations it saw
     library: str = ""  # version of nnunet_rs that trained it
@@ -66,9 +72,9 @@ def read_card(folder: Path) -> ModelCard:
     document = read_json(path, CheckpointError)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckpointError(f'{path}: is no model of nnunet_rs: the key format must be "{FORMAT}"')
-    if document.get("version") != VERSION:
+    if document.get("version") not in (1, VERSION):
         raise CheckpointError(
-            f"{path}: version is {document.get('version')!r}, this release reads {VERSION}; "
+            f"{path}: version is {document.get('version')!r}, this release reads 1 to {VERSION}; "
             "use the nnunet_rs that trained it, or train again"
         )
     body = {key: value for key, value in document.items() if key not in ("format", "version")}
@@ -77,7 +83,33 @@ def read_card(folder: Path) -> ModelCard:
         raise CheckpointError(
             f'{path}: configuration is "{card.configuration}": must be one of {", ".join(card.plan.configurations)}'
         )
+    _require_axes(card, path)
+    if document["version"] == 1:
+        return replace(card, mirror_axes=known_mirror_axes(card.augmentation, card.settings.dims))
     return card
+
+
+def known_mirror_axes(augmentation: str, dims: int) -> Shape | None:
+    """Tell along which axes of the patch a training of an earlier version mirrored, by its augmentation's name.
+
+    Those that recorded no name mirrored along all. None: it is a function of the user's own, of which nobody knows.
+    """
+    if not augmentation:
+        return tuple(range(dims))
+    return own_mirror_axes(augmentation, dims) if augmentation in AUGMENTATIONS else None
+
+
+def common_mirror_axes(cards: Sequence[ModelCard]) -> Shape:
+    """Tell along which axes of the patch all of these models were trained mirrored; not known counts as none."""
+    return tuple(sorted(set.intersection(*(set(card.mirror_axes or ()) for card in cards))))
+
+
+def _require_axes(card: ModelCard, path: Path) -> None:
+    axes, dims = card.mirror_axes or (), card.settings.dims
+    if list(axes) != sorted(set(axes) & set(range(dims))):
+        raise CheckpointError(
+            f"{path}: mirror_axes is {list(axes)}: must be axes of the patch in ascending order, of 0 to {dims - 1}"
+        )
 
 
 def _decode_card(body: dict[str, Any], path: Path) -> ModelCard:

@@ -12,7 +12,7 @@ from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.data.folds import read_splits
 from nnunet_rs.data.previous import PREVIOUS, VERSION, PreviousStore
 from nnunet_rs.data.store import open_store
-from nnunet_rs.model.card import CARD, read_card
+from nnunet_rs.model.card import CARD, ModelCard, read_card
 from nnunet_rs.plan.schema import Plan, read_fingerprint
 
 
@@ -75,14 +75,21 @@ def first_stage_sources(
     wanted = range(len(splits)) if folds is None else sorted(set(folds))
     models = work / "models" / first
     _require_trained(work, models, configuration, wanted)
-    weights = {fold: read_card(models / f"fold_{fold}").digest for fold in wanted}
+    cards = {fold: read_card(models / f"fold_{fold}") for fold in wanted}
+    made_by = {fold: _made_by(card) for fold, card in cards.items()}
     prepared = open_store(work, plan, configuration)
     owners = {case: fold for fold in reversed(range(len(splits))) for case in splits[fold].validation}
     return {
-        case: Source(fold, weights[fold], _digest([VERSION, weights[fold], prepared.record(case).keys]))
+        case: Source(fold, cards[fold].digest, _digest([VERSION, *made_by[fold], prepared.record(case).keys]))
         for case, fold in sorted(owners.items())
-        if fold in weights
+        if fold in cards
     }
+
+
+def _made_by(card: ModelCard) -> tuple[object, ...]:
+    """Return what a model's segmentations depend on: weights, and mirror axes unless they are all, as once always."""
+    every = card.mirror_axes == tuple(range(card.settings.dims))
+    return (card.digest,) if every else (card.digest, card.mirror_axes or ())
 
 
 def open_first_stage(work: Path, plan: Plan, configuration: str, cases: Iterable[str]) -> FirstStage:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_rs.core.errors import TrainingError
-from nnunet_rs.core.types import LabelSet, Progress, Task
+from nnunet_rs.core.types import LabelSet, Progress, Shape, Task
 from nnunet_rs.model.course import Course
 from nnunet_rs.model.device import Compute
 from nnunet_rs.model.distributed import Team
@@ -61,6 +61,7 @@ class Job:
     training: Batches
     validation: Batches
     dims: int
+    mirror_axes: Shape = ()  # of the patch, along which training samples are mirrored
     on_epoch: Callable[[History], None] | None = None
     team: Team = field(default_factory=Team)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_rs.core.types import Shape
 from nnunet_rs.data.augment import AugmentationFunction
 from nnunet_rs.model.device import Precision
 from nnunet_rs.model.history import History
@@ -33,6 +34,7 @@ class TrainOptions:
     deep_supervision: bool | None = None
     loss: Terms | None = None
     augmentation: str | None = None
+    mirror_axes: Shape | None = None  # of the image: 0 is z, 1 is y, 2 is x; None: the augmentation's
     seed: int = 0
     resume: bool = False
     device: str = "auto"

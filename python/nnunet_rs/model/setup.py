@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.errors import PlanError, among
-from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.types import LabelSet, Shape
+from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
 from nnunet_rs.data.folds import Fold, read_splits, require_fold
+from nnunet_rs.data.mirroring import patch_axes
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
 from nnunet_rs.model.distributed import Team, current_team
 from nnunet_rs.model.functions import name_of
@@ -46,6 +48,15 @@ class Setup:
         """What augments, by name."""
         options = self.options
         return name_of(options.custom_augmentation) or options.augmentation or options.recipe.augmentation
+
+    @property
+    def mirror_axes(self) -> Shape | None:
+        """Axes of the patch along which samples are mirrored; None: those of the augmentation itself."""
+        if self.options.mirror_axes is None:
+            return None
+        axes = patch_axes(self.options.mirror_axes, self.settings.dims, self.plan.transpose)
+        own = self.augmentation in AUGMENTATIONS and axes == own_mirror_axes(self.augmentation, self.settings.dims)
+        return None if own else axes
 
     @property
     def loss(self) -> str:
@@ -148,6 +159,7 @@ def identity_of(setup: Setup, batches: int) -> Identity:
         loss=setup.loss,
         optimiser=setup.optimiser,
         augmentation=setup.augmentation,
+        mirror_axes=setup.mirror_axes,
         custom_network=name_of(options.custom_network),
         first_stage=None if setup.first is None else setup.first.digest,
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.types import Shape
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.checkpoint import load_weights
 from nnunet_rs.model.history import History
@@ -43,6 +44,7 @@ class Identity:
     loss: str
     optimiser: str
     augmentation: str
+    mirror_axes: Shape | None = None  # of the patch, where others are asked for than the augmentation's
     custom_network: str | None = None
     first_stage: str | None = None  # of a cascade: digest of what made the first segmentations
 

@@ -17,8 +17,9 @@ from nnunet_rs.core.files import remove_leftovers
 from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.machine import processors
 from nnunet_rs.core.types import Progress, Silent
-from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing
+from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing, with_mirror_axes
 from nnunet_rs.data.loader import Loader, LoaderOptions
+from nnunet_rs.data.mirroring import axes_named, image_axes, mirrored_axes, says_what_it_mirrors
 from nnunet_rs.data.preprocess import target_spacing
 from nnunet_rs.data.store import Store, normalization_key, open_store
 from nnunet_rs.model.average import WeightAverage
@@ -127,7 +128,9 @@ def _loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loa
         share=(setup.team.rank, setup.team.size),
         empty=partial(batch_memory, compute.device),
     )
-    yield Loader(store, setup.cases.train, settings, plan.labels, _augmentation(setup), loading, previous=previous)
+    augmentation = _augmentation(setup)
+    _tell_mirroring(augmentation, setup, progress)
+    yield Loader(store, setup.cases.train, settings, plan.labels, augmentation, loading, previous=previous)
     still = build_augmentation("none", settings, plan.normalization, plan.labels.count)
     loading = replace(loading, purpose="validation")
     yield Loader(store, setup.cases.validation, settings, plan.labels, still, loading, previous=previous)
@@ -136,9 +139,25 @@ def _loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loa
 def _augmentation(setup: Setup) -> Augmentation:
     plan, settings, own = setup.plan, setup.settings, setup.options.custom_augmentation
     if own is None:
-        return build_augmentation(setup.augmentation, settings, plan.normalization, plan.labels.count)
+        return build_augmentation(
+            setup.augmentation, settings, plan.normalization, plan.labels.count, setup.mirror_axes
+        )
     augmentation = own(settings, plan.normalization)
+    if setup.mirror_axes is not None:
+        augmentation = with_mirror_axes(augmentation, setup.mirror_axes)
     return augmentation if setup.first is None else revealing(augmentation, plan.labels.count)
+
+
+def _tell_mirroring(augmentation: Augmentation, setup: Setup, progress: Progress) -> None:
+    """Say along which axes of the image samples are mirrored, for prediction will do the same."""
+    axes = image_axes(mirrored_axes(augmentation), setup.settings.dims, setup.plan.transpose)
+    line = f"mirrored in training, and so in prediction: {axes_named(axes)}"
+    if not says_what_it_mirrors(augmentation) and setup.options.custom_augmentation is not None:
+        line += f"; should {setup.augmentation} mirror, let it say so (Augmentation.mirror_axes)"
+    across = sorted(set(setup.options.mirror_axes or ()) - set(axes))
+    if across:
+        line += f"; {axes_named(across)} lies across the slices of {setup.settings.name}"
+    progress.say(line)
 
 
 def _check_prepared(store: Store, case: str, setup: Setup) -> None:
@@ -201,6 +220,7 @@ def _job(
         loss=_loss(setup).to(compute.device),
         training=loaders[0],
         validation=loaders[1],
+        mirror_axes=mirrored_axes(loaders[0].augmentation),
         dims=setup.settings.dims,
         on_epoch=on_epoch,
         team=setup.team,
@@ -276,6 +296,7 @@ def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:
         loss=identity.loss,
         optimiser=identity.optimiser,
         augmentation=identity.augmentation,
+        mirror_axes=job.mirror_axes,
         cases=setup.cases,
         first_stage=None if setup.first is None else setup.first.models,
     )

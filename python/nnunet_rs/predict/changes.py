@@ -10,7 +10,8 @@ from pathlib import Path
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import Progress
 from nnunet_rs.data.folds import Fold, read_splits
-from nnunet_rs.model.card import CARD, ModelCard, read_card
+from nnunet_rs.data.mirroring import axes_named, image_axes
+from nnunet_rs.model.card import CARD, ModelCard, common_mirror_axes, read_card
 from nnunet_rs.plan.schema import Configuration, Plan, read_fingerprint, read_plan
 from nnunet_rs.predict.models import MODELS, trained_folds
 
@@ -43,6 +44,8 @@ def tell_changes_in(work: Path, configurations: Iterable[str], progress: Progres
 def changes_since(folders: Sequence[Path]) -> tuple[str, ...]:
     """Tell what the models of a configuration do not know: a plan or folds edited since, a first stage trained again.
 
+    And where they do not say, or do not agree on, what prediction may mirror.
+
     Parameters
     ----------
     folders
@@ -53,14 +56,31 @@ def changes_since(folders: Sequence[Path]) -> tuple[str, ...]:
     tuple of str
         A line each: what has changed, what it means, what to do.
     """
-    if not folders or folders[0].parents[1].name != MODELS:
-        return ()
-    models, work = folders[0].parents[1], folders[0].parents[2]
     cards: list[ModelCard] = []
     for folder in folders:
         with suppress(NnunetError):  # whoever loads the model says what is wrong with it
             cards.append(read_card(folder))
-    return (*_of_plan(work, cards), *_of_folds(work, cards), *_of_first_stage(models, cards))
+    mirroring = tuple(_of_mirroring(cards))
+    if not folders or folders[0].parents[1].name != MODELS:
+        return mirroring
+    models, work = folders[0].parents[1], folders[0].parents[2]
+    return (*mirroring, *_of_plan(work, cards), *_of_folds(work, cards), *_of_first_stage(models, cards))
+
+
+def _of_mirroring(cards: Sequence[ModelCard]) -> Iterator[str]:
+    """Tell where prediction mirrors less than it could, because it must not mirror what training did not."""
+    for (name,), some in _grouped(cards, lambda card: (card.augmentation,) if card.mirror_axes is None else ()):
+        yield (
+            f"{_named(some)} trained by {name}, and what that mirrors was not recorded: prediction mirrors along no "
+            "axis; train again to have it recorded"
+        )
+    common = set(common_mirror_axes(cards)) if cards else set()
+    if any(set(card.mirror_axes or ()) != common for card in cards if card.mirror_axes is not None):
+        axes = axes_named(image_axes(sorted(common), cards[0].settings.dims, cards[0].plan.transpose))
+        yield (
+            f"{_named(cards)} trained with different mirror axes: together they mirror along those that all have, "
+            f"{axes}"
+        )
 
 
 def _of_plan(work: Path, cards: Sequence[ModelCard]) -> Iterator[str]:
@@ -128,6 +148,9 @@ def _grouped(
 
 
 def _since(cards: Sequence[ModelCard]) -> str:
+    return f"since {_named(cards)} trained"
+
+
+def _named(cards: Sequence[ModelCard]) -> str:
     name, numbers = cards[0].configuration, ", ".join(str(card.fold) for card in cards)
-    one = len(cards) == 1
-    return f"since {name}, fold {numbers}, was trained" if one else f"since {name}, folds {numbers}, were trained"
+    return f"{name}, fold {numbers}, was" if len(cards) == 1 else f"{name}, folds {numbers}, were"

@@ -13,10 +13,11 @@ from torch import nn
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.labels import encode_labels
-from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Share, Task, Volume
+from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Shape, Share, Task, Volume
+from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare, target_spacing
 from nnunet_rs.data.previous import on_grid
-from nnunet_rs.model.card import ModelCard
+from nnunet_rs.model.card import ModelCard, common_mirror_axes
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.device import Compute, Precision, choose_compute, find_device
 from nnunet_rs.model.unet import NetworkFunction
@@ -37,7 +38,7 @@ class PredictOptions:
     """What a user decides about prediction."""
 
     step: float = 0.5  # between neighbouring windows, as a share of the window
-    mirror: bool = True  # average over all mirror images
+    mirror: bool = True  # average over the mirror images that training saw
     precision: Precision = "auto"  # of the networks' arithmetic
     batch: int | None = None  # windows at a time; None: by their size
     threads: int | None = None  # of the kernels; None: all processors
@@ -116,6 +117,11 @@ class Predictor:
         """The configuration of the networks."""
         return find_configuration(self.plan, self.cards[0].configuration)
 
+    @property
+    def mirror_axes(self) -> Shape:
+        """Axes of the patch, 0 the first, along which prediction mirrors: those that every network has learnt by."""
+        return common_mirror_axes(self.cards) if self.options.mirror else ()
+
     def __call__(self, array: NDArray[np.generic], spacing: Sequence[float]) -> IntArray:
         """Segment an image in memory.
 
@@ -148,7 +154,10 @@ class Predictor:
             "configuration": self.settings.name,
             "models": {f"fold_{card.fold}": card.digest for card in self.cards},
             "step": self.options.step,
-            "mirror": self.options.mirror,
+            "mirror": bool(self.mirror_axes),
+            "mirror_axes": [
+                AXES[axis] for axis in image_axes(self.mirror_axes, self.settings.dims, self.plan.transpose)
+            ],
             "averages": "logits" if self._activation() == "none" else "probabilities",
             "previous": None if self.previous is None else self.previous.describe(),
         }
@@ -210,7 +219,7 @@ class Predictor:
         windows = self._windows(prepared, target)
         known = self._first_segmentation(prepared, windows, task)
         share = None if task is None else Share(task, 1.0 / windows)
-        options = WindowOptions(self.options.mirror, self._activation(), self.options.batch, by_rows)
+        options = WindowOptions(self.mirror_axes, self._activation(), self.options.batch, by_rows)
         return sweep_scores(self.networks, prepared.image, target.sweep, options, self.compute, share, previous=known)
 
     def _windows(self, prepared: Prepared, target: Target) -> int:

@@ -14,7 +14,7 @@ from nnunet_rs.core.names import ending_of
 from nnunet_rs.core.outputs import Outputs, examples
 from nnunet_rs.core.types import Case, Progress
 from nnunet_rs.predict.probabilities import ENDING
-from nnunet_rs.predict.settings import SETTINGS, read_settings, require_settings, write_settings
+from nnunet_rs.predict.settings import SETTINGS, read_settings, require_settings, says_the_same, write_settings
 
 SUMMARY = "summary.json"  # beside the segmentations of cases held out
 _OWN = (SETTINGS, SUMMARY)  # names that are taken
@@ -97,7 +97,7 @@ class Results:
 
     def _said_since(self) -> tuple[Path, ...] | None:
         path = self.outputs.folder / SETTINGS
-        return (path,) if read_settings(path.parent) == self.content else None
+        return (path,) if says_the_same(read_settings(path.parent), self.content) else None
 
     def _with_companions(self, case: Case) -> Iterator[Path]:
         for file in self.files(case):

@@ -21,17 +21,28 @@ def settings(made_with: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
     return {**made_with, **declared(labels)}
 
 
+def says_the_same(found: Mapping[str, Any] | None, content: Mapping[str, Any]) -> bool:
+    """Whether a prediction.json says this; those of earlier releases name no mirror axes, for they had all or none."""
+    return found is not None and (found == content or found == _without_axes(content))
+
+
+def _without_axes(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_axes(item) for key, item in value.items() if key != "mirror_axes"}
+    return [_without_axes(item) for item in value] if isinstance(value, list) else value
+
+
 def require_settings(outputs: Outputs, content: Mapping[str, Any]) -> None:
     """See that prediction.json may be written, where it has to be; errors as `Outputs.require`."""
     found = read_settings(outputs.folder)
-    if found != content and not _of_before(outputs, found):
+    if not says_the_same(found, content) and not _of_before(outputs, found):
         outputs.require([outputs.folder / SETTINGS])
 
 
 def write_settings(outputs: Outputs, content: Mapping[str, Any]) -> None:
     """Say what the segmentations of a folder are made with; an unchanged file stays as it is."""
     found = read_settings(outputs.folder)
-    if found == content:
+    if says_the_same(found, content):
         return
     if _of_before(outputs, found):
         outputs.adopt(outputs.folder / SETTINGS)

@@ -30,7 +30,8 @@ Range = tuple[int, int]  # [start, stop)
 class WindowOptions:
     """How a volume is predicted."""
 
-    mirror: bool = True  # average over all mirror images, 2^d of them
+    # Axes of the tile, 0 the first, as the networks were trained mirrored along: averaged are all 2^n mirror images.
+    mirror_axes: Shape = ()
     activation: Activation = "softmax"  # what is averaged: probabilities (paper), or logits: "none" (v2)
     batch: int | None = None  # windows at a time; None: by their size
     by_rows: bool = True  # hand out rows as they finish, not whole planes only: half the memory
@@ -109,10 +110,9 @@ def sweep_scores(
             sums.forget(max(0, part.planes[1] - 1), part.forget_rows)
 
 
-def mirror_axes(dims: int) -> tuple[Shape, ...]:
-    """All 2^dims sets of spatial axes of a (b, c, *dims) tensor, the empty one first."""
-    axes = range(2, 2 + dims)
-    return tuple(chosen for count in range(dims + 1) for chosen in combinations(axes, count))
+def mirror_images(axes: Shape) -> tuple[Shape, ...]:
+    """List the sets of axes to mirror along, 2^n of n axes, the empty one first."""
+    return tuple(chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,10 +223,10 @@ class _Window:
     def _outputs(self, batch: Tensor, sweep: Sweep) -> Iterator[tuple[Tensor, Shape]]:
         """Yield every network's outputs for every mirror image, and the sweep axes along which it is mirrored."""
         offset = 3 - (batch.dim() - 2)  # a slice's first axis is working axis 1
-        for axes in mirror_axes(batch.dim() - 2) if self.options.mirror else ((),):
-            mirrored = tuple(sweep.axes.index(axis - 2 + offset) for axis in axes)
+        for axes in mirror_images(self.options.mirror_axes):
+            mirrored = tuple(sweep.axes.index(axis + offset) for axis in axes)
             for network in self.networks:
-                seen = batch.flip(axes) if axes else batch
+                seen = batch.flip([axis + 2 for axis in axes]) if axes else batch
                 yield _swept(self._forward(network, seen, first=not axes), sweep), mirrored
 
     @torch.inference_mode()

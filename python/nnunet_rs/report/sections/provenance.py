@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
+from nnunet_rs.data.mirroring import axes_named, image_axes
+from nnunet_rs.model.card import ModelCard
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.report.blocks import Block, Section
 from nnunet_rs.report.tables import Table
@@ -26,7 +28,7 @@ def _blocks(work: WorkFolder) -> Iterator[Block]:
     yield _files(work)
     models = tuple(_model(work.plan, training) for training in work.trainings if training.card)
     if models:
-        head = ("model", "plan", "recipe", "seed", "iterations", "nnunet_rs", "SHA-256 of the weights")
+        head = ("model", "plan", "recipe", "seed", "iterations", "mirrored", "nnunet_rs", "SHA-256 of the weights")
         yield Table("Models", head, models, "plan: whether the model was trained by plan.json as it is now.")
     rows = (*((name, _version(name)) for name in PACKAGES), ("Python", platform.python_version()))
     yield Table("Versions that made this report", ("package", "version"), (*rows, ("system", platform.platform())))
@@ -55,9 +57,17 @@ def _model(plan: Plan, training: Training) -> tuple[str, ...]:
         card.recipe,
         str(card.seed),
         str(card.iterations),
+        _mirrored(card),
         library,
         digest,
     )
+
+
+def _mirrored(card: ModelCard) -> str:
+    """Name the axes of the image along which training mirrored, and prediction does."""
+    if card.mirror_axes is None:
+        return "not known"
+    return axes_named(image_axes(card.mirror_axes, card.settings.dims, card.plan.transpose))
 
 
 def _same_plan(now: Plan, then: Plan, name: str) -> str:
