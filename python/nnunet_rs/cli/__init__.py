@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from nnunet_rs.cli.commands import run, warnings_shown
         from nnunet_rs.cli.places import fill
 
-        fill(arguments, os.environ)
+        fill(arguments, os.environ, console.say)
         with termination_unwinds(watched=True), warnings_shown(arguments.verbose):
             outcome = run(arguments, console)
         return console.finish(arguments.command, outcome, time.monotonic() - begun)

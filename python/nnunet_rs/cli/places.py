@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_rs.cli import values
 from nnunet_rs.cli.console import UsageError
 from nnunet_rs.core.errors import DatasetError
 
+if TYPE_CHECKING:
+    from nnunet_rs.data.placement import Placement
+
 RAW, PREPROCESSED, RESULTS = VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 HOME = "nnunet_rs"  # our folder beside nnU-Net's own within a dataset's
-_FOLDER = re.compile(r"Dataset(\d{3})_(.+)")
+_FOLDER = re.compile(r"Dataset(\d+)_(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +69,19 @@ class Places:
             raise UsageError(f"-d {dataset} needs {PREPROCESSED} or {RESULTS}, for the work folder; or name WORK")
         return home / self.name(dataset) / HOME
 
-    def link_prepared(self, dataset: str, work: Path) -> None:
-        """Let prepared cases, which are large and can be made again, lie under nnUNet_preprocessed."""
-        link = work / "prepared"
-        if self.preprocessed is None or work != self.work(dataset) or self.results is None or link.exists():
-            return
-        target = self.preprocessed / self.name(dataset) / HOME
-        for folder in (target, work):
-            folder.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)  # of a disk that is gone
-        link.symlink_to(target.resolve(), target_is_directory=True)
+    def placement(self, dataset: str, work: Path) -> Placement | None:
+        """Return where a work folder's prepared cases shall lie: under nnUNet_preprocessed, if both are set."""
+        if self.preprocessed is None or self.results is None or work != self.work(dataset):
+            return None
+        from nnunet_rs.data.placement import Placement
+
+        return Placement.of(PREPROCESSED, self.preprocessed, f"{self.name(dataset)}/{HOME}")
 
 
-def fill(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Put the folders that `-d` stands for where none were named.
+def fill(
+    arguments: argparse.Namespace, environment: Mapping[str, str], say: Callable[[str], None] = lambda _: None
+) -> None:
+    """Put the folders that `-d` stands for where none were named; `say` is told of variables that lead nowhere.
 
     Raises
     ------
@@ -103,7 +106,19 @@ def fill(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         if arguments.output is None:
             raise UsageError("preprocess needs -o WORK, or -d")
         if dataset:
-            places.link_prepared(dataset, arguments.output)
+            arguments.placement = places.placement(dataset, arguments.output)
+    elif dataset and (work := getattr(arguments, "work", None) or getattr(arguments, "model", None)):
+        _tell_misplaced(places.placement(dataset, work), work, say)
+
+
+def _tell_misplaced(placement: Placement | None, work: Path, say: Callable[[str], None]) -> None:
+    if placement is None:
+        return
+    from nnunet_rs.data.placement import misplaced
+
+    remark = misplaced(work, placement)
+    if remark:
+        say(remark)
 
 
 def _take_positional(arguments: argparse.Namespace, places: Places) -> None:

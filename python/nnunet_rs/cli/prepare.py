@@ -171,6 +171,7 @@ def _prepare_options(arguments: argparse.Namespace, dataset: Dataset) -> Prepare
         resume=not getattr(arguments, "fresh", False),
         skip_faulty=arguments.skip_faulty,
         half=getattr(arguments, "half", False),
+        placement=getattr(arguments, "placement", None),
     )
 
 

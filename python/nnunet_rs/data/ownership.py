@@ -12,7 +12,8 @@ from typing import Any
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import Case, Dataset
-from nnunet_rs.data.store import PREPARED, is_prepared_case
+from nnunet_rs.data.placement import prepared_folder
+from nnunet_rs.data.store import is_prepared_case
 from nnunet_rs.plan.survey import FilesRecord, case_signature, files_digest, recorded_files
 
 MARK = "nnunet_rs"  # the key of dataset.json by which this tool knows its own, with the dataset's folder
@@ -30,7 +31,7 @@ def require_own(dataset: Dataset, work: Path) -> None:
         It is the dataset's own folder, or one that holds its scans; a file is in the way that this tool did not make;
         or it belongs to another dataset.
     """
-    for folder in (work, work / PREPARED):
+    for folder in (work, prepared_folder(work)):
         _require_apart(dataset, folder)
     own = _require_made_here(work / "dataset.json", work)
     for name in _DOCUMENTS:
@@ -121,7 +122,7 @@ def _require_document(path: Path, own: bool) -> None:
 
 def _require_no_others_cases(work: Path) -> None:
     """Require that archives in a folder that has no dataset.json are prepared cases, as left by an interrupted run."""
-    found = sorted((work / PREPARED).glob("*/*.zip"))
+    found = sorted(prepared_folder(work).glob("*/*.zip"))
     if found and not any(map(is_prepared_case, found)):
         raise _foreign(found[0])
 

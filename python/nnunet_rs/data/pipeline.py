@@ -6,6 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from nnunet_rs.core.types import Case, Dataset, Progress, Share, Silent, Task
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
 from nnunet_rs.data.frames import warm_up
 from nnunet_rs.data.ownership import MARK, require_own
+from nnunet_rs.data.placement import Placement, place_prepared, prepared_folder
 from nnunet_rs.data.preprocess import find_configuration
 from nnunet_rs.data.stage import Kept, Stage, Staged, manner
-from nnunet_rs.data.store import PREPARED, prepared_name
+from nnunet_rs.data.store import prepared_name
 from nnunet_rs.plan.fingerprint import COUNTERS
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
@@ -44,6 +46,7 @@ class PrepareOptions:
     resume: bool = True  # keep what is whole and unchanged
     skip_faulty: bool = False  # go on without cases that have faults
     half: bool = False  # store images as float16
+    placement: Placement | None = None  # where prepared cases shall lie; None: where they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +103,16 @@ def prepare_dataset(
     started = time.monotonic()
     require_own(dataset, work)
     run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
-    with exclusive(work, "preprocess", run.progress):
-        for folder in (work, *(work / PREPARED).glob("*/")):
+    with ExitStack() as stack:
+        stack.enter_context(exclusive(work, "preprocess", run.progress))
+        if run.options.placement is not None and (remark := place_prepared(work, run.options.placement)):
+            run.progress.say(remark)
+        stack.enter_context(_kept_out(work, run.progress))
+        prepared = prepared_folder(work)
+        for folder in (work, *prepared.glob("*/")):
             remove_leftovers(folder)
         kept = Kept(run.budget)
-        if not any((work / PREPARED).glob("*/*.zip")):  # else perhaps nothing is left to write
+        if not any(prepared.glob("*/*.zip")):  # else perhaps nothing is left to write
             warm_up()
         with run.progress.task("preprocess", len(dataset.training)) as whole:
             task = Share(whole, 0.5)  # each case is read, then prepared
@@ -186,7 +194,7 @@ class _Run:
             plan=plan,
             configurations=configurations,
             manners={c.name: manner(plan, c, self.options.half) for c in plan.configurations.values()},
-            folder=self.work / PREPARED,
+            folder=prepared_folder(self.work),
             budget=self.budget,
             kept=kept,
             half=self.options.half,
@@ -218,6 +226,12 @@ class _Run:
             skipped=(*fatal(survey.faults), *failed),
             warnings=tuple(fault for fault in survey.faults if not fault.fatal),
         )
+
+
+def _kept_out(work: Path, progress: Progress) -> AbstractContextManager[None]:
+    """Keep others out of prepared cases that lie outside of the work folder: it may not be the only one to use them."""
+    prepared = prepared_folder(work)
+    return nullcontext() if prepared.parent == work else exclusive(prepared, f"preprocess for {work}", progress)
 
 
 def settle_splits(

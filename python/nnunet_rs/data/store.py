@@ -32,12 +32,12 @@ from nnunet_rs.data.archive import Entry, read_archive, read_entry, write_archiv
 from nnunet_rs.data.frames import BLOCK_VOXELS, Content, encode_frame, read_frame
 from nnunet_rs.data.locations import Locations, sample_locations
 from nnunet_rs.data.normalize import IntensityMap
+from nnunet_rs.data.placement import prepared_folder
 from nnunet_rs.data.preprocess import Mask, Prepared, Unscaled
 from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.schema import Configuration, Plan
 
 VERSION = 2
-PREPARED = "prepared"  # the stores' folder in a work folder
 _SHARED_BLOCK = 1 << 12  # voxels: a patch reads few beside its own, a slice as many as it needs
 _HALF_MAX = float(np.finfo(np.float16).max)
 _LOCATIONS: dict[str, type[np.unsignedinteger]] = {"locations.u4": np.uint32, "locations.u8": np.uint64}
@@ -117,7 +117,7 @@ def prepared_name(plan: Plan, name: str) -> str:
 
 def open_store(work: Path, plan: Plan, name: str, *, cache: int = 0) -> Store:
     """Return the store of a configuration in a work folder; `cache` as in Store."""
-    return Store(work / PREPARED / prepared_name(plan, name), cache=cache)
+    return Store(prepared_folder(work) / prepared_name(plan, name), cache=cache)
 
 
 def is_prepared_case(path: Path) -> bool:

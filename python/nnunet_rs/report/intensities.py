@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.data.store import PREPARED, Store
+from nnunet_rs.data.placement import prepared_folder
+from nnunet_rs.data.store import Store
 from nnunet_rs.report.charts import Chart, Line, Scale, lines
 from nnunet_rs.report.workfolder import PreparedCase, WorkFolder
 
@@ -30,7 +31,7 @@ def draw_intensities(work: WorkFolder) -> tuple[Chart, ...]:
     if name is None or not work.prepared[name]:
         return ()
     classes = _largest(work.prepared[name])
-    values = _collect(Store(work.path / PREPARED / name), work.prepared[name], classes)
+    values = _collect(Store(prepared_folder(work.path) / name), work.prepared[name], classes)
     names = work.plan.labels.names
     return tuple(
         _density(

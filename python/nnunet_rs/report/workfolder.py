@@ -13,7 +13,8 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import NnunetError, PlanError
 from nnunet_rs.core.types import Case, Dataset, LabelSet, Shape3
 from nnunet_rs.data.folds import Fold, read_splits
-from nnunet_rs.data.store import PREPARED, Store, prepared_name
+from nnunet_rs.data.placement import prepared_folder
+from nnunet_rs.data.store import Store, prepared_name
 from nnunet_rs.model.card import ModelCard, read_card
 from nnunet_rs.model.history import History
 from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan
@@ -146,7 +147,7 @@ class _Reading:
 
     def store(self, name: str) -> tuple[PreparedCase, ...]:
         """Read what the records of a configuration's prepared cases say."""
-        folder = self.work / PREPARED / name
+        folder = prepared_folder(self.work) / name
         found = [
             self.read(folder / f"{case}.zip", partial(_prepared_case, folder, case)) for case in Store(folder).names()
         ]
