@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_entries_come_back_in_place(tmp_path: Path) -> None:
         assert read_entry(path, entries[name]) == content
         start = entries[name].offset
         assert path.read_bytes()[start : start + entries[name].size] == content
-    assert entries["one"] == Entry(30 + len("one"), 5)
+    assert entries["one"] == Entry(30 + len("one"), 5, zlib.crc32(b"first"))
 
 
 def test_files_as_entries(tmp_path: Path) -> None:

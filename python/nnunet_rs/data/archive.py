@@ -14,9 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from isal import isal_zlib
+
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import write_atomically
 
+AGAIN = "run preprocess again"  # what to do about a damaged prepared case
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's first moment: the bytes must not tell when they were written
 _COPIED = 1 << 20  # bytes at a time
 _LOCAL_HEADER = 30  # bytes before an entry's name; the lengths of name and extra field are its last four
@@ -28,6 +31,7 @@ class Entry:
 
     offset: int
     size: int
+    checksum: int  # CRC-32 of them
 
 
 def write_archive(path: Path, entries: Iterable[tuple[str, bytes | Path]]) -> int:
@@ -53,38 +57,55 @@ def write_archive(path: Path, entries: Iterable[tuple[str, bytes | Path]]) -> in
         return temporary.stat().st_size
 
 
-def read_archive(path: Path) -> dict[str, Entry]:
-    """List the entries of an archive.
+def read_archive(path: Path, remedy: str = AGAIN) -> dict[str, Entry]:
+    """List the entries of an archive; `remedy` is what to do about a damaged one.
 
     Raises
     ------
     DatasetError
         There is no such file, it is damaged, or the system does not let it be read.
     """
-    with _explained(path), path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+    with _explained(path, remedy), path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
         found = {}
         for info in archive.infolist():
             stream.seek(info.header_offset + _LOCAL_HEADER - 4)
             name, extra = struct.unpack("<HH", stream.read(4))
-            found[info.filename] = Entry(info.header_offset + _LOCAL_HEADER + name + extra, info.file_size)
+            start = info.header_offset + _LOCAL_HEADER + name + extra
+            found[info.filename] = Entry(start, info.file_size, info.CRC)
         return found
 
 
-def read_entry(path: Path, entry: Entry) -> bytes:
-    """Read the bytes of an entry; errors as `read_archive`."""
-    with _explained(path), path.open("rb") as stream:
+def read_entry(path: Path, entry: Entry, remedy: str = AGAIN) -> bytes:
+    """Read the bytes of an entry, and see that they are those that were written; errors as `read_archive`."""
+    return b"".join(_parts(path, entry, remedy))
+
+
+def check_entry(path: Path, entry: Entry, remedy: str = AGAIN) -> None:
+    """See that the bytes of an entry are those that were written; errors as `read_archive`."""
+    for _ in _parts(path, entry, remedy):
+        pass
+
+
+def _parts(path: Path, entry: Entry, remedy: str) -> Iterator[bytes]:
+    with _explained(path, remedy), path.open("rb") as stream:
         stream.seek(entry.offset)
-        return stream.read(entry.size)
+        left, checksum = entry.size, 0
+        while left > 0 and (part := stream.read(min(left, _COPIED))):
+            checksum = isal_zlib.crc32(part, checksum)
+            left -= len(part)
+            yield part
+        if left or checksum != entry.checksum:
+            raise zipfile.BadZipFile(f"its bytes {entry.offset} … {entry.offset + entry.size} have changed")
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file; run preprocess") from None
     except OSError as error:
-        advice = "see to the disk, its permissions and the limit of open files; if it is damaged, run preprocess again"
+        advice = f"see to the disk, its permissions and the limit of open files; if it is damaged, {remedy}"
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from error
-    except (zipfile.BadZipFile, struct.error, NotImplementedError) as error:
-        raise DatasetError(f"{path}: damaged ({error}); run preprocess again") from error
+    except (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError, OverflowError) as error:
+        raise DatasetError(f"{path}: damaged ({error}); {remedy}") from error

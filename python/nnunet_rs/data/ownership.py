@@ -12,8 +12,8 @@ from typing import Any
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import Case, Dataset
+from nnunet_rs.data.archive import read_archive
 from nnunet_rs.data.placement import prepared_folder
-from nnunet_rs.data.store import is_prepared_case
 from nnunet_rs.plan.survey import FilesRecord, case_signature, files_digest, recorded_files
 
 MARK = "nnunet_rs"  # the key of dataset.json by which this tool knows its own, with the dataset's folder
@@ -123,8 +123,16 @@ def _require_document(path: Path, own: bool) -> None:
 def _require_no_others_cases(work: Path) -> None:
     """Require that archives in a folder that has no dataset.json are prepared cases, as left by an interrupted run."""
     found = sorted(prepared_folder(work).glob("*/*.zip"))
-    if found and not any(map(is_prepared_case, found)):
+    if found and not any(map(_is_prepared_case, found)):
         raise _foreign(found[0])
+
+
+def _is_prepared_case(path: Path) -> bool:
+    """Whether a file is a prepared case, of this version or another."""
+    try:
+        return "case.json" in read_archive(path)
+    except DatasetError:
+        return False
 
 
 def _format(path: Path) -> bool:

@@ -18,7 +18,7 @@ from nnunet_rs.core.files import TEMPORARY
 from nnunet_rs.core.geometry import Geometry, lowres_axis
 from nnunet_rs.core.kernels import resample_labels
 from nnunet_rs.core.types import FloatArray, IntArray, Shape3
-from nnunet_rs.data.archive import read_archive, read_entry, write_archive
+from nnunet_rs.data.archive import check_entry, read_archive, read_entry, write_archive
 from nnunet_rs.data.frames import encode_frame, read_frame
 from nnunet_rs.data.preprocess import target_spacing
 from nnunet_rs.data.store import overlap
@@ -26,6 +26,7 @@ from nnunet_rs.plan.schema import Configuration
 
 VERSION = 1
 PREVIOUS = "previous"  # WORK/previous/CONFIGURATION holds what that configuration's networks see
+_AGAIN = "delete it and train again"
 _LABELS, _RECORD = "labels.b2nd", "case.json"
 
 
@@ -151,12 +152,13 @@ class PreviousStore:
 
 
 def _open(path: Path) -> _Opened:
-    entries = read_archive(path)
+    entries = read_archive(path, _AGAIN)
     try:
-        record = json.loads(read_entry(path, entries[_RECORD]))
+        record = json.loads(read_entry(path, entries[_RECORD], _AGAIN))
+        check_entry(path, entries[_LABELS], _AGAIN)
         if record["version"] != VERSION:
             raise ValueError(f"version {record['version']}, this program reads {VERSION}")
         z, y, x = map(int, record["shape"])
         return _Opened(str(record["key"]), (z, y, x), entries[_LABELS].offset)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{path}: damaged, or of another version ({error}); delete it and train again") from error
+        raise DatasetError(f"{path}: damaged, or of another version ({error}); {_AGAIN}") from error

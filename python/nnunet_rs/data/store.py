@@ -28,7 +28,7 @@ from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import TEMPORARY, write_atomically
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
-from nnunet_rs.data.archive import Entry, read_archive, read_entry, write_archive
+from nnunet_rs.data.archive import Entry, check_entry, read_archive, read_entry, write_archive
 from nnunet_rs.data.frames import BLOCK_VOXELS, Content, encode_frame, read_frame
 from nnunet_rs.data.locations import Locations, sample_locations
 from nnunet_rs.data.normalize import IntensityMap
@@ -120,14 +120,6 @@ def open_store(work: Path, plan: Plan, name: str, *, cache: int = 0) -> Store:
     return Store(prepared_folder(work) / prepared_name(plan, name), cache=cache)
 
 
-def is_prepared_case(path: Path) -> bool:
-    """Whether a file is a prepared case, whole, of this version or another."""
-    try:
-        return "case.json" in read_archive(path)
-    except DatasetError:
-        return False
-
-
 def normalization_key(plan: Plan) -> str:
     """Hash how a plan normalises, with statistics only where they are used: what the keys of its cases end in."""
     rules = [encode(rule if rule.scheme == "ct" else replace(rule, stats=None)) for rule in plan.normalization]
@@ -154,6 +146,7 @@ class Store:
         self.folder = folder
         self._opened: dict[str, _Opened] = {}
         self._decoded: dict[str, dict[str, NDArray[Any]]] = {}
+        self._sound: set[str] = set()  # whose bytes are those that were written
         self._room = cache
         self._lock = threading.Lock()
 
@@ -224,8 +217,8 @@ class Store:
         return self.record(case).geometry.resampled
 
     def locations(self, case: str) -> Locations:
-        """Return the sampled voxels of the case's classes; the indices stay on disk."""
-        return self._open(case).locations
+        """Return the sampled voxels of the case's classes; the indices stay on disk. Errors as `read_patch`."""
+        return self._checked(case).locations
 
     def read_patch(
         self, case: str, start: Sequence[int], size: Sequence[int]
@@ -255,7 +248,7 @@ class Store:
         DatasetError
             The case has not been prepared, or a file of it is missing or damaged.
         """
-        opened = self._open(case)
+        opened = self._checked(case)
         shape = opened.record.geometry.resampled
         source, target = overlap(start, size, shape)
         within = all(s >= 0 and s + n <= length for s, n, length in zip(start, size, shape, strict=True))
@@ -271,6 +264,7 @@ class Store:
         return image, labels, mask
 
     def _forget(self, case: str) -> None:
+        self._sound.discard(case)
         for memory in (self._opened, self._decoded):
             memory.pop(case, None)
 
@@ -285,6 +279,15 @@ class Store:
                 raise DatasetError(f"{path}: case {case} has not been prepared; run preprocess")
             found = self._opened[case] = _open(path)
         return found
+
+    def _checked(self, case: str) -> _Opened:
+        """Open a case; the first time read it whole, for a changed byte would be a wrong number."""
+        opened = self._open(case)
+        if case not in self._sound:
+            for entry in opened.entries.values():
+                check_entry(self._path(case), entry)
+            self._sound.add(case)
+        return opened
 
     def _read(self, case: str, box: tuple[slice, ...]) -> dict[str, NDArray[Any]]:
         """Return a box of each of a case's arrays, the image normalised; may be views of the cache."""
