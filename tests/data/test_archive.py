@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.data.archive import Entry, read_archive, read_entry, write_archive
+from nnunet_rs.data.archive import Entry, check_entry, read_archive, read_entry, write_archive
 
 
 def test_entries_come_back_in_place(tmp_path: Path) -> None:
@@ -58,3 +58,22 @@ def test_missing_and_damaged(tmp_path: Path) -> None:
 def test_what_the_system_does_not_let_be_read(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"cannot be read \(Is a directory\); see to the disk, its permissions"):
         read_archive(tmp_path)
+
+
+def test_a_changed_byte_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    write_archive(path, [("x", b"content"), ("y", b"end")])
+    whole, entries = path.read_bytes(), read_archive(path)
+    path.write_bytes(whole.replace(b"content", b"contend"))
+    for read in (read_entry, check_entry):
+        with pytest.raises(
+            DatasetError, match=r"a\.zip: damaged \(its bytes 31 … 38 have changed\); run preprocess again"
+        ):
+            read(path, entries["x"])
+    check_entry(path, entries["y"])
+    path.write_bytes(whole[:33])
+    with pytest.raises(DatasetError, match="have changed"):
+        read_entry(path, entries["x"])
+    path.write_bytes(whole[:-60] + whole[-60:].replace(b"y", b"z"))  # in the directory at the end
+    with pytest.raises(DatasetError, match="is called z in one place"):
+        read_archive(path)

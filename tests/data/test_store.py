@@ -244,3 +244,20 @@ def test_layout_of_a_configuration() -> None:
     labels = LabelSet(("background", "a"), (0, 1))
     assert Layout.of(Two(), labels) == Layout((1, 64, 48), (1,))
     assert Layout.of(Two(), LabelSet(labels.names, labels.values, ignore=2)).classes == (0, 1)
+
+
+@pytest.mark.parametrize("cache", [0, 1 << 20])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7])
+def test_a_changed_byte_is_told_and_nothing_is_made_of_it(tmp_path: Path, cache: int, share: float) -> None:
+    Store(tmp_path).write("a", _prepared(), ("key",), LAYOUT)
+    path = tmp_path / "a.zip"
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 1
+    path.write_bytes(content)
+    store = Store(tmp_path, cache=cache)
+    for read in (lambda: store.read_patch("a", (0, 0, 0), (1, 1, 1)), lambda: store.locations("a")):
+        with pytest.raises(DatasetError, match=r"a\.zip: damaged \(its bytes .* have changed\); run preprocess again"):
+            read()
+    path.unlink()
+    store.write("a", _prepared(), ("key",), LAYOUT)
+    store.read_patch("a", (0, 0, 0), (1, 1, 1))

@@ -70,6 +70,8 @@ def read_archive(path: Path, remedy: str = AGAIN) -> dict[str, Entry]:
         for info in archive.infolist():
             stream.seek(info.header_offset + _LOCAL_HEADER - 4)
             name, extra = struct.unpack("<HH", stream.read(4))
+            if stream.read(name) != info.orig_filename.encode():
+                raise zipfile.BadZipFile(f"an entry is called {info.filename} in one place, and otherwise in another")
             start = info.header_offset + _LOCAL_HEADER + name + extra
             found[info.filename] = Entry(start, info.file_size, info.CRC)
         return found

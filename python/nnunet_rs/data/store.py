@@ -337,6 +337,7 @@ def _open(path: Path) -> _Opened:
     try:
         record = CaseRecord.from_json(json.loads(read_entry(path, entries["case.json"])))
         name = next(name for name in _LOCATIONS if name in entries)
+        _ = entries["image.b2nd"], entries["labels.b2nd"]
         flat = _mapped(path, entries[name], _LOCATIONS[name])
         return _Opened(entries, record, Locations(record.geometry.resampled, flat, record.spans, record.voxels))
     except (OSError, LookupError, StopIteration, TypeError, ValueError, AttributeError) as error:
