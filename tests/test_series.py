@@ -18,8 +18,8 @@ from nnunet_rs.core.worker import LostError, Result, Said
 from nnunet_rs.model.history import History
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan, write_plan
-from nnunet_rs.predict.scores import Target
-from nnunet_rs.predict.summary import Summary
+from nnunet_rs.predict.scores import METRICS, Score, Target
+from nnunet_rs.predict.summary import CaseScores, Summary
 from nnunet_rs.series import Outcome, every_model, outcomes_table, train_series
 from nnunet_rs.single import Model, ModelOptions, Trained
 
@@ -110,6 +110,15 @@ def test_others_go_on_but_not_what_builds_on_a_failure(work: Path, monkeypatch: 
     }
     table = "\n".join(outcomes_table(outcomes).lines())
     assert table.count("failed") == table.count("not begun") == 2
+
+
+def test_the_mean_of_a_configuration_is_over_all_cases() -> None:
+    """Three cases of one fold and one of another: not the mean of two means."""
+    target, score = Target("1", "large", (1,)), Score(**dict.fromkeys(METRICS, 0))
+    folds = [Summary((target,), tuple(CaseScores(str(d), "", "", (replace(score, dice=d),)) for d in each), None)
+             for each in ((0.9, 0.9, 0.9), (0.1,))]  # fmt: skip
+    outcomes = [Outcome(Model("2d", fold), "trained", summary) for fold, summary in enumerate(folds)]
+    assert outcomes_table(outcomes).rows[-1][:2] == ("2d, mean", "0.700")
 
 
 def test_a_signal_ends_the_series(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from nnunet_rs.model.setup import model_folder
 from nnunet_rs.model.state import RESUME
 from nnunet_rs.plan.schema import Plan, read_plan
 from nnunet_rs.predict.results import SUMMARY
-from nnunet_rs.predict.summary import Summary, read_summary
+from nnunet_rs.predict.summary import Summary, read_summary, together
 from nnunet_rs.predict.validate import validation_folder
 from nnunet_rs.report.tables import Table, clock, number
 from nnunet_rs.single import Model, ModelOptions, train_model
@@ -137,10 +137,13 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
         rows += [
             (str(o.model), number(_dice(o)), clock(o.seconds) if o.seconds else "-", _SHOWN[o.state]) for o in folds
         ]
-        scores = [_dice(outcome) for outcome in folds if outcome.summary is not None]
-        if len(scores) > 1:
-            rows.append((f"{name}, mean", number(sum(scores) / len(scores)), "", f"{len(scores)} of {len(folds)}"))
-    return Table("", ("model", "Dice", "time", ""), tuple(rows))
+        scored = [outcome.summary for outcome in folds if outcome.summary is not None]
+        if len(scored) > 1:
+            mean = together(scored).foreground_mean("dice")
+            rows.append((f"{name}, mean", number(mean), "", f"{len(scored)} of {len(folds)}"))
+    several = any(row[0].endswith(", mean") for row in rows)
+    note = "mean: over all cases of the folds together, as in best and the report" if several else ""
+    return Table("", ("model", "Dice", "time", ""), tuple(rows), note)
 
 
 _SHOWN: Mapping[State, str] = {

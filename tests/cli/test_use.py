@@ -79,7 +79,7 @@ def test_the_comparison_is_shown_as_a_table(folders, capsys) -> None:
     ours, theirs, reference = folders
     assert main(["evaluate", str(ours), str(reference), "--against", str(theirs), "--metric", "hd95", "-q"]) == 0
     shown = capsys.readouterr().out
-    assert "mean hd95 over the cases in which both have it" in shown
+    assert "mean hd95 over the same cases" in shown
     assert "paired permutation test" in shown
     assert shown.count(str(theirs)) == 2  # its scores, and a column
 
@@ -98,6 +98,8 @@ def test_partial_comparisons_are_over_the_cases_of_both(folders, capsys) -> None
     (theirs / "case_1.nii.gz").unlink()
     assert main(["evaluate", str(ours), str(reference), "--against", str(theirs), "--quiet"]) == 1
     assert "no prediction of case_1" in capsys.readouterr().err
+    assert main(["evaluate", str(ours), str(reference), "--against", str(theirs), "--partial"]) == 0
+    assert f"left out, without prediction in {ours} or {theirs}: 1 of 3: case_1" in capsys.readouterr().err
     result = evaluate(capsys, ours, reference, "--against", theirs, "--partial")
     assert [case["case"] for case in result["metric_per_case"]] == ["case_0", "case_2"]
 
@@ -118,3 +120,29 @@ def test_scores_are_written_as_json_and_csv(name: str, folders, tmp_path: Path, 
         rows = list(csv.DictReader(file))
     assert [(row["case"], row["label"]) for row in rows][:3] == [("case_0", "1"), ("case_0", "2"), ("case_1", "1")]
     assert float(rows[0]["Dice"]) == result["metric_per_case"][0]["metrics"]["1"]["Dice"]
+
+
+def test_a_method_that_misses_lesions_wins_no_comparison(tmp_path: Path, save_nifti, capsys) -> None:
+    """Half missed and the other half 1 mm off, against all found 2 mm off."""
+    for index in range(8):
+        truth = np.zeros((10, 20, 20), np.uint8)
+        truth[3:7, 5:12, 5:12] = 1
+        near = np.roll(truth, 1, 2) if index >= 4 else truth * 0
+        for folder, labels in (("reference", truth), ("misses", near), ("finds", np.roll(truth, 2, 2))):
+            save_nifti(tmp_path / folder / f"c{index}.nii.gz", labels)
+    misses, finds, reference = (tmp_path / name for name in ("misses", "finds", "reference"))
+    signs = {"dice": -1, "iou": -1, "sensitivity": -1, "precision": -1, "nsd": -1, "hd95": 1, "asd": 1}
+    for metric, sign in signs.items():
+        result = evaluate(capsys, misses, reference, "--against", finds, "--metric", metric)
+        row = result["comparison"]["classes"][0]
+        assert (row["cases"], np.sign(row["difference"])) == (8, sign)
+        assert row["missing"] == ([4, 0] if metric in ("hd95", "asd") else [0, 0])
+    assert (result["mean"]["1"]["NSD"], result["cases_in_mean"]["1"]["HD95"]) == (0.5, 4)
+    assert main(["evaluate", str(misses), str(reference), "--against", str(finds), "--metric", "asd"]) == 0
+    shown = capsys.readouterr().out
+    assert "1.00 (4/8)" in shown
+    assert "HD95 and ASD exist where prediction and reference have the structure" in shown
+    assert f"counts with the image's diagonal: 4 in {misses}, 0 in {finds}" in " ".join(shown.split())
+    wrong = ["evaluate", str(misses), str(reference), "--against", str(finds), "--metric", "nsd", "--no-distances"]
+    assert main(wrong) == 2
+    assert "--metric nsd needs the surface distances" in capsys.readouterr().err

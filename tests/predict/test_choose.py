@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Silent
-from nnunet_rs.predict.choice import read_choice
-from nnunet_rs.predict.choose import Chosen, choose_best, load_predictor
+from nnunet_rs.predict.choice import Candidate, read_choice
+from nnunet_rs.predict.choose import Chosen, _Search, choose_best, load_predictor
 from nnunet_rs.predict.ensemble import Ensemble
 from nnunet_rs.predict.folder import predict_folder
 from nnunet_rs.predict.postprocess import PostProcessing
@@ -133,3 +133,22 @@ def test_another_version_is_refused(work):
     (work / "best.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="version is 7"):
         read_choice(work)
+
+
+def test_folds_that_are_not_scored_are_told(work, said):
+    choose_best(work, pairs=False, device="cpu", options=FAST, progress=Silent())
+    assert "3d_fullres: not scored on fold 2: all are compared on the same cases" in said
+    assert not [line for line in said if line.startswith("2d: not scored")]
+
+
+def test_equal_candidates_the_simpler_one_and_no_score_at_all(work, said, monkeypatch):
+    """Rounding decides nothing; and where no class ever occurs, nothing does."""
+    dices = {("2d",): 0.5, ("3d_fullres",): 0.5 + 1e-15, ("2d", "3d_fullres"): 0.5 + 2e-15}
+    known = {"large": 2}
+    monkeypatch.setattr(_Search, "score", lambda _, names, folds: Candidate(names, dices[names], {}, 2, known))
+    choice = choose_best(work, device="cpu", options=FAST, progress=Silent())
+    assert choice.configurations == ("2d",)
+    assert not [line for line in said if line.startswith("warning: neither")]
+    known.clear()
+    choose_best(work, device="cpu", options=FAST, progress=Silent())
+    assert [line for line in said if line.startswith("warning: neither references nor predictions hold any class")]

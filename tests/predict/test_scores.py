@@ -38,8 +38,24 @@ def test_absent_from_both_is_left_out_absent_from_one_counts_zero():
     assert all(math.isnan(value) for value in (one.dice, one.iou, one.sensitivity, one.precision, one.hd95))
     for prediction, reference in ((flat([1, 0]), flat([0, 0])), (flat([0, 0]), flat([1, 0]))):
         one, _ = score_case(prediction, reference, PLAIN, (1.0, 1.0, 1.0), tolerance=1.0)
-        assert (one.dice, one.iou, one.sensitivity, one.precision) == (0.0, 0.0, 0.0, 0.0)
-        assert all(math.isnan(value) for value in (one.hd95, one.asd, one.nsd))
+        assert (one.dice, one.iou, one.precision, one.nsd) == (0.0, 0.0, 0.0, 0.0)
+        assert all(math.isnan(value) for value in (one.hd95, one.asd))
+        assert one.one_sided
+
+
+def test_there_is_no_sensitivity_where_there_is_nothing_to_find():
+    """0/0, whatever was predicted; what was missed is 0, of precision too (Metrics Reloaded)."""
+    found, _ = score_case(flat([1, 0]), flat([0, 0]), PLAIN, (1.0, 1.0, 1.0), tolerance=None)
+    missed, _ = score_case(flat([0, 0]), flat([1, 0]), PLAIN, (1.0, 1.0, 1.0), tolerance=None)
+    assert math.isnan(found.sensitivity)
+    assert (missed.sensitivity, missed.precision) == (0.0, 0.0)
+    assert math.isnan(missed.nsd)  # not measured
+
+
+def test_what_lies_on_ignored_voxels_alone_is_not_found():
+    missed, _ = score_case(flat([0, 0, 1]), flat([1, 1, 3]), REGIONS, (1.0, 1.0, 1.0), tolerance=1.0)
+    assert (missed.n_pred, missed.n_ref, missed.nsd) == (0, 2, 0.0)
+    assert math.isnan(missed.hd95)
 
 
 def test_regions_are_unions_and_ignored_voxels_count_nowhere():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.predict.scores import METRICS, Score, Target
-from nnunet_rs.predict.summary import KEYS, CaseScores, Summary, read_summary
+from nnunet_rs.predict.summary import KEYS, CaseScores, Summary, read_summary, together
 
 EMPTY = Score(**dict.fromkeys(METRICS, 0))
 NAN = math.nan
@@ -95,3 +95,65 @@ def test_a_summary_without_cases_is_empty_not_broken():
     assert math.isnan(empty.foreground_mean())
     assert empty.to_json()["mean"]["1"]["Dice"] is None
     assert empty.table()[1][1] == "-"
+
+
+def lesions():
+    """Two cases found, one missed, one found where there is none, one rightly without."""
+    found = {"dice": 0.5, "iou": 1 / 3, "sensitivity": 0.5, "precision": 0.5, "n_pred": 4, "n_ref": 4}
+    ratios = ("dice", "iou", "sensitivity", "precision", "hd95", "asd", "nsd")
+    missed = dict.fromkeys(ratios, 0.0) | {"n_ref": 4, "hd95": NAN, "asd": NAN}
+    invented = missed | {"n_ref": 0, "n_pred": 4, "sensitivity": NAN}
+    none = dict.fromkeys(ratios, NAN)
+    rows = [found | {"hd95": 2.0, "asd": 1.0, "nsd": 1.0}, found | {"hd95": 4.0, "asd": 1.0, "nsd": 0.5}]
+    return summary(*((row, none) for row in (*rows, missed, invented, none)))
+
+
+def test_the_table_shows_on_how_many_cases_a_mean_rests():
+    head, lesion, whole, mean = lesions().table()
+    row = dict(zip(head, lesion, strict=True))
+    assert row["cases"] == "4"
+    assert (row["Dice"], row["NSD"], row["prec."]) == ("0.2500", "0.375", "0.250")
+    assert (row["sens."], row["HD95 mm"], row["ASD mm"]) == ("0.333 (3/4)", "3.00 (2/4)", "1.00 (2/4)")
+    assert set(whole[1:-1]) == {"-"}
+    assert whole[-1] == "0"
+    assert dict(zip(head, mean, strict=True))["HD95 mm"] == "3.00 (2/4)"
+    assert mean[-1] == "4"
+    assert lesions().rests_on_fewer()
+    assert not summary(({"n_pred": 1, "n_ref": 1}, {})).rests_on_fewer()
+
+
+def test_json_counts_the_cases_in_each_mean():
+    content = lesions().to_json()
+    counts = content["cases_in_mean"]["1"]
+    assert {name: counts[name] for name in ("Dice", "Sensitivity", "Precision", "HD95", "NSD")} == {
+        "Dice": 4, "Sensitivity": 3, "Precision": 4, "HD95": 2, "NSD": 4,
+    }  # fmt: skip
+    assert content["cases_in_mean"]["(1, 2)"]["Dice"] == 0
+    assert content["missing_distances"]["1"] == 2
+
+
+def test_summaries_of_the_first_version_are_brought_up(tmp_path):
+    """There a missed structure had no NSD, and sensitivity was 0 where there was nothing to find."""
+    path = tmp_path / "summary.json"
+    lesions().write(path)
+    content = json.loads(path.read_text())
+    content["version"] = 1
+    del content["cases_in_mean"]
+    for case in content["metric_per_case"]:
+        del case["diagonal_mm"]
+        scores = case["metrics"]["1"]
+        if (scores["n_pred"] == 0) != (scores["n_ref"] == 0):
+            scores |= {"NSD": None, "Sensitivity": 0.0}
+    path.write_text(json.dumps(content))
+    back = read_summary(path)
+    for metric in ("nsd", "sensitivity", "dice", "hd95"):
+        np.testing.assert_array_equal(back.values(metric), lesions().values(metric))
+    path.write_text(json.dumps(content | {"tolerance_mm": None}))
+    assert np.isnan(read_summary(path).values("nsd")[2, 0])
+
+
+def test_folds_come_together():
+    one, two = summary(({"dice": 0.5}, {})), summary(({"dice": 0.7}, {}), ({"dice": 0.9}, {}))
+    assert together([one, two]).mean("dice")[0] == pytest.approx(0.7)
+    assert together([one, replace(two, tolerance=2.0)]).tolerance is None
+    assert [case.name for case in THREE.of_cases({"case1"}).cases] == ["case1"]

@@ -3,10 +3,12 @@ from pathlib import Path
 
 from nnunet_rs.core.faults import Fault
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.predict.choice import Candidate, Choice
 from nnunet_rs.predict.compare import Comparison
+from nnunet_rs.predict.postprocess import PostProcessing
 from nnunet_rs.predict.scores import score_case, scored_targets
 from nnunet_rs.predict.summary import CaseScores, Summary
-from nnunet_rs.report.tables import Table, comparison_table, faults_table, number, scores_table
+from nnunet_rs.report.tables import Table, choice_table, comparison_table, faults_table, number, scores_table
 
 LABELS = LabelSet(names=("background", "liver", "spleen"), values=(0, 1, 2))
 
@@ -62,3 +64,13 @@ def test_a_comparison_names_both_and_dashes_what_is_undefined() -> None:
         ("liver", "3", "0.9000", "0.8500", "+0.0500", "0.25"),
         ("spleen", "0", "-", "-", "-", "-"),
     )
+
+
+def test_a_choice_shows_on_how_many_cases_a_mean_rests() -> None:
+    found = Candidate(
+        ("2d",), 0.7, {"liver": 0.8, "spleen": 0.6, "lost": None}, 5, {"liver": 5, "spleen": 2, "lost": 0}
+    )
+    table = choice_table(Choice(("2d",), PostProcessing(), (0, 1), (found,)))
+    assert table.rows == (("2d", "0.700", "0.800", "0.600 (2/5)", "-"),)
+    before = Candidate(("2d",), 0.7, {"liver": 0.8})  # as earlier versions wrote it
+    assert choice_table(Choice(("2d",), PostProcessing(), (0,), (before,))).rows == (("2d", "0.700", "0.800"),)

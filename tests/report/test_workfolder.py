@@ -1,9 +1,11 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.io import read_labels
+from nnunet_rs.report.sections.cover import best_scored
 from nnunet_rs.report.workfolder import read_work_folder
 
 
@@ -62,3 +64,26 @@ def test_a_damaged_file_is_told_of_and_the_rest_is_read(maker, name: str) -> Non
 def test_without_a_plan_there_is_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"nnunet-rs plan DATA -o"):
         read_work_folder(tmp_path)
+
+
+def test_configurations_are_compared_on_the_cases_that_all_have_scored(maker) -> None:
+    """The second fold is the harder one: who was scored on both is not worse for that."""
+    made = maker()
+    made.trained("3d_fullres", (0, 1))
+    made.training("2d", 0)
+    _worsen(made.validation("2d", 0), 1e-6)
+    _worsen(made.work / "models" / "3d_fullres" / "fold_1" / "validation", 0.3)
+    work = read_work_folder(made.work)
+    means = {name: summary.foreground_mean() for name, summary in work.validated().items()}
+    assert means["2d"] > means["3d_fullres"]
+    leader = best_scored(work)
+    assert leader is not None
+    assert leader[0] == "3d_fullres"
+
+
+def _worsen(folder: Path, by: float) -> None:
+    content = json.loads((folder / "summary.json").read_text())
+    for case in content["metric_per_case"]:
+        for scores in case["metrics"].values():
+            scores["Dice"] -= by
+    (folder / "summary.json").write_text(json.dumps(content))

@@ -76,6 +76,8 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.report.tables import scores_table
 
     _tell_exchanged(arguments.predictions, arguments.reference, console)
+    if arguments.against and arguments.no_distances and arguments.metric in ("hd95", "asd", "nsd"):
+        raise UsageError(f"--metric {arguments.metric} needs the surface distances that --no-distances leaves out")
     scored = _score(arguments, console)
     summary, result = scored[0], scored[0].to_json()
     shown = [
@@ -113,11 +115,25 @@ def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:
     folders = [folder for folder in (arguments.predictions, arguments.against) if folder]
     found = [pair_files(folder, arguments.reference, partial=arguments.partial) for folder in folders]
     common = set.intersection(*({pair.name for pair in pairs} for pairs in found))
+    if arguments.partial:
+        _tell_left_out(arguments.reference, folders, common, console)
     pairs = [[pair for pair in pairs if pair.name in common] for pairs in found]
     labels = _declared_labels(arguments) or found_labels([pair for some in pairs for pair in some])
     tolerance = None if arguments.no_distances else arguments.tolerance or TOLERANCE
     threads = arguments.threads or processors()
     return [evaluate_pairs(some, labels, tolerance=tolerance, threads=threads, progress=console) for some in pairs]
+
+
+def _tell_left_out(reference: Path, folders: list[Path], scored: set[str], console: Console) -> None:
+    """Say of --partial which references count nowhere."""
+    from nnunet_rs.core.outputs import examples
+    from nnunet_rs.predict.evaluate import label_files
+
+    names = label_files(reference).keys()
+    missing = sorted(names - scored)
+    if missing:
+        where = " or ".join(map(str, folders))
+        console.say(f"left out, without prediction in {where}: {len(missing)} of {len(names)}: {examples(missing)}")
 
 
 def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:

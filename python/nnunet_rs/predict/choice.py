@@ -22,6 +22,8 @@ class Candidate:
     configurations: tuple[str, ...]
     dice: float  # foreground mean over all cases held out in `Choice.folds`; 0 where no class ever occurs
     per_class: dict[str, float | None]  # mean Dice by class name; None where the class never occurs
+    cases: int = 0  # that were held out
+    cases_in_mean: dict[str, int] = field(default_factory=dict)  # by class: in which reference or prediction has it
 
     @property
     def name(self) -> str:

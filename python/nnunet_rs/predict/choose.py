@@ -30,6 +30,9 @@ from nnunet_rs.predict.validate import load_held_out, pairs_of, validation_cases
 OWN = FolderOptions(own=True)  # the folders are within the work folder
 
 
+DIGITS = 12  # of a mean Dice; further ones are rounding, and the simpler candidate wins
+
+
 def choose_best(
     work: str | Path,
     *,
@@ -74,10 +77,13 @@ def choose_best(
     names = _named_configurations(work, configurations)
     folds = _named_folds(work, names, folds)
     tell_changes_in(work, names, search.progress)
+    _tell_left_out(work, names, folds, search.progress)
     candidates = [*((name,) for name in names), *(combinations(names, 2) if pairs else ())]
     search.predict(names, folds, pairs=pairs)
     scored = [search.score(candidate, folds) for candidate in candidates]
-    scored.sort(key=lambda candidate: (-candidate.dice, len(candidate.configurations)))
+    scored.sort(key=lambda candidate: (-round(candidate.dice, DIGITS), len(candidate.configurations)))
+    if not any(any(candidate.cases_in_mean.values()) for candidate in scored):
+        search.progress.say("warning: neither references nor predictions hold any class: nothing speaks for the choice")
     best = scored[0].configurations
     postprocessing = choose_postprocessing(search.pairs(best, folds), search.dataset.labels, search.progress)
     choice = Choice(best, postprocessing, folds, tuple(scored), search.digests(best, folds))
@@ -200,8 +206,9 @@ class _Search:
         summary = evaluate_pairs(pairs, self.dataset.labels, tolerance=None, progress=self.progress)
         means = zip(summary.targets, summary.mean("dice"), strict=True)
         per_class = {target.name: None if isnan(mean) else float(mean) for target, mean in means}
+        known = {target.name: int(n) for target, n in zip(summary.targets, summary.known("dice"), strict=True)}
         score = summary.foreground_mean()
-        return Candidate(configurations, 0.0 if isnan(score) else score, per_class)
+        return Candidate(configurations, 0.0 if isnan(score) else score, per_class, len(summary.cases), known)
 
     def pairs(self, configurations: tuple[str, ...], folds: Sequence[int]) -> tuple[Pair, ...]:
         """Match all predictions of cases held out with their references."""
@@ -247,6 +254,14 @@ def _named_folds(work: Path, names: Sequence[str], wanted: Sequence[int] | None)
             f"{work}: fold {missing[0]} is not trained in every configuration, only {there}; train it, or leave it out"
         )
     return tuple(sorted(set(wanted or common)))
+
+
+def _tell_left_out(work: Path, names: Sequence[str], folds: Sequence[int], progress: Progress) -> None:
+    """Say which trained folds are not scored, because another configuration lacks them or others were asked for."""
+    for name in names:
+        rest = sorted(set(trained_folds(work, name)) - set(folds))
+        if rest:
+            progress.say(f"{name}: not scored on fold {', '.join(map(str, rest))}: all are compared on the same cases")
 
 
 def _common_folds(work: Path, names: Sequence[str]) -> tuple[int, ...]:

@@ -14,14 +14,19 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class SurfaceDistances:
-    """Distances between the surface voxels of two masks; all NaN (missing) where one of the two is empty."""
+    """Distances between the surface voxels of two masks.
+
+    Where one of the two is empty there is no distance (NaN), and no surface voxel is near the other: NSD is 0. Where
+    both are, all three are undefined (NaN).
+    """
 
     hd95: float  # mm; the larger of the two directed 95th percentiles
-    asd: float  # mm; mean over the surface voxels of both of the distance to the other surface
+    asd: float  # mm; average symmetric: mean over the surface voxels of both of the distance to the other surface
     nsd: float  # share of the surface voxels of both within the tolerance of the other surface
 
 
-MISSING = SurfaceDistances(nan, nan, nan)
+UNDEFINED = SurfaceDistances(nan, nan, nan)
+MISSED = SurfaceDistances(nan, nan, 0.0)
 
 
 def surface_distances(
@@ -52,8 +57,9 @@ def surface_distances(
     -----
     Definitions as in Maier-Hein et al., "Metrics reloaded" (Nature Methods 2024), on voxel surfaces.
     """
-    if not prediction.any() or not reference.any():
-        return MISSING
+    empty = not prediction.any(), not reference.any()
+    if any(empty):
+        return UNDEFINED if all(empty) else MISSED
     flat = flat or tuple(size == 1 for size in reference.shape)
     ours, theirs = (_surface_points(mask, flat, spacing) for mask in (prediction, reference))
     return _summarise(_nearest(ours, theirs), _nearest(theirs, ours), tolerance)

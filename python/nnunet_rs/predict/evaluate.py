@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from nnunet_rs.core.machine import processors
 from nnunet_rs.core.names import strip_ending
 from nnunet_rs.core.scan import Scan, compare_grids
 from nnunet_rs.core.types import Labels, LabelSet, Progress, Silent
-from nnunet_rs.predict.scores import Score, score_case, scored_targets
+from nnunet_rs.predict.scores import score_case, scored_targets
 from nnunet_rs.predict.summary import CaseScores, Summary
 
 TOLERANCE = 1.0  # mm; of the normalised surface Dice
@@ -80,15 +81,17 @@ def evaluate_pairs(
     """Score pairs of files; parameters and errors as `evaluate_folders`."""
     chosen = labels or found_labels(pairs)
 
-    def score(pair: Pair) -> tuple[Score, ...]:
+    def score(pair: Pair) -> CaseScores:
         prediction, reference = read_pair(pair, chosen)
-        return score_case(prediction.data, reference.data, chosen, reference.spacing, tolerance)
+        scores = score_case(prediction.data, reference.data, chosen, reference.spacing, tolerance)
+        extent = (n * mm for n, mm in zip(reference.data.shape, reference.spacing, strict=True))
+        return CaseScores(pair.name, str(pair.prediction), str(pair.reference), scores, math.hypot(*extent))
 
     cases = []
     shown = (progress or Silent()).task("evaluate", len(pairs))
     with ThreadPoolExecutor(threads or processors()) as pool, shown as task:
-        for pair, scores in zip(pairs, pool.map(score, pairs), strict=True):
-            cases.append(CaseScores(pair.name, str(pair.prediction), str(pair.reference), scores))
+        for pair, scored in zip(pairs, pool.map(score, pairs), strict=True):
+            cases.append(scored)
             task.advance(1, pair.name)
     return Summary(scored_targets(chosen), tuple(cases), tolerance)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.types import IntArray, LabelSet
-from nnunet_rs.predict.distances import MISSING, SurfaceDistances, surface_distances
+from nnunet_rs.predict.distances import UNDEFINED, SurfaceDistances, surface_distances
 
 CHUNK = 1 << 22  # voxels counted at a time: bincount works on 8-byte copies
 
@@ -29,8 +29,10 @@ class Target:
 class Score:
     """Agreement on one target in one case.
 
-    Absent from both prediction and reference: the ratios are NaN and are left out of means. Absent from one of them:
-    the ratios are 0, the distances NaN (missing). Voxels that the reference marks as ignored count nowhere.
+    Absent from both prediction and reference: all ratios and distances are undefined (NaN) and left out of means.
+    Absent from one of them: the ratios are 0, a missed target's precision too, but sensitivity is undefined where the
+    reference has nothing to find; HD95 and ASD do not exist (NaN), NSD is 0. So Metrics Reloaded has it, and nnU-Net
+    of Dice. Voxels that the reference marks as ignored count nowhere.
     """
 
     dice: float
@@ -48,6 +50,11 @@ class Score:
     hd95: float  # mm, see SurfaceDistances
     asd: float  # mm
     nsd: float
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether prediction or reference has the target, and the other has not: no distance exists."""
+        return (self.n_pred == 0) != (self.n_ref == 0)
 
 
 METRICS = tuple(field.name for field in fields(Score))
@@ -109,13 +116,13 @@ def score_case(
     spacing
         Of z, y, x, in mm.
     tolerance
-        Of the normalised surface Dice, in mm; None leaves all distances out (missing).
+        Of the normalised surface Dice, in mm; None measures no distances (NaN).
     """
     targets = scored_targets(labels)
     pairs = count_pairs(prediction, reference, labels.count)
     voxel = float(np.prod(spacing)) / 1000.0
     if tolerance is None:
-        distances = [MISSING] * len(targets)
+        distances = [UNDEFINED] * len(targets)
     else:
         distances = _distances(prediction, reference, labels.count, targets, spacing, tolerance)
     return tuple(
@@ -128,7 +135,7 @@ def _score(tp: int, fp: int, fn: int, tn: int, voxel: float, apart: SurfaceDista
     return Score(
         dice=dice(tp, fp, fn),
         iou=_ratio(tp, tp + fp + fn, present),
-        sensitivity=_ratio(tp, tp + fn, present),
+        sensitivity=_ratio(tp, tp + fn, present=bool(tp + fn)),
         precision=_ratio(tp, tp + fp, present),
         tp=tp,
         fp=fp,
@@ -167,7 +174,7 @@ def _distances(
     for target in targets:
         found = [box[index] for box in boxes for index in target.classes if box[index] is not None]
         if not found:
-            results.append(MISSING)
+            results.append(UNDEFINED)
             continue
         box = _hull(found)
         ours, theirs = (np.isin(labels[box], target.classes) for labels in (prediction, reference))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite, nan
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json, write_atomically, write_json
-from nnunet_rs.predict.scores import METRICS, Score, Target
+from nnunet_rs.predict.scores import Score, Target
 
-SUMMARY_VERSION = 1
+SUMMARY_VERSION = 2  # 1: sensitivity was 0 where there is nothing to find, NSD null where a target was missed
 DRAWS = 1000  # bootstrap resamples
 SEED = 12345
 
@@ -38,6 +38,9 @@ KEYS: Mapping[str, str] = {
     "asd": "ASD",
     "nsd": "NSD",
 }
+DISTANCES = ("hd95", "asd", "nsd")
+# Means in a table, and their digits behind the point.
+SHOWN: Mapping[str, int] = {"dice": 4, "iou": 3, "sensitivity": 3, "precision": 3, "hd95": 2, "asd": 2, "nsd": 3}
 TABLE_HEAD = ("class", "Dice", "95 % interval", "median", "IoU", "sens.", "prec.", "HD95 mm", "ASD mm", "NSD", "cases")
 
 
@@ -49,6 +52,7 @@ class CaseScores:
     prediction: str  # file
     reference: str  # file
     scores: tuple[Score, ...]
+    diagonal: float = nan  # mm, of the image: no distance in it is longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,14 @@ class Summary:
         """Median over the cases, (targets,); undefined values are left out."""
         columns = [column[~np.isnan(column)] for column in self.values(metric).T]
         return np.asarray([np.median(column) if column.size else nan for column in columns])
+
+    def known(self, metric: str) -> NDArray[np.int64]:
+        """Count the cases that a mean rests on, (targets,): those in which the metric is defined."""
+        return np.asarray((~np.isnan(self.values(metric))).sum(axis=0), dtype=np.int64)
+
+    def of_cases(self, names: Collection[str]) -> Summary:
+        """Return the scores of these cases alone."""
+        return replace(self, cases=tuple(case for case in self.cases if case.name in names))
 
     def foreground_mean(self, metric: str = "dice") -> float:
         """Mean over the targets of their means over the cases, as nnU-Net's `foreground_mean`."""
@@ -110,6 +122,7 @@ class Summary:
             "dice_interval": {
                 key: [_number(limit) for limit in pair] for key, pair in zip(keys, intervals, strict=True)
             },
+            "cases_in_mean": self._by_key(keys, self.known),
             "missing_distances": dict(zip(keys, self._missing_distances(), strict=True)),
             "tolerance_mm": self.tolerance,
             "classes": {target.key: {"name": target.name, "classes": list(target.classes)} for target in self.targets},
@@ -117,18 +130,28 @@ class Summary:
         }
 
     def table(self) -> list[list[str]]:
-        """Rows of text, the head first, one row per target, the foreground mean last."""
+        """Rows of text, the head first, one row per target, the foreground mean last.
+
+        A mean that rests on other cases than Dice does is followed by their number: `1.50 (4/8)`; in the last row by
+        that of all values of all targets.
+        """
         rows = [list(TABLE_HEAD)]
         intervals, foreground = self.interval() if self.cases else (np.full((len(self.targets), 2), nan), (nan, nan))
-        known = (~np.isnan(self.values("dice"))).sum(axis=0)
-        means = {metric: self.mean(metric) for metric in METRICS}
+        known = {metric: self.known(metric) for metric in SHOWN}
+        means = {metric: self.mean(metric) for metric in SHOWN}
         medians = self.median("dice")
         for i, target in enumerate(self.targets):
-            cells = {metric: float(means[metric][i]) for metric in METRICS}
-            rows.append(_row(target.name, cells, tuple(intervals[i]), float(medians[i]), str(known[i])))
-        overall = {metric: self.foreground_mean(metric) for metric in METRICS}
-        rows.append(_row("mean", overall, foreground, float(mean_of_known(medians)), str(len(self.cases))))
+            cells = {metric: (float(means[metric][i]), int(known[metric][i])) for metric in SHOWN}
+            rows.append(_row(target.name, cells, tuple(intervals[i]), float(medians[i]), int(known["dice"][i])))
+        overall = {metric: (self.foreground_mean(metric), int(known[metric].sum())) for metric in SHOWN}
+        scored = sum(not isnan(mean) for mean in self.case_means().values())
+        rows.append(_row("mean", overall, foreground, float(mean_of_known(medians)), scored))
         return rows
+
+    def rests_on_fewer(self) -> bool:
+        """Whether a mean of the table rests on other cases than Dice does."""
+        measured = [metric for metric in SHOWN if self.tolerance is not None or metric not in DISTANCES]
+        return any((self.known(metric) != self.known("dice")).any() for metric in measured)
 
     def write(self, path: Path, content: Mapping[str, Any] | None = None) -> None:
         """Write the JSON (`content`, if that holds more), and beside it the scores of every case and target as CSV."""
@@ -141,20 +164,24 @@ class Summary:
                     numbers = [_number(getattr(score, metric)) for metric in KEYS]
                     writer.writerow([case.name, target.key, target.name, *numbers])
 
-    def _by_key(self, keys: Sequence[str], statistic: Any) -> dict[str, dict[str, float | None]]:
+    def _by_key(
+        self, keys: Sequence[str], statistic: Callable[[str], NDArray[Any]]
+    ) -> dict[str, dict[str, float | None]]:
         columns = {KEYS[metric]: statistic(metric) for metric in KEYS}
-        return {key: {name: _number(column[i]) for name, column in columns.items()} for i, key in enumerate(keys)}
+        return {
+            key: {name: _number(column[i].item()) for name, column in columns.items()} for i, key in enumerate(keys)
+        }
 
     def _missing_distances(self) -> list[int]:
         """Cases per target in which it is present in one of the two only, so that no distance exists."""
-        one_sided = (self.values("n_pred") == 0) != (self.values("n_ref") == 0)
-        return [int(count) for count in one_sided.sum(axis=0)]
+        return [sum(case.scores[i].one_sided for case in self.cases) for i in range(len(self.targets))]
 
     def _case_json(self, case: CaseScores) -> dict[str, Any]:
         return {
             "case": case.name,
             "prediction_file": case.prediction,
             "reference_file": case.reference,
+            "diagonal_mm": _number(case.diagonal),
             "metrics": {
                 target.key: {KEYS[metric]: _number(getattr(score, metric)) for metric in KEYS}
                 for target, score in zip(self.targets, case.scores, strict=True)
@@ -172,10 +199,9 @@ def read_summary(path: Path) -> Summary:
     """
     content = read_json(path)
     try:
-        if content["version"] != SUMMARY_VERSION:
-            raise DatasetError(
-                f"{path}: is a summary of version {content['version']}, not {SUMMARY_VERSION}; evaluate again"
-            )
+        version, tolerance = content["version"], content["tolerance_mm"]
+        if version not in (1, SUMMARY_VERSION):
+            raise DatasetError(f"{path}: is a summary of version {version}, not {SUMMARY_VERSION}; evaluate again")
         targets = tuple(
             Target(key, entry["name"], tuple(entry["classes"])) for key, entry in content["classes"].items()
         )
@@ -184,29 +210,52 @@ def read_summary(path: Path) -> Summary:
                 entry["case"],
                 entry["prediction_file"],
                 entry["reference_file"],
-                tuple(_score(entry["metrics"][target.key]) for target in targets),
+                tuple(_score(entry["metrics"][target.key], version, tolerance) for target in targets),
+                _or_nan(entry.get("diagonal_mm")),
             )
             for entry in content["metric_per_case"]
         )
-        return Summary(targets, cases, content["tolerance_mm"])
+        return Summary(targets, cases, tolerance)
     except (KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: is not a summary written by evaluate ({error!r}); evaluate again") from error
 
 
-def _score(metrics: Mapping[str, float | None]) -> Score:
-    values: dict[str, Any] = {}
-    for metric, key in KEYS.items():
-        value = metrics[key]
-        values[metric] = nan if value is None else value
-    return Score(**values)
+def together(summaries: Sequence[Summary]) -> Summary:
+    """Put the cases of several folds together; folds scored on other targets than the first are left out."""
+    same = [summary for summary in summaries if summary.targets == summaries[0].targets]
+    cases = tuple(case for summary in same for case in summary.cases)
+    tolerances = {summary.tolerance for summary in same}
+    return Summary(same[0].targets, cases, same[0].tolerance if len(tolerances) == 1 else None)
 
 
-def _row(name: str, cells: Mapping[str, float], limits: tuple[float, float], median: float, cases: str) -> list[str]:
+def _score(metrics: Mapping[str, float | None], version: int, tolerance: float | None) -> Score:
+    values: dict[str, Any] = {metric: _or_nan(metrics[key]) for metric, key in KEYS.items()}
+    score = Score(**values)
+    if version > 1:
+        return score
+    sensitivity = score.sensitivity if score.n_ref else nan
+    missed = score.one_sided and tolerance is not None
+    return replace(score, sensitivity=sensitivity, nsd=0.0 if missed else score.nsd)
+
+
+def _or_nan(value: float | None) -> float:
+    return nan if value is None else value
+
+
+def _row(
+    name: str, means: Mapping[str, tuple[float, int]], limits: tuple[float, float], median: float, cases: int
+) -> list[str]:
+    """Make a row of the table, of each metric's mean and the number of values that it rests on."""
     low, high = limits
     interval = f"{low:.3f} to {high:.3f}" if isfinite(low) else "-"
-    ratios = [_cell(cells[metric], 3) for metric in ("iou", "sensitivity", "precision")]
-    distances = [_cell(cells["hd95"], 2), _cell(cells["asd"], 2), _cell(cells["nsd"], 3)]
-    return [name, _cell(cells["dice"], 4), interval, _cell(median, 4), *ratios, *distances, cases]
+    of = means["dice"][1]
+    others = [mean_cell(*means[metric], of, digits) for metric, digits in SHOWN.items() if metric != "dice"]
+    return [name, _cell(means["dice"][0], SHOWN["dice"]), interval, _cell(median, SHOWN["dice"]), *others, str(cases)]
+
+
+def mean_cell(value: float, known: int, of: int, digits: int = 3) -> str:
+    """Show a mean, and on how many of how many values it rests unless on all; one of none is a dash."""
+    return _cell(value, digits) + (f" ({known}/{of})" if known != of and isfinite(value) else "")
 
 
 def _cell(value: float, digits: int) -> str:

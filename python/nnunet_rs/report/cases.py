@@ -36,7 +36,7 @@ def picture_ranked(folder: Path, cases: tuple[Case, ...], labels: LabelSet, summ
     paths = []
     for case in ranked(summary.case_means()):
         paths.append(folder / f"{case.rank}.png")
-        title = f"{case.name}: the {case.rank} of {len(summary.cases)}"
+        title = f"{case.name}: the {case.rank} of {case.count}"
         picture_case(paths[-1], title, known[case.name], labels, summary)
     return tuple(paths)
 

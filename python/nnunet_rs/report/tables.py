@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from nnunet_rs.core.faults import Fault
     from nnunet_rs.plan.schema import Configuration, Plan
-    from nnunet_rs.predict.choice import Choice
+    from nnunet_rs.predict.choice import Candidate, Choice
     from nnunet_rs.predict.compare import Comparison
     from nnunet_rs.predict.summary import Summary
 
@@ -49,10 +49,17 @@ def scores_table(title: str, summary: Summary, note: str = "") -> Table:
 
     Columns without a single value (surface distances that were not measured) are left out.
     """
+    notes = (note, _FEWER if summary.rests_on_fewer() else "")
     head, *body = (tuple(row) for row in summary.table())
     kept = [i for i in range(len(head)) if any(row[i] != "-" for row in body)]
     rows = tuple(tuple(row[i] for i in kept) for row in body)
-    return Table(title, tuple(head[i] for i in kept), rows, note, summary=True)
+    return Table(title, tuple(head[i] for i in kept), rows, "\n".join(filter(None, notes)), summary=True)
+
+
+_FEWER = (
+    "(4/8): a mean over 4 of 8 values. HD95 and ASD exist where prediction and reference have the structure, "
+    "sensitivity where the reference has it"
+)
 
 
 def comparison_table(names: tuple[str, str], metric: str, rows: Sequence[Comparison]) -> Table:
@@ -61,7 +68,15 @@ def comparison_table(names: tuple[str, str], metric: str, rows: Sequence[Compari
         (row.name, str(row.cases), number(row.first, 4), number(row.second, 4), *_difference(row)) for row in rows
     )
     note = "p: paired permutation test, two-sided, of each row by itself"
-    title = f"mean {metric} over the cases in which both have it"
+    if metric in ("hd95", "asd"):
+        note += "; less is better"
+    if any(rows[-1].missing):
+        missing = ", ".join(f"{count} in {name}" for name, count in zip(names, rows[-1].missing, strict=True))
+        note += (
+            "\na structure in prediction or reference only has no distance, and counts with the image's diagonal: "
+            f"{missing}"
+        )
+    title = f"mean {metric} over the same cases"
     return Table(title, ("class", "cases", *names, "difference", "p"), body, note, summary=True)
 
 
@@ -73,11 +88,21 @@ def choice_table(choice: Choice, note: str = "") -> Table:
     """Show what `best` compared: one row a configuration or pair, the chosen one first."""
     classes = tuple(choice.candidates[0].per_class)
     rows = tuple(
-        (found.name, number(found.dice), *(number(found.per_class[name]) for name in classes))
-        for found in choice.candidates
+        (found.name, number(found.dice), *(_class_mean(found, name) for name in classes)) for found in choice.candidates
     )
     folds = f"{len(choice.folds)} fold{'' if len(choice.folds) == 1 else 's'}"
+    if any("/" in cell for row in rows for cell in row[2:]):
+        note = "\n".join(filter(None, (note, "(2/5): a mean over 2 of 5 cases; the others have no such class")))
     return Table(f"Dice over the cases held out in {folds}", ("configuration", "mean", *classes), rows, note)
+
+
+def _class_mean(candidate: Candidate, name: str) -> str:
+    """Show a class' mean Dice, and on how many cases it rests unless on all."""
+    from nnunet_rs.predict.summary import mean_cell  # NumPy: not for who only asks for help
+
+    value = candidate.per_class.get(name)
+    known = candidate.cases_in_mean.get(name, candidate.cases)
+    return "-" if value is None else mean_cell(value, known, candidate.cases)
 
 
 def clock(seconds: float) -> str:

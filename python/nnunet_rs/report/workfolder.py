@@ -20,7 +20,7 @@ from nnunet_rs.model.history import History
 from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan
 from nnunet_rs.plan.survey import surveyed_classes
 from nnunet_rs.predict.choice import Choice, read_choice
-from nnunet_rs.predict.summary import Summary, read_summary
+from nnunet_rs.predict.summary import Summary, read_summary, together
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class WorkFolder:
         for training in self.trainings:
             if training.summary is not None and training.summary.cases:
                 found.setdefault(training.configuration, []).append(training.summary)
-        return {name: _together(summaries) for name, summaries in found.items()}
+        return {name: together(summaries) for name, summaries in found.items()}
 
 
 def read_work_folder(work: Path) -> WorkFolder:
@@ -188,11 +188,3 @@ def _prepared_case(folder: Path, name: str, path: Path) -> PreparedCase:
     voxel = extent / math.prod(geometry.resampled) / 1000
     volumes = {index: count * voxel for index, count in record.voxels.items() if index > 0}
     return PreparedCase(name, geometry.resampled, volumes, path.stat().st_size)
-
-
-def _together(summaries: list[Summary]) -> Summary:
-    """Put the cases of several folds together; folds scored on other targets than the first are left out."""
-    same = [summary for summary in summaries if summary.targets == summaries[0].targets]
-    cases = tuple(case for summary in same for case in summary.cases)
-    tolerances = {summary.tolerance for summary in same}
-    return Summary(same[0].targets, cases, same[0].tolerance if len(tolerances) == 1 else None)

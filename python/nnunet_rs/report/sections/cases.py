@@ -18,6 +18,7 @@ from nnunet_rs.predict.scores import score_case, scored_targets
 from nnunet_rs.predict.summary import Summary
 from nnunet_rs.report.blocks import Block, LegendEntry, Missing, Section, Text, Viewer
 from nnunet_rs.report.ranking import Ranked, ranked
+from nnunet_rs.report.sections.cover import best_scored
 from nnunet_rs.report.slices import Scene, Window, difference_swatch, draw_slices, swatch
 from nnunet_rs.report.steps import Step, steps_of
 from nnunet_rs.report.tables import number
@@ -55,8 +56,9 @@ def _blocks(work: WorkFolder, steps: tuple[Step, ...], shown: Shown, progress: P
         what = "There is no prediction of a case held out to look at; training a fold ends with such predictions."
         yield Missing(what, steps_of(steps, "validate") or steps_of(steps, "train")[:1])
         return
+    by = "the mean Dice of its two members" if " + " in candidates.source else "their mean Dice"
     yield Text(
-        f"Predictions of {candidates.source} for cases that it did not see, chosen by their mean Dice among "
+        f"Predictions of {candidates.source} for cases that it did not see, chosen by {by} among "
         f"{chosen[0].count}. The prediction is a hatched veil, the reference an outline; the keys R, P and D switch "
         "the layers, the arrow keys move through the slices."
     )
@@ -79,7 +81,8 @@ def _candidates(work: WorkFolder) -> Candidates:
         return Candidates("", {}, {})
     members = work.choice.configurations if work.choice else ()
     if not members or not set(members) <= validated.keys():
-        members = (max(validated, key=lambda name: np.nan_to_num(validated[name].foreground_mean())),)
+        leader = best_scored(work)
+        members = (leader[0] if leader else next(iter(validated)),)
     files = _predictions(work, members)
     dice = _mean_dice([validated[name] for name in members])
     return Candidates(" + ".join(members), files, {name: dice[name] for name in files if name in dice})

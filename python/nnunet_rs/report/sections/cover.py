@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 from nnunet_rs.plan.explain import by, counted
 from nnunet_rs.predict.summary import Summary
@@ -25,11 +26,16 @@ def cover(work: WorkFolder, steps: tuple[Step, ...]) -> Cover:
 
 
 def best_scored(work: WorkFolder) -> tuple[str, Summary] | None:
-    """Return the configuration with the highest mean Dice, and its scores; None where nothing is scored."""
-    scored = {name: s for name, s in work.validated().items() if number(s.foreground_mean()) != "-"}
+    """Return the configuration with the highest mean Dice, and its scores; None where nothing is scored.
+
+    They are compared on the cases that all of them have scored; where there are none, each on its own.
+    """
+    scored = {name: s for name, s in work.validated().items() if not isnan(s.foreground_mean())}
     if not scored:
         return None
-    name = max(scored, key=lambda name: scored[name].foreground_mean())
+    shared = set.intersection(*({case.name for case in summary.cases} for summary in scored.values()))
+    compared = {name: (s.of_cases(shared) if shared else s).foreground_mean() for name, s in scored.items()}
+    name = max(scored, key=lambda name: -1.0 if isnan(compared[name]) else compared[name])
     return name, scored[name]
 
 

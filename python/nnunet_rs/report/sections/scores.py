@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnunet_rs.plan.explain import counted
-from nnunet_rs.predict.summary import Summary, mean_of_known
+from nnunet_rs.predict.summary import Summary, mean_cell, mean_of_known
 from nnunet_rs.report.blocks import Block, Charts, Folded, Missing, Section, Text
 from nnunet_rs.report.charts import Chart, Row, Scale, strips
 from nnunet_rs.report.steps import Step, steps_of
@@ -33,7 +32,8 @@ def _blocks(work: WorkFolder, steps: tuple[Step, ...]) -> Iterator[Block]:
         return
     yield Text(
         "Every case is segmented by the fold that did not see it, in full and on its own grid. A class that is neither "
-        "in the reference nor in the prediction has no score; one that is in only one of them scores 0."
+        "in the reference nor in the prediction has no score; one that is in only one of them scores 0, but has no "
+        "surface distance, and no sensitivity where it is not in the reference."
     )
     yield Charts(
         tuple(_chart(name, summary) for name, summary in validated.items()),
@@ -53,7 +53,8 @@ def _note(summary: Summary) -> str:
     distances = f" NSD with a tolerance of {summary.tolerance:g} mm." if summary.tolerance is not None else ""
     return (
         "Means over the cases; the interval is that of the mean, by bootstrap. sens. sensitivity, prec. precision, "
-        f"HD95 95th percentile of the surface distance, ASD its average, NSD normalised surface Dice.{distances}"
+        "HD95 95th percentile of the surface distance, ASD the average symmetric surface distance, NSD normalised "
+        f"surface Dice.{distances}"
     )
 
 
@@ -70,9 +71,9 @@ def _chart(name: str, summary: Summary) -> Chart:
 def _by_fold(name: str, folds: list[Training], together: Summary) -> Table:
     """One row a class, one column a fold."""
     summaries: Mapping[int, Summary] = {t.fold: t.summary for t in folds if t.summary is not None}
-    means = {fold: summary.mean("dice") for fold, summary in summaries.items()}
+    columns = [*(_means(summary) for summary in summaries.values()), _means(together)]
     rows = [
-        (target.name, *(number(_at(mean, place)) for mean in means.values()), number(together.mean("dice")[place]))
+        (target.name, *(column[place] if place < len(column) else "-" for column in columns))
         for place, target in enumerate(together.targets)
     ]
     last = ("mean", *(number(s.foreground_mean()) for s in summaries.values()), number(together.foreground_mean()))
@@ -81,12 +82,17 @@ def _by_fold(name: str, folds: list[Training], together: Summary) -> Table:
         *(f"fold {fold} ({len(s.cases)})" for fold, s in summaries.items()),
         f"all ({len(together.cases)})",
     )
-    note = "In brackets: cases. The last column is the mean over all cases, not over folds."
+    note = (
+        "In brackets: cases, and of how many a class' mean is where not of all. The last column is the mean over all "
+        "cases, not over folds."
+    )
     return Table(f"{name}: mean Dice by fold", head, (*rows, last), note, summary=True)
 
 
-def _at(values: NDArray[np.float64], place: int) -> float:
-    return float(values[place]) if place < len(values) else float("nan")
+def _means(summary: Summary) -> list[str]:
+    """Show the mean Dice of each class."""
+    pairs = zip(summary.mean("dice"), summary.known("dice"), strict=True)
+    return [mean_cell(float(mean), int(known), len(summary.cases)) for mean, known in pairs]
 
 
 def _by_case(name: str, summary: Summary) -> Table:
