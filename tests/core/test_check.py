@@ -185,6 +185,24 @@ def test_a_class_that_no_case_holds_is_a_warning(raw_dataset: Make) -> None:
     assert "no case holds 'rare' (3)" in str(fault)
 
 
+def test_cases_together_tell_of_a_spacing_in_another_unit(raw_dataset: Make) -> None:
+    root = raw_dataset(cases=4)
+    for name in (IMAGE, LABEL):
+        edit(root / name, same, affine=np.diag([1000, 1000, 3000, 1]))
+    assert told(root) == [("spacing-outlier", "case_1_0000.nii.gz", False)]
+    for index in range(4):
+        for name in (f"imagesTr/case_{index}_0000.nii.gz", f"labelsTr/case_{index}.nii.gz"):
+            edit(root / name, same, affine=np.diag([1e-6, 1e-6, 3e-6, 1]))
+    assert told(root) == [("spacing-unit", "dataset.json", False)]
+
+
+def test_regions_that_do_not_come_back_are_a_warning(raw_dataset: Make) -> None:
+    labels = {"background": 0, "both": [1, 2], "small": [2]}
+    assert told(raw_dataset("right", cases=2, labels=labels, regions_class_order=[1, 2])) == []
+    wrong = raw_dataset("wrong", cases=2, labels=labels, regions_class_order=[2, 1])
+    assert told(wrong) == [("regions-order", "dataset.json", False)]
+
+
 def test_progress_counts_every_case(raw_dataset: Make) -> None:
     class Count:
         done = 0.0

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from nnunet_rs.core.dataset import read_dataset
@@ -107,7 +108,7 @@ def test_folds_are_written_and_edited_ones_followed(raw_dataset, tmp_path) -> No
     _prepare(root, tmp_path / "work", groups=groups)
     assert read_splits(splits, names) == make_folds(names, groups=groups)
     splits.write_text('[{"train": ["x"], "val": ["case_1"]}]')
-    with pytest.raises(DatasetError, match=r"names 'x'.*correct it, or delete the file for new folds"):
+    with pytest.raises(DatasetError, match=r"names 'x'.*correct it, or move it away for new folds"):
         _prepare(root, tmp_path / "work")
 
 
@@ -303,6 +304,26 @@ def test_too_little_memory(raw_dataset, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("nnunet_rs.data.pipeline.memory_for_cases", lambda *_: 1 << 20)
     with pytest.raises(FaultError, match=r"memory: the case may take .* raise --memory"):
         _prepare(root, tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("factor", "rule", "text"),
+    [
+        (1000, "memory", r"become \(8000, 24000, 18000\) of \(3, 1, 1\) mm for 3d_fullres: the case may take"),
+        (0.001, "preparation", r"become \(8, 1, 1\) of \(0\.003, 1, 1\) mm for 2d: a single voxel a slice"),
+    ],
+)
+def test_one_spacing_in_another_unit(raw_dataset, save_nifti, tmp_path, factor, rule, text) -> None:
+    root = raw_dataset(cases=5)
+    for name in ("imagesTr/case_2_0000.nii.gz", "labelsTr/case_2.nii.gz"):
+        image = nibabel.load(root / name)
+        voxels = np.asarray(image.dataobj).transpose(2, 1, 0)
+        save_nifti(root / name, voxels, (3 * factor, factor, factor))
+    with pytest.raises(FaultError, match=rf"case_2_0000\.nii\.gz: {rule}: .*{text}"):
+        _prepare(root, tmp_path / "work")
+    summary = _prepare(root, tmp_path / "work", skip_faulty=True)
+    assert [(fault.case, fault.rule) for fault in summary.skipped] == [("case_2", rule)]
+    assert ("case_2", "spacing-outlier") in [(fault.case, fault.rule) for fault in summary.warnings]
 
 
 def test_one_process_at_a_time(raw_dataset, tmp_path) -> None:

@@ -11,11 +11,18 @@ import numpy as np
 import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.types import Silent
 from nnunet_rs.data.augment import Augmentation
 from nnunet_rs.data.folds import Fold, make_folds, write_splits
 from nnunet_rs.data.store import open_store
 from nnunet_rs.model.card import ModelCard, read_card
-from nnunet_rs.model.cascade import first_stage_sources, next_stages, open_first_stage, previous_store
+from nnunet_rs.model.cascade import (
+    first_stage_sources,
+    next_stages,
+    open_first_stage,
+    previous_store,
+    tell_never_held_out,
+)
 from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST
@@ -103,8 +110,32 @@ def test_another_model_outdates_its_segmentations(cascade: Path) -> None:
 def test_a_case_that_no_fold_holds_out(cascade: Path) -> None:
     plan = train_first(cascade, 0, 1)
     write_splits(cascade / "splits.json", [Fold(CASES[2:], CASES[:1]), Fold((CASES[0], *CASES[2:]), CASES[1:2])])
-    with pytest.raises(CheckpointError, match=r"splits\.json: case case_2 is held out by no fold"):
+    with pytest.raises(CheckpointError, match=r"splits\.json: 4 cases, such as case_2, are held out by no fold"):
         open_first_stage(cascade, plan, NAME, CASES)
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("names", [(FIRST,), (NAME,), ("3d_fullres", FIRST, NAME)])
+def test_a_case_that_no_fold_holds_out_is_told_before_the_first_stage_is_trained(
+    cascade: Path, names: tuple[str, ...]
+) -> None:
+    plan, listener = read_plan(cascade / "plan.json"), Listener()
+    tell_never_held_out(cascade, plan, names, listener)
+    assert listener.said == []
+    write_splits(cascade / "splits.json", [Fold(CASES[2:], CASES[:1]), Fold((CASES[0], *CASES[3:]), CASES[1:3])])
+    tell_never_held_out(cascade, plan, ("3d_fullres",), listener)  # no cascade is built on it
+    assert listener.said == []
+    tell_never_held_out(cascade, plan, names, listener)
+    (said,) = listener.said
+    assert "splits.json: 3 cases, such as case_3, are held out by no fold" in said
+    assert said.endswith("edit the folds before the first stage is trained")
 
 
 def unseen(settings: Configuration, _: object) -> Augmentation:

@@ -62,7 +62,7 @@ def test_another_recipe_or_overrides_replace_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"channels": ("CT",)}, "is for the channels MRI, the dataset has CT; delete it"),
+        ({"channels": ("CT",)}, "is for the channels MRI, the dataset has CT; move it away"),
         ({"labels": LabelSet(("background", "b"), (0, 1))}, "its labels are not those of the dataset"),
     ],
 )

@@ -304,3 +304,40 @@ def test_saved_probabilities_decide_as_the_labels_do(images, tmp_path, make_pred
         clear = best[-1] - best[-2] > 2e-3
         assert clear.mean() > 0.9
         np.testing.assert_array_equal(np.array([0, 1, 4])[values.argmax(axis=0)][clear], labels[clear])
+
+
+def test_a_spacing_in_another_unit_is_named_and_nothing_is_asked_for(tmp_path, make_predictor, save_nifti):
+    said = []
+
+    class Listener(folder.Silent):
+        def say(self, text):
+            said.append(text)
+
+    rng = np.random.default_rng(0)
+    spacings = {"large": (1e3,) * 3, "usual": (1, 1, 1), "small": (1e-3,) * 3, "thick": (8, 1, 1)}
+    for name, spacing in spacings.items():
+        voxels = rng.integers(1, 99, (9, 9, 9)).astype(np.int16)
+        save_nifti(tmp_path / "in" / f"{name}.nii.gz", voxels, spacing)
+    with pytest.raises(NnunetError, match=r"2 of 4 cases failed"):
+        predict_folder(make_predictor(), tmp_path / "in", tmp_path / "out", progress=Listener())
+    told = {name: [text for text in said if name in text] for name in spacings}
+    assert [len(texts) for texts in told.values()] == [2, 0, 2, 1]
+    assert "large.nii.gz: (9, 9, 9) voxels of (1000, 1000, 1000) mm become (9000, 9000, 9000)" in told["large"][-1]
+    assert "small.nii.gz: (9, 9, 9) voxels of (0.001, 0.001, 0.001) mm become (1, 1, 1)" in told["small"][-1]
+    assert "thick.nii.gz: spacing (8, 1, 1) mm is far from (1, 1, 1) mm, which the model" in told["thick"][0]
+
+
+def test_what_the_input_folder_holds_besides_is_told(images, tmp_path, make_predictor):
+    said = []
+
+    class Listener(folder.Silent):
+        def say(self, text):
+            said.append(text)
+
+    (images / "notes.txt").write_text("")
+    for part in range(2):
+        predict_folder(make_predictor(), images, tmp_path / "out", FolderOptions(part=(part, 2)), Listener())
+    assert [text for text in said if "left out" in text] == [
+        f"warning: {images}: left-out: 1 file is left out (notes.txt): not of a format that is read; "
+        "move away what does not belong here"
+    ]

@@ -36,13 +36,17 @@ def train(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 @contextmanager
 def _changes_told(arguments: argparse.Namespace, console: Console) -> Iterator[None]:
-    """Warn of models that no longer fit the work folder: those there are, and a cascade's second stage in the end."""
-    from nnunet_rs.model.cascade import next_stages
+    """Warn of models that no longer fit the work folder: those there are, and a cascade's second stage in the end.
+
+    Before a first stage is trained, warn of folds that its second stage will refuse.
+    """
+    from nnunet_rs.model.cascade import next_stages, tell_never_held_out
     from nnunet_rs.plan.schema import read_plan
     from nnunet_rs.predict.changes import tell_changes_in
 
     plan = read_plan(arguments.work / "plan.json")
     names = (arguments.configuration,) if arguments.configuration else tuple(plan.configurations)
+    tell_never_held_out(arguments.work, plan, names, console)
     tell_changes_in(arguments.work, names, console)
     yield
     following = {stage for name in names for stage in next_stages(plan, name)}

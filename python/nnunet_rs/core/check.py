@@ -15,6 +15,7 @@ from nnunet_rs.core.faults import Fault, FaultError, fatal, require_none
 from nnunet_rs.core.io import gather, read_scan
 from nnunet_rs.core.labels import encode_labels, present_classes
 from nnunet_rs.core.machine import processors
+from nnunet_rs.core.outliers import Measured, outliers
 from nnunet_rs.core.scan import Grid, Scan, compare_grids
 from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Progress, Silent, Volume
 
@@ -37,6 +38,7 @@ class Seen:
 
     faults: tuple[Fault, ...]
     classes: tuple[bool, ...] = ()  # which classes it holds, the ignore label last; empty: unknown
+    measured: Measured | None = None  # None: its image cannot be read
 
 
 def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | None, tuple[Fault, ...]]:
@@ -102,12 +104,17 @@ def check_dataset(
 def dataset_faults(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Fault, ...]:
     """List what only the readable cases together can tell.
 
-    Rules: `no-foreground-anywhere` (fatal); `label-unused`, a warning, for each class that no case holds.
+    Rules: `no-foreground-anywhere` (fatal); `label-unused`, a warning, for each class that no case holds; and the
+    warnings of `outliers`.
     """
-    known = [one.classes for one in seen if one.classes]
+    file = dataset.root / "dataset.json"
+    found = outliers(file, [one.measured for one in seen if one.measured is not None], dataset.channels)
+    return (*found, *_class_faults(dataset, file, [one.classes for one in seen if one.classes]))
+
+
+def _class_faults(dataset: Dataset, file: Path, known: Sequence[tuple[bool, ...]]) -> tuple[Fault, ...]:
     if not known:
         return ()
-    file = dataset.root / "dataset.json"
     held = [any(flags) for flags in zip(*known, strict=True)][1 : dataset.labels.count]
     if not any(held):
         value = f"no label file holds any of {', '.join(dataset.labels.names[1:])}"
@@ -119,12 +126,18 @@ def dataset_faults(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Fault, ...]:
     )
 
 
-def too_large(case: Case, needed: int, budget: Budget) -> Fault:
-    """Return the fault of a case that does not fit into the memory that the user allows."""
+def too_large(case: Case, needed: int, budget: Budget, becomes: str = "") -> Fault:
+    """Return the fault of a case that does not fit into the memory that the user allows.
+
+    `becomes` says what it is resampled to: a wrong spacing is what most often makes a case large.
+    """
     value = (
         f"the case may take {needed / 1e9:.2f} GB, of the memory allowed {budget.total / 1e9:.2f} GB are left for it"
     )
-    return Fault(case.images[0], "memory", value, "raise --memory, or leave the case out", case.name)
+    advice = "raise --memory, or leave the case out"
+    if becomes:
+        value, advice = f"{becomes}: {value}", f"see that the spacing in the header is right, and in mm; else {advice}"
+    return Fault(case.images[0], "memory", value, advice, case.name)
 
 
 def _see(dataset: Dataset, budget: Budget, case: Case) -> Seen:
@@ -132,8 +145,15 @@ def _see(dataset: Dataset, budget: Budget, case: Case) -> Seen:
     if needed > budget.total:
         return Seen((too_large(case, needed, budget),))
     with budget.hold(needed):
-        _, labels, faults = check_case(dataset, case)
-        return Seen(faults, present_classes(labels.data, dataset.labels) if labels else ())
+        volume, labels, faults = check_case(dataset, case)
+        measured = None if volume is None else _measured(case, volume)
+        return Seen(faults, present_classes(labels.data, dataset.labels) if labels else (), measured)
+
+
+def _measured(case: Case, volume: Volume) -> Measured:
+    z, y, x = volume.data.shape[1:]
+    lows = tuple(float(channel.min()) for channel in volume.data)
+    return Measured(case.name, case.images[0], (z, y, x), volume.spacing, lows)
 
 
 def _read_all(paths: Sequence[Path]) -> tuple[list[Scan], list[Fault]]:

@@ -226,11 +226,16 @@ def _affine(path: Path, header: Nifti1Header) -> np.ndarray[Any, np.dtype[np.flo
             affine = np.asarray(header.get_best_affine(), np.float64)
     except ValueError as error:
         raise FaultError(Fault(path, "header-invalid", f"the qform is no rotation: {error}", _RESAVE)) from error
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not np.isfinite(affine).all() or _flat(affine[:3, :3]):
         value = f"the affine {affine[:3].round(6).tolist()} cannot be inverted"
         # Without sform and qform the affine is the spacing.
         raise FaultError(_spacing_fault(path, _spacing(header)) or Fault(path, "header-invalid", value, _RESAVE))
     return affine
+
+
+def _flat(axes: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
+    """Whether three axes span no volume, whatever unit they are in (micro-CT in metres: 1e-15 cubic metres)."""
+    return bool(abs(np.linalg.det(axes)) <= 1e-9 * np.prod(np.linalg.norm(axes, axis=0)))
 
 
 def _spacing(header: Nifti1Header) -> Spacing3:

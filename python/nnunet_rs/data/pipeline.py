@@ -254,10 +254,10 @@ def settle_splits(
         try:
             folds = read_splits(path, names)
         except DatasetError as error:
-            raise DatasetError(f"{error}; correct it, or delete the file for new folds") from error
+            raise DatasetError(f"{error}; correct it, or move it away for new folds") from error
         unused = sorted(set(names) - {name for fold in folds for name in (*fold.train, *fold.validation)})
         if unused:
-            progress.say(f"warning: {path} leaves out {len(unused)} cases ({unused[0]} …); delete it for new folds")
+            progress.say(f"warning: {path} leaves out {len(unused)} cases ({unused[0]} …); move it away for new folds")
         return folds
     folds = make_folds(names, groups=groups, strata=strata, progress=progress)
     if path.exists() and not _holds(path, names, folds):

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, PlanError, among
-from nnunet_rs.core.geometry import Geometry, lowres_axis, new_shape, nonzero_box
+from nnunet_rs.core.geometry import Geometry, lowres_axis, nonzero_box
 from nnunet_rs.core.kernels import resample_image, resample_labels
 from nnunet_rs.core.types import Box, FloatArray, Header, IntArray, Shape3, Spacing3, Volume
 from nnunet_rs.data.normalize import IntensityMap, intensity_maps
+from nnunet_rs.data.resampling import require_resampling, target_spacing
 from nnunet_rs.plan.schema import Configuration, Plan
 
 Mask = NDArray[np.bool_]
@@ -73,7 +74,8 @@ def prepare(
     PlanError
         The plan has no such configuration, or was made for another number of channels.
     DatasetError
-        Labels of another shape than the image, or intensities that contradict the channel's normalisation.
+        Labels of another shape than the image, intensities that contradict the channel's normalisation, or a spacing by
+        which the case would become a single voxel, or larger than can be meant or held.
 
     References
     ----------
@@ -171,8 +173,15 @@ def normalized(case: Unscaled) -> Normalized:
 
 
 def prepare_crop(case: Normalized, configuration: Configuration, *, threads: int | None = None) -> Prepared:
-    """Resample a normalised case to a configuration's spacing (of a 2-D one: within the slices only)."""
-    geometry, shape = case.geometry, resampled_shape(case.geometry, configuration)
+    """Resample a normalised case to a configuration's spacing (of a 2-D one: within the slices only).
+
+    Raises
+    ------
+    DatasetError
+        As `require_resampling`: the case becomes a single voxel, or far too large.
+    """
+    geometry, held = case.geometry, 4 * len(case.image) + (case.labels is not None) + (case.mask is not None)
+    shape = require_resampling(geometry, configuration, held)
     if shape == geometry.resampled:
         return Prepared(case.image, case.labels, case.mask, geometry)
     spacing = geometry.working_spacing
@@ -183,20 +192,6 @@ def prepare_crop(case: Normalized, configuration: Configuration, *, threads: int
         None if case.mask is None else _votes(case.mask.view(np.uint8), shape, axis, threads).view(np.bool_),
         Geometry(geometry.shape, geometry.spacing, geometry.transpose, geometry.box, shape, geometry.header),
     )
-
-
-def resampled_shape(geometry: Geometry, configuration: Configuration) -> Shape3:
-    """Return the shape that a cropped case has at a configuration's spacing, working axes."""
-    spacing = geometry.working_spacing
-    return cast("Shape3", new_shape(geometry.cropped_shape, spacing, target_spacing(configuration, spacing)))
-
-
-def target_spacing(configuration: Configuration, spacing: Spacing3) -> Spacing3:
-    """Return the spacing to resample to, mm, working axes; `spacing` is the case's own, kept between 2-D slices."""
-    if configuration.dims == 2:
-        return (spacing[0], configuration.spacing[-2], configuration.spacing[-1])
-    z, y, x = configuration.spacing
-    return z, y, x
 
 
 def nonzero_mask(image: FloatArray) -> Mask:

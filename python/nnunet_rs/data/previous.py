@@ -20,7 +20,7 @@ from nnunet_rs.core.kernels import resample_labels
 from nnunet_rs.core.types import FloatArray, IntArray, Shape3
 from nnunet_rs.data.archive import check_entry, read_archive, read_entry, write_archive
 from nnunet_rs.data.frames import encode_frame, read_frame
-from nnunet_rs.data.preprocess import target_spacing
+from nnunet_rs.data.resampling import target_spacing
 from nnunet_rs.data.store import overlap
 from nnunet_rs.plan.schema import Configuration
 

@@ -28,10 +28,9 @@ from nnunet_rs.data.preprocess import (
     narrowed,
     normalized,
     prepare_crop,
-    resampled_shape,
-    target_spacing,
     unscaled,
 )
+from nnunet_rs.data.resampling import described, resampled_shape, target_spacing
 from nnunet_rs.data.store import Layout, Store, normalization_key, prepared_name
 from nnunet_rs.plan.document import encode
 from nnunet_rs.plan.schema import CasePrint, Configuration, Plan
@@ -166,6 +165,16 @@ class Stage:
         between = 4 * min(cropped, 8 * resampled) if resampled < cropped else 0  # one channel, some axes done
         return resampled * (4 * channels + 2 + stored) + between
 
+    def _largest(self, case: Case) -> str:
+        """Say what the configuration that takes the most memory makes of a case; nothing where it grows little."""
+        print, axes = self.survey.cases[case.name].print, self.plan.transpose
+        assert print is not None
+        most = max(self.configurations, key=lambda c: self._resampling(print, c))
+        if math.prod(self._shape(print, most)) < 2 * math.prod(print.shape_after_crop):
+            return ""
+        z, y, x = (print.spacing[axis] for axis in axes)
+        return described([print.shape_after_crop[axis] for axis in axes], (z, y, x), most)
+
     def _shape(self, print: CasePrint, configuration: Configuration) -> tuple[int, ...]:
         axes = self.plan.transpose
         shape, (z, y, x) = [print.shape_after_crop[a] for a in axes], (print.spacing[a] for a in axes)
@@ -181,7 +190,7 @@ class Stage:
                 return Staged(found=len(self.configurations))
             needed = needs[case.name]
             if needed > self.budget.total:
-                return Staged(faults=(too_large(case, needed, self.budget),))
+                return Staged(faults=(too_large(case, needed, self.budget, self._largest(case)),))
             with self.budget.hold(max(0, needed - size)):
                 return self._make(case, missing, threads)
         except StoppedError:  # another case ended the work, and will be told

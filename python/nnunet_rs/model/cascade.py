@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.data.folds import read_splits
+from nnunet_rs.core.types import Progress
+from nnunet_rs.data.folds import Fold, read_splits
 from nnunet_rs.data.previous import PREVIOUS, VERSION, PreviousStore
 from nnunet_rs.data.store import open_store
 from nnunet_rs.model.card import CARD, ModelCard, read_card
@@ -69,9 +70,7 @@ def first_stage_sources(
     """
     first = plan.configurations[configuration].previous
     assert first is not None  # callers ask for second stages only
-    splits = read_splits(
-        work / "splits.json", [case.name for case in read_fingerprint(work / "fingerprint.json").cases]
-    )
+    splits = _splits(work)
     wanted = range(len(splits)) if folds is None else sorted(set(folds))
     models = work / "models" / first
     _require_trained(work, models, configuration, wanted)
@@ -117,17 +116,60 @@ def open_first_stage(work: Path, plan: Plan, configuration: str, cases: Iterable
     return FirstStage(store, _digest([(name, sources[name].key) for name in names]), models)
 
 
+def tell_never_held_out(work: Path, plan: Plan, configurations: Iterable[str], progress: Progress) -> None:
+    """Warn, before a first stage is trained, of cases that its second stage will refuse.
+
+    Parameters
+    ----------
+    work, plan
+        The work folder and its plan.
+    configurations
+        That are to be trained.
+    progress
+        Is told of cases that some fold trains on and none holds out.
+
+    Raises
+    ------
+    DatasetError
+        splits.json is missing or malformed.
+    """
+    cascades = [c for c in plan.configurations.values() if c.previous is not None]
+    wanted = set(configurations)
+    following = [c.name for c in cascades if {c.name, c.previous} & wanted]
+    missing = _never_held_out(_splits(work)) if following else ()
+    if missing:
+        progress.say(f"warning: {_not_held_out(work, following[0], missing)}")
+
+
 def lacking(store: PreviousStore, sources: Mapping[str, Source]) -> tuple[str, ...]:
     """List the cases that are not in a store, or there by another key."""
     return tuple(case for case, source in sources.items() if not store.has(case, source.key))
 
 
+def _splits(work: Path) -> tuple[Fold, ...]:
+    return read_splits(work / "splits.json", [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
+
+
+def _never_held_out(folds: Iterable[Fold]) -> tuple[str, ...]:
+    """Name the cases that some fold trains on and none holds out."""
+    seen, held_out = set[str](), set[str]()
+    for fold in folds:
+        seen.update(fold.train)
+        held_out.update(fold.validation)
+    return tuple(sorted(seen - held_out))
+
+
+def _not_held_out(work: Path, configuration: str, missing: Sequence[str]) -> str:
+    what = f"case {missing[0]} is" if len(missing) == 1 else f"{len(missing)} cases, such as {missing[0]}, are"
+    return (
+        f"{work / 'splits.json'}: {what} held out by no fold, so that every model of the first stage has seen them; "
+        f"{configuration} needs each of its cases held out once: edit the folds before the first stage is trained"
+    )
+
+
 def _require_held_out(work: Path, configuration: str, missing: Sequence[str]) -> None:
     if missing:
-        raise CheckpointError(
-            f"{work / 'splits.json'}: case {missing[0]} is held out by no fold, so that every model of the first stage "
-            f"has seen it; {configuration} needs each of its cases held out once: edit the folds"
-        )
+        raise CheckpointError(_not_held_out(work, configuration, missing))
 
 
 def _require_trained(work: Path, models: Path, configuration: str, folds: Iterable[int]) -> None:

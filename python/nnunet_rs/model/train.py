@@ -20,7 +20,7 @@ from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing, with_mirror_axes
 from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.mirroring import axes_named, image_axes, mirrored_axes, says_what_it_mirrors
-from nnunet_rs.data.preprocess import target_spacing
+from nnunet_rs.data.resampling import target_spacing
 from nnunet_rs.data.store import Store, normalization_key, open_store
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.card import CARD, ModelCard, read_card

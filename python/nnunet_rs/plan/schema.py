@@ -198,7 +198,7 @@ def _open(name: str, kind: type[Document], document: Any, source: str) -> Docume
     if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
         raise PlanError(
             f"{source}: version is {version!r}, this release reads {SCHEMA_VERSION} and older; use the nnunet_rs that "
-            "wrote it, or delete it and run preprocess again"
+            "wrote it, or move it away and run preprocess again"
         )
     body = {key: item for key, item in document.items() if key not in ("format", "version")}
     for older in range(version, SCHEMA_VERSION):

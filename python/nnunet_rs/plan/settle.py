@@ -50,7 +50,7 @@ def settle_plan(
     if there is not None and recipe in (None, there.recipe) and wanted == PlanOverrides():
         _require_fit(there, dataset, path)
         if not _same(there, make_plan(dataset, fingerprint, there.recipe)):
-            progress.say(f"{path} is followed as it is, though planning anew would differ; delete it for a new plan")
+            progress.say(f"{path} is followed as it is, though planning anew would differ; move it away for a new plan")
         return there
     plan = make_plan(dataset, fingerprint, recipe or DEFAULT, wanted)
     replace_plan(path, plan, progress)
@@ -74,10 +74,10 @@ def _require_fit(plan: Plan, dataset: Dataset, path: Path) -> None:
     if plan.channels != dataset.channels:
         raise PlanError(
             f"{path}: is for the channels {', '.join(plan.channels)}, the dataset has {', '.join(dataset.channels)}; "
-            f"delete it for a new plan"
+            f"move it away for a new plan"
         )
     if plan.labels != dataset.labels:
-        raise PlanError(f"{path}: its labels are not those of the dataset's dataset.json; delete it for a new plan")
+        raise PlanError(f"{path}: its labels are not those of the dataset's dataset.json; move it away for a new plan")
 
 
 def _same(one: Plan, other: Plan) -> bool:

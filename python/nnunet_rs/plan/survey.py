@@ -14,7 +14,7 @@ import json
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from nnunet_rs.core.faults import Fault, fatal
 from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.geometry import nonzero_box
 from nnunet_rs.core.labels import present_classes
+from nnunet_rs.core.outliers import Measured
 from nnunet_rs.core.types import Box, Case, Dataset, Labels, Silent, Task, Volume
 from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.fingerprint import COUNTERS, FingerprintBuilder
@@ -205,7 +206,8 @@ class _Reading:
     def faults(self) -> tuple[Fault, ...]:
         """Return all faults, in the order of `check_dataset`."""
         cases = self.in_order().values()
-        seen = [Seen(case.faults, case.classes) for case in cases]
+        files = {case.name: case.images[0] for case in self.dataset.training}
+        seen = [Seen(case.faults, case.classes, _measured(case.print, files)) for case in cases]
         told = (fault for case in cases for fault in case.faults)
         return (*self.dataset.faults, *told, *dataset_faults(self.dataset, seen))
 
@@ -302,6 +304,10 @@ class _Reading:
             if volume is None or labels is None:
                 raise NnunetError(f"{case.images[0]}: has changed while it was read; run again")
             self.builder.refine(volume, labels.data, threads=1)
+
+
+def _measured(print: CasePrint | None, files: Mapping[str, Path]) -> Measured | None:
+    return None if print is None else Measured(print.name, files[print.name], print.shape, print.spacing)
 
 
 def _file_signature(root: Path, path: Path) -> list[object]:

@@ -19,6 +19,7 @@ from nnunet_rs.core.machine import available_memory
 from nnunet_rs.core.outputs import Outputs, Staged
 from nnunet_rs.core.record import digest
 from nnunet_rs.core.types import Case, Header, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.data.resampling import spacing_remark
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.channels import require_declared_order
 from nnunet_rs.predict.ensemble import Pairs
@@ -266,6 +267,10 @@ class _Run:
         with ExitStack() as stack:
             stack.enter_context(self.memory.hold(min(wanted, self.memory.total)))
             volume = read_volume(case.images, case.name)
+            z, y, x = volume.data.shape[1:]
+            remark = spacing_remark((z, y, x), volume.spacing, self.predictor.plan)
+            if remark:
+                self.progress.say(f"warning: {case.images[0]}: {remark}")
             prepared = self._prepare(case, volume)
             return _Ready(volume.header, prepared, stack.pop_all().close)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +16,9 @@ from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Shape, Share, Task, Volume
 from nnunet_rs.data.mirroring import AXES, image_axes
-from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare, target_spacing
+from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare
 from nnunet_rs.data.previous import on_grid
+from nnunet_rs.data.resampling import described, require_memory, target_spacing
 from nnunet_rs.model.card import ModelCard, common_mirror_axes
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.device import Compute, Precision, choose_compute, find_device
@@ -141,8 +143,8 @@ class Predictor:
         Raises
         ------
         DatasetError
-            A wrong number of channels or axes, a spacing that is not positive, an image that is not finite or zero
-            everywhere.
+            A wrong number of channels or axes, a spacing that is not positive or by which the image would become a
+            single voxel or far too large, an image that is not finite or zero everywhere.
         """
         return self.predict_volume(as_volume(array, spacing)).data
 
@@ -216,11 +218,19 @@ class Predictor:
         return Target.of(sweep, geometry, target_spacing(self.settings, geometry.working_spacing))
 
     def _regions(self, prepared: Prepared, target: Target, task: Task | None, *, by_rows: bool) -> Iterator[Region]:
+        self._require_room(prepared, target)
         windows = self._windows(prepared, target)
         known = self._first_segmentation(prepared, windows, task)
         share = None if task is None else Share(task, 1.0 / windows)
         options = WindowOptions(self.mirror_axes, self._activation(), self.options.batch, by_rows)
         return sweep_scores(self.networks, prepared.image, target.sweep, options, self.compute, share, previous=known)
+
+    def _require_room(self, prepared: Prepared, target: Target) -> None:
+        """Refuse, before any window is predicted, a volume whose scores and labels do not fit into memory."""
+        sweep, geometry = target.sweep, prepared.geometry
+        scores = 4 * (self.plan.labels.outputs + 1) * prod((sweep.tile[0], *sweep.padded[1:]))
+        said = described(geometry.cropped_shape, geometry.working_spacing, self.settings)
+        require_memory(scores + prod(target.shape), f"{said}, with the scores of {self.plan.labels.outputs} outputs")
 
     def _windows(self, prepared: Prepared, target: Target) -> int:
         """Count the windows of all stages."""
