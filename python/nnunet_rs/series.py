@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.files import read_json
 from nnunet_rs.core.machine import processors
 from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.core.worker import LostError, Result, Said, Worker
+from nnunet_rs.data.folds import count_folds
 from nnunet_rs.data.store import open_store
 from nnunet_rs.model.card import CARD
 from nnunet_rs.model.cascade import next_stages
@@ -61,7 +61,7 @@ def every_model(work: Path, configuration: str | None = None) -> tuple[Model, ..
     """
     plan = read_plan(work / "plan.json")
     names = tuple(plan.configurations) if configuration is None else (configuration,)
-    folds = range(len(read_json(work / "splits.json")))
+    folds = range(count_folds(work / "splits.json"))
     if configuration is None:
         for name in names:
             _require_prepared(work, plan, name)

@@ -192,3 +192,23 @@ def test_what_is_kept_aside_replaces_nothing(tmp_path: Path) -> None:
         assert keep_aside(path).read_bytes() == content
         assert path.read_bytes() == content
     assert names(tmp_path) == ["plan.json", "plan.previous-2.json", "plan.previous-3.json", "plan.previous.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"a": {"b": 1, "c": 2, "b": 3}}', r"has the key 'b' twice in one object; correct it$"),
+        ("[" * 100_000 + "]" * 100_000, r"lists within lists go too deep"),
+        ("9" * 5000, r"Exceeds the limit"),
+        (r'{"name": "\ud800"}', r"holds \\ud800, half of a character; write the text anew"),
+    ],
+)
+def test_json_that_means_nothing(tmp_path, content, told):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(DatasetError, match=rf"a\.json: {told}"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_whole_pair_of_surrogates_is_a_character(tmp_path):
+    (tmp_path / "a.json").write_text(r'{"name": "\ud83d\ude00"}')
+    assert read_json(tmp_path / "a.json") == {"name": "😀"}

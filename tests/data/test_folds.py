@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.types import Silent
-from nnunet_rs.data.folds import Fold, groups_from_pattern, make_folds, read_case_table, read_splits, write_splits
+from nnunet_rs.data.folds import (
+    Fold,
+    count_folds,
+    groups_from_pattern,
+    make_folds,
+    read_case_table,
+    read_splits,
+    write_splits,
+)
 from sklearn.model_selection import KFold, StratifiedKFold
 
 
@@ -141,3 +149,17 @@ def test_edited_splits_faults(tmp_path: Path, content: object, message: str) -> 
     path.write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=re.escape(message)):
         read_splits(path, ["a", "b", "c"])
+
+
+def test_numbers_in_place_of_names_are_named(tmp_path):
+    file = tmp_path / "splits.json"
+    file.write_text('[{"train": [0, 1], "val": ["case_2"]}]')
+    with pytest.raises(DatasetError, match=r"fold 0: 'train' holds 0; names of cases are texts, such as \"case_1\"$"):
+        read_splits(file, ["case_1", "case_2"])
+
+
+@pytest.mark.parametrize("content", ["3", "{}", "[]"])
+def test_splits_that_are_no_list_cannot_be_counted(tmp_path, content):
+    (tmp_path / "splits.json").write_text(content)
+    with pytest.raises(DatasetError, match=r"splits\.json: expected a list of folds"):
+        count_folds(tmp_path / "splits.json")

@@ -103,7 +103,7 @@ def test_malformed_fingerprints_are_named(tmp_path: Path, change: dict[str, Any]
 
 @pytest.mark.parametrize(("fingerprint", "dataset"), [([], DATASET), (FINGERPRINT, [])])
 def test_files_of_another_kind_are_named(tmp_path: Path, fingerprint: Any, dataset: Any) -> None:
-    with pytest.raises(NnunetError, match=r"json: (is no JSON object|is \[\]: must be a table)"):
+    with pytest.raises(NnunetError, match=r"json: (holds a list, not an object|is \[\]: must be a table)"):
         read_nnunet(*write(tmp_path / "D", fingerprint, dataset))
 
 

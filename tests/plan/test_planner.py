@@ -361,3 +361,11 @@ def test_a_recipe_is_a_value_that_can_be_varied(dataset: Any, fingerprint: Any) 
     plan: Plan = make_plan(dataset(), fingerprint((64, 64, 64)), deeper)
     assert len(plan.configurations["3d_fullres"].strides) == 4
     assert len(make_plan(dataset(), fingerprint((64, 64, 64))).configurations["3d_fullres"].strides) == 5
+
+
+def test_an_axis_thousands_of_times_coarser_still_has_a_voxel_of_the_patch(dataset, fingerprint) -> None:
+    one, other = fingerprint((30, 40, 50), (1e6, 1, 2)), fingerprint((30, 40, 50), (1, 1.5, 2))
+    odd = replace(one, cases=(one.cases[0], other.cases[0]))
+    for recipe in ("paper", "v2"):
+        plan = make_plan(dataset(), odd, recipe)
+        assert all(min(c.patch_size) >= 1 and min(c.median_shape) >= 1 for c in plan.configurations.values())

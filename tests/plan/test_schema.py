@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,6 @@ def test_plans_read_like_tables(plan: Plan) -> None:
 @pytest.mark.parametrize("version", [0, 2, "1", None, True])
 def test_other_versions_are_refused(plan: Plan, version: Any) -> None:
     document = {**plan_to_json(plan), "version": version}
-    if version is True:
-        assert plan_from_json(document) == plan  # JSON's true is Python's 1
-        return
     with pytest.raises(PlanError, match=r"p\.json: version is .*, this release reads 1 and older"):
         plan_from_json(document, "p.json")
 
@@ -136,7 +134,35 @@ FULL = ("configurations", "3d_fullres")
         (("normalization", 0, "stats"), None, r"normalization\[0\].stats is missing: the scheme ct needs"),
         (("normalization", 0, "stats", "std"), 0, r"normalization\[0\].stats is std 0: the scheme ct needs .* std > 0"),
         (("normalization", 0, "scheme"), "CT", r"normalization\[0\].scheme is \"CT\": must be one of zscore, ct, none"),
-        (("labels", "values"), [1, 2], "labels: names and values must be equally many, beginning with the background"),
+        ((*FULL, "patch_size"), [1 << 20] * 3, r"3d_fullres.patch_size is .*: must be 16384 at most"),
+        ((*FULL, "batch_size"), 10**30, "3d_fullres.batch_size is 1e?0+.*: must be a whole number"),
+        ((*FULL, "batch_size"), 60000, "3d_fullres: patch_size .* batch_size .* voxels.*: must be .* at most"),
+        ((*FULL, "features"), [10**6] * 6, "3d_fullres.features is .*: must be 16384 at most"),
+        ((*FULL, "blocks_encoder"), [10**6] * 6, "3d_fullres.blocks_encoder is .*: must be 200 at most"),
+        ((*FULL, "spacing"), [1.0, 1e300, 1.0], "3d_fullres.spacing is .*: must be in mm, 1e-09 to"),
+        ((*FULL, "patch_size"), "smallest", "3d_fullres.strides leave a single voxel of the patch"),
+        (("configurations", "../2d"), "copied", r"configurations\.\.\./2d: must be a name that a folder can have"),
+        (("recipe",), "papr", "recipe 'papr' is unknown; .*paper"),
+        (("labels", "values"), [0, 0], "labels.values must rise, up to 65535 at most"),
+        (("labels", "names"), ["a", "a"], "labels.names has a name twice"),
+        (("labels", "ignore"), 1, "labels.ignore is 1: must be above all values"),
+        (
+            ("labels", "regions"),
+            [{"name": "r", "classes": [9], "paint": 1}],
+            r"\.classes is \[9\]: must rise",
+        ),
+        (
+            ("labels", "regions"),
+            [{"name": "r", "classes": [1], "paint": 7}],
+            r"\.paint is 7: must be one of",
+        ),
+        (("normalization", 0, "stats", "max"), 1e300, r"normalization\[0\].stats.max is 1e\+300: must be within"),
+        (
+            ("normalization", 0, "stats", "percentile_00_5"),
+            1e6,
+            "percentile_00_5 must not exceed max",
+        ),
+        (("labels", "values"), [1, 2], "labels: names and values must be equally many, at least two, beginning with"),
     ],
 )
 def test_edits_that_cannot_be_followed_are_named(plan: Plan, path: tuple[Any, ...], value: Any, text: str) -> None:
@@ -144,9 +170,30 @@ def test_edits_that_cannot_be_followed_are_named(plan: Plan, path: tuple[Any, ..
     place = document
     for key in path[:-1]:
         place = place[key]
-    place[path[-1]] = value
+    full = plan.configurations["3d_fullres"]
+    steps = [math.prod(stride[axis] for stride in full.strides) for axis in range(3)]
+    two = {**document["configurations"]["2d"], "name": "../2d"}
+    place[path[-1]] = {"smallest": steps, "copied": two}.get(value, value) if isinstance(value, str) else value
     with pytest.raises(PlanError, match=rf"^work/plan\.json: .*{text}"):
         plan_from_json(json.loads(json.dumps(document)), "work/plan.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda body: body.update(cases=[]), "cases is empty"),
+        (lambda body: body["cases"][0].update(shape=[0, 1, 1]), r"cases\[0\]: shape and shape_after_crop are"),
+        (lambda body: body["cases"][0].update(shape_after_crop=[10**6] * 3), "must be positive, the second no larger"),
+        (lambda body: body["cases"][0].update(spacing=[0.0, 1.0, 1.0]), r"cases\[0\].spacing is .*: must be in mm"),
+        (lambda body: body.update(relative_size_after_crop=0), "relative_size_after_crop is 0: must be above 0"),
+        (lambda body: body["channels"][0].update(std=-1), r"channels\[0\]: min and .* std not be below 0"),
+    ],
+)
+def test_fingerprints_that_no_cases_have_are_named(fingerprint: Any, change: Any, text: str) -> None:
+    body = copy.deepcopy(schema.fingerprint_to_json(fingerprint((30, 40, 50))))
+    change(body)
+    with pytest.raises(PlanError, match=rf"^f\.json: .*{text}"):
+        schema.fingerprint_from_json(body, "f.json")
 
 
 def test_sensible_edits_are_followed(plan: Plan) -> None:

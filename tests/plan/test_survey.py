@@ -125,8 +125,8 @@ def test_goes_on_after_an_interruption(raw_dataset, work, read, monkeypatch) -> 
 def test_saves_on_the_way(raw_dataset, work, monkeypatch) -> None:
     monkeypatch.setattr(module, "_SAVE_EVERY", 0.0)
     saved = []
-    original = module.write_bytes
-    monkeypatch.setattr(module, "write_bytes", lambda path, *a, **k: saved.append(original(path, *a, **k)))
+    original = module.write_survey
+    monkeypatch.setattr(module, "write_survey", lambda path, *a, **k: saved.append(original(path, *a, **k)))
     _survey(read_dataset(raw_dataset()), work)
     assert len(saved) >= 4
 
@@ -200,3 +200,30 @@ def test_the_order_of_threads_does_not_matter(raw_dataset, tmp_path) -> None:
         survey_dataset(dataset, folder, Budget(1 << 30), threads=threads)
         texts.append([(folder / name).read_bytes() for name in ("fingerprint.json", "survey.json")])
     assert texts[0] == texts[1]
+
+
+def _edited(work: Path, change) -> None:
+    content = json.loads((work / "survey.json").read_text())
+    change(content)
+    (work / "survey.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["cases"]["case_0"]["classes"].append(True),  # of another dataset
+        lambda content: content["cases"]["case_0"]["print"].update(name="case_1"),
+        lambda content: content["cases"]["case_0"]["print"].update(shape=[0, 1, 1]),
+        lambda content: content["cases"]["case_0"].update(faults=[{"file": 3}]),
+        lambda content: content["cases"]["case_1"].update(print=None),
+        lambda content: content.update(cases=[]),
+        lambda content: content.update(statistics=content["statistics"][:40]),
+        lambda content: content.update(statistics="ä"),
+    ],
+)
+def test_a_survey_that_was_changed_is_made_anew(raw_dataset, work, change) -> None:
+    dataset = read_dataset(raw_dataset())
+    first = _survey(dataset, work)
+    _edited(work, change)
+    again = _survey(dataset, work)
+    assert (again.cases, again.fingerprint) == (first.cases, first.fingerprint)

@@ -56,15 +56,14 @@ def _decision(arguments: argparse.Namespace, console: Console) -> Decision:
 
 def _labels(arguments: argparse.Namespace) -> LabelSet:
     """Take the labels from the dataset.json that was named or lies beside, as they were predicted, or as values."""
-    from nnunet_rs.core.declaration import read_labels
-    from nnunet_rs.core.files import read_json
+    from nnunet_rs.core.declaration import read_declared_labels
     from nnunet_rs.predict.evaluate import Pair, found_labels, label_files
     from nnunet_rs.predict.settings import labels_of
 
     beside: Path = arguments.folder / "dataset.json"
     file = arguments.dataset_json or (beside if beside.is_file() else None)
     if file is not None:
-        return read_labels(file, read_json(file))
+        return read_declared_labels(file)
     references = label_files(arguments.decide) if arguments.decide else {}
     files = label_files(arguments.folder)
     return labels_of(arguments.folder) or found_labels(

@@ -138,13 +138,12 @@ def _tell_left_out(reference: Path, folders: list[Path], scored: set[str], conso
 
 def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:
     """Take the labels from the dataset.json that was named or lies beside either folder, or as they were predicted."""
-    from nnunet_rs.core.declaration import read_labels
-    from nnunet_rs.core.files import read_json
+    from nnunet_rs.core.declaration import read_declared_labels
     from nnunet_rs.predict.settings import labels_of
 
     folders = (arguments.predictions, arguments.reference, arguments.reference.parent)
     places = [arguments.dataset_json] if arguments.dataset_json else [folder / "dataset.json" for folder in folders]
     for file in places:
         if arguments.dataset_json or file.is_file():
-            return read_labels(file, read_json(file))
+            return read_declared_labels(file)
     return labels_of(arguments.predictions)

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from nnunet_rs.core.declaration import broken, read_channels, read_labels, shortened
+from nnunet_rs.core.declaration import broken, read_channels, read_document, read_labels, shortened
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.faults import Fault
-from nnunet_rs.core.files import read_json
 from nnunet_rs.core.folders import Folders, left_out
 from nnunet_rs.core.grouping import RESTORE, LabelFiles, Listed, channel_fault, grouped
 from nnunet_rs.core.io import ENDINGS
@@ -54,9 +53,7 @@ def read_dataset(root: str | Path) -> Dataset:
         raise DatasetError(f"{root}: no such folder; give the folder that holds dataset.json")
     if not file.exists():
         raise DatasetError(f"{file}: no such file; give the folder that holds it, not one above or below")
-    content = read_json(file)
-    if not isinstance(content, dict):
-        raise DatasetError(f"{file}: holds a {type(content).__name__}, not an object; see nnU-Net's dataset format")
+    content = read_document(file)
     layout = _layout(file, content)
     channels, labels = read_channels(file, content), read_labels(file, content)
     source = _Source(root, file, content, len(channels), _ending(file, content, layout), Folders())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.files import read_json
 from nnunet_rs.core.labels import MAX_VALUE
 from nnunet_rs.core.types import LabelSet, Region
 
@@ -70,6 +71,19 @@ def read_labels(file: Path, content: dict[str, Any]) -> LabelSet:
     single = {held[0]: name for name, held in reversed(named.items()) if len(held) == 1}
     names = tuple(single.get(value, f"label {value}") for value in values)
     return LabelSet(names=names, values=values, regions=regions, ignore=ignore)
+
+
+def read_document(file: Path) -> dict[str, Any]:
+    """Read dataset.json, or a file that declares labels as it does: an object; a DatasetError where it is none."""
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise DatasetError(f"{file}: holds a {type(content).__name__}, not an object; see nnU-Net's dataset format")
+    return content
+
+
+def read_declared_labels(file: Path) -> LabelSet:
+    """Read the labels that a dataset.json declares; errors as `read_document` and `read_labels`."""
+    return read_labels(file, read_document(file))
 
 
 def declared(labels: LabelSet) -> dict[str, Any]:

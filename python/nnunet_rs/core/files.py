@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from nnunet_rs.core.errors import DatasetError, NnunetError
 TEMPORARY = ".tmp-"  # how the names of files begin that are not whole yet
 _CHANCE = 4  # bytes of the name that keep two writers of one file apart
 _PREFIX = len(TEMPORARY) + 2 * _CHANCE + 1  # characters before the file's own name
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}  # a file system that cannot wait for the disk
 _FAILED_WRITES = {errno.EIO, errno.EFBIG, errno.EROFS}  # come without a file name
@@ -154,10 +157,15 @@ def read_json(path: Path, error: type[NnunetError] = DatasetError) -> Any:
     Raises
     ------
     NnunetError
-        As `error`: the file is missing or unreadable, not UTF-8, or not JSON (with line and column).
+        As `error`: the file is missing or unreadable, not UTF-8, or not JSON (with line and column), has a key twice,
+        is nested too deep, or holds half of a surrogate pair, which no file name and no output can have.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text, object_pairs_hook=_once)
+        if _SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()  # a whole pair is one character
+        return content
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except OSError as fault:
@@ -167,6 +175,22 @@ def read_json(path: Path, error: type[NnunetError] = DatasetError) -> Any:
     except json.JSONDecodeError as fault:
         where = f"line {fault.lineno}, column {fault.colno}"
         raise error(f"{path}: is not JSON: {where}: {fault.msg}; correct that line") from fault
+    except UnicodeEncodeError as fault:
+        half = f"\\u{ord(fault.object[fault.start]):04x}"
+        raise error(f"{path}: holds {half}, half of a character; write the text anew") from fault
+    except ValueError as fault:  # a key twice, or a number of thousands of digits
+        raise error(f"{path}: {fault}; correct it") from fault
+    except RecursionError:
+        raise error(f"{path}: lists within lists go too deep to be meant; write the file anew") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its pairs; of a key that stands twice the json module would drop the first value."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"has the key {twice[:40]!r} twice in one object")
+    return content
 
 
 def _let_others_read(path: Path) -> None:

@@ -148,11 +148,14 @@ def read_splits(path: Path, names: Sequence[str]) -> tuple[Fold, ...]:
         The file is missing or malformed, a fold names an unknown case or one twice, has an empty side, or holds a case
         out that it also trains on (allowed only where both sides are one and the same case).
     """
-    entries = read_json(path)
-    if not isinstance(entries, list) or not entries:
-        raise DatasetError(f'{path}: expected a list of folds, [{{"train": [...], "val": [...]}}, ...]')
+    entries = _entries(path)
     known = set(names)
     return tuple(_checked(f"{path}, fold {index}", entry, known) for index, entry in enumerate(entries))
+
+
+def count_folds(path: Path) -> int:
+    """Count the folds of splits.json, whatever cases they name; a DatasetError where it is missing or no list."""
+    return len(_entries(path))
 
 
 def require_fold(path: Path, folds: Sequence[Fold], number: int) -> Fold:
@@ -167,6 +170,13 @@ def require_fold(path: Path, folds: Sequence[Fold], number: int) -> Fold:
         there = "is fold 0" if len(folds) == 1 else f"are folds {', '.join(map(str, range(len(folds))))}"
         raise DatasetError(f"{path}: there is no fold {number}; there {there}")
     return folds[number]
+
+
+def _entries(path: Path) -> list[Any]:
+    entries = read_json(path)
+    if not isinstance(entries, list) or not entries:
+        raise DatasetError(f'{path}: expected a list of folds, [{{"train": [...], "val": [...]}}, ...]')
+    return entries
 
 
 def _members(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -15,6 +15,8 @@ from nnunet_rs.core.errors import NnunetError, PlanError
 
 T = TypeVar("T")
 
+_LARGEST = sys.float_info.max
+_WHOLE = 1 << 63  # whole numbers that NumPy can hold
 LINE = 110  # a list or table that fits into this many characters stays on one line
 
 
@@ -150,9 +152,9 @@ _GENERIC: dict[Any, Callable[[tuple[Any, ...], Any, str], Any]] = {
 def _scalar(kind: Any, value: Any, where: str) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is float:
-        _expect(number and math.isfinite(value), value, where, "a finite number")
+        _expect(number and abs(value) <= _LARGEST, value, where, "a finite number")
     elif kind is int:
-        _expect(number and isinstance(value, int), value, where, "a whole number")
+        _expect(number and isinstance(value, int) and abs(value) < _WHOLE, value, where, "a whole number")
     elif kind is bool:
         _expect(isinstance(value, bool), value, where, "true or false")
     elif kind is str:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.core.declaration import read_channels, read_labels
+from nnunet_rs.core.declaration import read_channels, read_document, read_labels
 from nnunet_rs.core.errors import DatasetError, PlanError
 from nnunet_rs.core.files import keep_aside, read_json, write_json
 from nnunet_rs.core.types import ChannelStats, Dataset, Spacing3
 from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.schema import CasePrint, Configuration, Fingerprint, Plan
 from nnunet_rs.plan.spacing import median_of_cases, transposed
+from nnunet_rs.plan.validation import check_fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,7 @@ def read_nnunet(fingerprint_file: Path, dataset_file: Path) -> NnunetFiles:
     DatasetError
         The same of dataset.json.
     """
-    content = read_json(dataset_file, DatasetError)
-    if not isinstance(content, dict):
-        raise DatasetError(f"{dataset_file}: is no JSON object; give nnU-Net's dataset.json")
+    content = read_document(dataset_file)
     channels = read_channels(dataset_file, content)
     fingerprint = _read_fingerprint(fingerprint_file, len(channels))
     dataset = Dataset(
@@ -192,7 +191,9 @@ def _read_fingerprint(file: Path, channels: int) -> Fingerprint:
         for index, (shape, spacing) in enumerate(zip(found.shapes_after_crop, found.spacings, strict=True))
     )
     ordered = tuple(stats[str(channel)] for channel in range(channels))
-    return Fingerprint(cases, ordered, found.median_relative_size_after_cropping)
+    fingerprint = Fingerprint(cases, ordered, found.median_relative_size_after_cropping)
+    check_fingerprint(fingerprint, str(file))
+    return fingerprint
 
 
 def _known(content: Any) -> Any:

@@ -89,7 +89,8 @@ def fit_patch(spacing: Floats, median: Floats, setting: Setting) -> Fitted:
     def pool(size: Floats) -> Topology:
         return rules.pool(spacing, size, setting.recipe.shortest_edge)
 
-    start = rules.start(spacing, median) if fixed is None else tuple(map(float, fixed))
+    first = rules.start(spacing, median) if fixed is None else tuple(map(float, fixed))
+    start = tuple(max(1.0, edge) for edge in first)  # an axis thousands of times coarser would round to none
     network = _network(pool(start), setting, rules)
     estimate, steps = _estimate(network, setting), 0
     while fixed is None and estimate / rules.reference_batch * rules.fit_batch > setting.reference(len(spacing)):

@@ -12,7 +12,7 @@ from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.types import ChannelStats as ChannelStats
 from nnunet_rs.core.types import LabelSet, Shape3, Spacing3
 from nnunet_rs.plan.document import decode, encode, render
-from nnunet_rs.plan.validation import check_plan
+from nnunet_rs.plan.validation import check_fingerprint, check_plan
 
 SCHEMA_VERSION = 1
 
@@ -137,7 +137,9 @@ def fingerprint_from_json(document: Any, source: str = "fingerprint") -> Fingerp
     PlanError
         As `plan_from_json`.
     """
-    return _open("fingerprint", Fingerprint, document, source)
+    fingerprint = _open("fingerprint", Fingerprint, document, source)
+    check_fingerprint(fingerprint, source)
+    return fingerprint
 
 
 def plan_text(plan: Plan) -> str:
@@ -195,7 +197,7 @@ def _open(name: str, kind: type[Document], document: Any, source: str) -> Docume
     if not isinstance(document, dict) or document.get("format") != f"nnunet_rs {name}":
         raise PlanError(f'{source}: is no {name} of nnunet_rs: the key format must be "nnunet_rs {name}"')
     version = document.get("version")
-    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= SCHEMA_VERSION:
         raise PlanError(
             f"{source}: version is {version!r}, this release reads {SCHEMA_VERSION} and older; use the nnunet_rs that "
             "wrote it, or move it away and run preprocess again"

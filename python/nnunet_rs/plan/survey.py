@@ -7,50 +7,33 @@ and a case more costs the reading of one case. Faulty cases are read again: what
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import hashlib
 import json
 import threading
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nnunet_rs.core.budget import Budget, StoppedError, in_parallel
 from nnunet_rs.core.check import Seen, check_case, dataset_faults, too_large
-from nnunet_rs.core.errors import DatasetError, NnunetError, PlanError
+from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.faults import Fault, fatal
-from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.geometry import nonzero_box
 from nnunet_rs.core.labels import present_classes
 from nnunet_rs.core.outliers import Measured
 from nnunet_rs.core.types import Box, Case, Dataset, Labels, Silent, Task, Volume
-from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.fingerprint import COUNTERS, FingerprintBuilder
 from nnunet_rs.plan.schema import CasePrint, Fingerprint, read_fingerprint, write_fingerprint
+from nnunet_rs.plan.survey_file import KEPT, Surveyed, read_survey, write_survey
 
-VERSION = 1
 _SAVE_EVERY = 10.0  # seconds of reading that a killed process may lose
-_KEPT = 32 << 20  # bytes of statistics; larger ones are not kept
 _HASHED = 1 << 16  # bytes of a file's beginning, and of its end, that tell it from others
 _LARGE = 1 << 22  # voxels from which a case is worth several threads
 
 Visit = Callable[[Case, Volume, Labels, Box], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Surveyed:
-    """What reading one case found."""
-
-    signature: str  # of its files and of what dataset.json declares: another one means that they have changed
-    print: CasePrint | None  # None: a fatal fault
-    classes: tuple[bool, ...]  # which classes occur, the ignore label last; empty: unknown
-    faults: tuple[Fault, ...]
-    digest: str = ""  # of its files' content, see `files_digest`; empty: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +132,8 @@ def files_digest(files: Sequence[Path]) -> str:
 def recorded_files(work: Path) -> dict[str, FilesRecord]:
     """Tell what a work folder's survey remembers of each sound case's files; nothing where it cannot be read."""
     try:
-        cases = _cases_from_json(read_json(work / "survey.json"))
-    except (NnunetError, KeyError, TypeError, ValueError, AttributeError):
+        cases, _ = read_survey(work / "survey.json")
+    except NnunetError:
         return {}
     return {name: FilesRecord(case.signature, case.digest) for name, case in cases.items()}
 
@@ -163,13 +146,11 @@ def surveyed_classes(work: Path) -> dict[str, tuple[bool, ...]]:
     DatasetError
         survey.json is missing, damaged or of another version.
     """
-    path = work / "survey.json"
     try:
-        return {name: case.classes for name, case in _cases_from_json(read_json(path)).items()}
-    except (PlanError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(
-            f"{path}: is damaged or of another version ({error}); it is made anew by preprocess"
-        ) from error
+        cases, _ = read_survey(work / "survey.json")
+    except DatasetError as error:
+        raise DatasetError(f"{error}; it is made anew by preprocess") from error
+    return {name: case.classes for name, case in cases.items()}
 
 
 @dataclass(slots=True)
@@ -218,12 +199,12 @@ class _Reading:
     def recall(self, work: Path) -> None:
         """Take over what an earlier survey found, as far as files have not changed since."""
         try:
-            content = read_json(work / "survey.json")
-            cases = _cases_from_json(content)
-            statistics = zlib.decompress(base64.b64decode(content["statistics"]))
-        except (NnunetError, KeyError, TypeError, ValueError, zlib.error):
+            cases, statistics = read_survey(work / "survey.json")
+        except NnunetError:
             return
-        same = {name: case for name, case in cases.items() if self.signatures.get(name) == case.signature}
+        known = (0, self.dataset.labels.count + 1)  # numbers of classes that a case can tell of
+        fitting = {name: case for name, case in cases.items() if len(case.classes) in known}
+        same = {name: case for name, case in fitting.items() if self.signatures.get(name) == case.signature}
         sound = [case.print for case in cases.values() if case.print is not None]
         if all(print.name in same for print in sound):  # else the statistics hold what is there no more
             try:
@@ -260,9 +241,8 @@ class _Reading:
         with self.lock:
             statistics = self.builder.to_bytes()
             cases = {name: case for name, case in self.in_order().items() if case.print is not None}
-        if len(statistics) <= _KEPT:
-            packed = base64.b64encode(zlib.compress(statistics, 1)).decode()
-            write_bytes(work / "survey.json", json.dumps(_to_json(cases, packed)).encode() + b"\n", durable=False)
+        if len(statistics) <= KEPT:
+            write_survey(work / "survey.json", cases, statistics)
 
     def _empty_builder(self) -> FingerprintBuilder:
         return FingerprintBuilder(self.dataset, counters=self.counters)
@@ -326,36 +306,3 @@ def _known_fingerprint(work: Path, prints: tuple[CasePrint, ...]) -> Fingerprint
     except NnunetError:
         return None
     return known if known.cases == prints else None
-
-
-def _to_json(cases: dict[str, Surveyed], statistics: str) -> dict[str, Any]:
-    return {
-        "format": "nnunet_rs survey",
-        "version": VERSION,
-        "cases": {name: _case_to_json(case) for name, case in cases.items()},
-        "statistics": statistics,
-    }
-
-
-def _case_to_json(case: Surveyed) -> dict[str, Any]:
-    faults = [{**encode(fault), "file": str(fault.file)} for fault in case.faults]
-    return {
-        "signature": case.signature,
-        "digest": case.digest,
-        "print": encode(case.print),
-        "classes": case.classes,
-        "faults": faults,
-    }
-
-
-def _cases_from_json(content: Any) -> dict[str, Surveyed]:
-    if content["version"] != VERSION:
-        raise ValueError("another version")
-    return {str(name): _case_from_json(case) for name, case in content["cases"].items()}
-
-
-def _case_from_json(content: Any) -> Surveyed:
-    print = None if content["print"] is None else decode(CasePrint, content["print"], "print")
-    faults = tuple(Fault(**{**fault, "file": Path(fault["file"])}) for fault in content["faults"])
-    classes, digest = tuple(map(bool, content["classes"])), str(content.get("digest", ""))
-    return Surveyed(str(content["signature"]), print, classes, faults, digest)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError
-from nnunet_rs.core.files import read_json
+from nnunet_rs.data.folds import count_folds
 
 MODELS = "models"
 CARD = "model.json"  # a fold's folder with it is a finished model
@@ -72,7 +72,7 @@ def missing_folds(home: Path) -> tuple[int, ...]:
     wanted: set[int] = set()
     if splits is not None and splits.is_file():
         with suppress(DatasetError):  # whoever needs the folds says what is wrong with them
-            wanted.update(range(len(read_json(splits))))
+            wanted.update(range(count_folds(splits)))
     begun = (_FOLD.fullmatch(path.name) for path in home.iterdir())
     wanted.update(int(match[1]) for match in begun if match)
     return tuple(sorted(wanted - _trained(home).keys()))
