@@ -56,6 +56,7 @@ def test_every_name_is_documented_and_comes_from_where_type_checkers_are_told() 
         assert inspect.getdoc(value)
         assert name in dir(nnunet_rs)
     assert set(nnunet_rs._MODULE_OF) == set(nnunet_rs.__all__)
+    assert dir(nnunet_rs) == sorted([*nnunet_rs.__all__, "__version__"])
 
 
 def test_the_version_is_cargos() -> None:

@@ -48,7 +48,7 @@ def resample_image(
     TypeError
         If an argument is of another type; other dtypes are never converted silently.
     MemoryError
-        If memory for the result or the intermediate is refused.
+        If memory for the result, an intermediate or the threads is refused.
 
     Notes
     -----
@@ -99,7 +99,7 @@ def resample_labels(
     TypeError
         If an argument is of another type; other dtypes are never converted silently.
     MemoryError
-        If memory for the result or the intermediate is refused.
+        If memory for the result, an intermediate or the threads is refused.
 
     Notes
     -----
@@ -129,7 +129,8 @@ def logits_to_labels(
     slab : (axis, start, planes, out_start, out_planes), optional
         Both grids are parts of longer ones along `axis`: the input holds planes `start` and following of `planes`, the
         result planes `out_start` and following of `out_planes`. The values are those that the whole would have; planes
-        that they need must be at hand.
+        that they need must be at hand. For parts along several axes five numbers each, one behind the other; every
+        axis once.
     threads : int, optional
         All processors that this process may use if not given. The result does not depend on it.
 
@@ -146,7 +147,7 @@ def logits_to_labels(
     TypeError
         If an argument is of another type; other dtypes are never converted silently.
     MemoryError
-        If memory for the result or the intermediate is refused.
+        If memory for the result, an intermediate or the threads is refused.
 
     Notes
     -----
@@ -179,7 +180,8 @@ def logits_to_regions(
     slab : (axis, start, planes, out_start, out_planes), optional
         Both grids are parts of longer ones along `axis`: the input holds planes `start` and following of `planes`, the
         result planes `out_start` and following of `out_planes`. The values are those that the whole would have; planes
-        that they need must be at hand.
+        that they need must be at hand. For parts along several axes five numbers each, one behind the other; every
+        axis once.
     threads : int, optional
         All processors that this process may use if not given. The result does not depend on it.
 
@@ -196,7 +198,7 @@ def logits_to_regions(
     TypeError
         If an argument is of another type; other dtypes are never converted silently.
     MemoryError
-        If memory for the result or the intermediate is refused.
+        If memory for the result, an intermediate or the threads is refused.
     """
     ...
 
@@ -223,7 +225,8 @@ def resample_probabilities(
     slab : (axis, start, planes, out_start, out_planes), optional
         Both grids are parts of longer ones along `axis`: the input holds planes `start` and following of `planes`, the
         result planes `out_start` and following of `out_planes`. The values are those that the whole would have; planes
-        that they need must be at hand.
+        that they need must be at hand. For parts along several axes five numbers each, one behind the other; every
+        axis once.
     threads : int, optional
         All processors that this process may use if not given. The result does not depend on it.
 
@@ -239,7 +242,7 @@ def resample_probabilities(
     TypeError
         If an argument is of another type; other dtypes are never converted silently.
     MemoryError
-        If memory for the result or the intermediate is refused.
+        If memory for the result, an intermediate or the threads is refused.
     """
     ...
 
@@ -248,7 +251,7 @@ _Row: TypeAlias = tuple[float, float, float, float, float, float, float]  # in t
 def foreground_statistics(
     image: NDArray[Any], labels: NDArray[np.integer[Any] | np.bool_], *, threads: int | None = None
 ) -> list[_Row]:
-    """Return `core.kernels.foreground_statistics` as rows."""
+    """Return `core.kernels.foreground_statistics` as rows, a tuple a channel."""
     ...
 
 def window_starts(size: Sequence[int], tile: Sequence[int], step: float = 0.5) -> list[tuple[int, ...]]:
@@ -257,7 +260,7 @@ def window_starts(size: Sequence[int], tile: Sequence[int], step: float = 0.5) -
     Parameters
     ----------
     size : sequence of int
-        Voxels of the volume along any number of axes, at least the tile's (pad it first).
+        Voxels of the volume along 1 to 32 axes, at least the tile's (pad it first).
     tile : sequence of int
         Voxels of a window along the same axes.
     step : float
@@ -271,10 +274,12 @@ def window_starts(size: Sequence[int], tile: Sequence[int], step: float = 0.5) -
     Raises
     ------
     ValueError
-        If the axes differ, a tile is empty or larger than the volume, `step` lies outside (0, 1], or there would be
-        more than 2^22 windows; the text names rule and value.
+        If the axes differ or are more than 32, a tile is empty or larger than the volume, `step` lies outside (0, 1],
+        or there would be more than 2^22 windows; the text names rule and value.
     TypeError
         If an argument is of another type.
+    MemoryError
+        If memory for the list is refused.
 
     Notes
     -----
@@ -291,7 +296,7 @@ def gaussian_importance(tile: Sequence[int]) -> NDArray[np.float32]:
     Parameters
     ----------
     tile : sequence of int
-        Voxels of a window along any number of axes.
+        Voxels of a window along 1 to 32 axes.
 
     Returns
     -------
@@ -301,7 +306,7 @@ def gaussian_importance(tile: Sequence[int]) -> NDArray[np.float32]:
     Raises
     ------
     ValueError
-        If there is no axis or an empty one.
+        If there is no axis or an empty one, or more than 32.
     MemoryError
         If memory for the result is refused.
 
@@ -317,7 +322,7 @@ class Blend:
 
     Whole, it holds `classes * size` sums and takes windows in any order. Streamed along an axis, it holds the planes of
     one tile only: windows come with starts that do not fall along that axis, and planes that no later window can touch
-    are handed out by `add` and forgotten.
+    are handed out by `add` and forgotten. Several threads may add to one blend: each call waits for the one before it.
 
     Parameters
     ----------
@@ -378,6 +383,8 @@ class Blend:
             or leaves a gap behind it, no window covered a voxel that is to be handed out, or `finish` was called.
         TypeError
             If the patch is of another dtype.
+        MemoryError
+            If memory is refused. The window then is not added, and may be added again.
         """
         ...
 
@@ -392,6 +399,8 @@ class Blend:
         ------
         ValueError
             If no window covered some voxel, or `finish` was called before.
+        MemoryError
+            If memory is refused; the blend is as it was.
         """
         ...
 
@@ -419,7 +428,8 @@ class WindowSums:
     """Weighted mean of a network's outputs over overlapping windows, each weighted by `gaussian_importance`.
 
     Memory is taken when a window first touches a voxel and given back by `forget`: with windows that come layer by
-    layer, and row by row within a layer, half a layer of windows is the most that is held.
+    layer, and row by row within a layer, half a layer of windows is the most that is held. Several threads may use one
+    object: each call waits for the one before it.
 
     Parameters
     ----------
@@ -436,6 +446,8 @@ class WindowSums:
     ------
     ValueError
         No classes, or shapes that do not fit.
+    MemoryError
+        If memory is refused.
     """
 
     def __new__(
@@ -469,7 +481,7 @@ class WindowSums:
         TypeError
             If `output` is not of float32.
         MemoryError
-            If memory is refused.
+            If memory is refused; nothing is added then.
         """
         ...
 
@@ -538,7 +550,8 @@ class Warp:
 class IntensityChanges:
     """Changes of an image's intensities, channel by channel, that are noted first and then made in one go.
 
-    Every voxel stays in its place. Changes of one channel are made in the order in which they were noted.
+    Every voxel stays in its place. Changes of one channel are made in the order in which they were noted. Several
+    threads may note and apply; what is noted while `apply` runs is not part of it.
 
     >>> changes = IntensityChanges()
     >>> changes.scale(0, 2.0)
@@ -587,7 +600,7 @@ class IntensityChanges:
         Parameters
         ----------
         image : ndarray of float32, (c, z, y, x) or (c, y, x)
-            Any strides.
+            Any strides, as long as no two elements share memory.
         threads : int, optional
             All processors that this process may use if not given; channels are worked on side by side. The result does
             not depend on it.
@@ -599,6 +612,8 @@ class IntensityChanges:
             parameter that cannot be is refused when it is noted.
         TypeError
             If the image is of another type.
+        MemoryError
+            If memory is refused; some of the changes may then be made.
         """
 
 def mirror(array: NDArray[Any], axes: Sequence[int], *, threads: int | None = None) -> None:
@@ -606,8 +621,8 @@ def mirror(array: NDArray[Any], axes: Sequence[int], *, threads: int | None = No
 
     Parameters
     ----------
-    array : ndarray of numbers of 8 to 64 bits, (c, z, y, x) or (c, y, x)
-        Any strides.
+    array : ndarray of booleans, integers, floats or complex numbers of 8 to 64 bits, (c, z, y, x) or (c, y, x)
+        Any byte order, any strides, as long as no two elements share memory.
     axes : sequence of int
         0 is z, or y of a 2-D array.
     threads : int, optional
@@ -618,5 +633,7 @@ def mirror(array: NDArray[Any], axes: Sequence[int], *, threads: int | None = No
     ValueError
         If the array has other axes, or not the one that is named, or is read-only.
     TypeError
-        If the array is of another type.
+        If the array is of another type, of text, dates, records or objects among them.
+    MemoryError
+        If memory for a copy of a channel that is not contiguous is refused; other channels may then be turned.
     """

@@ -121,8 +121,13 @@ PATCH = np.zeros((1, 2, 2), np.float32)
         ((1, (4, 4), (2, 2)), {"stream_axis": 2}, ValueError, "stream_axis must be one of the volume's 2 axes; got 2"),
         ((1, (4, 4), (2, 2)), {"dtype": "float64"}, ValueError, "dtype must be 'float32' or 'float16'; got 'float64'"),
         ((1, (4, 4), (2, 2)), {"threads": 0}, ValueError, "threads must be between 1 and 1024; got 0"),
-        ((2**40, (2**20, 2**20), (2, 2)), {}, MemoryError, "the sums of a blend needs more bytes"),
-        ((2**20, (2**15, 2**15), (2, 2)), {}, MemoryError, "the sums of a blend needs 4503599627370496 bytes"),
+        ((2**40, (2**20, 2**20), (2, 2)), {}, MemoryError, "the sums of a blend would take more bytes than an address"),
+        (
+            (2**20, (2**15, 2**15), (2, 2)),
+            {},
+            MemoryError,
+            "does not give 4503599627370496 bytes for the sums of a blend",
+        ),
     ],
 )
 def test_blends_that_cannot_be(arguments, options, error, message):

@@ -41,7 +41,7 @@ ARRAY = np.zeros((1, 2, 3, 4), np.float32)
         (ARRAY, 1, TypeError, "axes"),
         (ARRAY[0, 0], [], ValueError, "array must have 3 or 4 axes"),
         (ARRAY.astype(np.complex128), [0], TypeError, "array must be of numbers of 8 to 64 bits"),
-        (ARRAY.astype(object), [0], TypeError, "array of references"),
+        (ARRAY.astype(object), [0], TypeError, "array must be of numbers of 8 to 64 bits"),
         (ARRAY.tolist(), [0], TypeError, "array must be a numpy array"),
         (np.broadcast_to(np.float32(1), (1, 2, 2)), [0], ValueError, "must not be read-only"),
     ],
@@ -49,3 +49,23 @@ ARRAY = np.zeros((1, 2, 3, 4), np.float32)
 def test_what_cannot_be_mirrored(array: Any, axes: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         mirror(array, axes)
+
+
+@pytest.mark.parametrize("dtype", [[("a", "i4"), ("b", "i4")], "U1", "S4", "M8[s]", "m8[s]", "V8", "O"])
+def test_what_is_no_number_is_not_mirrored(dtype):
+    with pytest.raises(TypeError, match="array must be of numbers of 8 to 64 bits"):
+        mirror(np.zeros((1, 2, 2), dtype), [0])
+
+
+@pytest.mark.parametrize("dtype", ["?", "c8", ">i4", "f2", ">f8"])
+def test_numbers_of_any_kind_and_byte_order_are_mirrored(dtype):
+    array = np.arange(12).reshape(1, 3, 4).astype(dtype)
+    expected = array[:, ::-1, ::-1].copy()
+    mirror(array, [0, 1])
+    np.testing.assert_array_equal(array, expected)
+
+
+def test_elements_that_share_memory_are_not_mirrored():
+    shared = np.lib.stride_tricks.as_strided(np.zeros(10, np.float32), (1, 3, 3), (0, 4, 4))
+    with pytest.raises(ValueError, match="memory of its own for every element"):
+        mirror(shared, [0])

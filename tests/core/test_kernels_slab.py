@@ -69,3 +69,26 @@ def test_parts_along_two_axes():
 def test_slabs_that_cannot_be_are_refused(slab, message):
     with pytest.raises(ValueError, match=message):
         logits_to_labels(np.zeros((2, 2, 3, 3), np.float32), (4, 3, 3), slab=slab)
+
+
+@pytest.mark.parametrize(
+    ("slab", "message"),
+    [
+        ((), "five numbers"),
+        ((0, 0, 4, 0), "must be \\(axis, start, planes, out_start, out_planes\\)"),
+        ((0, 0, 4, 0, 4, 0, 0, 8, 0, 8), "name every axis once"),
+        ((0, 0, 4, 0, 4, 1, 0, 4, 0, 4, 0, 0, 4, 0, 4), "name every axis once"),
+        ((0, 0, 4, 0, 4) * 4, "five numbers for one, or for each of up to 3 axes"),
+        ((3, 0, 4, 0, 4), "axis below 3"),
+    ],
+)
+def test_slabs_that_cannot_be(slab, message):
+    with pytest.raises(ValueError, match=message):
+        logits_to_labels(np.zeros((2, 4, 4, 4), np.float32), (4, 4, 4), slab=slab)
+
+
+def test_parts_along_two_axes_are_those_of_the_whole():
+    logits = np.random.default_rng(0).normal(size=(3, 6, 8, 5)).astype(np.float32)
+    whole = logits_to_labels(logits, (12, 16, 5))
+    part = logits_to_labels(logits[:, 1:4, 2:7], (4, 6, 5), slab=(1, 2, 8, 6, 16, 0, 1, 6, 3, 12))
+    np.testing.assert_array_equal(part, whole[3:7, 6:12])

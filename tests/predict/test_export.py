@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.kernels import logits_to_labels, resample_probabilities
 from nnunet_rs.core.types import Header, LabelSet, Region
-from nnunet_rs.predict.export import Decision, Target, export_labels
+from nnunet_rs.predict.export import Decision, Target, _activated, export_labels
 from nnunet_rs.predict.sweep import plan_sweep
 from nnunet_rs.predict.window import Region as Part
 
@@ -115,3 +115,17 @@ def test_logits_become_probabilities_after_resampling(labels):
     if not labels.regions:
         expected /= expected.sum(0)
     np.testing.assert_allclose(np.concatenate(kept.groups, axis=1), expected, atol=1e-6)
+
+
+def test_probabilities_are_made_in_place():
+    logits = np.random.default_rng(0).normal(scale=60, size=(3, 4, 5, 6)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        sigmoid = 1 / (1 + np.exp(-logits))
+    for regions in (True, False):
+        values = logits.copy()
+        made = _activated(values, regions)
+        assert made is values
+        if regions:
+            np.testing.assert_array_equal(made, sigmoid)
+        else:
+            np.testing.assert_allclose(made.sum(axis=0), 1, atol=1e-6)

@@ -72,7 +72,8 @@ def resample_probabilities(
     slab : (axis, start, planes, out_start, out_planes), optional
         Both grids are parts of longer ones along `axis`: `probabilities` holds planes `start` and following of
         `planes`, the result holds planes `out_start` and following of `out_planes`. The values are those that the
-        whole would have; planes that they need must be at hand.
+        whole would have; planes that they need must be at hand. For parts along several axes five numbers each, one
+        behind the other; every axis once.
     threads : int, optional
         All processors of this process if not given.
 
@@ -115,9 +116,12 @@ def foreground_statistics(
     Raises
     ------
     ValueError
-        If the shapes differ, no voxel is foreground, or a foreground voxel is NaN or infinite.
+        If the shapes differ, no voxel is foreground, a foreground voxel is NaN or infinite, or there are more than
+        65535 channels.
     TypeError
         If a dtype is none of these.
+    MemoryError
+        If memory is refused.
     """
     return tuple(ChannelStats(*row) for row in _foreground_statistics(image, labels, threads=threads))
 
@@ -174,6 +178,8 @@ class ForegroundAccumulator:
             accumulator stays as it was.
         TypeError
             If a dtype is none of these (cast wider ones to float32).
+        MemoryError
+            If memory is refused; the accumulator stays as it was.
         """
         self._kernel.add(image, labels, threads=threads)
 
@@ -270,6 +276,8 @@ def warp(
         If numbers of axes or sizes differ, a parameter is not finite or `sigma` not positive, or an axis has no voxels.
     TypeError
         If a dtype is none of these.
+    MemoryError
+        If memory for a result, an intermediate or the threads is refused.
 
     Notes
     -----

@@ -223,7 +223,9 @@ def _activated(logits: FloatArray, regions: bool) -> FloatArray:
     """Softmax over the first axis, or sigmoids; in place."""
     if regions:
         with np.errstate(over="ignore"):  # exp of a large negative logit: 1 / inf is the 0 it should be
-            return cast("FloatArray", 1 / (1 + np.exp(-logits)))
+            np.exp(np.negative(logits, out=logits), out=logits)
+        logits += 1
+        return np.divide(1, logits, out=logits)
     logits -= logits.max(axis=0)
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=0)

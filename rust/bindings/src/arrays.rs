@@ -1,9 +1,10 @@
 //! Arrays in and out: which dtypes a kernel takes, and where its result is allocated.
 
+use ndarray::Array2;
 use nnunet_kernels::error::KernelError;
 use numpy::{
-    BorrowError, Element, PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn,
-    PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods, dtype,
+    BorrowError, Element, IntoPyArray, PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods,
+    PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods, dtype,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -13,8 +14,13 @@ use pyo3::types::PyTuple;
 /// (packed records) are copied; other strides, negative ones too, are taken as they are.
 pub fn array<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
     let Ok(array) = value.cast::<PyUntypedArray>() else {
-        return Err(PyTypeError::new_err(format!("{name} must be a numpy array; got {}", value.get_type())));
+        let hint = hint(name, value);
+        return Err(PyTypeError::new_err(format!("{name} must be a numpy array; got {}{hint}", value.get_type())));
     };
+    if array.ndim() > MOST_AXES {
+        let rule = format!("{name} must have at most {MOST_AXES} axes; got {}", array.ndim());
+        return Err(PyValueError::new_err(rule));
+    }
     let size = array.dtype().itemsize().max(1) as isize;
     if array.is_aligned() && array.strides().iter().all(|stride| stride % size == 0) {
         return Ok(array.clone());
@@ -22,13 +28,48 @@ pub fn array<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     Ok(array.call_method0("copy")?.cast_into()?)
 }
 
+/// Most axes that `rust-numpy` can see.
+const MOST_AXES: usize = 32;
+
+/// How to make an array of what is none.
+fn hint(name: &str, value: &Bound<'_, PyAny>) -> String {
+    let module = value.get_type().module().map(|module| module.to_string()).unwrap_or_default();
+    let has = |attribute| value.hasattr(attribute).unwrap_or(false);
+    match module.split('.').next() {
+        Some("torch") => format!("; give {name}.detach().cpu().numpy()"),
+        Some("SimpleITK") => format!("; give SimpleITK.GetArrayFromImage({name})"),
+        _ if has("numpy") => format!("; give {name}.numpy()"),
+        _ if has("dataobj") => format!("; give numpy.asarray({name}.dataobj), its axes reversed to z, y, x"),
+        _ if has("__array__") || has("__len__") => format!("; give numpy.asarray({name})"),
+        _ => String::new(),
+    }
+}
+
 /// As [`array`], of one that is changed where it lies: nothing is copied.
 pub fn array_in_place<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
     let found = array(name, value)?;
     if found.is(value) {
-        return Ok(found);
+        return if overlaps(&found) && found.getattr("flags")?.getattr("writeable")?.extract()? {
+            Err(PyValueError::new_err(format!("{name} must have memory of its own for every element (copy it)")))
+        } else {
+            Ok(found)
+        };
     }
     Err(PyValueError::new_err(format!("{name} must have its elements where the processor wants them")))
+}
+
+/// Whether elements may share memory, as those of a broadcast array do: no step may be shorter than what lies within it.
+fn overlaps(array: &Bound<'_, PyUntypedArray>) -> bool {
+    let (shape, strides) = (array.shape(), array.strides());
+    let mut axes: Vec<(usize, usize)> = shape.iter().zip(strides).map(|(&n, step)| (step.unsigned_abs(), n)).collect();
+    axes.sort_unstable();
+    let mut within = array.dtype().itemsize();
+    let mut apart = |(step, n): (usize, usize)| {
+        let fits = step >= within;
+        within = within.saturating_add(step.saturating_mul(n - 1));
+        fits
+    };
+    !shape.contains(&0) && !axes.into_iter().filter(|axis| axis.1 > 1).all(&mut apart)
 }
 
 /// The error of an array whose dtype is none of `accepted`.
@@ -55,6 +96,14 @@ pub fn writable<'py, T: Element>(array: &Bound<'py, PyArrayDyn<T>>) -> PyResult<
 pub fn zeros<'py, T: Element>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
     let shape = PyTuple::new(py, shape)?;
     Ok(py.import("numpy")?.call_method1("zeros", (shape, dtype::<T>(py)))?.cast_into()?)
+}
+
+/// The rows of a table as a list of tuples. NumPy and Python make it, which raise `MemoryError`; PyO3 would panic.
+pub fn list_of_tuples<'py, T: Element>(py: Python<'py>, table: Array2<T>) -> PyResult<Bound<'py, PyAny>> {
+    let builtins = py.import("builtins")?;
+    let rows = table.into_pyarray(py).call_method0("tolist")?;
+    let tuples = builtins.getattr("map")?.call1((builtins.getattr("tuple")?, rows))?;
+    builtins.getattr("list")?.call1((tuples,))
 }
 
 /// `array`'s shape with the axes after the first `leading` replaced by `shape`.

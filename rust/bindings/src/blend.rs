@@ -1,5 +1,7 @@
 //! Window starts, importance and blending.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use half::f16;
 use ndarray::{ArrayViewD, ArrayViewMut4, Dimension, Ix4};
 use nnunet_kernels::blend::{self, Memory};
@@ -12,10 +14,11 @@ use numpy::{
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::sync::MutexExt;
+use pyo3::types::PyList;
 
 use crate::arrays::{array, borrow, wrong_dtype, zeros};
-use crate::convert::{Count, Counts, detached, to_python};
+use crate::convert::{Count, Counts, Number, detached, to_python};
 
 /// Registers this file's functions and classes.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -26,16 +29,22 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 #[doc = docstring!("window_starts")]
 #[pyfunction]
-#[pyo3(signature = (size, tile, step = 0.5))]
-fn window_starts<'py>(py: Python<'py>, size: Counts, tile: Counts, step: f64) -> PyResult<Vec<Bound<'py, PyTuple>>> {
-    let starts = py.detach(|| tiles::window_starts(&size.0, &tile.0, step)).map_err(to_python)?;
-    starts.into_iter().map(|start| PyTuple::new(py, start)).collect()
+#[pyo3(signature = (size, tile, step = Number(0.5)), text_signature = "(size, tile, step=0.5)")]
+fn window_starts<'py>(py: Python<'py>, size: Counts, tile: Counts, step: Number<f64>) -> PyResult<Bound<'py, PyAny>> {
+    let axes = detached(py, Some(Count(1)), || tiles::starts_by_axis(&size.0, &tile.0, step.0))?;
+    // NumPy and Python make the lists, which raise `MemoryError` where there are too many; PyO3 would panic.
+    let lists = PyList::empty(py);
+    for starts in axes {
+        lists.append(starts.into_pyarray(py).call_method0("tolist")?)?;
+    }
+    let every = py.import("itertools")?.getattr("product")?.call1(lists.to_tuple())?;
+    py.import("builtins")?.getattr("list")?.call1((every,))
 }
 
 #[doc = docstring!("gaussian_importance")]
 #[pyfunction]
 fn gaussian_importance<'py>(py: Python<'py>, tile: Counts) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-    let importance = py.detach(|| tiles::gaussian_importance(&tile.0)).map_err(to_python)?;
+    let importance = detached(py, Some(Count(1)), || tiles::gaussian_importance(&tile.0))?;
     Ok(importance.into_pyarray(py))
 }
 
@@ -121,22 +130,26 @@ enum Precise {
 }
 
 #[doc = docstring!("Blend")]
-#[pyclass(module = "nnunet_rs._kernels")]
+#[pyclass(module = "nnunet_rs._kernels", frozen)]
 struct Blend {
-    sums: Precise,
+    sums: Mutex<Precise>,
     threads: Option<Count>,
 }
 
 impl Blend {
+    /// The sums, for one caller at a time; who waits lets the interpreter go.
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Precise> {
+        self.sums.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds `patch` where its elements are `P`s; `None` where they are not.
     fn borrow_and_add<'py, P: Real + Element>(
-        &mut self,
+        &self,
         patch: &Bound<'py, PyUntypedArray>,
         start: &[usize],
     ) -> Option<PyResult<Option<Bound<'py, PyAny>>>> {
         let (py, threads) = (patch.py(), self.threads);
-        let sums = &mut self.sums;
-        borrow::<P>(patch).map(|patch| match (sums, patch?.as_array()) {
+        borrow::<P>(patch).map(|patch| match (&mut *self.lock(py), patch?.as_array()) {
             (Precise::Single(sums), view) => sums.add(py, threads, view, start),
             (Precise::Half(sums), view) => sums.add(py, threads, view, start),
         })
@@ -171,11 +184,11 @@ impl Blend {
             }
             _ => return Err(PyValueError::new_err(format!("dtype must be 'float32' or 'float16'; got '{dtype}'"))),
         };
-        Ok(Self { sums, threads })
+        Ok(Self { sums: Mutex::new(sums), threads })
     }
 
     #[doc = docstring!("Blend.add")]
-    fn add<'py>(&mut self, patch: &Bound<'py, PyAny>, start: Counts) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn add<'py>(&self, patch: &Bound<'py, PyAny>, start: Counts) -> PyResult<Option<Bound<'py, PyAny>>> {
         let patch = array("patch", patch)?;
         self.borrow_and_add::<f32>(&patch, &start.0)
             .or_else(|| self.borrow_and_add::<f16>(&patch, &start.0))
@@ -183,8 +196,8 @@ impl Blend {
     }
 
     #[doc = docstring!("Blend.finish")]
-    fn finish<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match &mut self.sums {
+    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match &mut *self.lock(py) {
             Precise::Single(sums) => sums.finish(py, self.threads),
             Precise::Half(sums) => sums.finish(py, self.threads),
         }

@@ -1,27 +1,33 @@
 //! From Python's values to Rust's and from Rust's errors to Python's.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use nnunet_kernels::error::KernelError;
-use nnunet_kernels::pool;
-use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
+use nnunet_kernels::{memory, pool};
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 /// Python's exception for a kernel's refusal.
 pub fn to_python(error: KernelError) -> PyErr {
     match error {
         KernelError::Argument { .. } => PyValueError::new_err(error.to_string()),
-        KernelError::Memory { .. } => PyMemoryError::new_err(error.to_string()),
+        KernelError::Memory { .. } | KernelError::Threads { .. } => PyMemoryError::new_err(error.to_string()),
     }
 }
 
-/// Runs a kernel on `threads` threads with the interpreter released.
+/// Runs a kernel on `threads` threads with the interpreter released. A panic, a bug of ours, becomes an ordinary exception:
+/// `except Exception` would not see PyO3's own, and one case would end a whole series.
 pub fn detached<R: Send>(
     py: Python<'_>,
     threads: Option<Count>,
     work: impl FnOnce() -> Result<R, KernelError> + Send,
 ) -> PyResult<R> {
     let threads = threads.map(|Count(n)| n);
-    py.detach(|| pool::with_threads(threads, work).and_then(|result| result)).map_err(to_python)
+    let run = || pool::with_threads(threads, work).and_then(|result| result).map_err(to_python);
+    py.detach(|| catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(PyRuntimeError::new_err(BUG))))
 }
+
+const BUG: &str = "a kernel failed in a way that it should not (its message is above); please report the call";
 
 /// A non-negative Python integer. Negative or huge ones are a `ValueError`, other things a `TypeError`.
 #[derive(Clone, Copy)]
@@ -48,7 +54,69 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Counts {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        value.try_iter()?.map(|item| item?.extract::<Count>().map(|Count(n)| n)).collect::<PyResult<_>>().map(Self)
+        some_of(value, MOST_NUMBERS, |item| item.extract().map(|Count(n)| n)).map(Self)
+    }
+}
+
+/// A number of a type that holds fewer than Python's: too large a one is a `ValueError`, where Python says `OverflowError`.
+#[derive(Clone, Copy)]
+pub struct Number<T>(pub T);
+
+impl<'a, 'py, T: FromPyObject<'a, 'py, Error = PyErr>> FromPyObject<'a, 'py> for Number<T> {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        value.extract::<T>().map(Self).map_err(|error| {
+            if error.is_instance_of::<PyOverflowError>(value.py()) {
+                PyValueError::new_err(format!("a number is out of its range ({})", error.value(value.py())))
+            } else {
+                error
+            }
+        })
+    }
+}
+
+/// Most numbers of a list: as many as there are labels.
+const MOST_NUMBERS: usize = 1 << 16;
+
+/// Most numbers that say something an axis each.
+const MOST_AXES: usize = 32;
+
+/// What an iterable yields. PyO3's own conversions believe the length that an object gives itself, and abort.
+fn some_of<T>(
+    value: Borrowed<'_, '_, PyAny>,
+    most: usize,
+    item: impl Fn(Bound<'_, PyAny>) -> PyResult<T>,
+) -> PyResult<Vec<T>> {
+    let mut items = Vec::new();
+    for found in value.try_iter()? {
+        if items.len() == most {
+            return Err(PyValueError::new_err(format!("a list must have at most {most} entries here")));
+        }
+        memory::push(&mut items, item(found?)?, "a list of numbers").map_err(to_python)?;
+    }
+    Ok(items)
+}
+
+/// A sequence of real numbers, one an axis.
+pub struct Reals(pub Vec<f64>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Reals {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        some_of(value, MOST_AXES, |item| item.extract().map(|Number(number)| number)).map(Self)
+    }
+}
+
+/// A sequence of [`Reals`]: a matrix.
+pub struct Matrix(pub Vec<Vec<f64>>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Matrix {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        some_of(value, MOST_AXES, |row| row.extract().map(|Reals(row)| row)).map(Self)
     }
 }
 
@@ -62,7 +130,9 @@ pub fn turns(name: &'static str, axes: &[usize], count: usize) -> Result<[bool; 
     let mut turns = [false; 3];
     for &axis in axes {
         if axis >= count {
-            return Err(KernelError::argument(name, format!("name axes between 0 and {}", count - 1), axis));
+            let hint = "an array of 3 axes is read as (c, y, x); for one channel give array[None]";
+            let rule = format!("name axes between 0 and {}", count - 1);
+            return Err(KernelError::argument(name, rule, axis).with_hint((axis == 2).then(|| hint.into())));
         }
         turns[axis + 3 - count] = true;
     }

@@ -3,11 +3,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use half::f16;
+use ndarray::arr1;
 use nnunet_kernels::foreground::{self, Accumulator, ChannelStats, Mask};
+use nnunet_kernels::memory;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::arrays::any_array;
+use crate::arrays::{any_array, list_of_tuples};
 use crate::convert::{Count, detached, to_python};
 
 /// Adds this file's functions and classes to the module.
@@ -24,28 +26,33 @@ any_array!(Image, on_image, "of an integer or float dtype",
 any_array!(Singles, on_singles, "float32, or float16 or an integer dtype of up to 16 bits, which float32 holds",
     F32: f32, I16: i16, U8: u8, I8: i8, U16: u16, F16: f16);
 
-/// Mean, std, median, min, max, 0.5 and 99.5 percentile.
-type Row = (f64, f64, f64, f64, f64, f64, f64);
-
-fn row(stats: ChannelStats) -> Row {
-    let ChannelStats { mean, std, median, min, max, percentile_00_5, percentile_99_5 } = stats;
-    (mean, std, median, min, max, percentile_00_5, percentile_99_5)
+/// A tuple a channel: mean, std, median, min, max, 0.5 and 99.5 percentile.
+fn rows(py: Python<'_>, stats: Vec<ChannelStats>) -> PyResult<Bound<'_, PyAny>> {
+    let mut table = memory::filled((stats.len(), 7), 0.0, "the statistics of a foreground").map_err(to_python)?;
+    for (mut row, stats) in table.outer_iter_mut().zip(stats) {
+        let ChannelStats { mean, std, median, min, max, percentile_00_5, percentile_99_5 } = stats;
+        row.assign(&arr1(&[mean, std, median, min, max, percentile_00_5, percentile_99_5]));
+    }
+    list_of_tuples(py, table)
 }
 
 #[doc = docstring!("foreground_statistics")]
 #[pyfunction]
 #[pyo3(signature = (image, labels, *, threads = None))]
-fn foreground_statistics(
-    py: Python<'_>,
+fn foreground_statistics<'py>(
+    py: Python<'py>,
     image: &Bound<'_, PyAny>,
     labels: &Bound<'_, PyAny>,
     threads: Option<Count>,
-) -> PyResult<Vec<Row>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let (image, labels) = (Image::borrow("image", image)?, Labels::borrow("labels", labels)?);
     let mask = on_labels!(&labels, labels => Mask::new(labels)).map_err(to_python)?;
     let stats = on_image!(&image, image => detached(py, threads, || foreground::statistics(image, &mask)))?;
-    Ok(stats.into_iter().map(row).collect())
+    rows(py, stats)
 }
+
+/// What takes the lock at once runs on the calling thread.
+const ONE: Option<Count> = Some(Count(1));
 
 /// Several Python threads may add at once: each counts its case by itself and takes the lock to merge it. Nothing runs
 /// in parallel under the lock, or a waiting worker could pick up the work of another thread that wants it.
@@ -61,8 +68,8 @@ impl ForegroundAccumulator {
 #[pymethods]
 impl ForegroundAccumulator {
     #[new]
-    fn new(channels: Count, memory: Count) -> PyResult<Self> {
-        Accumulator::new(channels.0, memory.0).map(Mutex::new).map(Self).map_err(to_python)
+    fn new(py: Python<'_>, channels: Count, memory: Count) -> PyResult<Self> {
+        detached(py, ONE, || Accumulator::new(channels.0, memory.0)).map(Mutex::new).map(Self)
     }
 
     #[pyo3(signature = (image, labels, *, threads = None))]
@@ -76,7 +83,7 @@ impl ForegroundAccumulator {
         let (image, labels) = (Singles::borrow("image", image)?, Labels::borrow("labels", labels)?);
         let mask = on_labels!(&labels, labels => Mask::new(labels)).map_err(to_python)?;
         on_singles!(&image, image => detached(py, threads, || {
-            let outline = self.lock().outline();
+            let outline = self.lock().outline()?;
             let case = outline.case(image, &mask)?;
             self.lock().merge(case)
         }))
@@ -93,18 +100,17 @@ impl ForegroundAccumulator {
         let (image, labels) = (Singles::borrow("image", image)?, Labels::borrow("labels", labels)?);
         let mask = on_labels!(&labels, labels => Mask::new(labels)).map_err(to_python)?;
         on_singles!(&image, image => detached(py, threads, || {
-            let outline = self.lock().outline();
+            let outline = self.lock().outline()?;
             let counts = outline.again(image, &mask)?;
             self.lock().merge(counts)
         }))
     }
 
     fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
-        py.detach(|| {
-            let other = other.lock().clone();
+        detached(py, ONE, || {
+            let other = other.lock().copied()?;
             self.lock().merge(other)
         })
-        .map_err(to_python)
     }
 
     #[getter]
@@ -112,17 +118,20 @@ impl ForegroundAccumulator {
         py.detach(|| self.lock().is_pending())
     }
 
-    fn finish(&self, py: Python<'_>) -> PyResult<Vec<Row>> {
-        let stats = py.detach(|| self.lock().finish()).map_err(to_python)?;
-        Ok(stats.into_iter().map(row).collect())
+    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        rows(py, detached(py, ONE, || self.lock().finish())?)
     }
 
-    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &py.detach(|| self.lock().to_bytes()))
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = detached(py, ONE, || self.lock().to_bytes())?;
+        PyBytes::new_with(py, bytes.len(), |out| {
+            out.copy_from_slice(&bytes);
+            Ok(())
+        })
     }
 
     #[staticmethod]
     fn from_bytes(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
-        py.detach(|| Accumulator::from_bytes(data)).map(Mutex::new).map(Self).map_err(to_python)
+        detached(py, ONE, || Accumulator::from_bytes(data)).map(Mutex::new).map(Self)
     }
 }

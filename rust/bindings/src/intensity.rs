@@ -1,12 +1,15 @@
 //! Changes of intensities.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use nnunet_kernels::intensity::{self, Change};
+use nnunet_kernels::memory;
 use nnunet_kernels::rank::Rank;
 use numpy::{PyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::{array_in_place, writable, wrong_dtype};
-use crate::convert::{Count, Counts, detached, three, to_python};
+use crate::convert::{Count, Counts, Number, detached, three, to_python};
 
 /// Adds this file's class to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -14,59 +17,67 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 #[doc = docstring!("IntensityChanges")]
-#[pyclass(module = "nnunet_rs._kernels")]
-struct IntensityChanges {
-    changes: Vec<(usize, Change)>,
-}
+#[pyclass(module = "nnunet_rs._kernels", frozen)]
+struct IntensityChanges(Mutex<Vec<(usize, Change)>>);
 
 impl IntensityChanges {
-    fn push(&mut self, channel: Count, change: Change) -> PyResult<()> {
+    /// The list. Nobody holds it for long: what is applied is a copy.
+    fn lock(&self) -> MutexGuard<'_, Vec<(usize, Change)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, channel: Count, change: Change) -> PyResult<()> {
         change.check().map_err(to_python)?;
-        self.changes.push((channel.0, change));
-        Ok(())
+        memory::push(&mut self.lock(), (channel.0, change), PURPOSE).map_err(to_python)
+    }
+
+    fn copied(&self) -> PyResult<Vec<(usize, Change)>> {
+        memory::collected(self.lock().iter().copied(), PURPOSE).map_err(to_python)
     }
 }
+
+const PURPOSE: &str = "a list of changes";
 
 #[pymethods]
 impl IntensityChanges {
     #[new]
     fn new() -> Self {
-        Self { changes: Vec::new() }
+        Self(Mutex::default())
     }
 
     fn __len__(&self) -> usize {
-        self.changes.len()
+        self.lock().len()
     }
 
     #[doc = docstring!("IntensityChanges.noise")]
-    fn noise(&mut self, channel: Count, deviation: f32, seed: Count) -> PyResult<()> {
-        self.push(channel, Change::Noise { deviation, seed: seed.0 as u64 })
+    fn noise(&self, channel: Count, deviation: Number<f32>, seed: Count) -> PyResult<()> {
+        self.push(channel, Change::Noise { deviation: deviation.0, seed: seed.0 as u64 })
     }
 
     #[doc = docstring!("IntensityChanges.blur")]
-    fn blur(&mut self, channel: Count, sigma: f64) -> PyResult<()> {
-        self.push(channel, Change::Blur { sigma })
+    fn blur(&self, channel: Count, sigma: Number<f64>) -> PyResult<()> {
+        self.push(channel, Change::Blur { sigma: sigma.0 })
     }
 
     #[doc = docstring!("IntensityChanges.scale")]
-    fn scale(&mut self, channel: Count, factor: f32) -> PyResult<()> {
-        self.push(channel, Change::Scale { factor })
+    fn scale(&self, channel: Count, factor: Number<f32>) -> PyResult<()> {
+        self.push(channel, Change::Scale { factor: factor.0 })
     }
 
     #[doc = docstring!("IntensityChanges.stretch")]
-    fn stretch(&mut self, channel: Count, factor: f32) -> PyResult<()> {
-        self.push(channel, Change::Stretch { factor })
+    fn stretch(&self, channel: Count, factor: Number<f32>) -> PyResult<()> {
+        self.push(channel, Change::Stretch { factor: factor.0 })
     }
 
     #[doc = docstring!("IntensityChanges.coarsen")]
-    fn coarsen(&mut self, channel: Count, shape: Counts) -> PyResult<()> {
+    fn coarsen(&self, channel: Count, shape: Counts) -> PyResult<()> {
         self.push(channel, Change::Coarsen { shape: three("shape", &shape.0).map_err(to_python)? })
     }
 
     #[doc = docstring!("IntensityChanges.gamma")]
     #[pyo3(signature = (channel, exponent, *, invert = false))]
-    fn gamma(&mut self, channel: Count, exponent: f32, invert: bool) -> PyResult<()> {
-        self.push(channel, Change::Gamma { exponent, invert })
+    fn gamma(&self, channel: Count, exponent: Number<f32>, invert: bool) -> PyResult<()> {
+        self.push(channel, Change::Gamma { exponent: exponent.0, invert })
     }
 
     #[doc = docstring!("IntensityChanges.apply")]
@@ -77,7 +88,7 @@ impl IntensityChanges {
             .map_err(to_python)?;
         let floats = image.cast::<PyArrayDyn<f32>>().map_err(|_| wrong_dtype("image", "float32", &image.dtype()))?;
         let mut target = writable(floats)?;
-        let target = target.as_array_mut();
-        detached(image.py(), threads, || intensity::change(rank.lift_mut(target)?, &self.changes))
+        let (target, changes) = (target.as_array_mut(), self.copied()?);
+        detached(image.py(), threads, || intensity::change(rank.lift_mut(target)?, &changes))
     }
 }

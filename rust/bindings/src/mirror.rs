@@ -3,9 +3,10 @@
 use nnunet_kernels::mirror;
 use nnunet_kernels::rank::Rank;
 use numpy::{Element, PyArrayDescrMethods, PyArrayDyn, PyUntypedArray, PyUntypedArrayMethods, dtype};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use crate::arrays::{array_in_place, writable, wrong_dtype};
+use crate::arrays::{array_in_place, writable};
 use crate::convert::{Count, Counts, detached, to_python, turns};
 
 /// Adds this file's function to the module.
@@ -18,12 +19,16 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyo3(signature = (array, axes, *, threads = None))]
 fn mirror_in_place(array: &Bound<'_, PyAny>, axes: Counts, threads: Option<Count>) -> PyResult<()> {
     let array = array_in_place("array", array)?;
+    let number = b"biufc".contains(&array.dtype().kind());
     match array.dtype().itemsize() {
-        1 => turn::<u8>(&array, &axes.0, threads),
-        2 => turn::<u16>(&array, &axes.0, threads),
-        4 => turn::<u32>(&array, &axes.0, threads),
-        8 => turn::<u64>(&array, &axes.0, threads),
-        _ => Err(wrong_dtype("array", "of numbers of 8 to 64 bits", &array.dtype())),
+        1 if number => turn::<u8>(&array, &axes.0, threads),
+        2 if number => turn::<u16>(&array, &axes.0, threads),
+        4 if number => turn::<u32>(&array, &axes.0, threads),
+        8 if number => turn::<u64>(&array, &axes.0, threads),
+        _ => {
+            let rule = "array must be of numbers of 8 to 64 bits (booleans, integers, floats, complex numbers)";
+            Err(PyTypeError::new_err(format!("{rule}; got {}", array.dtype())))
+        }
     }
 }
 

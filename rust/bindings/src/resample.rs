@@ -7,6 +7,7 @@ use nnunet_kernels::grid::Slab;
 use nnunet_kernels::image;
 use nnunet_kernels::labels;
 use nnunet_kernels::logits;
+use nnunet_kernels::memory;
 use nnunet_kernels::rank::Rank;
 use nnunet_kernels::real::{Label, Real};
 use nnunet_kernels::taps::Order;
@@ -51,8 +52,10 @@ impl Request {
     /// The same for parts of longer axes, five numbers each: (axis, first plane, planes in all, first plane of the
     /// result, all of them).
     fn within(self, slab: Option<Counts>) -> PyResult<Self> {
-        let numbers = slab.map(|Counts(numbers)| numbers).unwrap_or_default();
-        Ok(Self { slabs: self.rank.slabs(&numbers).map_err(to_python)?, ..self })
+        match slab {
+            None => Ok(self),
+            Some(Counts(numbers)) => Ok(Self { slabs: self.rank.slabs(&numbers).map_err(to_python)?, ..self }),
+        }
     }
 
     /// Allocates the result and has `work` fill it from `source`, without the interpreter.
@@ -174,7 +177,8 @@ fn logits_to_regions<'py>(
 ) -> PyResult<Array<'py>> {
     let logits = array("logits", logits)?;
     let request = Request::new("logits", (&logits, 1), shape, lowres_axis, threads)?.within(slab)?;
-    let paint: Vec<u16> = paint.0.into_iter().map(paint_value).collect::<Result<_>>().map_err(to_python)?;
+    let paint =
+        memory::collected_results(paint.0.into_iter().map(paint_value), "a list of labels").map_err(to_python)?;
     let small = paint.iter().all(|value| *value < 1 << 8);
     let single = if small { decide::<f32, u8> } else { decide::<f32, u16> };
     let half = if small { decide::<f16, u8> } else { decide::<f16, u16> };

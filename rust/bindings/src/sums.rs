@@ -1,11 +1,14 @@
 //! Sums of overlapping windows that take memory only where they grow.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use ndarray::Ix4;
-use nnunet_kernels::error::{KernelError, Result};
+use nnunet_kernels::error::KernelError;
 use nnunet_kernels::scores::Activation;
 use nnunet_kernels::sums;
 use numpy::{IntoPyArray, PyArray4, PyUntypedArrayMethods};
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 
 use crate::arrays::{array, borrow, wrong_dtype};
 use crate::convert::{Count, Counts, detached, three, to_python, turns};
@@ -16,49 +19,59 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Weighted sums over a volume whose windows come layer by layer and row by row.
-#[pyclass(module = "nnunet_rs._kernels")]
+#[doc = docstring!("WindowSums")]
+#[pyclass(module = "nnunet_rs._kernels", frozen)]
 struct WindowSums {
-    sums: sums::WindowSums,
+    sums: Mutex<sums::WindowSums>,
     threads: Option<Count>,
+}
+
+impl WindowSums {
+    /// The sums, for one caller at a time; who waits lets the interpreter go.
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, sums::WindowSums> {
+        self.sums.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[pymethods]
 impl WindowSums {
     #[new]
     #[pyo3(signature = (classes, size, tile, *, threads = None))]
-    fn new(classes: Count, size: Counts, tile: Counts, threads: Option<Count>) -> PyResult<Self> {
-        let shapes = three("size", &size.0).and_then(|size| Ok((size, three("tile", &tile.0)?)));
-        let sums = shapes.and_then(|(size, tile)| sums::WindowSums::new(classes.0, size, tile)).map_err(to_python)?;
-        Ok(Self { sums, threads })
+    fn new(py: Python<'_>, classes: Count, size: Counts, tile: Counts, threads: Option<Count>) -> PyResult<Self> {
+        let (size, tile) = (three("size", &size.0).map_err(to_python)?, three("tile", &tile.0).map_err(to_python)?);
+        let sums = detached(py, threads, || sums::WindowSums::new(classes.0, size, tile))?;
+        Ok(Self { sums: Mutex::new(sums), threads })
     }
 
     #[pyo3(
         signature = (output, start, *, activation="none", mirrored=Counts(Vec::new())),
         text_signature = "(self, output, start, *, activation='none', mirrored=())"
     )]
-    fn add(&mut self, output: &Bound<'_, PyAny>, start: Counts, activation: &str, mirrored: Counts) -> PyResult<()> {
+    fn add(&self, output: &Bound<'_, PyAny>, start: Counts, activation: &str, mirrored: Counts) -> PyResult<()> {
         let py = output.py();
         let output = array("output", output)?;
         let source = borrow::<f32>(&output).ok_or_else(|| wrong_dtype("output", "float32", &output.dtype()))??;
-        let view = source
-            .as_array()
-            .into_dimensionality::<Ix4>()
-            .map_err(|_| to_python(KernelError::argument("output", "have the axes (c, z, y, x)", output.shape())))?;
+        let hint = (output.ndim() == 3).then(|| "for one class give output[None]".into());
+        let wrong = KernelError::argument("output", "have the axes (c, z, y, x)", output.shape()).with_hint(hint);
+        let view = source.as_array().into_dimensionality::<Ix4>().map_err(|_| to_python(wrong))?;
         let activation = Activation::from_name(activation).map_err(to_python)?;
         let (start, mirrored) =
             (three("start", &start.0).map_err(to_python)?, turns("mirrored", &mirrored.0, 3).map_err(to_python)?);
-        let (sums, threads) = (&mut self.sums, self.threads);
-        detached(py, threads, move || sums.add(view, start, activation, mirrored))
+        let mut sums = self.lock(py);
+        let sums = &mut *sums;
+        detached(py, self.threads, move || sums.add(view, start, activation, mirrored))
     }
 
     fn mean<'py>(&self, py: Python<'py>, start: Counts, stop: Counts) -> PyResult<Bound<'py, PyArray4<f32>>> {
         let (start, stop) = (three("start", &start.0), three("stop", &stop.0));
         let (start, stop) = (start.map_err(to_python)?, stop.map_err(to_python)?);
-        let part = detached(py, self.threads, || self.sums.mean(start, stop))?;
+        let sums = self.lock(py);
+        let sums = &*sums;
+        let part = detached(py, self.threads, || sums.mean(start, stop))?;
         Ok(part.into_pyarray(py))
     }
 
-    fn forget(&mut self, plane: Count, row: Count) {
-        self.sums.forget(plane.0, row.0);
+    fn forget(&self, py: Python<'_>, plane: Count, row: Count) {
+        self.lock(py).forget(plane.0, row.0);
     }
 }

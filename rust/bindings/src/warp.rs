@@ -9,7 +9,7 @@ use numpy::{Element, PyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::{any_array, array, borrow, regrid, writable, wrong_dtype, zeros};
-use crate::convert::{Count, Counts, detached, to_python};
+use crate::convert::{Count, Counts, Matrix, Number, Reals, detached, to_python};
 
 /// Adds this file's classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -41,21 +41,21 @@ impl Warp {
     fn new(
         py: Python<'_>,
         shape: Counts,
-        matrix: Vec<Vec<f64>>,
-        centre: Vec<f64>,
+        matrix: Matrix,
+        centre: Reals,
         elastic: Option<Elastic>,
         threads: Option<Count>,
     ) -> PyResult<Self> {
         let elastic = elastic.map(|Elastic { alpha, sigma, seed }| warp::Elastic { alpha, sigma, seed });
         let warp = detached(py, threads, || {
-            let (motion, shape) = Motion::new(&shape.0, &matrix, &centre, elastic)?;
+            let (motion, shape) = Motion::new(&shape.0, &matrix.0, &centre.0, elastic)?;
             warp::Warp::new(motion, shape)
         })?;
         Ok(Self { warp, shape: shape.0, threads })
     }
 
     #[pyo3(
-        signature = (image, labels = None, *, order = Count(3), border = 0.0, label_border = 0),
+        signature = (image, labels = None, *, order = Count(3), border = Number(0.0), label_border = Number(0)),
         text_signature = "($self, image, labels=None, *, order=3, border=0.0, label_border=0)"
     )]
     fn apply<'py>(
@@ -63,9 +63,10 @@ impl Warp {
         image: &Bound<'py, PyAny>,
         labels: Option<&Bound<'py, PyAny>>,
         order: Count,
-        border: f32,
-        label_border: i64,
+        border: Number<f32>,
+        label_border: Number<i64>,
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
+        let (Number(border), Number(label_border)) = (border, label_border);
         let image = array("image", image)?;
         let order = Order::from_number(order.0).map_err(to_python)?;
         let source = borrow::<f32>(&image).ok_or_else(|| wrong_dtype("image", "float32", &image.dtype()))??;

@@ -11,14 +11,13 @@
 use std::marker::PhantomData;
 
 use ndarray::{
-    Array3, ArrayView2, ArrayView3, ArrayView4, ArrayViewD, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4, Axis, Ix4,
-    Slice,
+    Array2, Array3, ArrayView2, ArrayView3, ArrayView4, ArrayViewD, ArrayViewMut1, ArrayViewMut2, ArrayViewMut3,
+    ArrayViewMut4, Axis, Ix4, Slice,
 };
 use rayon::prelude::*;
 
 use crate::error::{KernelError, Result};
-use crate::interpolate::together;
-use crate::memory;
+use crate::memory::{self, contiguous_row};
 use crate::real::Real;
 use crate::sums::{add, add_weighted, divide};
 use crate::tiles::gaussian_importance;
@@ -38,6 +37,8 @@ pub struct Blend<S> {
     finished: bool,
     kind: PhantomData<S>,
 }
+
+const PURPOSE: &str = "the sums of a blend";
 
 /// Memory of a blend: as large as [`Blend::shape`] says, zeros at first, and the same in every call.
 pub struct Memory<'a, S> {
@@ -59,11 +60,12 @@ impl<S: Real> Blend<S> {
         check_shapes(classes, size, tile, axis)?;
         let layout = Layout { dims: size.len(), axis };
         let importance = gaussian_importance(tile)?.mapv_into(S::weight).insert_axis(Axis(0));
-        let importance = layout.stored(importance.view()).index_axis_move(Axis(0), 0).as_standard_layout().into_owned();
+        let stored = layout.stored(importance.view()).index_axis_move(Axis(0), 0);
+        let importance = memory::owned(stored, "the importance of a tile")?;
         let (size, tile) = (layout.stored_lengths(size), layout.stored_lengths(tile));
         let kind = PhantomData;
         let blend = Self { layout, classes, size, tile, importance, position: 0, streamed, finished: false, kind };
-        memory::affordable::<S>(&blend.shape(), "the sums of a blend")?;
+        memory::affordable::<S>(&blend.shape(), PURPOSE)?;
         Ok(blend)
     }
 
@@ -98,7 +100,8 @@ impl<S: Real> Blend<S> {
     ///
     /// # Errors
     /// The patch has another shape, the window leaves the volume, a streamed window starts before an earlier one or
-    /// leaves a gap behind it, a plane to be handed out has voxels that no window covered, or the blend is finished.
+    /// leaves a gap behind it, a plane to be handed out has voxels that no window covered, the blend is finished, or memory
+    /// is refused; nothing is added then.
     pub fn add<P: Real>(
         &mut self,
         mut memory: Memory<'_, S>,
@@ -109,16 +112,18 @@ impl<S: Real> Blend<S> {
         let expected: Vec<usize> =
             std::iter::once(self.classes).chain(self.layout.restored_lengths(self.tile)).collect();
         if patch.shape() != expected {
+            let hint = (patch.shape() == &expected[1..]).then(|| "for one class give patch[None]".into());
             let rule = format!("have shape {expected:?} (classes, *tile)");
-            return Err(KernelError::argument("patch", rule, patch.shape()));
+            return Err(KernelError::argument("patch", rule, patch.shape()).with_hint(hint));
         }
         let done = self.done_before(start)?;
         self.check_memory(&memory, done, out.as_ref())?;
+        let (patch, start) = (self.layout.stored(patch), self.layout.stored_lengths_from(start, 0));
+        let rooms = self.rooms(&patch, start[0])?;
         if let Some(out) = out {
             self.hand_out(&mut memory, out)?;
         }
-        self.accumulate(&mut memory, self.layout.stored(patch), self.layout.stored_lengths_from(start, 0));
-        Ok(())
+        self.accumulate(&mut memory, patch, start, rooms)
     }
 
     /// The shape of what [`Blend::finish`] hands out; `None` if the sums themselves become the means.
@@ -148,34 +153,46 @@ impl<S: Real> Blend<S> {
         let depth = memory.weights.len_of(Axis(0));
         // Planes beyond the ring have seen no window.
         check_covered(count.saturating_sub(depth) * self.size[1] * self.size[2])?;
-        let slots: Vec<usize> = (self.position..self.position + count).map(|plane| plane % depth).collect();
+        let slots = (0..count).map(|plane| (self.position + plane) % depth);
+        let slots = memory::collected(slots, PURPOSE)?;
         check_covered(slots.iter().map(|&slot| count_zeros(memory.weights.index_axis(Axis(0), slot))).sum())?;
         let weights = memory.weights.view();
-        (memory.sums.outer_iter_mut().into_par_iter(), out.outer_iter_mut()).into_par_iter().for_each(
-            |(mut sums, mut out)| {
-                for (mut plane, &slot) in out.outer_iter_mut().zip(&slots) {
-                    let mut sums = sums.index_axis_mut(Axis(0), slot);
-                    plane.assign(&sums);
-                    sums.fill(S::default());
-                    divide_plane(plane, weights.index_axis(Axis(0), slot));
-                }
-            },
-        );
+        let mut rooms = rooms::<S>(self.classes, self.size[2])?;
+        let classes = (memory.sums.outer_iter_mut(), out.outer_iter_mut(), rooms.outer_iter_mut());
+        classes.into_par_iter().for_each(|(mut sums, mut out, mut room)| {
+            for (mut plane, &slot) in out.outer_iter_mut().zip(&slots) {
+                let mut sums = sums.index_axis_mut(Axis(0), slot);
+                plane.assign(&sums);
+                sums.fill(S::default());
+                divide_plane(plane, weights.index_axis(Axis(0), slot), values_of(&mut room));
+            }
+        });
         slots.iter().for_each(|&slot| memory.weights.index_axis_mut(Axis(0), slot).fill(0.0));
         self.position += count;
         Ok(())
     }
 
-    fn accumulate<P: Real>(&self, memory: &mut Memory<'_, S>, patch: ArrayView4<'_, P>, start: [usize; 3]) {
-        let (depth, importance) = (memory.weights.len_of(Axis(0)), &self.importance);
+    fn rooms<P: Real>(&self, patch: &ArrayView4<'_, P>, start: usize) -> Result<Slots<P>> {
+        let depth = self.shape()[1];
+        // The inverse of slot = (start + plane) % depth.
+        let plane_of = |slot: usize| Some((slot + depth - start % depth) % depth).filter(|&plane| plane < self.tile[0]);
+        let room = |slot| plane_of(slot).map(|plane| Ok((plane, Room::new::<S>(patch)?))).transpose();
+        memory::collected_results((0..depth).map(room), PURPOSE)
+    }
+
+    fn accumulate<P: Real>(
+        &self,
+        memory: &mut Memory<'_, S>,
+        patch: ArrayView4<'_, P>,
+        start: [usize; 3],
+        rooms: Slots<P>,
+    ) -> Result<()> {
+        let importance = &self.importance;
         let window = [1, 2].map(|axis| Slice::from(start[axis]..start[axis] + self.tile[axis]));
-        // The tile's plane that goes to a slot, if any: the inverse of slot = (start + plane) % depth.
-        let plane_of =
-            |slot: usize| Some((slot + depth - start[0] % depth) % depth).filter(|&plane| plane < self.tile[0]);
         let planes = memory.sums.axis_iter_mut(Axis(1)).into_par_iter();
         let planes = planes.zip(memory.weights.axis_iter_mut(Axis(0)).into_par_iter());
-        planes.enumerate().for_each(|(slot, (mut sums, mut weights))| {
-            let Some(plane) = plane_of(slot) else { return };
+        planes.zip(rooms).try_for_each(|((mut sums, mut weights), room)| {
+            let Some((plane, mut room)) = room else { return Ok(()) };
             let importance = importance.index_axis(Axis(0), plane);
             let mut weights = weights.slice_each_axis_mut(|axis| window[axis.axis.index()]);
             for (mut weights, importance) in weights.outer_iter_mut().zip(importance.outer_iter()) {
@@ -184,9 +201,10 @@ impl<S: Real> Blend<S> {
             }
             for (mut sums, patch) in sums.outer_iter_mut().zip(patch.outer_iter()) {
                 let sums = sums.slice_each_axis_mut(|axis| window[axis.axis.index()]);
-                add_plane(sums, patch.index_axis(Axis(0), plane), importance);
+                room.add_plane(sums, patch.index_axis(Axis(0), plane), importance)?;
             }
-        });
+            Ok(())
+        })
     }
 
     fn check_open(&self) -> Result<()> {
@@ -309,10 +327,14 @@ fn check_covered(uncovered: usize) -> Result<()> {
 fn whole_mean<S: Real>(memory: &mut Memory<'_, S>) -> Result<()> {
     check_covered(memory.weights.axis_iter(Axis(0)).into_par_iter().map(count_zeros).sum())?;
     let weights: ArrayView3<'_, f32> = memory.weights.view();
-    memory.sums.outer_iter_mut().into_par_iter().for_each(|mut class| {
-        let planes = class.outer_iter_mut().into_par_iter().zip(weights.outer_iter());
-        planes.for_each(|(plane, weights)| divide_plane(plane, weights));
-    });
+    let (depth, _, width) = weights.dim();
+    let mut rooms = rooms::<S>(depth, width)?;
+    for mut class in memory.sums.outer_iter_mut() {
+        let planes = (class.outer_iter_mut(), weights.outer_iter(), rooms.outer_iter_mut());
+        planes
+            .into_par_iter()
+            .for_each(|(plane, weights, mut room)| divide_plane(plane, weights, values_of(&mut room)));
+    }
     Ok(())
 }
 
@@ -322,21 +344,54 @@ fn count_zeros(weights: ArrayView2<'_, f32>) -> usize {
     weights.outer_iter().filter_map(|row| row.to_slice()).map(zeros).sum()
 }
 
-fn add_plane<S: Real, P: Real>(mut sums: ArrayViewMut2<'_, S>, patch: ArrayView2<'_, P>, weights: ArrayView2<'_, f32>) {
-    let (mut strided, mut values, mut room) = (Vec::new(), Vec::new(), Vec::new());
-    for ((mut sums, patch), weights) in sums.outer_iter_mut().zip(patch.outer_iter()).zip(weights.outer_iter()) {
-        let values = P::single(together(patch, &mut strided), &mut values);
-        let weights = weights.to_slice().expect("rows of the weights are contiguous");
-        let sums = sums.as_slice_mut().expect("rows of the sums are contiguous");
-        S::change(sums, &mut room, |sums| add_weighted(sums, values, weights));
+/// For each slot of the ring the plane of the tile that goes there, if any, and room to add it.
+type Slots<P> = Vec<Option<(usize, Room<P>)>>;
+
+/// What a thread that adds a plane needs beside it; made beforehand, so that a window is added whole or not at all.
+struct Room<P> {
+    strided: Vec<P>,  // a row whose values do not lie together
+    values: Vec<f32>, // the same in float32
+    sums: Vec<f32>,   // a row of sums in float32
+}
+
+impl<P: Real> Room<P> {
+    /// For a plane of `patch`, (c, plane, ·, x), that is added to sums of `S`.
+    fn new<S: Real>(patch: &ArrayView4<'_, P>) -> Result<Self> {
+        let width = patch.len_of(Axis(3));
+        let room = |length| memory::vector(length, 0.0, PURPOSE);
+        let strided = memory::reserved(if patch.stride_of(Axis(3)) == 1 { 0 } else { width }, PURPOSE)?;
+        Ok(Self { strided, values: room(P::room(width))?, sums: room(S::room(width))? })
+    }
+
+    fn add_plane<S: Real>(
+        &mut self,
+        mut sums: ArrayViewMut2<'_, S>,
+        patch: ArrayView2<'_, P>,
+        weights: ArrayView2<'_, f32>,
+    ) -> Result<()> {
+        for ((mut sums, patch), weights) in sums.outer_iter_mut().zip(patch.outer_iter()).zip(weights.outer_iter()) {
+            let values = P::single(contiguous_row(patch, &mut self.strided, PURPOSE)?, &mut self.values);
+            let weights = weights.to_slice().expect("rows of the weights are contiguous");
+            let sums = sums.as_slice_mut().expect("rows of the sums are contiguous");
+            S::change(sums, &mut self.sums, |sums| add_weighted(sums, values, weights));
+        }
+        Ok(())
     }
 }
 
-fn divide_plane<S: Real>(mut sums: ArrayViewMut2<'_, S>, weights: ArrayView2<'_, f32>) {
-    let mut room = Vec::new();
+/// Room for a row of `width` sums for each of `count` threads.
+fn rooms<S: Real>(count: usize, width: usize) -> Result<Array2<f32>> {
+    memory::filled((count, S::room(width)), 0.0, PURPOSE)
+}
+
+fn values_of<'a>(room: &'a mut ArrayViewMut1<'_, f32>) -> &'a mut [f32] {
+    room.as_slice_mut().expect("new arrays are contiguous")
+}
+
+fn divide_plane<S: Real>(mut sums: ArrayViewMut2<'_, S>, weights: ArrayView2<'_, f32>, room: &mut [f32]) {
     for (mut sums, weights) in sums.outer_iter_mut().zip(weights.outer_iter()) {
         let weights = weights.to_slice().expect("rows of the weights are contiguous");
         let sums = sums.as_slice_mut().expect("rows of the sums are contiguous");
-        S::change(sums, &mut room, |sums| divide(sums, weights));
+        S::change(sums, room, |sums| divide(sums, weights));
     }
 }

@@ -9,8 +9,10 @@ use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView4, ArrayViewMut2, ArrayViewMut3, Axis};
 use rayon::slice::ParallelSlice;
 
+use crate::error::Result;
 use crate::grid::{Between, Grid};
 use crate::interpolate::{Interpolator, Pair};
+use crate::memory;
 use crate::neighbours::Neighbours;
 use crate::real::Real;
 use crate::stretch::{GROUP, Stretch};
@@ -29,26 +31,30 @@ pub trait Rule: Sync {
 }
 
 /// Decides every voxel of `out` by `rule`; `name` makes a label of the winner's number.
+///
+/// # Errors
+/// The system refuses the memory.
 pub fn decide<R: Real, L: Send + Sync>(
     logits: ArrayView4<'_, R>,
     grid: &Grid,
     mut out: ArrayViewMut3<'_, L>,
     rule: &impl Rule,
     name: impl Fn(u32) -> L + Sync,
-) {
+) -> Result<()> {
     let [planes, rows, columns] = &grid.axes;
-    let stretch = Stretch::new(columns, logits.len_of(Axis(3)));
+    let stretch = Stretch::new(columns, logits.len_of(Axis(3)))?;
     let slabs = out.axis_chunks_iter_mut(Axis(0), PLANES).into_par_iter().zip(planes.par_chunks(PLANES));
-    slabs.for_each(|(mut slab, planes)| {
+    slabs.try_for_each(|(mut slab, planes)| {
         let blocks = slab.axis_chunks_iter_mut(Axis(1), ROWS).into_par_iter().zip(rows.par_chunks(ROWS));
-        blocks.for_each(|(mut block, rows)| {
-            let mut tile = Tile::new(Interpolator::new(logits, &stretch), rows, grid.is_dense());
+        blocks.try_for_each(|(mut block, rows)| {
+            let mut tile = Tile::new(Interpolator::new(logits, &stretch), rows, grid.is_dense())?;
             for (plane, z) in block.outer_iter_mut().zip(planes) {
-                tile.decide(*z, rule);
+                tile.decide(*z, rule)?;
                 tile.write(plane, &name);
             }
-        });
-    });
+            Ok(())
+        })
+    })
 }
 
 /// Some rows of one plane of the result in work.
@@ -62,27 +68,30 @@ struct Tile<'a, R> {
 
 impl<'a, R: Real> Tile<'a, R> {
     /// Looks at neighbours first where the source is dense; elsewhere that costs more than it saves.
-    fn new(interpolator: Interpolator<'a, R>, rows: &'a [Between], dense: bool) -> Self {
+    fn new(interpolator: Interpolator<'a, R>, rows: &'a [Between], dense: bool) -> Result<Self> {
+        const PURPOSE: &str = "rows in work";
         let size = rows.len() * interpolator.columns().groups() * GROUP;
+        let (values, winners) = (memory::vector(size, 0.0, PURPOSE)?, memory::vector(size, 0, PURPOSE)?);
         let neighbours = Neighbours::new(if dense { rows } else { &[] });
-        Self { interpolator, rows, neighbours, values: vec![0.0; size], winners: vec![0; size] }
+        Ok(Self { interpolator, rows, neighbours, values, winners })
     }
 
-    fn decide<D: Rule>(&mut self, z: Between, rule: &D) {
-        self.neighbours.turn(z, &mut self.interpolator, rule);
+    fn decide<D: Rule>(&mut self, z: Between, rule: &D) -> Result<()> {
+        self.neighbours.turn(z, &mut self.interpolator, rule)?;
         let columns = self.interpolator.columns();
-        let contested = self.neighbours.contested(z, self.rows, columns);
+        let contested = self.neighbours.contested(z, self.rows, columns)?;
         let mut settled = 0;
         for groups in contested {
             self.neighbours.copy(z, self.rows, columns, settled..groups.start, &mut self.winners);
             settled = groups.end;
-            self.compare(z, rule, groups);
+            self.compare(z, rule, groups)?;
         }
         self.neighbours.copy(z, self.rows, columns, settled..columns.groups(), &mut self.winners);
+        Ok(())
     }
 
     /// Interpolates every class in `groups` of columns.
-    fn compare<D: Rule>(&mut self, z: Between, rule: &D, groups: Range<usize>) {
+    fn compare<D: Rule>(&mut self, z: Between, rule: &D, groups: Range<usize>) -> Result<()> {
         let width = self.interpolator.columns().groups() * GROUP;
         let span = groups.start * GROUP..groups.end * GROUP;
         for row in self.values.chunks_exact_mut(width) {
@@ -95,10 +104,11 @@ impl<'a, R: Real> Tile<'a, R> {
             self.interpolator.begin(class, z, groups.clone());
             let rows = self.values.chunks_exact_mut(width).zip(self.winners.chunks_exact_mut(width));
             for ((values, winners), y) in rows.zip(self.rows) {
-                let pair = self.interpolator.pair(*y);
+                let pair = self.interpolator.pair(*y)?;
                 rule.challenge(class, pair, &mut values[span.clone()], &mut winners[span.clone()]);
             }
         }
+        Ok(())
     }
 
     fn write<L>(&self, mut out: ArrayViewMut2<'_, L>, name: impl Fn(u32) -> L) {

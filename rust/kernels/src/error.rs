@@ -21,12 +21,50 @@ pub enum KernelError {
         /// How much was asked for; `None` where the number itself overflows.
         bytes: Option<usize>,
     },
+    /// The system does not start threads: it has no memory for them, or a limit of processes is reached.
+    Threads {
+        /// How many were asked for.
+        count: usize,
+    },
 }
+
+/// Letters of a value that an error shows.
+const SHOWN: usize = 200;
 
 impl KernelError {
     /// The error of an argument `name` that must `rule` and was `got`.
     pub fn argument(name: &'static str, rule: impl Into<String>, got: impl fmt::Debug) -> Self {
-        Self::Argument { name, rule: rule.into(), got: format!("{got:?}") }
+        let mut shown = Shown { text: String::new(), left: SHOWN };
+        if fmt::write(&mut shown, format_args!("{got:?}")).is_err() {
+            shown.text.push('…');
+        }
+        Self::Argument { name, rule: rule.into(), got: shown.text }
+    }
+
+    /// The same with advice behind the value, where there is some.
+    #[must_use]
+    pub fn with_hint(self, hint: Option<String>) -> Self {
+        match (self, hint) {
+            (Self::Argument { name, rule, got }, Some(hint)) => {
+                Self::Argument { name, rule, got: format!("{got} ({hint})") }
+            }
+            (error, _) => error,
+        }
+    }
+}
+
+/// The beginning of a text: nobody reads the whole of a list of thousands.
+struct Shown {
+    text: String,
+    left: usize,
+}
+
+impl fmt::Write for Shown {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let end = more.char_indices().nth(self.left).map_or(more.len(), |(end, _)| end);
+        self.text.push_str(&more[..end]);
+        self.left -= more[..end].chars().count();
+        if end < more.len() { Err(fmt::Error) } else { Ok(()) }
     }
 }
 
@@ -35,10 +73,13 @@ impl fmt::Display for KernelError {
         match self {
             Self::Argument { name, rule, got } => write!(out, "{name} must {rule}; got {got}"),
             Self::Memory { purpose, bytes: Some(bytes) } => {
-                write!(out, "{purpose} needs {bytes} bytes, more than the system gives")
+                write!(out, "out of memory: the system does not give {bytes} bytes for {purpose}")
             }
             Self::Memory { purpose, bytes: None } => {
-                write!(out, "{purpose} needs more bytes than an address can count")
+                write!(out, "out of memory: {purpose} would take more bytes than an address can count")
+            }
+            Self::Threads { count } => {
+                write!(out, "the system does not start {count} threads (no memory for them, or a limit is reached)")
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::error::{KernelError, Result};
 use crate::labels::Cell;
+use crate::memory;
 use crate::taps::check_axes;
 
 /// Most classes that a label can name.
@@ -98,5 +99,5 @@ fn between(slab: &Slab, (n_in, n_out): (usize, usize), take_nearest: bool) -> Re
         let t = if at[0] == at[1] { 0.0 } else { cell.share[1] };
         Ok(Between { at: at.map(|plane| plane - start), t })
     };
-    (0..n_out).map(cell).collect()
+    memory::collected_results((0..n_out).map(cell), "the places of a grid")
 }

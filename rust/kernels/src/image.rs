@@ -11,11 +11,13 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView3, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis, Slice};
 
 use crate::error::{KernelError, Result};
-use crate::memory::filled;
+use crate::memory;
 use crate::plane::{InPlane, Scratch, rows_of};
 use crate::range::Range;
 use crate::rows::Rows;
 use crate::taps::{Order, PAD, Taps, check_axes};
+
+const PURPOSE: &str = "resampling an image";
 
 /// Resamples every channel of `image` (c, z, y, x) to the grid of `out` (c, z', y', x').
 ///
@@ -46,10 +48,7 @@ pub fn resample_image(
         }
         match lowres_axis {
             None => volume(source, target, order),
-            Some(axis) => {
-                slices(source, target, order, axis);
-                Ok(())
-            }
+            Some(axis) => slices(source, target, order, axis),
         }
     })
 }
@@ -61,14 +60,20 @@ fn copy(source: ArrayView3<'_, f32>, mut target: ArrayViewMut3<'_, f32>) {
 }
 
 /// Slices across `axis` by themselves, each from the nearest one.
-fn slices(mut source: ArrayView3<'_, f32>, mut target: ArrayViewMut3<'_, f32>, order: Order, axis: usize) {
+fn slices(
+    mut source: ArrayView3<'_, f32>,
+    mut target: ArrayViewMut3<'_, f32>,
+    order: Order,
+    axis: usize,
+) -> Result<()> {
     source.swap_axes(0, axis);
     target.swap_axes(0, axis);
-    let along = Taps::new(Order::Nearest, source.len_of(Axis(0)), target.len_of(Axis(0)));
-    let planes = InPlane::new(order, source.shape(), target.shape());
-    target.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each_init(Scratch::default, |scratch, (i, slice)| {
-        planes.run(scratch, source.index_axis(Axis(0), along.starts[i] - PAD), slice, None);
-    });
+    let along = Taps::new(Order::Nearest, source.len_of(Axis(0)), target.len_of(Axis(0)))?;
+    let planes = InPlane::new(order, source.shape(), target.shape())?;
+    let slices = target.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+    slices.try_for_each_init(Scratch::default, |scratch, (i, slice)| {
+        planes.run(scratch, source.index_axis(Axis(0), along.starts[i] - PAD), slice, None).map(drop)
+    })
 }
 
 /// All three axes: in the planes first and then across them, or the other way, whichever has less to keep in between.
@@ -80,45 +85,56 @@ fn volume(source: ArrayView3<'_, f32>, mut target: ArrayViewMut3<'_, f32>, order
         return Ok(());
     }
     let (from, to) = (source.dim(), target.dim());
-    let planes = InPlane::new(order, source.shape(), target.shape());
-    let along = Taps::new(order, from.0, to.0);
+    let planes = InPlane::new(order, source.shape(), target.shape())?;
+    let along = Taps::new(order, from.0, to.0)?;
     if from.0 <= to.0 {
         // The planes' results wait in the first planes of the result itself.
-        let range = in_plane(source, target.slice_axis_mut(Axis(0), Slice::from(..from.0)), &planes, Range::ALL);
-        across(None, target, &along, range);
+        let range = in_plane(source, target.slice_axis_mut(Axis(0), Slice::from(..from.0)), &planes, Range::ALL)?;
+        across(None, target, &along, range)?;
     } else if from.0 * to.1 * to.2 <= to.0 * from.1 * from.2 {
         let mut middle = room((from.0, to.1, to.2))?;
-        let range = in_plane(source, middle.view_mut(), &planes, Range::ALL);
-        across(Some(middle.view()), target, &along, range);
+        let range = in_plane(source, middle.view_mut(), &planes, Range::ALL)?;
+        across(Some(middle.view()), target, &along, range)?;
     } else {
         let mut middle = room((to.0, from.1, from.2))?;
-        let range = across(Some(source), middle.view_mut(), &along, Range::ALL);
-        in_plane(middle.view(), target, &planes, range);
+        let range = across(Some(source), middle.view_mut(), &along, Range::ALL)?;
+        in_plane(middle.view(), target, &planes, range)?;
     }
     Ok(())
 }
 
 fn room(shape: (usize, usize, usize)) -> Result<Array3<f32>> {
-    filled(shape, 0.0, "resampling an image")
+    memory::filled(shape, 0.0, PURPOSE)
 }
 
 /// y and x: every plane of `source` to that of `target`, clipped to `clip`; the range of `source`.
-fn in_plane(source: ArrayView3<'_, f32>, mut target: ArrayViewMut3<'_, f32>, planes: &InPlane, clip: Range) -> Range {
+fn in_plane(
+    source: ArrayView3<'_, f32>,
+    mut target: ArrayViewMut3<'_, f32>,
+    planes: &InPlane,
+    clip: Range,
+) -> Result<Range> {
     let pairs = target.axis_iter_mut(Axis(0)).into_par_iter().zip(source.axis_iter(Axis(0)));
     let ranges = pairs.map_init(Scratch::default, |scratch, (to, from)| planes.run(scratch, from, to, Some(clip)));
-    ranges.reduce(|| Range::NONE, Range::join)
+    ranges.try_reduce(|| Range::NONE, |a, b| Ok(a.join(b)))
 }
 
 /// z: from `source`, or from the first planes of `target` itself, to `target`, clipped to `clip`; the range of `source`.
-fn across(source: Option<ArrayView3<'_, f32>>, mut target: ArrayViewMut3<'_, f32>, taps: &Taps, clip: Range) -> Range {
+fn across(
+    source: Option<ArrayView3<'_, f32>>,
+    mut target: ArrayViewMut3<'_, f32>,
+    taps: &Taps,
+    clip: Range,
+) -> Result<Range> {
     let rows = target.axis_iter_mut(Axis(1)).into_par_iter().enumerate();
     let ranges = rows.map_init(Default::default, |(copy, room): &mut (Vec<f32>, Vec<f32>), (y, mut target)| {
         let source = source.as_ref().map(|source| source.index_axis(Axis(1), y));
-        let source = source.as_ref().map(|source| rows_of(source, copy)).unwrap_or_default();
+        let source = source.as_ref().map(|source| rows_of(source, copy)).transpose()?.unwrap_or_default();
         let range = Range::of(&source);
-        let target = target.outer_iter_mut().filter_map(|row| row.into_slice()).collect();
-        Rows { source, target }.resample(taps, room, clip);
-        range
+        let count = target.len_of(Axis(0));
+        let target = memory::gathered(target.outer_iter_mut().filter_map(|row| row.into_slice()), count, PURPOSE)?;
+        Rows { source, target }.resample(taps, room, clip)?;
+        Ok(range)
     });
-    ranges.reduce(|| Range::NONE, Range::join)
+    ranges.try_reduce(|| Range::NONE, |a, b| Ok(a.join(b)))
 }

@@ -3,11 +3,15 @@
 use std::ops::Range;
 
 use multiversion::multiversion;
-use ndarray::{ArrayView1, ArrayView2, ArrayView4, Axis};
+use ndarray::{ArrayView2, ArrayView4, Axis};
 
+use crate::error::Result;
 use crate::grid::Between;
+use crate::memory::{contiguous_row, resize};
 use crate::real::Real;
 use crate::stretch::{GROUP, Stretch, mix};
+
+const PURPOSE: &str = "rows in work";
 
 /// Two rows and how far from the first to the second.
 #[derive(Clone, Copy)]
@@ -74,9 +78,14 @@ impl<'a, R: Real> Interpolator<'a, R> {
     }
 
     /// Row `y` of plane `z` of `class` as it is.
-    pub fn source_row(&mut self, class: usize, z: usize, y: usize) -> &[f32] {
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn source_row(&mut self, class: usize, z: usize, y: usize) -> Result<&[f32]> {
         let Rooms { together: [room, _], single: [single, _], .. } = &mut self.rooms;
-        R::single(together(plane(&self.source, class, z).index_axis_move(Axis(0), y), room), single)
+        resize(single, R::room(self.source.len_of(Axis(3))), 0.0, PURPOSE)?;
+        let row = plane(&self.source, class, z).index_axis_move(Axis(0), y);
+        Ok(R::single(contiguous_row(row, room, PURPOSE)?, single))
     }
 
     /// Turns to `class`, between the planes `z`, for `groups` of columns.
@@ -87,17 +96,20 @@ impl<'a, R: Real> Interpolator<'a, R> {
     }
 
     /// The two rows that row `y` of the result lies between.
-    pub fn pair(&mut self, y: Between) -> Pair<'_> {
-        y.at.iter().for_each(|at| self.make(*at));
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn pair(&mut self, y: Between) -> Result<Pair<'_>> {
+        y.at.iter().try_for_each(|at| self.make(*at))?;
         let [even, odd] = &self.slots;
         let row = |at: usize| if at.is_multiple_of(2) { &*even.row } else { &*odd.row };
-        Pair { rows: y.at.map(row), t: y.t }
+        Ok(Pair { rows: y.at.map(row), t: y.t })
     }
 
-    fn make(&mut self, y: usize) {
-        let (slot, Some(planes)) = (&mut self.slots[y % 2], &self.planes) else { return };
+    fn make(&mut self, y: usize) -> Result<()> {
+        let (slot, Some(planes)) = (&mut self.slots[y % 2], &self.planes) else { return Ok(()) };
         if slot.y == Some(y) {
-            return;
+            return Ok(());
         }
         slot.y = Some(y);
         let Rooms { together: [room_a, room_b], single: [single_a, single_b], mixed } = &mut self.rooms;
@@ -105,31 +117,23 @@ impl<'a, R: Real> Interpolator<'a, R> {
         let rows =
             planes.each_ref().map(|plane| plane.index_axis(Axis(0), y).slice_axis_move(Axis(0), span.clone().into()));
         let [first, second] = rows;
-        let rows = [R::single(together(first, room_a), single_a), R::single(together(second, room_b), single_b)];
-        mixed.resize(self.columns.padded(), 0.0);
+        resize(single_a, R::room(span.len()), 0.0, PURPOSE)?;
+        resize(single_b, R::room(span.len()), 0.0, PURPOSE)?;
+        resize(mixed, self.columns.padded(), 0.0, PURPOSE)?;
+        resize(&mut slot.row, self.groups.len() * GROUP, 0.0, PURPOSE)?;
+        let first = R::single(contiguous_row(first, room_a, PURPOSE)?, single_a);
+        let rows = [first, R::single(contiguous_row(second, room_b, PURPOSE)?, single_b)];
         match self.t {
             0.0 => mixed[span].copy_from_slice(rows[0]),
             t => mix_rows(Pair { rows, t }, &mut mixed[span]),
         }
-        slot.row.resize(self.groups.len() * GROUP, 0.0);
         self.columns.run(self.groups.clone(), mixed, &mut slot.row);
+        Ok(())
     }
 }
 
 fn plane<'a, R>(source: &ArrayView4<'a, R>, class: usize, z: usize) -> ArrayView2<'a, R> {
     (*source).index_axis_move(Axis(0), class).index_axis_move(Axis(0), z)
-}
-
-/// The row's values; copied to `room` where they do not lie together.
-pub fn together<'a, T: Copy>(row: ArrayView1<'a, T>, room: &'a mut Vec<T>) -> &'a [T] {
-    match row.to_slice() {
-        Some(row) => row,
-        None => {
-            room.clear();
-            room.extend(row);
-            room
-        }
-    }
 }
 
 /// The pair's values.

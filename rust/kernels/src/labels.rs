@@ -14,11 +14,14 @@
 
 use multiversion::multiversion;
 use ndarray::parallel::prelude::*;
-use ndarray::{ArrayView1, ArrayView3, ArrayViewMut1, ArrayViewMut3, Axis};
+use ndarray::{ArrayView3, ArrayViewMut1, ArrayViewMut3, Axis};
 use rayon::slice::ParallelSlice;
 
 use crate::error::{KernelError, Result};
+use crate::memory::{self, contiguous_row};
 use crate::taps::{check_axes, nearest, position};
+
+const PURPOSE: &str = "resampling labels";
 
 /// Rows of the output that one task makes.
 const ROWS: usize = 16;
@@ -29,7 +32,7 @@ const ROWS: usize = 16;
 /// where that is none of them, the smallest.
 ///
 /// # Errors
-/// An axis without voxels, an axis that is not one of the three.
+/// An axis without voxels, an axis that is not one of the three; memory refused.
 pub fn resample_labels<T: Copy + Default + Ord + Send + Sync>(
     labels: ArrayView3<'_, T>,
     mut out: ArrayViewMut3<'_, T>,
@@ -40,20 +43,18 @@ pub fn resample_labels<T: Copy + Default + Ord + Send + Sync>(
     if lowres_axis.is_some_and(|axis| axis > 2) {
         return Err(KernelError::argument("lowres_axis", "be one of the labels' axes", lowres_axis));
     }
-    let axes = [0, 1, 2].map(|axis| {
+    let along = |axis: usize| {
         let (n_in, n_out) = (labels.shape()[axis], out.shape()[axis]);
-        (0..n_out).map(|i| Cell::new(i, n_in, n_out, lowres_axis == Some(axis))).collect::<Vec<_>>()
-    });
-    let columns = Columns::new(&axes[2], labels.len_of(Axis(2)));
-    out.axis_iter_mut(Axis(0)).into_par_iter().zip(&axes[0]).for_each(|(mut plane, z)| {
+        memory::collected((0..n_out).map(|i| Cell::new(i, n_in, n_out, lowres_axis == Some(axis))), PURPOSE)
+    };
+    let axes = [along(0)?, along(1)?, along(2)?];
+    let columns = Columns::new(&axes[2], labels.len_of(Axis(2)))?;
+    out.axis_iter_mut(Axis(0)).into_par_iter().zip(&axes[0]).try_for_each(|(mut plane, z)| {
         let blocks = plane.axis_chunks_iter_mut(Axis(0), ROWS).into_par_iter().zip(axes[1].par_chunks(ROWS));
-        blocks.for_each_init(Room::default, |room, (mut block, cells)| {
-            for (row, y) in block.outer_iter_mut().zip(cells) {
-                room.row(&labels, [z, y], &columns, row);
-            }
-        });
-    });
-    Ok(())
+        blocks.try_for_each_init(Room::default, |room, (mut block, cells)| {
+            block.outer_iter_mut().zip(cells).try_for_each(|(row, y)| room.row(&labels, [z, y], &columns, row))
+        })
+    })
 }
 
 /// The two voxels along one axis that an output voxel lies between, and how much each counts.
@@ -99,10 +100,11 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn new(cells: &'a [Cell], n_in: usize) -> Self {
-        let nearest = cells.iter().map(|cell| cell.at[cell.nearer] as u32).collect();
-        let first = (0..=n_in).map(|c| cells.partition_point(|cell| cell.at[0] < c)).collect();
-        Self { cells, nearest, first }
+    fn new(cells: &'a [Cell], n_in: usize) -> Result<Self> {
+        let nearest = memory::collected(cells.iter().map(|cell| cell.at[cell.nearer] as u32), PURPOSE)?;
+        let mut first = memory::reserved(n_in + 1, PURPOSE)?;
+        first.extend((0..=n_in).map(|c| cells.partition_point(|cell| cell.at[0] < c)));
+        Ok(Self { cells, nearest, first })
     }
 }
 
@@ -121,31 +123,25 @@ impl<T: Copy + Default + Ord> Room<T> {
         [z, y]: [&Cell; 2],
         columns: &Columns<'_>,
         mut out: ArrayViewMut1<'_, T>,
-    ) {
+    ) -> Result<()> {
         let row = |i: usize| labels.index_axis(Axis(0), z.at[i >> 1]).index_axis_move(Axis(0), y.at[i & 1]);
         let [first, second, third, fourth] = &mut self.sources;
-        let rows =
-            [together(row(0), first), together(row(1), second), together(row(2), third), together(row(3), fourth)];
-        self.contested.resize(columns.first.len() - 1, 0);
+        let rows = [
+            contiguous_row(row(0), first, PURPOSE)?,
+            contiguous_row(row(1), second, PURPOSE)?,
+            contiguous_row(row(2), third, PURPOSE)?,
+            contiguous_row(row(3), fourth, PURPOSE)?,
+        ];
+        memory::resize(&mut self.contested, columns.first.len() - 1, 0, PURPOSE)?;
         let job = Row { rows, cells: [z, y], columns };
         if let Some(out) = out.as_slice_mut() {
-            return decide(&job, &mut self.contested, out);
+            decide(&job, &mut self.contested, out);
+            return Ok(());
         }
-        self.result.resize(out.len(), T::default());
+        memory::resize(&mut self.result, out.len(), T::default(), PURPOSE)?;
         decide(&job, &mut self.contested, &mut self.result);
         out.iter_mut().zip(&self.result).for_each(|(out, label)| *out = *label);
-    }
-}
-
-/// The row's values; copied to `room` where they do not lie together.
-fn together<'a, T: Copy>(row: ArrayView1<'a, T>, room: &'a mut Vec<T>) -> &'a [T] {
-    match row.to_slice() {
-        Some(row) => row,
-        None => {
-            room.clear();
-            room.extend(row);
-            room
-        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ pub mod intensity;
 pub mod interpolate;
 pub mod labels;
 pub mod logits;
-mod memory;
+pub mod memory;
 pub mod mirror;
 pub mod naive;
 pub mod neighbours;

@@ -10,6 +10,7 @@ use crate::decide::{Rule, decide};
 use crate::error::{KernelError, Result};
 use crate::grid::{Grid, Slab};
 use crate::interpolate::{Interpolator, Pair, mix_rows};
+use crate::memory;
 use crate::real::{Label, Real};
 use crate::stretch::Stretch;
 
@@ -20,7 +21,7 @@ use crate::stretch::Stretch;
 ///
 /// # Errors
 /// No classes or more than 65 536, an axis without voxels, an axis that is not one of the three, a slab whose result
-/// lies beyond the whole or needs planes that are not at hand.
+/// lies beyond the whole or needs planes that are not at hand; memory refused.
 pub fn logits_to_labels<R: Real, L: Label>(
     logits: ArrayView4<'_, R>,
     out: ArrayViewMut3<'_, L>,
@@ -28,8 +29,7 @@ pub fn logits_to_labels<R: Real, L: Label>(
     slabs: &[Slab],
 ) -> Result<()> {
     let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slabs)?;
-    decide(logits, &grid, out, &Greatest, |number| L::from_index(number - 1));
-    Ok(())
+    decide(logits, &grid, out, &Greatest, |number| L::from_index(number - 1))
 }
 
 /// Regions painted in order: every voxel of `out` (z', y', x') gets `paint[r]` of the last region r whose resampled
@@ -49,8 +49,7 @@ pub fn logits_to_regions<R: Real, L: Label>(
         return Err(KernelError::argument("paint", format!("hold {} values, one a region", logits.shape()[0]), paint));
     }
     let name = |last: u32| L::from_index(last.checked_sub(2).map_or(0, |region| u32::from(paint[region as usize])));
-    decide(logits, &grid, out, &Covered, name);
-    Ok(())
+    decide(logits, &grid, out, &Covered, name)
 }
 
 /// Resamples `probabilities` (c, z, y, x) linearly to the grid of `out` (c, z', y', x'), for saving.
@@ -68,10 +67,8 @@ pub fn resample_probabilities<R: Real, S: Real>(
         let rule = format!("have {} classes", out.shape()[0]);
         return Err(KernelError::argument("probabilities", rule, probabilities.shape()));
     }
-    for (class, out) in out.outer_iter_mut().enumerate() {
-        spread(probabilities, class, &grid, out);
-    }
-    Ok(())
+    let mut classes = out.outer_iter_mut().enumerate();
+    classes.try_for_each(|(class, out)| spread(probabilities, class, &grid, out))
 }
 
 /// The class with the greatest value wins; the lowest of equal ones. NaN is not greater than anything, and class 0 wins
@@ -122,20 +119,28 @@ fn take_non_negative(pair: Pair<'_>, number: u32, winner: &mut [u32]) {
 const ROWS: usize = 32;
 
 /// One class, resampled to `out` (z', y', x').
-fn spread<R: Real, S: Real>(source: ArrayView4<'_, R>, class: usize, grid: &Grid, mut out: ArrayViewMut3<'_, S>) {
+fn spread<R: Real, S: Real>(
+    source: ArrayView4<'_, R>,
+    class: usize,
+    grid: &Grid,
+    mut out: ArrayViewMut3<'_, S>,
+) -> Result<()> {
+    const PURPOSE: &str = "rows in work";
     let [planes, rows, columns] = &grid.axes;
-    let stretch = Stretch::new(columns, source.len_of(Axis(3)));
-    out.axis_iter_mut(Axis(0)).into_par_iter().zip(planes).for_each(|(mut plane, z)| {
+    let stretch = Stretch::new(columns, source.len_of(Axis(3)))?;
+    out.axis_iter_mut(Axis(0)).into_par_iter().zip(planes).try_for_each(|(mut plane, z)| {
         let blocks = plane.axis_chunks_iter_mut(Axis(0), ROWS).into_par_iter().zip(rows.par_chunks(ROWS));
-        blocks.for_each(|(mut block, rows)| {
+        blocks.try_for_each(|(mut block, rows)| {
             let mut interpolator = Interpolator::new(source, &stretch);
-            let (mut values, mut stored) = (vec![0.0; columns.len()], vec![S::default(); columns.len()]);
+            let mut values = memory::vector(columns.len(), 0.0, PURPOSE)?;
+            let mut stored = memory::vector(columns.len(), S::default(), PURPOSE)?;
             interpolator.begin(class, *z, 0..stretch.groups());
             for (mut row, y) in block.outer_iter_mut().zip(rows) {
-                mix_rows(interpolator.pair(*y), &mut values);
+                mix_rows(interpolator.pair(*y)?, &mut values);
                 S::store(&values, &mut stored);
                 row.iter_mut().zip(&stored).for_each(|(out, value)| *out = *value);
             }
-        });
-    });
+            Ok(())
+        })
+    })
 }

@@ -20,7 +20,7 @@ fn turn_channel<T: Copy>(mut channel: ArrayViewMut3<'_, T>, turns: [bool; 3]) ->
         turn(voxels, shape, turns);
         return Ok(());
     }
-    let mut copy = memory::contiguous(channel.view(), "a contiguous copy of a channel")?.into_owned();
+    let mut copy = memory::owned(channel.view(), "a contiguous copy of a channel")?;
     turn(copy.as_slice_mut().expect("the copy is contiguous"), shape, turns);
     channel.assign(&copy);
     Ok(())

@@ -5,13 +5,17 @@ use std::ops::Range;
 use multiversion::multiversion;
 
 use crate::decide::Rule;
+use crate::error::Result;
 use crate::grid::Between;
 use crate::interpolate::{Interpolator, Pair};
+use crate::memory::{product, push, resize};
 use crate::real::Real;
 use crate::stretch::{GROUP, Stretch};
 
 /// Settled groups between two runs that cost less to compare than another start.
 const GAP: usize = 2;
+
+const PURPOSE: &str = "rows in work";
 
 /// Winners at the source rows around some rows of the result, of the two planes last asked for.
 pub struct Neighbours {
@@ -37,7 +41,10 @@ impl Neighbours {
     }
 
     /// Decides the planes around `z`, where that has not been done.
-    pub fn turn<R: Real, D: Rule>(&mut self, z: Between, source: &mut Interpolator<'_, R>, rule: &D) {
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn turn<R: Real, D: Rule>(&mut self, z: Between, source: &mut Interpolator<'_, R>, rule: &D) -> Result<()> {
         for at in z.at {
             let slot = &mut self.slots[at % 2];
             if slot.z == Some(at) || self.rows.is_empty() {
@@ -45,27 +52,32 @@ impl Neighbours {
             }
             slot.z = Some(at);
             let width = source.columns().length();
+            let size = product(&[self.rows.len(), width], PURPOSE)?;
             self.values.clear();
-            self.values.resize(self.rows.len() * width, D::START);
+            resize(&mut self.values, size, D::START, PURPOSE)?;
             slot.winners.clear();
-            slot.winners.resize(self.rows.len() * width, 0);
+            resize(&mut slot.winners, size, 0, PURPOSE)?;
             for class in 0..source.classes() {
                 let rows = self.values.chunks_exact_mut(width).zip(slot.winners.chunks_exact_mut(width));
                 for ((values, winners), y) in rows.zip(self.rows.clone()) {
-                    rule.challenge(class, Pair::single(source.source_row(class, at, y)), values, winners);
+                    rule.challenge(class, Pair::single(source.source_row(class, at, y)?), values, winners);
                 }
             }
         }
+        Ok(())
     }
 
     /// Groups of columns, in runs, in which some voxel of the `rows` has neighbours that do not agree.
-    pub fn contested(&mut self, z: Between, rows: &[Between], columns: &Stretch) -> Vec<Range<usize>> {
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn contested(&mut self, z: Between, rows: &[Between], columns: &Stretch) -> Result<Vec<Range<usize>>> {
         if self.rows.is_empty() {
-            return std::iter::once(0..columns.groups()).collect();
+            return Ok(std::iter::once(0..columns.groups()).collect());
         }
         let mut marks = std::mem::take(&mut self.marks);
         marks.clear();
-        marks.resize(columns.length(), 0);
+        resize(&mut marks, columns.length(), 0, PURPOSE)?;
         let mut last = None;
         for y in rows.iter().filter(|y| last.replace(y.at) != Some(y.at)) {
             mark(self.around(z, *y, columns), &mut marks);
@@ -75,11 +87,11 @@ impl Neighbours {
         for group in (0..columns.groups()).filter(|group| differs(*group)) {
             match runs.last_mut() {
                 Some(run) if group - run.end <= GAP => run.end = group + 1,
-                _ => runs.push(group..group + 1),
+                _ => push(&mut runs, group..group + 1, PURPOSE)?,
             }
         }
         self.marks = marks;
-        runs
+        Ok(runs)
     }
 
     /// Writes what the neighbours agree on to `groups` of the `rows`.

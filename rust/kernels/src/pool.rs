@@ -8,9 +8,15 @@ use std::thread::available_parallelism;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{KernelError, Result};
+use crate::memory;
 
 /// More threads than any machine has processors; beyond it the request is a mistake.
 const MOST_THREADS: usize = 1024;
+
+/// More than a thread takes to begin with: its stack, and what the system's libraries keep for it.
+const THREAD_BYTES: usize = 4 << 20;
+
+const PURPOSE: &str = "the work of a kernel";
 
 type Pools = HashMap<(u32, usize), Arc<ThreadPool>>;
 
@@ -21,12 +27,13 @@ static POOLS: LazyLock<Mutex<Pools>> = LazyLock::new(Mutex::default);
 /// count).
 ///
 /// # Errors
-/// `threads` outside 1 … 1024, or the system refuses to start them.
+/// `threads` outside 1 … 1024, or the system refuses to start them or has hardly any memory left.
 pub fn with_threads<R: Send>(threads: Option<usize>, work: impl FnOnce() -> R + Send) -> Result<R> {
     let count = threads.unwrap_or_else(|| available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS)));
     if !(1..=MOST_THREADS).contains(&count) {
         return Err(KernelError::argument("threads", format!("be between 1 and {MOST_THREADS}"), count));
     }
+    memory::check_margin(PURPOSE)?;
     if count > 1 {
         return Ok(shared_pool(count)?.install(work));
     }
@@ -62,8 +69,13 @@ fn shared_pool(count: usize) -> Result<Arc<ThreadPool>> {
 
 fn start(count: usize) -> Result<Arc<ThreadPool>> {
     let builder = ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("nnunet-{i}"));
-    let refused = |_| KernelError::argument("threads", "be as many as the system can start", count);
-    builder.build().map(Arc::new).map_err(refused)
+    // A thread that finds no memory for what it needs to begin ends the process: so there must be enough for all of them,
+    // and all have begun before the caller takes what is left.
+    let refused = KernelError::Threads { count };
+    memory::check_available(count * THREAD_BYTES, PURPOSE).map_err(|_| refused.clone())?;
+    let pool = builder.build().map_err(|_| refused)?;
+    pool.broadcast(|_| ());
+    Ok(Arc::new(pool))
 }
 
 #[cfg(test)]

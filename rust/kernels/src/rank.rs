@@ -27,12 +27,21 @@ impl Rank {
         lowres_axis: Option<usize>,
     ) -> Result<Self> {
         let axes = array.len().wrapping_sub(leading);
+        let hint = || match (leading, array.len()) {
+            (1, 2 | 3) if array.len() == shape.len() => {
+                let read = if axes == 2 { "is read as (c, y, x)" } else { "has no channel axis" };
+                Some(format!("{name} {read}; for one channel give {name}[None]"))
+            }
+            (0, 3 | 4) if axes == shape.len() + 1 => Some(format!("{name} has no channel axis; give {name}[0]")),
+            _ => None,
+        };
         if !(2..=3).contains(&axes) {
             let rule = format!("have {} or {} axes", leading + 2, leading + 3);
-            return Err(KernelError::argument(name, rule, array));
+            return Err(KernelError::argument(name, rule, array).with_hint(hint()));
         }
         if shape.len() != axes {
-            return Err(KernelError::argument("shape", format!("have {axes} axes, as {name} has"), shape));
+            let rule = format!("have {axes} axes, as {name} has");
+            return Err(KernelError::argument("shape", rule, shape).with_hint(hint()));
         }
         if let Some(axis) = lowres_axis.filter(|axis| *axis >= axes) {
             return Err(KernelError::argument("lowres_axis", format!("be an axis between 0 and {}", axes - 1), axis));
@@ -45,10 +54,11 @@ impl Rank {
         self.lowres_axis.map(|axis| axis + 3 - self.axes)
     }
 
-    /// The slabs that the caller names by (axis, first plane, planes, first plane of the result, planes of it) each.
+    /// The slabs that the caller names by (axis, first plane, planes, first plane of the result, planes of it) each, one
+    /// behind the other.
     ///
     /// # Errors
-    /// Not five numbers a slab; an axis that is none of the grid's.
+    /// Not five numbers a slab, or none; an axis that is none of the grid's, or is named twice.
     pub fn slabs(self, numbers: &[usize]) -> Result<Vec<Slab>> {
         let slab = |numbers: &[usize]| match *numbers {
             [axis, start, planes, out_start, out_planes] if axis < self.axes => {
@@ -59,7 +69,16 @@ impl Rank {
                 Err(KernelError::argument("slab", rule, numbers))
             }
         };
-        numbers.chunks(5).map(slab).collect()
+        if numbers.is_empty() || numbers.len() > 5 * self.axes {
+            let rule = format!("hold five numbers for one, or for each of up to {} axes", self.axes);
+            return Err(KernelError::argument("slab", rule, numbers));
+        }
+        let slabs = numbers.chunks(5).map(slab).collect::<Result<Vec<_>>>()?;
+        let twice = |(index, slab): (usize, &Slab)| slabs[..index].iter().any(|other| other.axis == slab.axis);
+        if slabs.iter().enumerate().any(twice) {
+            return Err(KernelError::argument("slab", "name every axis once", numbers));
+        }
+        Ok(slabs)
     }
 
     /// The view with all three axes; the last ones are z, y, x.

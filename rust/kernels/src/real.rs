@@ -5,18 +5,24 @@ use half::slice::HalfFloatSliceExt;
 
 /// A number that logits or probabilities are stored as; computed with in float32.
 pub trait Real: Copy + Default + Send + Sync + 'static {
-    /// `row` in float32; where it is of another type, in `room`.
-    fn single<'a>(row: &'a [Self], room: &'a mut Vec<f32>) -> &'a [f32];
+    /// Numbers of float32 that a row of `length` needs as room to be computed with; none where it is of that type.
+    fn room(length: usize) -> usize;
+    /// `row` in float32; where it is of another type, in `room`, which has as many numbers as [`Self::room`] says.
+    fn single<'a>(row: &'a [Self], room: &'a mut [f32]) -> &'a [f32];
     /// Writes float32 `values` to `row`, rounded to nearest.
     fn store(values: &[f32], row: &mut [Self]);
     /// Has `work` change `row` in float32: in place, or in `room` and rounded to nearest.
-    fn change(row: &mut [Self], room: &mut Vec<f32>, work: impl FnOnce(&mut [f32]));
+    fn change(row: &mut [Self], room: &mut [f32], work: impl FnOnce(&mut [f32]));
     /// A window's weight, where weighted sums are of this type.
     fn weight(importance: f32) -> f32;
 }
 
 impl Real for f32 {
-    fn single<'a>(row: &'a [Self], _: &'a mut Vec<f32>) -> &'a [f32] {
+    fn room(_: usize) -> usize {
+        0
+    }
+
+    fn single<'a>(row: &'a [Self], _: &'a mut [f32]) -> &'a [f32] {
         row
     }
 
@@ -24,7 +30,7 @@ impl Real for f32 {
         row.copy_from_slice(values);
     }
 
-    fn change(row: &mut [Self], _: &mut Vec<f32>, work: impl FnOnce(&mut [f32])) {
+    fn change(row: &mut [Self], _: &mut [f32], work: impl FnOnce(&mut [f32])) {
         work(row);
     }
 
@@ -34,8 +40,12 @@ impl Real for f32 {
 }
 
 impl Real for f16 {
-    fn single<'a>(row: &'a [Self], room: &'a mut Vec<f32>) -> &'a [f32] {
-        room.resize(row.len(), 0.0);
+    fn room(length: usize) -> usize {
+        length
+    }
+
+    fn single<'a>(row: &'a [Self], room: &'a mut [f32]) -> &'a [f32] {
+        let room = &mut room[..row.len()];
         row.convert_to_f32_slice(room);
         room
     }
@@ -44,8 +54,8 @@ impl Real for f16 {
         row.convert_from_f32_slice(values);
     }
 
-    fn change(row: &mut [Self], room: &mut Vec<f32>, work: impl FnOnce(&mut [f32])) {
-        room.resize(row.len(), 0.0);
+    fn change(row: &mut [Self], room: &mut [f32], work: impl FnOnce(&mut [f32])) {
+        let room = &mut room[..row.len()];
         row.convert_to_f32_slice(room);
         work(room);
         row.convert_from_f32_slice(room);

@@ -4,6 +4,8 @@ use std::ops::Range as Columns;
 
 use multiversion::multiversion;
 
+use crate::error::Result;
+use crate::memory;
 use crate::range::Range;
 use crate::spline::{POLE, anticausal_start, rest};
 use crate::taps::{Order, PAD, Taps};
@@ -24,17 +26,22 @@ pub struct Rows<'a> {
 
 impl Rows<'_> {
     /// Resamples along `taps`, clipped to `clip`.
-    pub fn resample(&mut self, taps: &Taps, room: &mut Vec<f32>, clip: Range) {
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn resample(&mut self, taps: &Taps, room: &mut Vec<f32>, clip: Range) -> Result<()> {
         if !self.source.is_empty() && taps.order == Order::Nearest {
             let pairs = self.target.iter_mut().zip(&taps.starts);
-            return pairs.for_each(|(row, start)| clip.copy(self.source[start - PAD], row));
+            pairs.for_each(|(row, start)| clip.copy(self.source[start - PAD], row));
+            return Ok(());
         }
         if taps.n_in == taps.n_out {
-            return self.target.iter_mut().for_each(|row| row.iter_mut().for_each(|value| *value = clip.clip(*value)));
+            self.target.iter_mut().for_each(|row| row.iter_mut().for_each(|value| *value = clip.clip(*value)));
+            return Ok(());
         }
         let (width, height) = (self.target.first().map_or(0, |row| row.len()), taps.n_in + 2 * PAD);
         let strip = width.div_ceil((width * height).div_ceil(ROOM).max(1)).next_multiple_of(STEP);
-        room.resize(strip * height, 0.0);
+        memory::resize(room, strip * height, 0.0, "resampling an image")?;
         for first in (0..width).step_by(strip) {
             let columns = first..(first + strip).min(width);
             let room = &mut room[..columns.len() * height];
@@ -43,6 +50,7 @@ impl Rows<'_> {
                 _ => by_two(taps, self, columns, room, clip),
             }
         }
+        Ok(())
     }
 
     #[inline(always)]

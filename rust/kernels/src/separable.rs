@@ -1,5 +1,7 @@
 //! Resampling along the rows themselves, many of them side by side.
 
+use crate::error::Result;
+use crate::memory;
 use crate::spline::{POLE, anticausal_start, rest};
 use crate::taps::{Order, PAD, Taps};
 
@@ -16,6 +18,14 @@ pub struct Lanes {
 }
 
 impl Lanes {
+    /// Makes room for lanes of `n` values, so that [`Self::resample`] takes no memory.
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn reserve(&mut self, n: usize) -> Result<()> {
+        memory::resize(&mut self.rows, n + 2 * PAD, [0.0; LANES], "resampling an image")
+    }
+
     /// Resamples the lanes in the first positions of `wide` along `taps`, in place.
     #[inline(always)]
     pub fn resample(&mut self, taps: &Taps, wide: &mut [Row]) {

@@ -8,7 +8,9 @@
 
 use std::ops::Range;
 
+use crate::error::Result;
 use crate::grid::Between;
+use crate::memory;
 
 /// Results made together.
 pub const GROUP: usize = 8;
@@ -34,7 +36,10 @@ struct Group {
 
 impl Stretch {
     /// For rows of `n_in` voxels resampled to `columns`.
-    pub fn new(columns: &[Between], n_in: usize) -> Self {
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn new(columns: &[Between], n_in: usize) -> Result<Self> {
         let groups = columns.chunks(GROUP).map(|columns| {
             let first = columns[0].at[0];
             let column = |i: usize| columns[i.min(columns.len() - 1)];
@@ -44,9 +49,9 @@ impl Stretch {
                 t: std::array::from_fn(|i| column(i).t),
             }
         });
-        let groups: Vec<_> = groups.collect();
+        let groups = memory::collected(groups, "the columns of a grid")?;
         let near = groups.iter().all(|group| group.pick.iter().all(|pick| (*pick as usize) < GROUP));
-        Self { groups, near, n_in }
+        Ok(Self { groups, near, n_in })
     }
 
     /// Groups of results.

@@ -22,6 +22,8 @@ use crate::tiles::gaussian_importance;
 /// Rows of a block.
 const ROWS: usize = 8;
 
+const PURPOSE: &str = "the sums of windows";
+
 /// More blocks than any image has; beyond it a size is a mistake.
 const MOST_BLOCKS: usize = 1 << 21;
 
@@ -47,12 +49,11 @@ impl WindowSums {
     /// Empty sums.
     ///
     /// # Errors
-    /// No classes, a tile that is empty or larger than the size.
+    /// No classes, a tile that is empty or larger than the size; memory refused.
     pub fn new(classes: usize, size: [usize; 3], tile: [usize; 3]) -> Result<Self> {
         if classes == 0 {
             return Err(KernelError::argument("classes", "be at least 1", classes));
         }
-        let importance = gaussian_importance(&tile)?.into_dimensionality().expect("a tile has three axes");
         if size.iter().zip(tile).any(|(&size, tile)| size < tile) {
             let rule = format!("be at least the tile {tile:?} along every axis (pad the volume first)");
             return Err(KernelError::argument("size", rule, size));
@@ -61,7 +62,9 @@ impl WindowSums {
             let rule = format!("have at most {} rows in all its planes", ROWS * MOST_BLOCKS);
             return Err(KernelError::argument("size", rule, size));
         }
-        let planes = (0..size[0]).map(|_| (0..size[1].div_ceil(ROWS)).map(|_| None).collect()).collect();
+        let importance = gaussian_importance(&tile)?.into_dimensionality().expect("a tile has three axes");
+        let plane = |_| memory::collected((0..size[1].div_ceil(ROWS)).map(|_| None), PURPOSE);
+        let planes = memory::collected_results((0..size[0]).map(plane), PURPOSE)?;
         Ok(Self { classes, size, importance, planes, spare: Vec::new() })
     }
 
@@ -69,7 +72,7 @@ impl WindowSums {
     /// `mirrored` axes, weighted by the window's importance.
     ///
     /// # Errors
-    /// The output has another shape, the window leaves the volume, or memory is refused.
+    /// The output has another shape, the window leaves the volume, or memory is refused; nothing is added then.
     pub fn add(
         &mut self,
         output: ArrayView4<'_, f32>,
@@ -86,6 +89,7 @@ impl WindowSums {
             let rule = format!("keep the tile {tile:?} inside the volume {:?}", self.size);
             return Err(KernelError::argument("start", rule, start));
         }
+        let mut lanes = memory::filled((tile[0], self.classes), [0.0; LANES], PURPOSE)?;
         self.make_room(start, tile)?;
         let mut output = output;
         for axis in [0, 1].into_iter().filter(|&axis| mirrored[axis]) {
@@ -93,14 +97,15 @@ impl WindowSums {
         }
         let window = Window { start, width: self.size[2], activation, mirrored: mirrored[2] };
         let planes = self.planes[start[0]..start[0] + tile[0]].par_iter_mut();
-        planes.zip(output.axis_iter(Axis(1))).zip(self.importance.outer_iter()).for_each(
-            |((plane, output), weights)| {
-                let mut lanes = vec![[0.0; LANES]; output.len_of(Axis(0))];
+        let lanes = lanes.axis_iter_mut(Axis(0));
+        planes.zip(output.axis_iter(Axis(1))).zip(self.importance.outer_iter()).zip(lanes).for_each(
+            |(((plane, output), weights), lanes)| {
+                let lanes = lanes.into_slice().expect("new arrays are contiguous");
                 for (row, (output, weights)) in output.axis_iter(Axis(1)).zip(weights.outer_iter()).enumerate() {
                     let (block, row) = ((start[1] + row) / ROWS, (start[1] + row) % ROWS);
                     let block = plane[block].as_mut().expect("room was made for the window");
                     let weights = weights.as_slice().expect("the importance is contiguous");
-                    window.add_row(block, row, output, weights, &mut lanes);
+                    window.add_row(block, row, output, weights, lanes);
                 }
             },
         );
@@ -139,34 +144,43 @@ impl WindowSums {
     pub fn forget(&mut self, plane: usize, row: usize) {
         let blocks = if row >= self.size[1] { usize::MAX } else { row / ROWS };
         for plane in self.planes.iter_mut().take(plane) {
-            self.spare.extend(plane.iter_mut().take(blocks).filter_map(Option::take));
+            for block in plane.iter_mut().take(blocks).filter_map(Option::take) {
+                // Where there is no memory to remember a block it is given back at once.
+                drop(memory::push(&mut self.spare, block, PURPOSE));
+            }
         }
     }
 
+    /// Has a block wherever the window is. Blocks that are used again are cleared, even where memory runs out on the way.
     fn make_room(&mut self, start: [usize; 3], tile: [usize; 3]) -> Result<()> {
         let blocks = start[1] / ROWS..(start[1] + tile[1]).div_ceil(ROWS);
         let wanted = self.planes[start[0]..start[0] + tile[0]].iter_mut().flat_map(|plane| &mut plane[blocks.clone()]);
-        let mut new = Vec::new();
+        let mut again = memory::reserved(self.spare.len().min(tile[0] * blocks.len()), PURPOSE)?;
+        let mut made = Ok(());
         for place in wanted.filter(|place| place.is_none()) {
             match self.spare.pop() {
                 Some(block) => {
                     *place = Some(block);
-                    new.push(place);
+                    again.push(place);
                 }
-                None => *place = Some(Block::new(self.classes, self.size[2])?),
+                None => match Block::new(self.classes, self.size[2]) {
+                    Ok(block) => *place = Some(block),
+                    Err(refused) => {
+                        made = Err(refused);
+                        break;
+                    }
+                },
             }
         }
-        new.into_par_iter().flatten().for_each(Block::clear);
-        Ok(())
+        again.into_par_iter().flatten().for_each(Block::clear);
+        made
     }
 }
 
 impl Block {
     fn new(classes: usize, width: usize) -> Result<Self> {
-        let zeros = |count: usize| {
-            memory::filled(count, 0.0, "the sums of windows").map(|array| array.into_raw_vec_and_offset().0)
-        };
-        Ok(Self { sums: zeros(classes * ROWS * width)?, weights: zeros(ROWS * width)? })
+        let zeros = |lengths: &[usize]| memory::vector(memory::product(lengths, PURPOSE)?, 0.0, PURPOSE);
+        Ok(Self { sums: zeros(&[classes, ROWS, width])?, weights: zeros(&[ROWS, width])? })
     }
 
     fn clear(&mut self) {

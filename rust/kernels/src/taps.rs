@@ -4,6 +4,7 @@
 //! input's grid: voxels are boxes, and both grids span the same extent (`grid_mode=True` of `scipy.ndimage.zoom`).
 
 use crate::error::{KernelError, Result};
+use crate::memory;
 
 /// Longest axis: far beyond any scan, and short enough that the taps of one axis never exhaust memory.
 pub const LONGEST_AXIS: usize = 1 << 24;
@@ -75,10 +76,18 @@ pub struct Taps {
 
 impl Taps {
     /// The taps that resample `n_in` voxels to `n_out`; an axis that keeps its length keeps every value.
-    pub fn new(order: Order, n_in: usize, n_out: usize) -> Self {
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn new(order: Order, n_in: usize, n_out: usize) -> Result<Self> {
+        const PURPOSE: &str = "the coefficients of a resampling";
         let order = if n_in == n_out { Order::Nearest } else { order };
-        let (starts, weights) = (0..n_out).map(|i| tap(order, i, n_in, n_out)).unzip();
-        Self { n_in, n_out, order, starts, weights }
+        let (mut starts, mut weights) = (memory::reserved(n_out, PURPOSE)?, memory::reserved(n_out, PURPOSE)?);
+        for (start, weight) in (0..n_out).map(|i| tap(order, i, n_in, n_out)) {
+            starts.push(start);
+            weights.push(weight);
+        }
+        Ok(Self { n_in, n_out, order, starts, weights })
     }
 }
 

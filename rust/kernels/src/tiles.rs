@@ -10,6 +10,11 @@ use crate::memory;
 /// More windows than any image needs; beyond it a size is a mistake.
 const MOST_WINDOWS: f64 = (1 << 22) as f64;
 
+/// Most axes, those that `rust-numpy` can see in an array.
+const MOST_AXES: usize = 32;
+
+const PURPOSE: &str = "the starts of windows";
+
 /// SciPy's `gaussian_filter` cuts its kernel off here, in standard deviations.
 const TRUNCATE: f64 = 4.0;
 
@@ -19,9 +24,29 @@ const TRUNCATE: f64 = 4.0;
 /// Each axis gets `ceil((size - tile) / (tile · step)) + 1` starts, rounded half to even as `numpy.round` does.
 ///
 /// # Errors
-/// `size` and `tile` differ in dimensions or have none, a tile is empty or larger than the size, `step` is outside
-/// (0, 1], or there would be more than 2^22 windows.
+/// `size` and `tile` differ in dimensions or have none or more than 32, a tile is empty or larger than the size, `step` is
+/// outside (0, 1], or there would be more than 2^22 windows; memory refused.
 pub fn window_starts(size: &[usize], tile: &[usize], step: f64) -> Result<Vec<Vec<usize>>> {
+    let axes = starts_by_axis(size, tile, step)?;
+    let count = axes.iter().map(Vec::len).product();
+    let start = |number: usize| {
+        let (mut rest, mut span) = (number, count);
+        let place = axes.iter().map(|starts| {
+            span /= starts.len();
+            let at = starts[rest / span];
+            rest %= span;
+            at
+        });
+        memory::collected(place, PURPOSE)
+    };
+    memory::collected_results((0..count).map(start), PURPOSE)
+}
+
+/// The starts along each axis, of which [`window_starts`] makes every combination.
+///
+/// # Errors
+/// As [`window_starts`].
+pub fn starts_by_axis(size: &[usize], tile: &[usize], step: f64) -> Result<Vec<Vec<usize>>> {
     check_tile(tile)?;
     if size.len() != tile.len() || size.iter().zip(tile).any(|(size, tile)| size < tile) {
         let rule = format!("be at least the tile {tile:?} along every axis (pad the volume first)");
@@ -33,25 +58,22 @@ pub fn window_starts(size: &[usize], tile: &[usize], step: f64) -> Result<Vec<Ve
     let counts: Vec<f64> = size.iter().zip(tile).map(|(&size, &tile)| window_count(size, tile, step)).collect();
     let total: f64 = counts.iter().product();
     if total > MOST_WINDOWS {
-        let rule = format!("need at most {MOST_WINDOWS} windows; {total} of tile {tile:?} at step {step} are too many");
+        let rule =
+            format!("need at most {MOST_WINDOWS} windows; {total} of tile {tile:?} at step {step:?} are too many");
         return Err(KernelError::argument("size", rule, size));
     }
-    let axes = (0..size.len()).map(|axis| axis_starts(size[axis] - tile[axis], counts[axis]));
-    Ok(axes.fold(vec![Vec::new()], |starts, axis| extend_each(&starts, &axis)))
+    (0..size.len()).map(|axis| axis_starts(size[axis] - tile[axis], counts[axis])).collect()
 }
 
 fn window_count(size: usize, tile: usize, step: f64) -> f64 {
     ((size - tile) as f64 / (tile as f64 * step)).ceil() + 1.0
 }
 
-fn axis_starts(last: usize, count: f64) -> Vec<usize> {
+fn axis_starts(last: usize, count: f64) -> Result<Vec<usize>> {
     let stride = last as f64 / (count - 1.0).max(1.0);
-    (0..count as usize).map(|i| (stride * i as f64).round_ties_even() as usize).collect()
-}
-
-fn extend_each(starts: &[Vec<usize>], axis: &[usize]) -> Vec<Vec<usize>> {
-    let longer = |start: &Vec<usize>, &next: &usize| start.iter().copied().chain([next]).collect();
-    starts.iter().flat_map(|start| axis.iter().map(move |next| longer(start, next))).collect()
+    // Beyond 2^53 a product may round to a number behind the last start.
+    let start = |i: usize| ((stride * i as f64).round_ties_even() as usize).min(last);
+    memory::collected((0..count as usize).map(start), PURPOSE)
 }
 
 /// The weight of each voxel of a window: a Gaussian around `tile / 2` with a standard deviation of an eighth of the
@@ -61,11 +83,12 @@ fn extend_each(starts: &[Vec<usize>], axis: &[usize]) -> Vec<Vec<usize>> {
 /// zero, and nothing has to be replaced as in half precision.
 ///
 /// # Errors
-/// `tile` has no axes, an empty one, or more voxels than memory holds.
+/// `tile` has no axes or more than 32, an empty one, or more voxels than memory holds.
 pub fn gaussian_importance(tile: &[usize]) -> Result<ArrayD<f32>> {
     check_tile(tile)?;
-    let mut weights = memory::filled(tile, 0.0_f32, "the importance of a tile")?;
-    let profiles: Vec<Vec<f64>> = tile.iter().map(|&length| axis_profile(length).collect()).collect();
+    const PURPOSE: &str = "the importance of a tile";
+    let mut weights = memory::filled(tile, 0.0_f32, PURPOSE)?;
+    let profiles = tile.iter().map(|&length| axis_profile(length, PURPOSE)).collect::<Result<Vec<_>>>()?;
     // The greatest product is that of the greatest factors, rounding included.
     let highest = profiles.iter().fold(1.0, |highest, profile| highest * profile.iter().copied().fold(0.0, f64::max));
     let (last, others) = profiles.split_last().expect("a tile has an axis");
@@ -77,17 +100,22 @@ pub fn gaussian_importance(tile: &[usize]) -> Result<ArrayD<f32>> {
 }
 
 /// One line through the filtered unit impulse.
-fn axis_profile(length: usize) -> impl Iterator<Item = f64> {
+fn axis_profile(length: usize, purpose: &'static str) -> Result<Vec<f64>> {
+    let mut profile = memory::reserved(length, purpose)?;
     let sigma = length as f64 / 8.0;
-    let bell = move |distance: f64| (-0.5 * distance * distance / (sigma * sigma)).exp();
+    let bell = |distance: f64| (-0.5 * distance * distance / (sigma * sigma)).exp();
     let radius = (TRUNCATE * sigma + 0.5) as i64;
     let total: f64 = (-radius..=radius).map(|distance| bell(distance as f64)).sum();
-    (0..length).map(move |i| bell(i as f64 - (length / 2) as f64) / total)
+    profile.extend((0..length).map(|i| bell(i as f64 - (length / 2) as f64) / total));
+    Ok(profile)
 }
 
 pub(crate) fn check_tile(tile: &[usize]) -> Result<()> {
     if tile.is_empty() || tile.contains(&0) {
         return Err(KernelError::argument("tile", "have at least one axis and at least 1 voxel along each", tile));
+    }
+    if tile.len() > MOST_AXES {
+        return Err(KernelError::argument("tile", format!("have at most {MOST_AXES} axes"), tile));
     }
     Ok(())
 }

@@ -105,14 +105,14 @@ proptest! {
         let mut merged = Accumulator::new(1, memory).unwrap();
         for case in cases.iter().rev() {
             let (image, marks) = (image.slice_axis(Axis(1), *case), marks.slice_axis(Axis(0), *case));
-            let one = merged.outline().case(image, &Mask::new(marks).unwrap()).unwrap();
-            let mut next = Accumulator::from_bytes(&one.to_bytes()).unwrap();
+            let one = merged.outline().unwrap().case(image, &Mask::new(marks).unwrap()).unwrap();
+            let mut next = Accumulator::from_bytes(&one.to_bytes().unwrap()).unwrap();
             next.merge(merged).unwrap();
             merged = next;
         }
         if merged.is_pending() {
             prop_assert!(merged.finish().is_err());
-            let outline = merged.outline();
+            let outline = merged.outline().unwrap();
             for case in &cases {
                 let (image, marks) = (image.slice_axis(Axis(1), *case), marks.slice_axis(Axis(0), *case));
                 merged.merge(outline.again(image, &Mask::new(marks).unwrap()).unwrap()).unwrap();
@@ -127,7 +127,7 @@ proptest! {
         let image = ArrayD::from_shape_fn(IxDyn(&[1, 2, 3, 4]), |index| index[3] as f32 * 1.5);
         let marks = ArrayD::from_elem(IxDyn(&[2, 3, 4]), 1_u8);
         let empty = Accumulator::new(1, 1 << 20).unwrap();
-        let mut whole = empty.outline().case(image.view(), &Mask::new(marks.view()).unwrap()).unwrap().to_bytes();
+        let mut whole = empty.outline().unwrap().case(image.view(), &Mask::new(marks.view()).unwrap()).unwrap().to_bytes().unwrap();
         prop_assert!(Accumulator::from_bytes(&whole[..cut.min(whole.len() - 1)]).is_err());
         let at = at % whole.len();
         whole[at] ^= 0x55;

@@ -6,17 +6,19 @@
 //! all asks for a second pass over the cases ([`Outline::again`]). Either way the result is exact, and the same
 //! for any order of cases and merges.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use ndarray::ArrayViewD;
 use rayon::prelude::*;
 
 use super::census::Census;
 use super::lows::Lows;
-use super::scan::{Mask, Scan};
+use super::scan::{MOST_CHANNELS, Mask, Scan};
 use super::word::Word;
-use super::{ChannelStats, halves, in_channel, ranks};
+use super::{ChannelStats, PURPOSE, halves, in_channel, ranks};
 use crate::error::{KernelError, Result};
+use crate::memory::{self, Table};
 
 /// A type whose values are `f32`s.
 pub trait Single: Copy + Default + Into<f32> + Send + Sync + 'static {}
@@ -24,7 +26,7 @@ pub trait Single: Copy + Default + Into<f32> + Send + Sync + 'static {}
 impl<T: Copy + Default + Into<f32> + Send + Sync + 'static> Single for T {}
 
 /// Foreground statistics in the making.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Accumulator {
     /// Bytes that the lower halves of a channel may take.
     pub(super) memory: usize,
@@ -32,7 +34,7 @@ pub struct Accumulator {
 }
 
 /// What is known of one channel.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Channel {
     pub census: Census<f32>,
     /// Lower halves by order of the bucket; a bucket of the census that is missing here was dropped.
@@ -44,39 +46,53 @@ pub(super) struct Channel {
 /// What a case needs to know of the accumulator that it will be merged into.
 pub struct Outline {
     memory: usize,
-    dropped: Vec<BTreeSet<u16>>, // buckets whose lower halves are not kept, by channel
-    needed: Vec<Vec<u16>>,       // those of them that hold a percentile
+    dropped: Vec<Vec<u16>>, // buckets whose lower halves are not kept, ascending, by channel
+    needed: Vec<Vec<u16>>,  // those of them that hold a percentile
 }
 
 impl Accumulator {
     /// An accumulator of no cases, whose lower halves may take `memory` bytes in all.
     ///
     /// # Errors
-    /// `channels` is 0 or beyond 65535.
+    /// `channels` is 0 or beyond 65535; memory refused.
     pub fn new(channels: usize, memory: usize) -> Result<Self> {
-        if !(1..=usize::from(u16::MAX)).contains(&channels) {
-            return Err(KernelError::argument("channels", format!("be between 1 and {}", u16::MAX), channels));
+        if !(1..=MOST_CHANNELS).contains(&channels) {
+            return Err(KernelError::argument("channels", format!("be between 1 and {MOST_CHANNELS}"), channels));
         }
-        Ok(Self { memory: memory / channels, channels: (0..channels).map(|_| Channel::new()).collect() })
+        let memory = memory / channels;
+        Ok(Self { memory, channels: memory::collected((0..channels).map(|_| Channel::new()), PURPOSE)? })
+    }
+
+    /// A copy.
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn copied(&self) -> Result<Self> {
+        let channels = memory::collected_results(self.channels.iter().map(Channel::copied), PURPOSE)?;
+        Ok(Self { memory: self.memory, channels })
     }
 
     /// What [`Outline::case`] and [`Outline::again`] need.
-    pub fn outline(&self) -> Outline {
-        let dropped = self.channels.iter().map(|channel| channel.dropped().collect()).collect();
-        let needed = self.channels.iter().map(Channel::needed_again).collect();
-        Outline { memory: self.memory, dropped, needed }
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn outline(&self) -> Result<Outline> {
+        let dropped = memory::collected_results(self.channels.iter().map(Channel::dropped), PURPOSE)?;
+        let needed = memory::collected(self.channels.iter().map(Channel::needed_again), PURPOSE)?;
+        Ok(Outline { memory: self.memory, dropped, needed })
     }
 
     /// Adds all cases of `other`.
     ///
     /// # Errors
-    /// The numbers of channels differ.
+    /// The numbers of channels differ, or memory is refused; nothing is added then.
     pub fn merge(&mut self, other: Self) -> Result<()> {
         if self.channels.len() != other.channels.len() {
             let rule = format!("have {} channels", self.channels.len());
             return Err(KernelError::argument("other", rule, other.channels.len()));
         }
         let memory = self.memory;
+        self.channels.iter_mut().zip(&other.channels).try_for_each(|(channel, other)| channel.reserve(other))?;
         self.channels.iter_mut().zip(other.channels).for_each(|(channel, other)| channel.merge(other, memory));
         Ok(())
     }
@@ -91,7 +107,7 @@ impl Accumulator {
     /// # Errors
     /// There was no foreground, or a second pass is needed and has not seen every case exactly once.
     pub fn finish(&self) -> Result<Vec<ChannelStats>> {
-        self.channels.iter().map(Channel::finish).collect()
+        memory::collected_results(self.channels.iter().map(Channel::finish), PURPOSE)
     }
 }
 
@@ -100,26 +116,29 @@ impl Outline {
     /// adds nothing.
     ///
     /// # Errors
-    /// The shapes differ, the image has another number of channels, or a foreground voxel is NaN or infinite.
+    /// The shapes differ, the image has another number of channels, or a foreground voxel is NaN or infinite; memory
+    /// refused.
     pub fn case<T: Single>(&self, image: ArrayViewD<'_, T>, mask: &Mask<'_>) -> Result<Accumulator> {
         let scans = scans(image, mask, self.dropped.len())?;
-        let channels = scans.par_iter().zip(&self.dropped).enumerate().map(|(index, (scan, dropped))| {
-            Channel::of_case(scan, dropped, self.memory).map_err(|error| in_channel(error, index))
+        let mut channels = memory::collected(scans.iter().map(|_| Ok(Channel::new())), PURPOSE)?;
+        let work = channels.par_iter_mut().zip(&scans).zip(&self.dropped).enumerate();
+        work.for_each(|(index, ((channel, scan), dropped))| {
+            *channel = Channel::of_case(scan, dropped, self.memory).map_err(|error| in_channel(error, index));
         });
-        Ok(Accumulator { memory: self.memory, channels: channels.collect::<Result<_>>()? })
+        Ok(Accumulator { memory: self.memory, channels: memory::collected_results(channels.into_iter(), PURPOSE)? })
     }
 
     /// The second pass over one case: what percentiles still need, often nothing, to be merged as a case is.
     ///
     /// # Errors
-    /// The shapes differ, or the image has another number of channels.
+    /// The shapes differ, or the image has another number of channels; memory refused.
     pub fn again<T: Single>(&self, image: ArrayViewD<'_, T>, mask: &Mask<'_>) -> Result<Accumulator> {
         let scans = scans(image, mask, self.needed.len())?;
         let channels = scans.iter().zip(&self.needed).map(|(scan, needed)| {
-            let counts = halves::count::<f32, T>(scan, needed);
-            Channel { again: needed.iter().copied().zip(counts).collect(), ..Channel::new() }
+            let counts = halves::count::<f32, T>(scan, needed)?;
+            Ok(Channel { again: needed.iter().copied().zip(counts).collect(), ..Channel::new() })
         });
-        Ok(Accumulator { memory: self.memory, channels: channels.collect() })
+        Ok(Accumulator { memory: self.memory, channels: memory::collected_results(channels, PURPOSE)? })
     }
 }
 
@@ -136,27 +155,47 @@ impl Channel {
         Self { census: Census::empty(), lows: BTreeMap::new(), again: BTreeMap::new() }
     }
 
-    fn of_case<T: Single>(scan: &Scan<'_, T>, dropped: &BTreeSet<u16>, memory: usize) -> Result<Self> {
-        let census = Census::take(scan);
+    fn of_case<T: Single>(scan: &Scan<'_, T>, dropped: &[u16], memory: usize) -> Result<Self> {
+        let census = Census::take(scan)?;
         census.check_finite()?;
         let sizes = census.buckets.iter().map(|&(order, moments)| (order, Lows::bytes_of(moments.count)));
-        let kept = nearest_buckets(&census, &sizes.collect(), memory);
-        let lows = gather(scan, &census, kept.difference(dropped).copied().collect());
+        let mut kept = nearest_buckets(&census, &memory::collected(sizes, PURPOSE)?, memory)?;
+        kept.retain(|order| dropped.binary_search(order).is_err());
+        let lows = gather(scan, &census, kept)?;
         Ok(Self { census, lows, again: BTreeMap::new() })
     }
 
-    /// Buckets of the census without lower halves.
-    fn dropped(&self) -> impl Iterator<Item = u16> {
-        self.census.buckets.iter().map(|&(order, _)| order).filter(|order| !self.lows.contains_key(order))
+    fn copied(&self) -> Result<Self> {
+        let mut copy = Self { census: self.census.copied()?, ..Self::new() };
+        room_in_maps(self.lows.len() + self.again.len())?;
+        for (&order, lows) in &self.lows {
+            copy.lows.insert(order, lows.copied()?);
+        }
+        for (&order, counts) in &self.again {
+            copy.again.insert(order, memory::collected(counts.iter().copied(), PURPOSE)?);
+        }
+        Ok(copy)
     }
 
+    /// Buckets of the census without lower halves, ascending.
+    fn dropped(&self) -> Result<Vec<u16>> {
+        let mut dropped = memory::reserved(self.census.buckets.len(), PURPOSE)?;
+        dropped
+            .extend(self.census.buckets.iter().map(|bucket| bucket.0).filter(|order| !self.lows.contains_key(order)));
+        Ok(dropped)
+    }
+
+    /// Makes room for what [`Self::merge`] adds.
+    fn reserve(&mut self, other: &Self) -> Result<()> {
+        self.census.reserve(&other.census)?;
+        room_in_maps(other.lows.len() + other.again.len())
+    }
+
+    /// Adds another channel, for which [`Self::reserve`] made room. Lower halves for which there is no memory are dropped.
     fn merge(&mut self, mut other: Self, memory: usize) {
-        for order in self.dropped().collect::<Vec<_>>() {
-            other.lows.remove(&order);
-        }
-        for order in other.dropped() {
-            self.lows.remove(&order);
-        }
+        let dropped = |channel: &Self, order: &u16| channel.census.has(*order) && !channel.lows.contains_key(order);
+        other.lows.retain(|order, _| !dropped(self, order));
+        self.lows.retain(|order, _| !dropped(&other, order));
         for (order, theirs) in other.lows {
             let both = match self.lows.remove(&order) {
                 Some(ours) => ours.merged(theirs),
@@ -165,7 +204,10 @@ impl Channel {
             both.and_then(|both| self.lows.insert(order, both));
         }
         for (order, counts) in other.again {
-            add_counts(self.again.entry(order).or_insert_with(|| vec![0; 1 << 16]), &counts);
+            match self.again.entry(order) {
+                Entry::Occupied(mut total) => add_counts(total.get_mut(), &counts),
+                Entry::Vacant(place) => drop(place.insert(counts)),
+            }
         }
         self.census.merge(other.census);
         self.forget(memory);
@@ -173,10 +215,11 @@ impl Channel {
 
     /// Drops buckets, the farthest from the percentiles first, until the rest takes at most `memory`.
     fn forget(&mut self, memory: usize) {
-        let sizes: BTreeMap<u16, usize> = self.lows.iter().map(|(&order, lows)| (order, lows.bytes())).collect();
-        if sizes.values().sum::<usize>() > memory {
-            let kept = nearest_buckets(&self.census, &sizes, memory);
-            self.lows.retain(|order, _| kept.contains(order));
+        if self.lows.values().map(Lows::bytes).sum::<usize>() > memory {
+            let sizes = memory::collected(self.lows.iter().map(|(&order, lows)| (order, lows.bytes())), PURPOSE);
+            // Where there is no memory to choose, all go.
+            let kept = sizes.and_then(|sizes| nearest_buckets(&self.census, &sizes, memory)).unwrap_or_default();
+            self.lows.retain(|order, _| kept.binary_search(order).is_ok());
         }
     }
 
@@ -210,18 +253,19 @@ fn add_counts(total: &mut [u64], counts: &[u64]) {
 }
 
 /// The lower halves in the buckets of some orders.
-fn gather<T: Single>(scan: &Scan<'_, T>, census: &Census<f32>, orders: Vec<u16>) -> BTreeMap<u16, Lows> {
+fn gather<T: Single>(scan: &Scan<'_, T>, census: &Census<f32>, orders: Vec<u16>) -> Result<BTreeMap<u16, Lows>> {
     enum Place {
         List(Vec<u16>),
-        Table(Box<[u32; 1 << 16]>),
+        Table(Table<u32>),
     }
     let place = |order: &u16| match census.moments(*order).count {
-        count if Lows::fill_a_table(count) => Place::Table(Lows::table()),
-        count => Place::List(Vec::with_capacity(count as usize)),
+        count if Lows::fill_a_table(count) => Lows::table().map(Place::Table),
+        count => memory::reserved(count as usize, PURPOSE).map(Place::List),
     };
-    let mut slots = vec![u32::MAX; 1 << 16];
+    let mut slots = memory::vector(1 << 16, u32::MAX, PURPOSE)?;
     (0..).zip(&orders).for_each(|(slot, &order)| slots[usize::from(f32::upper(order))] = slot);
-    let places = scan.fold_here(orders.iter().map(place).collect::<Vec<_>>(), |places, values| {
+    let places = memory::collected_results(orders.iter().map(place), PURPOSE)?;
+    let places = scan.fold_here(places, |places, values| {
         for &value in values {
             let bits = value.into().to_bits();
             match places.get_mut(slots[(bits >> 16) as usize] as usize) {
@@ -230,29 +274,40 @@ fn gather<T: Single>(scan: &Scan<'_, T>, census: &Census<f32>, orders: Vec<u16>)
                 None => {}
             }
         }
-    });
+        Ok(())
+    })?;
     let lows = places.into_iter().map(|place| match place {
         Place::List(halves) => Lows::of(halves),
-        Place::Table(table) => Lows::Table(table),
+        Place::Table(table) => Ok(Lows::Table(table)),
     });
-    orders.into_iter().zip(lows).collect()
+    room_in_maps(orders.len())?;
+    orders.into_iter().zip(lows).map(|(order, lows)| Ok((order, lows?))).collect()
 }
 
-/// As many of the buckets with these `sizes` as `memory` holds, the nearest to a percentile first. Nearness is in
+/// Whether there is memory for so many more entries of maps, whose nodes have a size of their own only.
+pub(super) fn room_in_maps(entries: usize) -> Result<()> {
+    memory::affordable::<[u64; 8]>(&[entries], PURPOSE)
+}
+
+/// As many of the buckets with these `sizes`, ascending, as `memory` holds, the nearest to a percentile first; ascending. Nearness is in
 /// log-odds of the cumulative frequency, in which the tails are as wide as the middle.
-fn nearest_buckets(census: &Census<f32>, sizes: &BTreeMap<u16, usize>, memory: usize) -> BTreeSet<u16> {
+fn nearest_buckets(census: &Census<f32>, sizes: &[(u16, usize)], memory: usize) -> Result<Vec<u16>> {
     let total = census.count() as f64;
     let log_odds = |below: f64| ((below + 0.5) / (total - below + 0.5)).ln();
     let distance = |(first, last): (f64, f64)| {
         let to = |target: f64| (log_odds(first) - target).max(target - log_odds(last)).max(0.0);
         ranks::INNER.map(|percent| to(log_odds(percent / 100.0 * total))).into_iter().fold(f64::INFINITY, f64::min)
     };
-    let mut buckets: Vec<(f64, u16)> = census.spans().map(|(order, span)| (distance(span), order)).collect();
+    let spans = census.spans().map(|(order, span)| (distance(span), order));
+    let mut buckets = memory::gathered(spans, census.buckets.len(), PURPOSE)?;
     buckets.sort_unstable_by(|a, b| a.partial_cmp(b).expect("distances are numbers"));
     let mut used = 0;
-    let fits = |&(_, order): &(f64, u16)| {
-        used += sizes.get(&order).copied().unwrap_or(0);
+    let mut fits = |&(_, order): &(f64, u16)| {
+        used += sizes.binary_search_by_key(&order, |size| size.0).map_or(0, |at| sizes[at].1);
         used <= memory
     };
-    buckets.into_iter().take_while(fits).map(|(_, order)| order).collect()
+    let fitting = buckets.iter().take_while(|bucket| fits(bucket)).map(|&(_, order)| order);
+    let mut kept = memory::gathered(fitting, buckets.len(), PURPOSE)?;
+    kept.sort_unstable();
+    Ok(kept)
 }

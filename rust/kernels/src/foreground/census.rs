@@ -12,8 +12,9 @@ use super::halves;
 use super::scan::Scan;
 use super::sum::Sum;
 use super::word::{Bucket, Word};
-use super::{ChannelStats, no_foreground, not_finite, ranks};
+use super::{ChannelStats, PURPOSE, no_foreground, not_finite, ranks};
 use crate::error::Result;
+use crate::memory;
 
 /// Count and moments of the lower halves in one bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,10 +53,10 @@ pub struct Census<W> {
 
 /// Statistics in two passes: the census, then the lower halves in the buckets that hold a percentile.
 pub fn statistics<W: Word, T: Copy + Default + Into<W> + Send + Sync>(scan: &Scan<'_, T>) -> Result<ChannelStats> {
-    let census = Census::<W>::take(scan);
+    let census = Census::<W>::take(scan)?;
     census.check()?;
     let wanted = census.needed_buckets();
-    let counts = halves::count::<W, T>(scan, &wanted);
+    let counts = halves::count::<W, T>(scan, &wanted)?;
     Ok(census.statistics(|order, rank| {
         let slot = wanted.binary_search(&order).expect("every needed bucket was counted");
         halves::nth(counts[slot].iter().copied().enumerate(), rank)
@@ -76,13 +77,38 @@ impl<W: Word> Census<W> {
     }
 
     /// The census of one channel's foreground.
-    pub fn take<T: Copy + Default + Into<W> + Send + Sync>(scan: &Scan<'_, T>) -> Self {
-        let pieces = scan.fold(Tally::<W>::new, |tally, values: &[T]| tally.add(values), Tally::census);
-        let extremes = pieces.iter().fold(Self::empty().extremes, |all, piece| widest(all, piece.extremes));
-        Self::new(pieces.into_iter().flat_map(|piece| piece.buckets).collect(), extremes)
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn take<T: Copy + Default + Into<W> + Send + Sync>(scan: &Scan<'_, T>) -> Result<Self> {
+        let pieces = scan.fold(Tally::<W>::new, |tally, values: &[T]| tally.add(values), Tally::census)?;
+        let mut census = Self::empty();
+        for piece in pieces {
+            census.extremes = widest(census.extremes, piece.extremes);
+            memory::append(&mut census.buckets, piece.buckets.into_iter(), PURPOSE)?;
+        }
+        census.collapse();
+        Ok(census)
     }
 
-    /// Adds another census.
+    /// A copy.
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn copied(&self) -> Result<Self> {
+        let buckets = memory::collected(self.buckets.iter().copied(), PURPOSE)?;
+        Ok(Self { buckets, extremes: self.extremes, word: PhantomData })
+    }
+
+    /// Makes room for what [`Self::merge`] adds.
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn reserve(&mut self, other: &Self) -> Result<()> {
+        memory::reserve(&mut self.buckets, other.buckets.len(), PURPOSE)
+    }
+
+    /// Adds another census, for which [`Self::reserve`] made room.
     pub fn merge(&mut self, other: Self) {
         self.extremes = widest(self.extremes, other.extremes);
         self.buckets.extend(other.buckets);
@@ -165,6 +191,11 @@ impl<W: Word> Census<W> {
         })
     }
 
+    /// Whether a bucket holds a voxel.
+    pub fn has(&self, order: u16) -> bool {
+        self.buckets.binary_search_by_key(&order, |&(order, _)| order).is_ok()
+    }
+
     /// The moments of a bucket; nothing where it is empty.
     pub fn moments(&self, order: u16) -> Moments {
         let found = self.buckets.binary_search_by_key(&order, |&(order, _)| order);
@@ -222,20 +253,23 @@ const MOST_PENDING: usize = 1 << 23;
 
 /// The table in which a piece of a volume is counted, by upper half.
 struct Tally<W> {
-    cells: Box<[[u64; 2]; 1 << 16]>,
+    cells: memory::Table<[u64; 2]>,
     pending: usize,
     census: Census<W>,
 }
 
 impl<W: Word> Tally<W> {
-    fn new() -> Self {
-        let cells = vec![[0; 2]; 1 << 16].try_into().expect("the length is 2^16");
-        Self { cells, pending: 0, census: Census::empty() }
+    fn new() -> Result<Self> {
+        Ok(Self { cells: memory::table(PURPOSE)?, pending: 0, census: Census::empty() })
     }
 
-    fn add<T: Copy + Into<W>>(&mut self, values: &[T]) {
+    /// Counts some values.
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    fn add<T: Copy + Into<W>>(&mut self, values: &[T]) -> Result<()> {
         if self.pending + values.len() > MOST_PENDING {
-            self.empty();
+            self.empty()?;
         }
         self.pending += values.len();
         self.census.extremes = widest(self.census.extremes, extremes::<W, T>(values));
@@ -246,24 +280,26 @@ impl<W: Word> Tally<W> {
             cells[upper][0] += 1 << COUNT_SHIFT | low;
             cells[upper][1] += low * low;
         }
+        Ok(())
     }
 
     /// Moves the cells' contents into the census.
-    fn empty(&mut self) {
+    fn empty(&mut self) -> Result<()> {
         for order in 0..=u16::MAX {
             let [counts, squares] = std::mem::take(&mut self.cells[usize::from(W::upper(order))]);
             if counts != 0 {
                 let first = counts & ((1 << COUNT_SHIFT) - 1);
                 let moments = Moments { count: counts >> COUNT_SHIFT, first, second: squares.into() };
-                self.census.buckets.push((order, moments));
+                memory::push(&mut self.census.buckets, (order, moments), PURPOSE)?;
             }
         }
         self.census.collapse();
         self.pending = 0;
+        Ok(())
     }
 
-    fn census(mut self) -> Census<W> {
-        self.empty();
-        self.census
+    fn census(mut self) -> Result<Census<W>> {
+        self.empty()?;
+        Ok(self.census)
     }
 }

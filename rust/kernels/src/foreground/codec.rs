@@ -9,10 +9,12 @@
 //! ```
 //! All numbers are little-endian.
 
-use super::accumulator::{Accumulator, Channel};
+use super::PURPOSE;
+use super::accumulator::{Accumulator, Channel, room_in_maps};
 use super::census::{Census, Moments};
 use super::lows::Lows;
 use crate::error::{KernelError, Result};
+use crate::memory;
 
 const MAGIC: &[u8; 8] = b"nnunetfg";
 const VERSION: u32 = 1;
@@ -22,13 +24,16 @@ const MOST_VOXELS: u64 = 1 << 40;
 
 impl Accumulator {
     /// The accumulator as bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut out = Writer(MAGIC.to_vec());
-        out.number(VERSION.to_le_bytes());
-        out.number((self.memory as u64).to_le_bytes());
-        out.length(self.channels.len());
-        self.channels.iter().for_each(|channel| out.channel(channel));
-        out.0
+        out.number(VERSION.to_le_bytes())?;
+        out.number((self.memory as u64).to_le_bytes())?;
+        out.length(self.channels.len())?;
+        self.channels.iter().try_for_each(|channel| out.channel(channel))?;
+        Ok(out.0)
     }
 
     /// The accumulator that [`Self::to_bytes`] wrote.
@@ -60,43 +65,44 @@ fn broken(rule: &str, got: impl Into<String>) -> KernelError {
 struct Writer(Vec<u8>);
 
 impl Writer {
-    fn number<const N: usize>(&mut self, bytes: [u8; N]) {
-        self.0.extend(bytes);
+    fn number<const N: usize>(&mut self, bytes: [u8; N]) -> Result<()> {
+        memory::append(&mut self.0, bytes.into_iter(), PURPOSE)
     }
 
-    fn length(&mut self, length: usize) {
-        self.number((length as u32).to_le_bytes());
+    fn length(&mut self, length: usize) -> Result<()> {
+        self.number((length as u32).to_le_bytes())
     }
 
-    fn channel(&mut self, channel: &Channel) {
+    fn channel(&mut self, channel: &Channel) -> Result<()> {
         let Channel { census, lows, again } = channel;
-        self.number(census.extremes.0.to_le_bytes());
-        self.number(census.extremes.1.to_le_bytes());
-        self.length(census.buckets.len());
+        self.number(census.extremes.0.to_le_bytes())?;
+        self.number(census.extremes.1.to_le_bytes())?;
+        self.length(census.buckets.len())?;
         for (order, moments) in &census.buckets {
-            self.number(order.to_le_bytes());
-            self.number(moments.count.to_le_bytes());
-            self.number(moments.first.to_le_bytes());
-            self.number(moments.second.to_le_bytes());
+            self.number(order.to_le_bytes())?;
+            self.number(moments.count.to_le_bytes())?;
+            self.number(moments.first.to_le_bytes())?;
+            self.number(moments.second.to_le_bytes())?;
         }
-        self.length(lows.len());
+        self.length(lows.len())?;
         for (order, lows) in lows {
-            self.number(order.to_le_bytes());
-            self.length(lows.iter().count());
+            self.number(order.to_le_bytes())?;
+            self.length(lows.iter().count())?;
             for (half, count) in lows.iter() {
-                self.number(half.to_le_bytes());
-                self.number(count.to_le_bytes());
+                self.number(half.to_le_bytes())?;
+                self.number(count.to_le_bytes())?;
             }
         }
-        self.length(again.len());
+        self.length(again.len())?;
         for (order, counts) in again {
-            self.number(order.to_le_bytes());
-            self.length(counts.iter().filter(|&&count| count > 0).count());
+            self.number(order.to_le_bytes())?;
+            self.length(counts.iter().filter(|&&count| count > 0).count())?;
             for (half, count) in (0..=u16::MAX).zip(counts).filter(|&(_, &count)| count > 0) {
-                self.number(half.to_le_bytes());
-                self.number(count.to_le_bytes());
+                self.number(half.to_le_bytes())?;
+                self.number(count.to_le_bytes())?;
             }
         }
+        Ok(())
     }
 }
 
@@ -119,15 +125,27 @@ impl<'a> Reader<'a> {
 
     fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
         let length = u32::from_le_bytes(self.number()?);
-        (0..length).map(|_| item(self)).collect()
+        let mut items = Vec::new();
+        for _ in 0..length {
+            memory::push(&mut items, item(self)?, PURPOSE)?;
+        }
+        Ok(items)
     }
 
     fn channel(&mut self) -> Result<Channel> {
         let extremes = (f64::from_le_bytes(self.number()?), f64::from_le_bytes(self.number()?));
         let buckets = ascending(self.list(|input| Ok((input.half()?, input.moments()?)))?)?;
         let census = Census::new(buckets, extremes);
-        let lows = self.list(|input| Ok((input.half()?, input.lows()?)))?;
-        let again = self.list(|input| Ok((input.half()?, input.counts()?)))?;
+        let lows = ascending(self.list(|input| Ok((input.half()?, input.lows()?)))?)?;
+        let again = ascending(self.list(|input| {
+            let order = input.half()?;
+            // A table is far larger than the bytes that ask for it, so only one that a bucket has use for is made.
+            if !census.has(order) {
+                return Err(broken("count halves of buckets that hold voxels", "another bucket"));
+            }
+            Ok((order, input.counts()?))
+        })?)?;
+        room_in_maps(lows.len() + again.len())?;
         let channel = Channel { census, lows: lows.into_iter().collect(), again: again.into_iter().collect() };
         check_counts(&channel)?;
         Ok(channel)
@@ -148,12 +166,12 @@ impl<'a> Reader<'a> {
 
     fn lows(&mut self) -> Result<Lows> {
         let listed = self.list(|input| Ok((input.half()?, u32::from_le_bytes(input.number()?))))?;
-        Ok(Lows::from_list(ascending(listed)?))
+        Lows::from_list(ascending(listed)?)
     }
 
     fn counts(&mut self) -> Result<Vec<u64>> {
         let listed = ascending(self.list(|input| Ok((input.half()?, u64::from_le_bytes(input.number()?))))?)?;
-        let mut counts = vec![0; 1 << 16];
+        let mut counts = memory::vector(1 << 16, 0, PURPOSE)?;
         for (half, count) in listed {
             counts[usize::from(half)] = count.min(MOST_VOXELS);
         }

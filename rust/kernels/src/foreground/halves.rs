@@ -2,9 +2,11 @@
 
 use multiversion::multiversion;
 
-use super::ranks;
 use super::scan::Scan;
 use super::word::Word;
+use super::{PURPOSE, ranks};
+use crate::error::Result;
+use crate::memory;
 
 /// Most buckets that ranks can lie in: two neighbouring ones of each percentile, the extremes' neighbours among them.
 const MOST: usize = 2 * ranks::PERCENTS.len();
@@ -16,34 +18,40 @@ const TOGETHER: usize = 32;
 const REMEMBERED: usize = 1 << 15;
 
 /// How often each lower half occurs in the buckets of the given orders, at most [`MOST`].
-pub fn count<W: Word, T: Copy + Default + Into<W> + Send + Sync>(scan: &Scan<'_, T>, orders: &[u16]) -> Vec<Vec<u64>> {
-    let Some(first) = orders.first() else { return Vec::new() };
+///
+/// # Errors
+/// The system refuses the memory.
+pub fn count<W: Word, T: Copy + Default + Into<W> + Send + Sync>(
+    scan: &Scan<'_, T>,
+    orders: &[u16],
+) -> Result<Vec<Vec<u64>>> {
+    let Some(first) = orders.first() else { return Ok(Vec::new()) };
     let upper = |order: &u16| u32::from(W::upper(*order));
     let uppers: [u32; MOST] = std::array::from_fn(|i| upper(orders.get(i).unwrap_or(first)));
     let pieces = scan.fold(
-        || Found { hits: Vec::with_capacity(REMEMBERED), counts: Vec::new() },
+        || Ok(Found { hits: memory::reserved(REMEMBERED, PURPOSE)?, counts: Vec::new() }),
         |found, values: &[T]| {
+            // No more than these are found: then the search takes no memory.
+            memory::reserve(&mut found.hits, values.len(), PURPOSE)?;
             find::<W, T>(&mut found.hits, &uppers, values);
-            if found.hits.len() > REMEMBERED {
-                found.count(&uppers[..orders.len()]);
-            }
+            if found.hits.len() > REMEMBERED { found.count(&uppers[..orders.len()]) } else { Ok(()) }
         },
         |mut found| {
-            found.count(&uppers[..orders.len()]);
-            found.counts
+            found.count(&uppers[..orders.len()])?;
+            Ok(found.counts)
         },
-    );
+    )?;
     let add = |mut all: Vec<Vec<u64>>, piece: Vec<Vec<u64>>| {
         for (all, piece) in all.iter_mut().zip(piece) {
             all.iter_mut().zip(piece).for_each(|(all, count)| *all += count);
         }
         all
     };
-    pieces.into_iter().reduce(add).unwrap_or_else(|| no_counts(orders.len()))
+    pieces.into_iter().reduce(add).map_or_else(|| no_counts(orders.len()), Ok)
 }
 
-fn no_counts(buckets: usize) -> Vec<Vec<u64>> {
-    vec![vec![0; 1 << 16]; buckets]
+fn no_counts(buckets: usize) -> Result<Vec<Vec<u64>>> {
+    memory::collected_results((0..buckets).map(|_| memory::vector(1 << 16, 0, PURPOSE)), PURPOSE)
 }
 
 /// What was found in the buckets.
@@ -54,15 +62,19 @@ struct Found {
 
 impl Found {
     /// Counts the hits and forgets them.
-    fn count(&mut self, uppers: &[u32]) {
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    fn count(&mut self, uppers: &[u32]) -> Result<()> {
         if self.counts.is_empty() {
-            self.counts = no_counts(uppers.len());
+            self.counts = no_counts(uppers.len())?;
         }
         for bits in self.hits.drain(..) {
             if let Some((counts, _)) = self.counts.iter_mut().zip(uppers).find(|(_, upper)| bits >> 16 == **upper) {
                 counts[(bits & 0xffff) as usize] += 1;
             }
         }
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! The lower halves that occur in one bucket, with their counts, in little memory.
 
-use super::halves;
+use super::{PURPOSE, halves};
+use crate::error::Result;
+use crate::memory::{self, Table, table};
 
 /// Distinct halves beyond which a table takes less memory than a list.
 const MOST_LISTED: usize = 1 << 15;
@@ -11,32 +13,61 @@ pub enum Lows {
     /// Half and count, ascending.
     Listed(Vec<(u16, u32)>),
     /// A count for every half.
-    Table(Box<[u32; 1 << 16]>),
+    Table(Table<u32>),
 }
 
 impl Lows {
     /// The halves of some voxels, in any order.
-    pub fn of(mut halves: Vec<u16>) -> Self {
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn of(mut halves: Vec<u16>) -> Result<Self> {
         halves.sort_unstable();
         let mut listed: Vec<(u16, u32)> = Vec::new();
         for half in halves {
             match listed.last_mut() {
                 Some((last, count)) if *last == half => *count += 1,
-                _ => listed.push((half, 1)),
+                _ => memory::push(&mut listed, (half, 1), PURPOSE)?,
             }
         }
         listed.shrink_to_fit();
-        Self::Listed(listed)
+        Ok(Self::Listed(listed))
     }
 
     /// The halves of an ascending list.
-    pub fn from_list(listed: Vec<(u16, u32)>) -> Self {
-        Self::Listed(listed).compact()
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn from_list(listed: Vec<(u16, u32)>) -> Result<Self> {
+        if listed.len() <= MOST_LISTED {
+            return Ok(Self::Listed(listed));
+        }
+        let mut counts = Self::table()?;
+        listed.iter().for_each(|&(half, count)| counts[usize::from(half)] = count);
+        Ok(Self::Table(counts))
     }
 
     /// No halves yet, as a table.
-    pub fn table() -> Box<[u32; 1 << 16]> {
-        vec![0; 1 << 16].try_into().expect("the length is 2^16")
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn table() -> Result<Table<u32>> {
+        table(PURPOSE)
+    }
+
+    /// A copy.
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn copied(&self) -> Result<Self> {
+        match self {
+            Self::Listed(listed) => memory::collected(listed.iter().copied(), PURPOSE).map(Self::Listed),
+            Self::Table(counts) => {
+                let mut copy = Self::table()?;
+                copy.copy_from_slice(&counts[..]);
+                Ok(Self::Table(copy))
+            }
+        }
     }
 
     /// Upper bound of the bytes that `count` voxels take.
@@ -75,10 +106,10 @@ impl Lows {
         self.iter().map(|(_, count)| u64::from(count)).sum()
     }
 
-    /// Both together; `None` where a count outgrows its 32 bits.
+    /// Both together; `None` where a count outgrows its 32 bits, or memory is refused.
     pub fn merged(self, other: Self) -> Option<Self> {
         match (self, other) {
-            (Self::Listed(a), Self::Listed(b)) => merge_lists(&a, &b).map(Self::from_list),
+            (Self::Listed(a), Self::Listed(b)) => merge_lists(&a, &b).and_then(|both| Self::from_list(both).ok()),
             (Self::Table(mut table), other) | (other, Self::Table(mut table)) => {
                 for (half, count) in other.iter() {
                     let cell = &mut table[usize::from(half)];
@@ -88,20 +119,10 @@ impl Lows {
             }
         }
     }
-
-    fn compact(self) -> Self {
-        let Self::Listed(listed) = &self else { return self };
-        if listed.len() <= MOST_LISTED {
-            return self;
-        }
-        let mut table = Self::table();
-        listed.iter().for_each(|&(half, count)| table[usize::from(half)] = count);
-        Self::Table(table)
-    }
 }
 
 fn merge_lists(a: &[(u16, u32)], b: &[(u16, u32)]) -> Option<Vec<(u16, u32)>> {
-    let mut both = Vec::with_capacity(a.len() + b.len());
+    let mut both = memory::reserved(a.len() + b.len(), PURPOSE).ok()?;
     let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
     while let (Some(&(left, m)), Some(&(right, n))) = (a.peek(), b.peek()) {
         if left == right {

@@ -27,9 +27,12 @@ use half::f16;
 use ndarray::ArrayViewD;
 
 use crate::error::{KernelError, Result};
+use crate::memory;
 
 pub use accumulator::{Accumulator, Outline, Single};
 pub use scan::{Label, Mask, Scan};
+
+const PURPOSE: &str = "the statistics of a foreground";
 
 /// What the intensities of one channel's foreground are.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,11 +80,11 @@ intensity! {
 /// Statistics of each channel of `image` (c, …) over the foreground of `mask` (…).
 ///
 /// # Errors
-/// The shapes differ, no voxel is foreground, or a foreground voxel is NaN or infinite.
+/// The shapes differ, no voxel is foreground, or a foreground voxel is NaN or infinite; memory refused.
 pub fn statistics<T: Intensity>(image: ArrayViewD<'_, T>, mask: &Mask<'_>) -> Result<Vec<ChannelStats>> {
     let channels = mask.channels(image)?;
     let one = |(index, scan)| T::statistics(scan).map_err(|error| in_channel(error, index));
-    channels.iter().enumerate().map(one).collect()
+    memory::collected_results(channels.iter().enumerate().map(one), PURPOSE)
 }
 
 fn in_channel(error: KernelError, index: usize) -> KernelError {

@@ -7,15 +7,21 @@ use ndarray::{ArrayView, ArrayView3, ArrayViewD, Axis, Dimension, Ix3, Ix4, Slic
 use rayon::prelude::*;
 
 use crate::error::{KernelError, Result};
+use crate::memory;
 
 /// Voxels of a row when image and labels lie in one piece each: half of a processor's innermost cache.
 const CHUNK: usize = 1 << 12;
+
+/// More channels than any image has; beyond it an axis is mistaken for them.
+pub(super) const MOST_CHANNELS: usize = u16::MAX as usize;
 
 /// Least voxels that are worth a piece of their own.
 const PIECE: usize = 1 << 19;
 
 /// Least pieces that one state sees: states take time to make and to add up.
 const TURNS: usize = 4;
+
+const PURPOSE: &str = "the foreground of an image";
 
 /// An integer label; voxels above 0 are foreground.
 pub trait Label: Copy + Default + PartialOrd + Send + Sync + 'static {}
@@ -47,15 +53,21 @@ impl<'a> Mask<'a> {
     /// The channels of `image`, (c, *shape), to be walked along with the labels.
     ///
     /// # Errors
-    /// The shapes differ.
+    /// The shapes differ; memory refused.
     pub fn channels<'b, T: Copy>(&'b self, image: ArrayViewD<'b, T>) -> Result<Vec<Scan<'b, T>>> {
         if image.ndim() != self.shape.len() + 1 || image.shape()[1..] != self.shape {
+            let hint = (image.shape() == self.shape).then(|| "for one channel give image[None]".into());
             let rule = format!("have a channel axis before the axes of the labels, {:?}", self.shape);
+            return Err(KernelError::argument("image", rule, image.shape()).with_hint(hint));
+        }
+        if image.shape()[0] > MOST_CHANNELS {
+            let rule = format!("have at most {MOST_CHANNELS} channels");
             return Err(KernelError::argument("image", rule, image.shape()));
         }
         let image = lifted::<_, Ix4>(image);
         let scan = |channel| Scan { image: Rows::new(reordered(channel, &self.order)), mask: &*self.rows };
-        Ok((0..image.len_of(Axis(0))).map(|index| scan(image.index_axis_move(Axis(0), index))).collect())
+        let channels = 0..image.len_of(Axis(0));
+        memory::collected(channels.map(|index| scan(image.index_axis_move(Axis(0), index))), PURPOSE)
     }
 }
 
@@ -68,32 +80,39 @@ pub struct Scan<'a, T> {
 impl<T: Copy + Default + Send + Sync> Scan<'_, T> {
     /// Shows all foreground voxels to `visit`, a chunk at a time. There are about as many states as threads, and which
     /// voxels each sees is left to chance; `done` keeps what matters of them.
+    ///
+    /// # Errors
+    /// Those of the three; memory refused.
     pub fn fold<A: Send, B: Send>(
         &self,
-        state: impl Fn() -> A + Send + Sync,
-        visit: impl Fn(&mut A, &[T]) + Send + Sync,
-        done: impl Fn(A) -> B + Send + Sync,
-    ) -> Vec<B> {
-        let pieces = self.pieces().into_par_iter().with_min_len(TURNS);
-        pieces.fold(state, |state, rows| self.fold_rows(rows, state, &visit)).map(done).collect()
+        state: impl Fn() -> Result<A> + Send + Sync,
+        visit: impl Fn(&mut A, &[T]) -> Result<()> + Send + Sync,
+        done: impl Fn(A) -> Result<B> + Send + Sync,
+    ) -> Result<Vec<B>> {
+        let pieces = self.pieces()?.into_par_iter().with_min_len(TURNS);
+        let states = pieces.fold(&state, |state, rows| self.fold_rows(rows, state?, &visit));
+        states.map(|state| state.and_then(&done)).collect()
     }
 
     /// As [`Self::fold`], on this thread with a single state.
-    pub fn fold_here<A>(&self, state: A, visit: impl Fn(&mut A, &[T])) -> A {
+    ///
+    /// # Errors
+    /// Those of `visit`; memory refused.
+    pub fn fold_here<A>(&self, state: A, visit: impl Fn(&mut A, &[T]) -> Result<()>) -> Result<A> {
         self.fold_rows(0..self.image.count(self.flat()), state, &visit)
     }
 
-    fn fold_rows<A>(&self, rows: Range<usize>, mut state: A, visit: &impl Fn(&mut A, &[T])) -> A {
+    fn fold_rows<A>(&self, rows: Range<usize>, mut state: A, visit: &impl Fn(&mut A, &[T]) -> Result<()>) -> Result<A> {
         let (flat, mut copy, mut dense, mut mask) = (self.flat(), Vec::new(), Vec::new(), Vec::new());
         for index in rows {
-            let values = self.image.row(index, flat, &mut copy);
-            match self.mask.mark(index, flat, &mut mask) {
+            let values = self.image.row(index, flat, &mut copy)?;
+            match self.mask.mark(index, flat, &mut mask)? {
                 0 => {}
-                count if count == values.len() => visit(&mut state, values),
-                _ => visit(&mut state, compress(values, &mask, &mut dense)),
+                count if count == values.len() => visit(&mut state, values)?,
+                _ => visit(&mut state, compress(values, &mask, &mut dense)?)?,
             }
         }
-        state
+        Ok(state)
     }
 
     /// Whether image and labels lie in one piece each.
@@ -101,28 +120,28 @@ impl<T: Copy + Default + Send + Sync> Scan<'_, T> {
         self.image.flat.is_some() && self.mask.is_flat()
     }
 
-    fn pieces(&self) -> Vec<Range<usize>> {
+    fn pieces(&self) -> Result<Vec<Range<usize>>> {
         let wanted = (self.image.view.len() / PIECE).clamp(1, 2 * TURNS * rayon::current_num_threads());
         let count = self.image.count(self.flat());
         let rows = count.div_ceil(wanted).max(1);
-        (0..count).step_by(rows).map(|first| first..(first + rows).min(count)).collect()
+        memory::collected((0..count).step_by(rows).map(|first| first..(first + rows).min(count)), PURPOSE)
     }
 }
 
 /// Labels of any type, row by row.
 trait Marks: Sync {
     /// Fills `mask` with 1 where row `index` is foreground, else 0, and counts the ones.
-    fn mark(&self, index: usize, flat: bool, mask: &mut Vec<u8>) -> usize;
+    fn mark(&self, index: usize, flat: bool, mask: &mut Vec<u8>) -> Result<usize>;
     /// Whether the labels lie in one piece.
     fn is_flat(&self) -> bool;
 }
 
 impl<L: Label> Marks for Rows<'_, L> {
-    fn mark(&self, index: usize, flat: bool, mask: &mut Vec<u8>) -> usize {
+    fn mark(&self, index: usize, flat: bool, mask: &mut Vec<u8>) -> Result<usize> {
         let mut copy = Vec::new();
-        let row = self.row(index, flat, &mut copy);
-        mask.resize(row.len(), 0);
-        mark_row(row, mask)
+        let row = self.row(index, flat, &mut copy)?;
+        memory::resize(mask, row.len(), 0, PURPOSE)?;
+        Ok(mark_row(row, mask))
     }
 
     fn is_flat(&self) -> bool {
@@ -166,17 +185,13 @@ impl<'a, T: Copy> Rows<'a, T> {
         }
     }
 
-    fn row<'b>(&'b self, index: usize, flat: bool, copy: &'b mut Vec<T>) -> &'b [T] {
+    fn row<'b>(&'b self, index: usize, flat: bool, copy: &'b mut Vec<T>) -> Result<&'b [T]> {
         if let Some(values) = self.flat.filter(|_| flat) {
-            return &values[index * CHUNK..((index + 1) * CHUNK).min(values.len())];
+            return Ok(&values[index * CHUNK..((index + 1) * CHUNK).min(values.len())]);
         }
         let lanes = self.view.len_of(Axis(1));
         let lane = self.view.index_axis_move(Axis(0), index / lanes).index_axis_move(Axis(0), index % lanes);
-        lane.to_slice().unwrap_or_else(|| {
-            copy.clear();
-            copy.extend(lane);
-            copy
-        })
+        memory::contiguous_row(lane, copy, PURPOSE)
     }
 }
 
@@ -210,12 +225,12 @@ fn reordered<'a, T>(view: ArrayView3<'a, T>, order: &[(usize, bool); 3]) -> Arra
 }
 
 /// The values whose mask is 1.
-fn compress<'a, T: Copy + Default>(values: &[T], mask: &[u8], dense: &'a mut Vec<T>) -> &'a [T] {
-    dense.resize(values.len().max(dense.len()), T::default());
+fn compress<'a, T: Copy + Default>(values: &[T], mask: &[u8], dense: &'a mut Vec<T>) -> Result<&'a [T]> {
+    memory::resize(dense, values.len().max(dense.len()), T::default(), PURPOSE)?;
     let mut count = 0;
     for (&value, &keep) in values.iter().zip(mask) {
         dense[count] = value;
         count += usize::from(keep);
     }
-    &dense[..count]
+    Ok(&dense[..count])
 }

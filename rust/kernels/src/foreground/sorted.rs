@@ -6,8 +6,9 @@ use rayon::prelude::*;
 
 use super::scan::Scan;
 use super::sum::Sum;
-use super::{ChannelStats, no_foreground, not_finite, ranks};
+use super::{ChannelStats, PURPOSE, no_foreground, not_finite, ranks};
 use crate::error::Result;
+use crate::memory;
 
 /// A wide number.
 pub trait Wide: Copy + Default + Send + Sync {
@@ -29,8 +30,18 @@ wide!(u64, i64, f64);
 
 /// Statistics by sorting. Sums run from the least value to the greatest, so they do not depend on the voxels' order.
 pub fn statistics<T: Wide>(scan: &Scan<'_, T>) -> Result<ChannelStats> {
-    let mut values =
-        scan.fold(Vec::new, |found, values| found.extend(values.iter().map(|v| v.real())), |found| found).concat();
+    let mut pieces = scan.fold(
+        || Ok(Vec::new()),
+        |found, values| memory::append(found, values.iter().map(|v| v.real()), PURPOSE),
+        Ok,
+    )?;
+    // The longest takes up the others, so that no more than these lie in memory twice.
+    pieces.sort_unstable_by_key(Vec::len);
+    let mut values = pieces.pop().unwrap_or_default();
+    memory::reserve(&mut values, pieces.iter().map(Vec::len).sum(), PURPOSE)?;
+    while let Some(piece) = pieces.pop() {
+        values.extend(piece);
+    }
     let bad = values.iter().filter(|value| !value.is_finite()).count();
     match (values.is_empty(), bad) {
         (true, _) => return Err(no_foreground()),

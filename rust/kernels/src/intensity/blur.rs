@@ -11,17 +11,19 @@ use crate::memory;
 /// SciPy's `gaussian_filter` cuts its kernel off here, in standard deviations.
 const TRUNCATE: f64 = 4.0;
 
+const PURPOSE: &str = "smoothing an image";
+
 /// Smooths a channel of `shape` (z, y, x); nothing is done along an axis of a single voxel.
 ///
 /// # Errors
 /// The system refuses the memory.
 pub fn smooth(channel: &mut [f32], [planes, rows, width]: [usize; 3], sigma: f64) -> Result<()> {
-    let weights = side(sigma);
+    let weights = side(sigma)?;
     if weights.is_empty() {
         return Ok(());
     }
     let most = (width * planes.max(rows)).max(width + 2 * weights.len());
-    let mut room = memory::filled(most, 0.0, "smoothing an image")?.into_raw_vec_and_offset().0;
+    let mut room = memory::vector(most, 0.0, PURPOSE)?;
     if planes > 1 {
         for y in 0..rows {
             across(channel, [y * width, rows * width], [planes, width], &weights, &mut room);
@@ -39,11 +41,11 @@ pub fn smooth(channel: &mut [f32], [planes, rows, width]: [usize; 3], sigma: f64
 }
 
 /// The weights beside the middle one, nearest first; those of the other side are the same.
-fn side(sigma: f64) -> Vec<f32> {
+fn side(sigma: f64) -> Result<Vec<f32>> {
     let radius = (TRUNCATE * sigma + 0.5) as i32;
     let bell = |distance: i32| (-0.5 * f64::from(distance * distance) / (sigma * sigma)).exp();
     let total = 1.0 + 2.0 * (1..=radius).map(bell).sum::<f64>();
-    (1..=radius).map(|distance| (bell(distance) / total) as f32).collect()
+    memory::gathered((1..=radius).map(|distance| (bell(distance) / total) as f32), radius as usize, PURPOSE)
 }
 
 /// The index that `index` is mirrored to; the outermost voxels are repeated (d c b a | a b c d | d c b a).

@@ -128,8 +128,8 @@ fn change_channel(mut channel: ArrayViewMut3<'_, f32>, mut changes: impl Iterato
     if let Some(voxels) = channel.as_slice_mut() {
         return changes.try_for_each(|change| change.apply(voxels, shape));
     }
-    let copy = memory::contiguous(channel.view(), "a contiguous copy of a channel")?;
-    let mut voxels = copy.into_owned().into_raw_vec_and_offset().0;
+    let copy = memory::owned(channel.view(), "a contiguous copy of a channel")?;
+    let mut voxels = copy.into_raw_vec_and_offset().0;
     changes.try_for_each(|change| change.apply(&mut voxels, shape))?;
     channel.iter_mut().zip(voxels).for_each(|(to, from)| *to = from);
     Ok(())

@@ -24,6 +24,8 @@ pub const MARGIN: usize = 12;
 /// Terms of the sums that start the recursion.
 const TERMS: usize = 16;
 
+const PURPOSE: &str = "the spline coefficients of an image";
+
 /// Planes that one task filters, so that few of the groups of rows that lie side by side are not full.
 const PLANES: usize = 4;
 
@@ -39,16 +41,17 @@ pub fn coefficients(image: ArrayView3<'_, f32>, region: &[Range<usize>; 3], plan
         _ => memory::contiguous(source, "a contiguous copy of a part of the image")?,
     };
     let first = if plane { 0 } else { BEFORE };
-    let mut part = memory::filled(around(region, plane), 0.0, "the spline coefficients of an image")?;
+    let mut part = memory::filled(around(region, plane), 0.0, PURPOSE)?;
     let mut inner = part.slice_axis_mut(Axis(0), Slice::from(first..first + source.len_of(Axis(0))));
     let planes = inner.axis_chunks_iter_mut(Axis(0), PLANES).into_par_iter();
     let planes = planes.zip(source.axis_chunks_iter(Axis(0), PLANES));
-    planes.for_each_init(Room::default, |room, (mut out, source)| {
-        rows(source, &mut out, room);
-        out.outer_iter_mut().for_each(|plane| columns(plane, &mut room.state));
-    });
+    planes.try_for_each_init(Room::default, |room, (mut out, source)| {
+        rows(source, &mut out, room)?;
+        out.outer_iter_mut().try_for_each(|plane| columns(plane, &mut room.state))
+    })?;
     if !plane {
-        part.axis_iter_mut(Axis(1)).into_par_iter().for_each_init(Vec::new, |room, slice| columns(slice, room));
+        let slices = part.axis_iter_mut(Axis(1)).into_par_iter();
+        slices.try_for_each_init(Vec::new, |room, slice| columns(slice, room))?;
     }
     Ok(part)
 }
@@ -69,17 +72,20 @@ struct Room {
 }
 
 /// Filters the rows of `source` into the middle of `out`, mirrored at either end.
-fn rows(source: ArrayView3<'_, f32>, out: &mut ArrayViewMut3<'_, f32>, room: &mut Room) {
+fn rows(source: ArrayView3<'_, f32>, out: &mut ArrayViewMut3<'_, f32>, room: &mut Room) -> Result<()> {
     let (count, width) = (source.len_of(Axis(1)), source.len_of(Axis(2)));
     let around = out.len_of(Axis(2));
-    room.wide.resize(around, [0.0; LANES]);
-    room.block.resize(LANES * around, 0.0);
-    let mut sources: Vec<&[f32]> = source.rows().into_iter().filter_map(|row| row.to_slice()).collect();
+    memory::resize(&mut room.wide, around, [0.0; LANES], PURPOSE)?;
+    memory::resize(&mut room.block, LANES * around, 0.0, PURPOSE)?;
+    let all = source.len_of(Axis(0)) * count;
+    let mut sources = memory::reserved(all.next_multiple_of(LANES), PURPOSE)?;
+    sources.extend(source.rows().into_iter().filter_map(|row| row.to_slice()));
     let planes = out.outer_iter_mut().filter_map(|plane| plane.into_slice());
-    let mut targets: Vec<&mut [f32]> =
-        planes.flat_map(|plane| plane.chunks_exact_mut(around).skip(BEFORE).take(count)).collect();
+    let targets = planes.flat_map(|plane| plane.chunks_exact_mut(around).skip(BEFORE).take(count));
+    let mut targets = memory::gathered(targets, all, PURPOSE)?;
     // A last group that is not full is filled up with its last row.
-    sources.resize(sources.len().next_multiple_of(LANES), sources[sources.len() - 1]);
+    let last = sources[all - 1];
+    sources.resize(all.next_multiple_of(LANES), last);
     for (sources, targets) in sources.chunks_exact(LANES).zip(targets.chunks_mut(LANES)) {
         side_by_side(sources, &mut room.wide[BEFORE..BEFORE + width]);
         filter_lanes(&mut room.wide[BEFORE..BEFORE + width]);
@@ -91,6 +97,7 @@ fn rows(source: ArrayView3<'_, f32>, out: &mut ArrayViewMut3<'_, f32>, room: &mu
             target.copy_from_slice(row);
         }
     }
+    Ok(())
 }
 
 /// Turns [`LANES`] lanes of samples into coefficients over 6.
@@ -131,10 +138,11 @@ fn filter_lanes(lane: &mut [Row]) {
 }
 
 /// The same along the first axis, of what lies between the rows for mirrored coefficients; then fills these.
-fn columns(mut slice: ArrayViewMut2<'_, f32>, state: &mut Vec<f32>) {
+fn columns(mut slice: ArrayViewMut2<'_, f32>, state: &mut Vec<f32>) -> Result<()> {
     state.clear();
-    state.resize(slice.len_of(Axis(1)), 0.0);
-    let mut rows: Vec<&mut [f32]> = slice.outer_iter_mut().filter_map(|row| row.into_slice()).collect();
+    memory::resize(state, slice.len_of(Axis(1)), 0.0, PURPOSE)?;
+    let count = slice.len_of(Axis(0));
+    let mut rows = memory::gathered(slice.outer_iter_mut().filter_map(|row| row.into_slice()), count, PURPOSE)?;
     let inner = BEFORE..rows.len() - BEHIND;
     filter_rows(&mut rows[inner.clone()], state);
     for place in (0..BEFORE).chain(inner.end..rows.len()) {
@@ -142,6 +150,7 @@ fn columns(mut slice: ArrayViewMut2<'_, f32>, state: &mut Vec<f32>) {
         let [to, from] = rows.get_disjoint_mut([place, from]).expect("mirrored rows lie between the others");
         to.copy_from_slice(from);
     }
+    Ok(())
 }
 
 #[multiversion(targets = "simd")]

@@ -27,6 +27,8 @@ const BLOCK: usize = 1024;
 /// Coarse neighbours at either side that the spline's coefficients are made of: the next ones weigh below 1e-4.
 const NEIGHBOURS: i64 = 7;
 
+const PURPOSE: &str = "an elastic deformation";
+
 /// An elastic deformation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Elastic {
@@ -55,7 +57,7 @@ impl Field {
     /// The displacements of a patch of `shape`; in a `plane`, along y and x only.
     ///
     /// # Errors
-    /// A strength that is not finite, or a smoothness that is not between 0 and 1000 voxels.
+    /// A strength that is not finite, or a smoothness that is not between 0 and 1000 voxels; memory refused.
     pub fn new(elastic: Elastic, shape: [usize; 3], plane: bool) -> Result<Self> {
         let Elastic { alpha, sigma, seed } = elastic;
         if alpha.is_nan() || alpha.abs() > 1e9 {
@@ -64,9 +66,9 @@ impl Field {
         if !(sigma > 0.0 && sigma <= WIDEST) {
             return Err(KernelError::argument("sigma", format!("be above 0 and at most {WIDEST} voxels"), sigma));
         }
-        let smooth = Smoothing::new(sigma);
-        let z = if plane { Spread::single() } else { smooth.spread(shape[0]) };
-        let axes = [z, smooth.spread(shape[1]), smooth.spread(shape[2])];
+        let smooth = Smoothing::new(sigma)?;
+        let z = if plane { Spread::single() } else { smooth.spread(shape[0])? };
+        let axes = [z, smooth.spread(shape[1])?, smooth.spread(shape[2])?];
         let first = usize::from(plane);
         let coarse = (first..3).into_par_iter().map(|axis| smoothed_noise(seed, axis, alpha as f32, shape, &axes));
         let coarse = coarse.collect::<Result<_>>()?;
@@ -82,26 +84,31 @@ impl Field {
     }
 
     /// Displacements of the row (z, y), along z, y and x. Rows of one plane should follow one another.
-    pub fn row(&self, z: usize, y: usize, bent: &mut Bent, out: &mut [Vec<f32>; 3]) {
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn row(&self, z: usize, y: usize, bent: &mut Bent, out: &mut [Vec<f32>; 3]) -> Result<()> {
         if bent.plane != Some(z) {
-            self.bend(z, bent);
+            self.bend(z, bent)?;
         }
         let (y, weights) = self.axes[1].taps(y);
         for (lines, out) in bent.lines.iter().zip(out) {
-            out.resize(self.width(), 0.0);
+            memory::resize(out, self.width(), 0.0, PURPOSE)?;
             weighted(lines, y * self.width(), weights, out);
         }
+        Ok(())
     }
 
     /// The plane z.
-    fn bend(&self, z: usize, bent: &mut Bent) {
+    fn bend(&self, z: usize, bent: &mut Bent) -> Result<()> {
         let (first, weights) = self.axes[0].taps(z);
-        bent.plane = Some(z);
         let count = self.axes[1].coefficients * self.width();
-        bent.lines.iter_mut().for_each(|lines| lines.resize(count, 0.0));
+        bent.lines.iter_mut().try_for_each(|lines| memory::resize(lines, count, 0.0, PURPOSE))?;
+        bent.plane = Some(z);
         for (field, lines) in self.coarse.iter().rev().zip(bent.lines.iter_mut().rev()) {
             weighted(field.as_slice().unwrap_or_default(), first * count, weights, lines);
         }
+        Ok(())
     }
 
     fn width(&self) -> usize {
@@ -124,11 +131,12 @@ impl Spread {
     }
 
     /// Smooths a row: into its coefficients, and back to values.
-    fn smooth(&self, row: &mut [f32], room: &mut Vec<f32>) {
+    fn smooth(&self, row: &mut [f32], room: &mut Vec<f32>) -> Result<()> {
         room.clear();
-        room.resize(self.coefficients, 0.0);
+        memory::resize(room, self.coefficients, 0.0, PURPOSE)?;
         shrink_row(room, &self.into, row);
         along(self, room, row);
+        Ok(())
     }
 
     /// The first of the four coefficients that voxel `index` lies between, and their weights.
@@ -144,41 +152,44 @@ struct Smoothing {
 }
 
 impl Smoothing {
-    fn new(sigma: f64) -> Self {
+    fn new(sigma: f64) -> Result<Self> {
         let step = ((sigma / 2.0) as usize).max(1);
-        let gaussian = gaussian(sigma);
+        let gaussian = gaussian(sigma)?;
         let (radius, reach) = (gaussian.len() / 2, NEIGHBOURS * step as i64);
-        let mut kernel = vec![0.0; 2 * (radius + reach as usize) + 1];
+        let mut kernel = memory::vector(2 * (radius + reach as usize) + 1, 0.0, PURPOSE)?;
         // Coefficients of the spline through samples: their convolution with sqrt(3) POLE^|k|.
         for k in -NEIGHBOURS..=NEIGHBOURS {
             let weight = 3_f64.sqrt() * f64::from(POLE).powi(k.abs() as i32);
             let first = (reach + k * step as i64) as usize;
             kernel[first..].iter_mut().zip(&gaussian).for_each(|(sum, value)| *sum += weight * value);
         }
-        Self { step, kernel }
+        Ok(Self { step, kernel })
     }
 
     /// Coefficient j stands at voxel `(j - 1) step`: the first and the last two lie outside the axis.
-    fn spread(&self, length: usize) -> Spread {
+    fn spread(&self, length: usize) -> Result<Spread> {
         let coefficients = (length - 1) / self.step + 4;
         let reach = self.kernel.len() / 2;
         let into = |voxel: usize| {
-            let place = |j: usize| (voxel + self.step + reach).wrapping_sub(j * self.step);
-            let inside = |j: &usize| place(*j) < self.kernel.len();
-            let first = (0..coefficients).find(inside).unwrap_or(0);
-            (first, (first..coefficients).take_while(inside).map(|j| self.kernel[place(j)] as f32).collect())
+            let place = |j: usize| voxel + self.step + reach - j * self.step;
+            // The first and the last coefficient whose kernel reaches the voxel.
+            let first = (voxel + self.step + reach + 1).saturating_sub(self.kernel.len()).div_ceil(self.step);
+            let end = ((voxel + self.step + reach) / self.step + 1).min(coefficients);
+            Ok((first, memory::collected((first..end).map(|j| self.kernel[place(j)] as f32), PURPOSE)?))
         };
-        let from = (0..self.step).map(|phase| b_spline(phase as f64 / self.step as f64)).collect();
-        Spread { step: self.step, into: (0..length).map(into).collect(), from, coefficients }
+        let from = (0..self.step).map(|phase| b_spline(phase as f64 / self.step as f64));
+        let from = memory::collected(from, PURPOSE)?;
+        let into = memory::collected_results((0..length).map(into), PURPOSE)?;
+        Ok(Spread { step: self.step, into, from, coefficients })
     }
 }
 
 /// SciPy's sampled and normalised Gaussian.
-pub fn gaussian(sigma: f64) -> Vec<f64> {
+fn gaussian(sigma: f64) -> Result<Vec<f64>> {
     let radius = (TRUNCATE * sigma + 0.5) as i64;
     let bell = |distance: i64| (-0.5 * (distance * distance) as f64 / (sigma * sigma)).exp();
     let total: f64 = (-radius..=radius).map(bell).sum();
-    (-radius..=radius).map(|distance| bell(distance) / total).collect()
+    memory::gathered((-radius..=radius).map(|distance| bell(distance) / total), 2 * radius as usize + 1, PURPOSE)
 }
 
 /// The cubic B-spline at distances 1 + t, t, 1 - t, 2 - t.
@@ -195,11 +206,10 @@ fn smoothed_noise(
     shape: [usize; 3],
     [z, y, x]: &[Spread; 3],
 ) -> Result<Array3<f32>> {
-    const PURPOSE: &str = "an elastic deformation";
     let mut along_z = memory::filled((z.coefficients, shape[1], shape[2]), 0.0, PURPOSE)?;
     let rows = (BLOCK / shape[2]).max(1);
     let block = |noise: &mut Vec<f32>, (block, mut sums): (usize, ArrayViewMut3<'_, f32>)| {
-        noise.resize(sums.len_of(Axis(1)) * shape[2], 0.0);
+        memory::resize(noise, sums.len_of(Axis(1)) * shape[2], 0.0, PURPOSE)?;
         for (plane, (first, weights)) in z.into.iter().enumerate() {
             for (row, noise) in (block * rows..).zip(noise.chunks_exact_mut(shape[2])) {
                 noise_row(seed, [axis, plane, row], noise);
@@ -208,19 +218,21 @@ fn smoothed_noise(
                 add_scaled(sums.as_slice_mut().unwrap_or_default(), weight, noise);
             }
         }
+        Ok(())
     };
     let blocks = along_z.axis_chunks_iter_mut(Axis(1), rows).into_par_iter().enumerate();
-    blocks.for_each_init(Vec::new, block);
+    blocks.try_for_each_init(Vec::new, block)?;
     let mut coarse = memory::filled((z.coefficients, y.coefficients, shape[2]), 0.0, PURPOSE)?;
     let planes = coarse.axis_iter_mut(Axis(0)).into_par_iter().zip(along_z.axis_iter(Axis(0)));
-    planes.for_each_init(Vec::new, |room, (coarse, plane)| {
+    planes.try_for_each_init(Vec::new, |room, (coarse, plane)| {
         let (coarse, plane) = (coarse.into_slice().unwrap_or_default(), plane.to_slice().unwrap_or_default());
         spread_rows(plane, &y.into, coarse, shape[2]);
         for line in coarse.chunks_exact_mut(shape[2]) {
             line.iter_mut().for_each(|value| *value *= alpha);
-            x.smooth(line, room);
+            x.smooth(line, room)?;
         }
-    });
+        Ok(())
+    })?;
     Ok(coarse)
 }
 

@@ -152,7 +152,7 @@ impl Warp {
         let grids = (grids.0.or(grids.1), grids.1.filter(|_| two));
         let blocks = (self.rows(image.map(|image| image.to)), self.rows(labels.map(|labels| labels.to)));
         self.by_blocks(blocks, |scratch, first, (mut image, mut labels)| {
-            self.locate(size, grids, first..first + image.len_of(Axis(1)), scratch);
+            self.locate(size, grids, first..first + image.len_of(Axis(1)), scratch)?;
             let Scratch { places, ballot, .. } = scratch;
             for (channel, mut out) in image.outer_iter_mut().enumerate() {
                 voxels.iter().for_each(|voxels| voxels.sample(channel, places.sites(), slice_of(&mut out)));
@@ -161,8 +161,8 @@ impl Warp {
             for (channel, mut out) in labels.outer_iter_mut().enumerate() {
                 maps.iter().for_each(|maps| maps.sample(channel, sites, ballot, slice_of(&mut out)));
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn check_both<L>(&self, image: Option<&Image<'_>>, labels: Option<&Labels<'_, L>>) -> Result<[usize; 3]> {
@@ -228,12 +228,12 @@ impl Warp {
     fn by_blocks<L: Send + Sync>(
         &self,
         (mut image, mut labels): (ArrayViewMut3<'_, f32>, ArrayViewMut3<'_, L>),
-        work: impl Fn(&mut Scratch, usize, (ArrayViewMut3<'_, f32>, ArrayViewMut3<'_, L>)) + Sync,
-    ) {
+        work: impl Fn(&mut Scratch, usize, (ArrayViewMut3<'_, f32>, ArrayViewMut3<'_, L>)) -> Result<()> + Sync,
+    ) -> Result<()> {
         let rows = (BLOCK / self.shape[2]).max(1);
         let labels = labels.axis_chunks_iter_mut(Axis(1), rows).into_par_iter();
         let blocks = image.axis_chunks_iter_mut(Axis(1), rows).into_par_iter().zip(labels).enumerate();
-        blocks.for_each_init(Scratch::default, |scratch, (block, parts)| work(scratch, block * rows, parts));
+        blocks.try_for_each_init(Scratch::default, |scratch, (block, parts)| work(scratch, block * rows, parts))
     }
 
     /// Locates what some rows of the output read.
@@ -243,10 +243,10 @@ impl Warp {
         grids: (Option<&Grid>, Option<&Grid>),
         rows: Range<usize>,
         scratch: &mut Scratch,
-    ) {
-        let (Some(grid), width) = (grids.0, self.shape[2]) else { return };
+    ) -> Result<()> {
+        let (Some(grid), width) = (grids.0, self.shape[2]) else { return Ok(()) };
         let Scratch { bent, displacements, places, .. } = scratch;
-        places.resize(rows.len() * width);
+        places.resize(rows.len() * width)?;
         let half = self.shape.map(|length| (length - 1) as f64 / 2.0);
         let matrix = self.motion.matrix;
         for (place, row) in rows.enumerate() {
@@ -255,14 +255,15 @@ impl Warp {
             let start = |axis: usize| {
                 self.motion.centre[axis] + (0..3).map(|other| matrix[axis][other] * offset[other]).sum::<f64>()
             };
-            let displacements = self.field.as_ref().map(|field| {
-                field.row(z, y, bent, displacements);
-                displacements.each_ref().map(|row| &row[..])
-            });
+            if let Some(field) = &self.field {
+                field.row(z, y, bent, displacements)?;
+            }
+            let displacements = self.field.as_ref().map(|_| displacements.each_ref().map(|row| &row[..]));
             let turn = matrix.map(|row| row.map(|value| value as f32));
             let line = Line { start: [0, 1, 2].map(start), step: matrix.map(|row| row[2]), turn, displacements };
             places.locate(size, (grid, grids.1), &line, place * width..(place + 1) * width);
         }
+        Ok(())
     }
 }
 

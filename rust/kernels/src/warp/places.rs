@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
+use crate::error::Result;
+use crate::memory;
+
 /// The offset that stands for positions outside the image.
 pub const OUTSIDE: u32 = u32::MAX;
 
@@ -106,10 +109,14 @@ impl Sites<'_> {
 
 impl Places {
     /// Makes room for `count` places; what they were before is left.
-    pub fn resize(&mut self, count: usize) {
-        self.offset.resize(count, 0);
-        self.other.resize(count, 0);
-        self.fraction.iter_mut().for_each(|fraction| fraction.resize(count, 0.0));
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn resize(&mut self, count: usize) -> Result<()> {
+        const PURPOSE: &str = "the places of voxels";
+        memory::resize(&mut self.offset, count, 0, PURPOSE)?;
+        memory::resize(&mut self.other, count, 0, PURPOSE)?;
+        self.fraction.iter_mut().try_for_each(|fraction| memory::resize(fraction, count, 0.0, PURPOSE))
     }
 
     /// Places of the first grid.

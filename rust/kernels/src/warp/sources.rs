@@ -41,7 +41,8 @@ impl<'a> ImageSource<'a> {
     ) -> Result<Self> {
         if order == Order::Cubic {
             let splines = image.outer_iter().map(|channel| coefficients(channel, region, plane));
-            let memory = Memory::Splines(splines.collect::<Result<_>>()?);
+            let splines = memory::collected_results(splines, "the spline coefficients of an image")?;
+            let memory = Memory::Splines(splines);
             return Ok(Self { grid: Grid::cubic(region, plane), memory, order, border });
         }
         let size = [1, 2, 3].map(|axis| image.len_of(Axis(axis)));
