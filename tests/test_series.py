@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_rs import series
-from nnunet_rs.core.errors import DatasetError, TrainingError
+from nnunet_rs import model_queue, series
+from nnunet_rs.core.errors import CheckpointError, DatasetError, TrainingError
+from nnunet_rs.core.locks import HeldError, exclusive
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.core.worker import LostError, Result, Said
 from nnunet_rs.model.history import History
-from nnunet_rs.model.options import TrainOptions, TrainResult
+from nnunet_rs.model.options import Model, TrainOptions, TrainResult
+from nnunet_rs.model_queue import Outcome
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan, write_plan
 from nnunet_rs.predict.scores import METRICS, Score, Target
 from nnunet_rs.predict.summary import CaseScores, Summary
-from nnunet_rs.series import Outcome, every_model, outcomes_table, train_series
-from nnunet_rs.single import Model, ModelOptions, Trained
+from nnunet_rs.series import every_model, outcomes_table, train_series
+from nnunet_rs.single import ModelOptions, Trained
 
 ANEW = ModelOptions(TrainOptions())
 EMPTY = Summary((Target("1", "large", (1,)),), (), None)
@@ -131,6 +133,7 @@ def test_what_is_trained_and_scored_is_not_done_again(work: Path, monkeypatch: p
     EMPTY.write(folder / "validation" / "summary.json")
     (folder / "model.json").touch()
     os.utime(folder / "model.json", (0, 0))
+    monkeypatch.setattr(model_queue, "tell_unlike", lambda *_: None)
     made_up = MadeUp({})
     monkeypatch.setattr(series, "train_model", made_up)
     resuming = ModelOptions(TrainOptions(resume=True))
@@ -139,7 +142,74 @@ def test_what_is_trained_and_scored_is_not_done_again(work: Path, monkeypatch: p
     later = time.time() + 10
     os.utime(folder / "model.json", (later, later))  # trained again, not yet scored
     assert [outcome.state for outcome in train_series(work, ALL[:2], resuming)] == ["trained", "trained"]
-    assert [outcome.state for outcome in train_series(work, ALL[:2], ANEW)] == ["trained", "trained"]
+    with pytest.raises(CheckpointError, match=r"fold_0: is trained already; --resume keeps .* --fresh trains all anew"):
+        train_series(work, ALL[:2], ANEW)
+    fresh = ModelOptions(TrainOptions(fresh=True))
+    assert [outcome.state for outcome in train_series(work, ALL[:2], fresh)] == ["trained", "trained"]
+
+
+def test_a_model_of_other_options_is_told(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unlike(*_: object) -> None:
+        raise CheckpointError("was trained with --recipe fast (now v2)")
+
+    monkeypatch.setattr(model_queue, "_finished", lambda _, model: EMPTY if model == ALL[0] else None)
+    monkeypatch.setattr(model_queue, "tell_unlike", unlike)
+    monkeypatch.setattr(series, "train_model", MadeUp({}))
+    outcomes = train_series(work, ALL[:2], ModelOptions(TrainOptions(resume=True)))
+    assert [(o.state, o.reason) for o in outcomes] == [
+        ("failed", "was trained with --recipe fast (now v2)"), ("trained", ""),
+    ]  # fmt: skip
+
+
+class Busy(MadeUp):
+    """The first model is trained by another process, which leaves it after a number of looks."""
+
+    def __init__(self, folder: Path, looks: int, finished: bool) -> None:
+        super().__init__({})
+        self.folder, self.looks, self.finished = folder, looks, finished
+
+    def __call__(self, work: Path, model: Model, options: ModelOptions, *more: object) -> Trained:
+        if model == ALL[0] and self.looks:
+            raise HeldError("training (process 7 on there) is at work there")
+        return super().__call__(work, model, options, *more)
+
+    def is_held(self, _folder: Path) -> bool:
+        self.looks -= 1
+        if not self.looks and self.finished:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "model.json").touch()
+        return self.looks > 0
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("resume", [True, False])
+def test_what_another_process_trains_is_left_to_it(
+    work: Path, monkeypatch: pytest.MonkeyPatch, finished: bool, resume: bool
+) -> None:
+    """Others come first; then it is there, or taken over; what builds on it waits."""
+    folder = work / "models" / "3d_lowres" / "fold_0"
+    busy = Busy(folder, 3, finished)
+    monkeypatch.setattr(series, "train_model", busy)
+    monkeypatch.setattr(series, "PATIENCE", 0.0)
+    monkeypatch.setattr(model_queue, "LOOK", 0.0)
+    monkeypatch.setattr(model_queue, "_is_held", busy.is_held)
+    monkeypatch.setattr(model_queue, "tell_unlike", lambda *_: None)
+    monkeypatch.setattr(
+        model_queue,
+        "_finished",
+        lambda _, model: EMPTY if model == ALL[0] and (folder / "model.json").exists() else None,
+    )
+    outcomes = train_series(work, ALL, ModelOptions(TrainOptions(resume=resume)), ("cpu",))
+    first = [] if finished else [ALL[0]]
+    assert [model for model, _ in busy.calls] == [*ALL[1:4], *first, *ALL[4:]]
+    assert outcomes[0].state == ("there" if finished else "trained")
+    assert {outcome.state for outcome in outcomes[1:]} == {"trained"}
+
+
+def test_who_holds_a_folder_is_seen(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "fold_0", "training"):
+        assert model_queue._is_held(tmp_path / "fold_0")
+    assert not model_queue._is_held(tmp_path / "fold_0")
 
 
 def test_going_on_is_asked_for_only_where_something_began(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +230,8 @@ def test_going_on_is_asked_for_only_where_something_began(work: Path, monkeypatc
 
 def test_no_process_is_begun_for_what_is_there(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(series, "Worker", Hands)
-    monkeypatch.setattr(series, "_finished", lambda work, model: EMPTY if model in ALL[:-1] else None)
+    monkeypatch.setattr(model_queue, "_finished", lambda work, model: EMPTY if model in ALL[:-1] else None)
+    monkeypatch.setattr(model_queue, "tell_unlike", lambda *_: None)
     Hands.log, Hands.failing = [], {}
     outcomes = train_series(work, ALL, ModelOptions(TrainOptions(resume=True)), ("cpu", "cpu"))
     assert [outcome.state for outcome in outcomes] == ["there"] * 5 + ["trained"]

@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
-from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.clock import clock
+from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
+from nnunet_rs.core.locks import HeldError
 from nnunet_rs.core.machine import processors
 from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.core.worker import LostError, Result, Said, Worker
@@ -19,36 +20,14 @@ from nnunet_rs.model.card import CARD
 from nnunet_rs.model.cascade import next_stages
 from nnunet_rs.model.distributed import is_shared
 from nnunet_rs.model.interrupt import stop_wishes
-from nnunet_rs.model.options import TrainResult
-from nnunet_rs.model.setup import model_folder
-from nnunet_rs.model.state import RESUME
+from nnunet_rs.model.options import Model, TrainOptions
+from nnunet_rs.model_queue import ModelQueue, Outcome, State, folder_of
 from nnunet_rs.plan.schema import Plan, read_plan
-from nnunet_rs.predict.results import SUMMARY
-from nnunet_rs.predict.summary import Summary, read_summary, together
-from nnunet_rs.predict.validate import validation_folder
-from nnunet_rs.report.tables import Table, clock, number
-from nnunet_rs.single import Model, ModelOptions, train_model
+from nnunet_rs.predict.summary import together
+from nnunet_rs.report.tables import Table, number
+from nnunet_rs.single import ModelOptions, train_model
 
 PATIENCE = 0.5  # seconds between two looks at whether somebody wishes to stop
-
-State = Literal["trained", "there", "failed", "stopped", "waiting"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a model."""
-
-    model: Model
-    state: State  # there: trained and scored before; waiting: what it needs has failed, or the series was stopped
-    summary: Summary | None = None
-    training: TrainResult | None = None
-    seconds: float = 0.0  # all in all
-    reason: str = ""  # why it failed or waits
-
-    @property
-    def there(self) -> bool:
-        """Whether the model can be used."""
-        return self.state in ("trained", "there")
 
 
 def every_model(work: Path, configuration: str | None = None) -> tuple[Model, ...]:
@@ -91,7 +70,10 @@ def train_series(
     devices: Sequence[str] = ("auto",),
     progress: Progress | None = None,
 ) -> tuple[Outcome, ...]:
-    """Train models; where one fails, the others go on.
+    """Train models; where one fails, the others go on. Several processes may share the models of a work folder.
+
+    A model that another process trains is left to it: the others come first, then it is waited for, and taken over if
+    that process ends without finishing it.
 
     Parameters
     ----------
@@ -111,14 +93,32 @@ def train_series(
     -------
     tuple of Outcome
         One per model, in order. SIGINT and SIGTERM stop what runs at its next iteration, resumable.
+
+    Raises
+    ------
+    CheckpointError
+        Models are finished, and neither `resume` nor `fresh` says what is to become of them.
     """
     progress = progress or Silent()
-    queue = _Queue(work, read_plan(work / "plan.json"), tuple(models), options.training.resume, progress)
+    _refuse_finished(work, models, options.training)
+    queue = ModelQueue(work, read_plan(work / "plan.json"), tuple(models), options, progress)
     if len(devices) == 1:
-        _one_after_another(queue, _on(devices[0], options), progress)
+        _one_after_another(queue, devices[0], progress)
     else:
-        _side_by_side(queue, options, tuple(devices), progress)
+        _side_by_side(queue, tuple(devices), progress)
     return tuple(queue.outcomes[model] for model in queue.models)
+
+
+def _refuse_finished(work: Path, models: Sequence[Model], options: TrainOptions) -> None:
+    if options.resume or options.fresh:
+        return
+    finished = [model for model in models if (folder_of(work, model) / CARD).is_file()]
+    if finished:
+        more = f" (and {len(finished) - 1} more)" if finished[1:] else ""
+        raise CheckpointError(
+            f"{folder_of(work, finished[0])}: is trained already{more}; --resume keeps what is finished and trains the "
+            "rest, --fresh trains all anew and keeps the old models aside"
+        )
 
 
 def _on(device: str, options: ModelOptions, beside: int = 1) -> ModelOptions:
@@ -152,6 +152,7 @@ _SHOWN: Mapping[State, str] = {
     "failed": "failed",
     "stopped": "stopped",
     "waiting": "not begun",
+    "held": "is trained by another process",
 }
 
 
@@ -159,71 +160,43 @@ def _dice(outcome: Outcome) -> float:
     return math.nan if outcome.summary is None else outcome.summary.foreground_mean("dice")
 
 
-@dataclass(slots=True)
-class _Queue:
-    """Models to train, and what became of them."""
-
-    work: Path
-    plan: Plan
-    models: tuple[Model, ...]
-    resume: bool  # what is finished stays
-    progress: Progress
-    outcomes: dict[Model, Outcome] = field(default_factory=dict)
-    begun: set[Model] = field(default_factory=set)
-
-    def take(self) -> Model | None:
-        """Return a model that can be trained now; mark those that are finished or cannot be trained any more."""
-        for model in self.models:
-            if model in self.begun:
-                continue
-            needed = self._needed(model)
-            lost = [other for other in needed if other in self.outcomes and not self.outcomes[other].there]
-            if lost:
-                self.begun.add(model)
-                self.outcomes[model] = Outcome(model, "waiting", reason=f"needs {lost[0]}")
-            elif all(other in self.outcomes for other in needed):
-                self.begun.add(model)
-                found = _finished(self.work, model) if self.resume else None
-                if found is None:
-                    return model
-                self.progress.say(f"{model}: is trained and scored already")
-                self.outcomes[model] = Outcome(model, "there", found)
-                return self.take()  # others may have waited for it
-        return None
-
-    def close(self) -> None:
-        """Mark what has not begun."""
-        for model in self.models:
-            self.outcomes.setdefault(model, Outcome(model, "waiting", reason="stopped before its turn"))
-
-    def title(self, model: Model) -> str:
-        """Say which of how many."""
-        return f"{model} ({self.models.index(model) + 1} of {len(self.models)})"
-
-    def _needed(self, model: Model) -> tuple[Model, ...]:
-        """List the models of this series that a model's training builds on."""
-        first = self.plan.configurations[model.configuration].previous
-        return tuple(other for other in self.models if other.configuration == first)
-
-
-def _one_after_another(queue: _Queue, options: ModelOptions, progress: Progress) -> None:
-    while (model := queue.take()) is not None:
+def _one_after_another(queue: ModelQueue, device: str, progress: Progress) -> None:
+    while True:
+        model = queue.take()
+        if model is None and not queue.held:
+            break
+        if model is None:
+            if _wait(queue):
+                break
+            continue
         progress.say(queue.title(model))
-        outcome = queue.outcomes[model] = _outcome(queue.work, model, options, progress)
+        outcome = _outcome(queue.work, model, _on(device, queue.settings(model)), progress)
+        queue.note(outcome)
         if outcome.state == "stopped":
             break
     queue.close()
 
 
-def _side_by_side(queue: _Queue, options: ModelOptions, devices: tuple[str, ...], progress: Progress) -> None:
+def _wait(queue: ModelQueue) -> bool:
+    """Wait until another process leaves a model; returns whether somebody wishes to stop instead."""
+    waited = len(queue.held)
+    with stop_wishes() as wish:
+        while len(queue.held) == waited and not wish.made:
+            time.sleep(PATIENCE)
+            queue.look()
+    return wish.made
+
+
+def _side_by_side(queue: ModelQueue, devices: tuple[str, ...], progress: Progress) -> None:
     """Keep every device busy; this process only hands models out and listens."""
-    crew = _Crew(queue, options, devices, progress)
+    crew = _Crew(queue, devices, progress)
     with stop_wishes() as wish:
         try:
-            while crew.hire(0 if wish.made else len(devices)):
+            while crew.hire(0 if wish.made else len(devices)) or (queue.held and not wish.made):
                 if wish.made:
                     crew.stop()
                 crew.listen()
+                queue.look()
         finally:
             crew.kill()
     queue.close()
@@ -233,8 +206,7 @@ def _side_by_side(queue: _Queue, options: ModelOptions, devices: tuple[str, ...]
 class _Crew:
     """The processes that train: one at most on each device."""
 
-    queue: _Queue
-    options: ModelOptions
+    queue: ModelQueue
     devices: tuple[str, ...]
     progress: Progress
     running: dict[Worker, tuple[int, Model]] = field(default_factory=dict)  # the device's place in the list
@@ -249,7 +221,7 @@ class _Crew:
                 break
             device = self.devices[place]
             self.progress.say(f"{self.queue.title(model)}, on {device}")
-            options = _on(device, self.options, len(self.devices))
+            options = _on(device, self.queue.settings(model), len(self.devices))
             self.running[Worker.start(_outcome, self.queue.work, model, options)] = place, model
         return len(self.running)
 
@@ -265,8 +237,9 @@ class _Crew:
                 self.progress.say(f"{model}: {heard.text}")
                 continue
             del self.running[worker]
-            self.queue.outcomes[model] = heard.value
-            self.progress.say(f"{model}: {heard.value.state}")
+            self.queue.note(heard.value)
+            if heard.value.state != "held":
+                self.progress.say(f"{model}: {heard.value.state}")
 
     def stop(self) -> None:
         """Ask all to stop, once: a second signal would not be a wish."""
@@ -285,7 +258,11 @@ def _outcome(work: Path, model: Model, options: ModelOptions, progress: Progress
     """Make a model; whatever is wrong with it is its outcome."""
     begun = time.monotonic()
     try:
-        trained = train_model(work, model, _resuming(work, model, options), progress)
+        trained = train_model(work, model, options, progress)
+    except HeldError as error:
+        if is_shared():
+            raise
+        return Outcome(model, "held", reason=str(error))
     except Exception as error:
         if is_shared():
             raise  # the other processes of this training would wait for ever
@@ -293,24 +270,3 @@ def _outcome(work: Path, model: Model, options: ModelOptions, progress: Progress
         return Outcome(model, "failed", seconds=time.monotonic() - begun, reason=said)
     state: State = "trained" if trained.training.finished else "stopped"
     return Outcome(model, state, trained.summary, trained.training, time.monotonic() - begun)
-
-
-def _resuming(work: Path, model: Model, options: ModelOptions) -> ModelOptions:
-    """Ask to go on only where there is something to go on from: of most models of a series nobody expects it."""
-    folder = model_folder(work, model.configuration, model.fold)
-    begun = (folder / RESUME).is_file() or (folder / CARD).is_file()
-    return replace(options, training=replace(options.training, resume=options.training.resume and begun))
-
-
-def _finished(work: Path, model: Model) -> Summary | None:
-    """Return the scores of a model that is trained and scored, and not being trained anew."""
-    folder = model_folder(work, model.configuration, model.fold)
-    card, scores = folder / CARD, validation_folder(work, model.configuration, model.fold) / SUMMARY
-    if not card.is_file() or (folder / RESUME).is_file() or not scores.is_file():
-        return None
-    if scores.stat().st_mtime_ns < card.stat().st_mtime_ns:
-        return None
-    try:
-        return read_summary(scores)
-    except DatasetError:
-        return None

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.model.aside import fold_lock
 from nnunet_rs.model.cascade import next_stages
-from nnunet_rs.model.distributed import current_team
+from nnunet_rs.model.course import Overhead
+from nnunet_rs.model.distributed import current_team, leads
 from nnunet_rs.model.history import History
-from nnunet_rs.model.options import TrainOptions, TrainResult
-from nnunet_rs.model.setup import model_folder
-from nnunet_rs.model.train import train_fold
+from nnunet_rs.model.options import Model, TrainOptions, TrainResult
+from nnunet_rs.model.setup import model_folder, read_plan_and_fold
+from nnunet_rs.model.train import train_locked
 from nnunet_rs.plan.schema import read_plan
+from nnunet_rs.predict.effort import scoring_effort
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.predict.previous import segment_cases
 from nnunet_rs.predict.summary import Summary
-from nnunet_rs.predict.validate import validate_fold
+from nnunet_rs.predict.validate import require_scans, validate_fold
 from nnunet_rs.report.board import board
 from nnunet_rs.report.cases import picture_ranked
 from nnunet_rs.report.figures import curves_on_the_way, training_curves
 
 PICTURES = "pictures"  # folder in a fold's model folder
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """Which network."""
-
-    configuration: str
-    fold: int
-
-    def __str__(self) -> str:
-        return f"{self.configuration}, fold {self.fold}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +46,7 @@ class ModelOptions:
     training: TrainOptions  # its device predicts too
     predicting: PredictOptions | None = None  # of held-out cases; None: as `predict` does
     tensorboard: bool = False  # write its event files as well
+    begun: float | None = None  # when the time budget's clock began, by `time.monotonic`; None: with `train_model`
 
 
 def train_model(work: Path, model: Model, options: ModelOptions, progress: Progress | None = None) -> Trained:
@@ -67,16 +61,27 @@ def train_model(work: Path, model: Model, options: ModelOptions, progress: Progr
     model
         Which.
     options
-        See ModelOptions.
+        See ModelOptions. A time budget holds all of this, but for what is too much of it: then a line says so.
     progress
         Told of everything.
 
     Raises
     ------
+    DatasetError
+        The scans that the fold holds out, which are predicted after the training, are not where they were.
     NnunetError
         As `train_fold`, `segment_cases` and `validate_fold`.
     """
-    progress, team = progress or Silent(), current_team()
+    options = replace(options, begun=options.begun or time.monotonic())
+    progress = progress or Silent()
+    _, cases = read_plan_and_fold(work, model.configuration, model.fold)
+    with fold_lock(model_folder(work, model.configuration, model.fold), progress, leads=leads()):
+        require_scans(work, read_dataset(work), cases.validation)
+        return _train_and_score(work, model, options, progress)
+
+
+def _train_and_score(work: Path, model: Model, options: ModelOptions, progress: Progress) -> Trained:
+    team = current_team()
     if team.leads:
         _segment(work, model.configuration, None, options, progress)
     team.wait()
@@ -102,6 +107,12 @@ def _segment(
 def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, leads: bool) -> TrainResult:
     """Train; after each epoch draw the curves. A process that follows is told of no epoch."""
     folder = model_folder(work, model.configuration, model.fold)
+    plan, cases = read_plan_and_fold(work, model.configuration, model.fold)
+    follows = scoring_effort(work, plan, model.configuration, cases.validation, options.predicting)
+    count = len(cases.validation)
+    what = f"predicting and scoring {count} held-out case{'s' if count > 1 else ''}" if count else ""
+    mirror = options.predicting is None or options.predicting.mirror
+    overhead = Overhead(options.begun or time.monotonic(), follows.windows, follows.seconds, what, mirror)
     draw = curves_on_the_way(folder / "progress.png", str(model))
     with board(folder) if options.tensorboard else nullcontext() as add:
 
@@ -110,7 +121,7 @@ def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, 
             if add is not None:
                 add(history)
 
-        trained = train_fold(work, model.configuration, model.fold, options.training, progress, tell)
+        trained = train_locked(work, model, options.training, progress, tell, overhead=overhead)
     if leads and trained.finished:
         training_curves(folder / "progress.png", trained.history, str(model))
     return trained

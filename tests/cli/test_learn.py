@@ -7,7 +7,7 @@ from nnunet_rs.cli.learn import train_options
 from nnunet_rs.cli.parser import build_parser
 from nnunet_rs.model.losses import build_loss
 from nnunet_rs.model.options import TrainOptions
-from nnunet_rs.model.recipe import PAPER, V2
+from nnunet_rs.model.recipe import V2
 from nnunet_rs.model.unet import build_unet
 
 TRAIN = ["train", "work", "-c", "2d", "-f", "0"]
@@ -35,7 +35,7 @@ def asked(line: str) -> TrainOptions:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("", TrainOptions(PAPER)),
+        ("", TrainOptions()),
         ("--recipe v2 --epochs 3 --batches 5 --seed 7", TrainOptions(V2, epochs=3, batches=5, seed=7)),
         ("--time-budget 2m --device cpu -j 3", TrainOptions(time_budget=120, device="cpu", threads=3)),
         ("--batch-size 4 --features 8 --norm batch", TrainOptions(batch_size=4, features=8, norm="batch")),
@@ -45,6 +45,7 @@ def asked(line: str) -> TrainOptions:
         ("--mirror-axes none", TrainOptions(mirror_axes=())),
         ("--loss dice --augmentation light", TrainOptions(loss="dice", augmentation="light")),
         ("--resume --compile", TrainOptions(resume=True, compile=True)),
+        ("--fresh --learning-rate 1e-3", TrainOptions(fresh=True, learning_rate=1e-3)),
     ],
 )
 def test_what_the_user_wants(line: str, expected: TrainOptions) -> None:

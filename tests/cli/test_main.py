@@ -58,8 +58,8 @@ def test_help_names_what_there_is_to_choose_from() -> None:
     from typing import get_args
 
     from nnunet_rs.data.augment import AUGMENTATIONS
-    from nnunet_rs.model.losses import Terms
     from nnunet_rs.model.recipe import RECIPES as TRAINING
+    from nnunet_rs.model.recipe import Terms
     from nnunet_rs.plan.recipe import RECIPES as PLANNING
 
     assert options.TRAIN_RECIPES.split(", ") == list(TRAINING)
@@ -263,5 +263,5 @@ def test_training_a_configuration_that_there_is_not(raw_dataset, tmp_path: Path,
     capsys.readouterr()
     assert main(["train", str(work), "-c", "3d_full", "-f", "0", "--device", "cpu"]) == 1
     said = capsys.readouterr().err
-    assert "no configuration '3d_full'" in said
+    assert "no configuration 3d_full; did you mean 3d_fullres?" in said
     assert len(said.splitlines()) == 1

@@ -173,7 +173,7 @@ def test_resumed_as_if_never_stopped_and_only_with_the_same_first_stage(cascade:
     plan = train_first(cascade, 0, 1, 2)
     segment(cascade, plan)
     whole = train_fold(cascade, NAME, 0, replace(SHORT, custom_loss=StopAfter(-1)))
-    assert not train_fold(cascade, NAME, 0, replace(SHORT, custom_loss=StopAfter(3))).finished
+    assert not train_fold(cascade, NAME, 0, replace(SHORT, custom_loss=StopAfter(3), fresh=True)).finished
     train_first(cascade, 2, seed=5)
     segment(cascade, plan)
     resuming = replace(SHORT, custom_loss=StopAfter(-1), resume=True)

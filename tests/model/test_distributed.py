@@ -66,7 +66,7 @@ def test_two_processes_train_as_one_and_stop_together(work: Path, two: list[dict
     assert [found["signal"] for found in two] == [None, signal.SIGTERM]
     assert (work / "models/2d/fold_1/resume.safetensors").is_file()
     for name, options in TRAININGS.items():
-        alone = train_fold(work, name, 0, options)
+        alone = train_fold(work, name, 0, replace(options, fresh=True))
         assert two[0]["curves"][name] == pytest.approx([epoch.loss for epoch in alone.history.epochs], abs=1e-5)
         dice = json.loads((alone.folder / "metrics.jsonl").read_text().splitlines()[-1])["dice"]
         assert dice == pytest.approx(alone.history.epochs[-1].dice, abs=1e-6)

@@ -2,9 +2,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nnunet_rs.model.config import default_network
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST, PAPER, V2
-from nnunet_rs.model.setup import default_network, identity_of, set_up
+from nnunet_rs.model.setup import identity_of, set_up
 from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.plan.schema import Plan, read_plan, write_plan
 

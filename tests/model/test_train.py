@@ -5,6 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,17 +16,22 @@ from typing import Any
 import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, PlanError, TrainingError
+from nnunet_rs.core.locks import HeldError, exclusive
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.data.folds import read_splits
+from nnunet_rs.model.aside import fold_lock
 from nnunet_rs.model.card import read_card
 from nnunet_rs.model.checkpoint import load_model
+from nnunet_rs.model.config import RESUME
+from nnunet_rs.model.course import Overhead
 from nnunet_rs.model.history import History
-from nnunet_rs.model.options import TrainOptions, TrainResult
+from nnunet_rs.model.loop import Loop
+from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.schedule import PlateauRule
 from nnunet_rs.model.setup import model_folder
-from nnunet_rs.model.state import RESUME, save_state
-from nnunet_rs.model.train import KEPT, train_fold
+from nnunet_rs.model.state import save_state
+from nnunet_rs.model.train import train_fold, train_locked
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import read_plan, write_plan
 from torch import nn
@@ -32,6 +40,9 @@ SHORT = TrainOptions(
     recipe=FAST, epochs=2, batches=4, validation_batches=2, augmentation="none", device="cpu", precision="float32",
     threads=1, seed=3,
 )  # fmt: skip
+
+
+ANEW = replace(SHORT, fresh=True)  # where a test trains a fold twice
 
 
 class Heard:
@@ -75,7 +86,7 @@ def test_learns_and_leaves_a_model(work: Path) -> None:
     assert result.signal is None
     assert result.folder == model_folder(work, "3d_fullres", 1)
     assert sorted(path.name for path in result.folder.iterdir()) == [
-        "metrics.jsonl", "model.json", "weights.safetensors",
+        ".lock", "metrics.jsonl", "model.json", "weights.safetensors",
     ]  # fmt: skip
     last = result.history.epochs[-1]
     assert last.iterations == 240
@@ -101,8 +112,8 @@ def test_other_recipes_in_two_and_three_dimensions(work: Path, recipe, configura
 
 def test_the_same_seed_gives_the_same_training(work: Path) -> None:
     once = losses(train_fold(work, "3d_fullres", 0, SHORT))
-    assert losses(train_fold(work, "3d_fullres", 0, replace(SHORT, threads=2))) == pytest.approx(once, abs=1e-4)
-    assert losses(train_fold(work, "3d_fullres", 0, replace(SHORT, seed=4))) != pytest.approx(once, abs=1e-2)
+    assert losses(train_fold(work, "3d_fullres", 0, replace(ANEW, threads=2))) == pytest.approx(once, abs=1e-4)
+    assert losses(train_fold(work, "3d_fullres", 0, replace(ANEW, seed=4))) != pytest.approx(once, abs=1e-2)
 
 
 class StopAfter:
@@ -146,7 +157,7 @@ def test_stopped_and_resumed_as_if_never_stopped(work: Path, recipe) -> None:
     whole = train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(-1)))
     expected = weights(whole.folder)
     # in the second batch of the second epoch: 4 + 2 losses in the first, of training and validation
-    part = train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(8)))
+    part = train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(8), fresh=True))
     assert not part.finished
     assert part.signal == signal.SIGTERM
     assert len(part.history.epochs) == 1
@@ -197,36 +208,188 @@ def test_killed_while_it_writes_a_checkpoint(work: Path) -> None:
         path.unlink()
     killed = subprocess.run([sys.executable, "-c", KILLED, str(work), str(Path(__file__).parent)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert sorted(path.name[:4] for path in folder.iterdir()) == [".tmp", "metr", "resu"]
+    assert sorted(path.name[:4] for path in folder.iterdir()) == [".loc", ".tmp", "metr", "resu"]
     rest = train_fold(work, "3d_fullres", 0, replace(SHORT, resume=True))
     assert losses(rest) == pytest.approx(losses(whole), abs=1e-6)
     assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in weights(folder).items())
-    assert sorted(path.name[:4] for path in folder.iterdir()) == ["metr", "mode", "weig"]
+    assert sorted(path.name[:4] for path in folder.iterdir()) == [".loc", "metr", "mode", "weig"]
 
 
-def stopped(work: Path, **changes: Any) -> TrainResult:
-    return train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=StopAfter(3), **changes))
+def stopped(work: Path, progress: Any = None, **changes: Any) -> TrainResult:
+    return train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=StopAfter(3), **changes), progress)
 
 
 def test_forgetting_to_resume_loses_nothing(work: Path) -> None:
     folder = stopped(work).folder
     content = (folder / RESUME).read_bytes()
     heard = Heard()
+    stopped(work, seed=9)
     train_fold(work, "3d_fullres", 0, SHORT, heard)
-    assert (folder / KEPT).read_bytes() == content
-    assert any("an unfinished training was there" in line for line in heard.lines)
+    assert (folder / "previous_1" / RESUME).read_bytes() == content
+    assert (folder / "previous_2" / RESUME).read_bytes() != content  # no generation is lost
+    assert f"an unfinished training was there: kept in {folder / 'previous_2'}" in "\n".join(heard.lines)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"}
+
+
+def test_a_finished_model_is_not_replaced_unasked(work: Path) -> None:
+    folder = train_fold(work, "3d_fullres", 0, SHORT).folder
+    (folder / "validation").mkdir()
+    before = everything(folder)
+    with pytest.raises(CheckpointError, match=r"fold_0: is trained already; --resume keeps it .* --fresh trains anew"):
+        train_fold(work, "3d_fullres", 0, replace(SHORT, recipe=V2, epochs=1))
+    assert everything(folder) == before
+    with pytest.raises(CheckpointError, match="ask for one of them"):
+        train_fold(work, "3d_fullres", 0, replace(ANEW, resume=True))
+    heard = Heard()
+    assert not stopped(work, fresh=True, progress=heard).finished
+    assert everything(folder / "previous_1") == before
+    assert (folder / "previous_1" / "validation").is_dir()
+    assert f"the old model was there: kept in {folder / 'previous_1'}" in heard.lines
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "previous_1", RESUME]
+    with pytest.raises(CheckpointError, match="not finished; go on with train --resume"):
+        load_model(folder)  # no old weights beside new curves
+    assert load_model(folder / "previous_1")[1].recipe == "fast"
+
+
+def test_a_kill_while_things_are_put_aside_is_made_good(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = train_fold(work, "3d_fullres", 0, SHORT).folder
+    before, moved, rename = everything(folder), [], Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        moved.append(path)
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_fold(work, "3d_fullres", 0, ANEW)
+    train_fold(work, "3d_fullres", 0, SHORT)
+    assert everything(folder / "previous_1") == before
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["previous_1"]
+
+
+def test_one_process_at_a_time_trains_a_fold(work: Path) -> None:
+    with (
+        exclusive(model_folder(work, "3d_fullres", 0), "another job's training"),
+        pytest.raises(HeldError, match=rf"another job's training \(process {os.getpid()} on .*, since .*\) is at work"),
+    ):
+        train_fold(work, "3d_fullres", 0, SHORT)
+    assert train_fold(work, "3d_fullres", 0, SHORT).finished
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_training(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(NnunetError, match=r"fold_0: cannot be written: Permission denied; check the folder's perm"):
+        train_fold(work, "3d_fullres", 0, SHORT)
+
+
+def test_resuming_needs_no_option_again(work: Path) -> None:
+    """Recipe, length, network, loss and the rest are the checkpoint's; plan and defaults say otherwise here."""
+    options = replace(
+        SHORT, recipe=replace(FAST, momentum=0.5), learning_rate=1e-3, epochs=3, features=2, batch_size=1, norm="batch",
+        loss="ce", deep_supervision=True, seed=5, time_budget=3600.0,
+    )  # fmt: skip
+    whole = train_fold(work, "3d_fullres", 0, options)
+    expected, card = weights(whole.folder), read_card(whole.folder)
+    with monkeypatch_stop(3):
+        assert not train_fold(work, "3d_fullres", 0, replace(options, fresh=True)).finished
+    rest = train_fold(work, "3d_fullres", 0, TrainOptions(resume=True, device="cpu", threads=1))
+    assert rest.finished
+    assert losses(rest) == pytest.approx(losses(whole), abs=1e-6)
+    assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in weights(rest.folder).items())
+    assert read_card(rest.folder).config == card.config
+    assert card.config is not None
+    assert (card.config.recipe.learning_rate, card.config.features, card.config.epochs) == (1e-3, 2, 3)
+
+
+@contextmanager
+def monkeypatch_stop(iterations: int) -> Iterator[None]:
+    """Ask the process to stop after some iterations of a training."""
+    left, iterate = [iterations], Loop._iterate
+
+    def counted(loop: Loop, batch: Any) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return iterate(loop, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "_iterate", counted)
+        yield
+
+
+def test_a_function_of_the_users_own_is_asked_for_again(work: Path) -> None:
+    stopped(work)
+    with pytest.raises(CheckpointError, match=r"was begun with --loss \S*test_train(\.py)?:StopAfter, and nothing"):
+        train_fold(work, "3d_fullres", 0, TrainOptions(resume=True))
+
+
+def test_a_longer_training_says_where_its_rate_goes_on(work: Path) -> None:
+    stopped(work)
+    options, heard = replace(SHORT, resume=True, custom_loss=StopAfter(-1)), Heard()
+    assert not train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(1)), heard).finished
+    assert not [line for line in heard.lines if "learning rate" in line]
+    assert not train_fold(work, "3d_fullres", 0, replace(options, epochs=40, custom_loss=StopAfter(1)), heard).finished
+    (line,) = [line for line in heard.lines if "learning rate" in line]
+    assert "--epochs, --time-budget or --learning-rate is another than before" in line
+    heard = Heard()
+    assert train_fold(work, "3d_fullres", 0, replace(options, epochs=2, learning_rate=1e-4), heard).finished
+    assert [line for line in heard.lines if "learning rate goes on at" in line]
+    assert read_card(model_folder(work, "3d_fullres", 0)).config.recipe.learning_rate == 1e-4
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"seed": 4}, r"another seed \(3, now 4\)"),
-        ({"batch_size": 1}, r"another plan"),
-        ({"batches": 5}, r"another number of batches \(4, now 5\)"),
-        ({"recipe": V2}, r"another recipe \(fast, now v2\)"),
-        ({"augmentation": "light"}, r"another augmentation \(none, now light\)"),
+        ({"recipe": V2}, r"was trained with --recipe fast \(now v2\): leave that out to keep it"),
+        ({"learning_rate": 0.5}, r"--learning-rate 0.02 \(now 0.5\)"),
+        ({"features": 8, "norm": "batch"}, r"--features 4 \(now 8\); --norm instance \(now batch\)"),
+        ({"loss": "ce"}, r"--loss ce_dice \(now ce\)"),
+        ({"seed": 0}, r"--seed 3 \(now 0\)"),
+    ],
+)
+def test_another_finished_model_is_not_taken_for_what_is_asked(work: Path, change: dict[str, Any], said: str) -> None:
+    train_fold(work, "3d_fullres", 0, SHORT)
+    with pytest.raises(CheckpointError, match=said):
+        train_fold(work, "3d_fullres", 0, TrainOptions(resume=True, **change))
+    heard = Heard()
+    assert train_fold(work, "3d_fullres", 0, TrainOptions(resume=True, epochs=9), heard).finished
+    assert "was trained with --epochs 2 (now 9); it stays as it is, --fresh trains anew" in heard.lines[-2]
+
+
+def test_the_plans_recipe_is_followed_and_told(work: Path) -> None:
+    heard, brief = Heard(), replace(SHORT, recipe=None, epochs=1, batches=1)
+    assert read_card(train_fold(work, "3d_fullres", 0, brief, heard).folder).recipe == "v2"
+    assert "training recipe: v2, the recipe of plans by v2" in heard.lines
+    plan = read_plan(work / "plan.json")
+    for planned, trained in (("paper", "paper"), ("v2-resenc-l", "v2")):
+        write_plan(work / "plan.json", replace(plan, recipe=planned))
+        train_fold(work, "3d_fullres", 0, replace(brief, fresh=True), heard)
+        assert heard.lines[-3].startswith(f"training recipe: {trained}, the recipe of plans by {planned}") or any(
+            line == f"training recipe: {trained}, the recipe of plans by {planned}" for line in heard.lines
+        )
+    train_fold(work, "3d_fullres", 1, replace(SHORT, epochs=1), heard)
+    assert any("fold 0 was trained by the recipe v2, fold 1 is by fast" in line for line in heard.lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 4}, r"--seed 3 \(now 4\)"),
+        ({"batch_size": 1}, r"--batch-size 2 \(now 1\)"),
+        ({"batches": 5}, r"--batches 4 \(now 5\)"),
+        ({"recipe": V2}, r"--recipe fast \(now v2\)"),
+        ({"augmentation": "light"}, r"--augmentation none \(now light\)"),
         ({"mirror_axes": (2,)}, r"another mirror axes \(None, now \(2,\)\)"),
-        ({"norm": "batch"}, r"another network \(.*norm=instance"),
+        ({"norm": "batch"}, r"--norm instance \(now batch\)"),
         ({"custom_loss": nn.CrossEntropyLoss()}, r"another loss"),
     ],
 )
@@ -259,7 +422,7 @@ def test_a_loss_that_is_no_number_stops(work: Path) -> None:
     def broken(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return logits.sum() * float("nan")
 
-    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, by batch 1 .* float32"):
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, by batch 1 .*--learning-rate"):
         train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=broken))
 
 
@@ -283,6 +446,51 @@ def test_a_time_budget_bounds_the_training(work: Path, monkeypatch: pytest.Monke
     last = result.history.epochs[-1]
     assert last.iterations > 8
     assert last.learning_rate < 0.1 * FAST.learning_rate  # the cycle has come to its end
+
+
+@pytest.mark.parametrize(
+    ("passes", "seconds", "said"),
+    [
+        (20, 0.5, "time budget 8.0 s: about .* of it are kept for predicting"),
+        (20, 5.0, "warning: time budget 8.0 s: predicting takes about .*, more than half of that, and comes after it"),
+        (10**6, 0.0, "warning: time budget 8.0 s: predicting takes about .*"),
+    ],
+)
+def test_what_follows_has_its_part_of_the_time_budget(
+    work: Path, monkeypatch: pytest.MonkeyPatch, passes: int, seconds: float, said: str
+) -> None:
+    ticks = itertools.count()  # a clock that goes on by 10 ms each time it is read
+    monkeypatch.setattr("nnunet_rs.model.loop.time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
+    heard, overhead = Heard(), Overhead(-1.0, passes, seconds, "predicting")  # a second has gone before
+    options = replace(SHORT, epochs=None, time_budget=8.0)
+    with fold_lock(model_folder(work, "3d_fullres", 0), heard):
+        result = train_locked(work, Model("3d_fullres", 0), options, heard, overhead=overhead)
+    (line,) = [line for line in heard.lines if "time budget" in line]
+    assert re.match(said, line)
+    if line.startswith("warning"):
+        assert 7.5 < result.seconds < 8.5
+    else:
+        assert 6.0 < result.seconds < 7.5
+    assert result.history.epochs[-1].learning_rate < 0.1 * FAST.learning_rate  # the cycle has come to its end
+
+
+def test_a_time_budget_that_is_over_at_once_is_told(work: Path) -> None:
+    heard, overhead = Heard(), Overhead(time.monotonic() - 9.0, 1, 0.0, "predicting")
+    with fold_lock(model_folder(work, "3d_fullres", 0), heard):
+        result = train_locked(work, Model("3d_fullres", 0), replace(SHORT, time_budget=8.0), heard, overhead=overhead)
+    assert result.finished
+    assert any("warning: time budget 8.0 s: predicting comes after it" in line for line in heard.lines)
+
+
+def test_validation_on_patches_takes_a_tenth_of_a_time_budget(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr("nnunet_rs.model.loop.time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
+    heard = Heard()
+    options = replace(SHORT, epochs=None, time_budget=2.0, validation_batches=10**6)
+    result = train_fold(work, "3d_fullres", 0, options, heard)
+    assert result.seconds < 2.6
+    assert all(epoch.seconds_validation < 0.3 for epoch in result.history.epochs)
+    assert any("validation on patches is cut short by the time budget" in line for line in heard.lines)
 
 
 def test_the_papers_rate_becomes_too_small(work: Path) -> None:
@@ -323,7 +531,7 @@ def test_a_compiled_network_learns_the_same(work: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(torch, "compile", traced)
     plain = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1))
-    assert losses(train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, compile=True))) == pytest.approx(
+    assert losses(train_fold(work, "3d_fullres", 0, replace(ANEW, epochs=1, compile=True))) == pytest.approx(
         losses(plain), abs=1e-6
     )
     assert len(compiled) == 1
@@ -331,7 +539,7 @@ def test_a_compiled_network_learns_the_same(work: Path, monkeypatch: pytest.Monk
 
 def test_bfloat16_stays_near_float32(work: Path) -> None:
     exact = train_fold(work, "3d_fullres", 0, SHORT)
-    rough = train_fold(work, "3d_fullres", 0, replace(SHORT, precision="bfloat16"))
+    rough = train_fold(work, "3d_fullres", 0, replace(ANEW, precision="bfloat16"))
     assert losses(rough) == pytest.approx(losses(exact), abs=0.1)
     assert losses(rough) != losses(exact)
 
@@ -342,7 +550,7 @@ def test_a_class_that_no_case_of_a_fold_holds_is_told(work: Path) -> None:
     assert not [line for line in heard.lines if line.startswith("warning")]
     labels = LabelSet((*plan.labels.names, "ghost"), (0, 1, 2, 3))
     write_plan(work / "plan.json", replace(plan, labels=labels))
-    train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1), heard)
+    train_fold(work, "3d_fullres", 0, replace(ANEW, epochs=1), heard)
     assert "warning: fold 0 trains on no case with ghost: nothing can be learnt for that" in heard.lines
 
 

@@ -1,6 +1,14 @@
+import os
 import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
+from nnunet_rs.cli import main
 from nnunet_rs.cli.parser import build_parser
+from nnunet_rs.model.loop import Loop
 from nnunet_rs.report.steps import command, missing_steps, steps_of
 from nnunet_rs.report.workfolder import read_work_folder
 
@@ -40,6 +48,53 @@ def test_commands_are_understood_by_the_command_line(maker) -> None:
         assert build_parser().parse_args(words[1:]).command == words[1]
     (prepare,) = steps_of(found, "preprocess")
     assert shlex.split(prepare.command)[2] == str(made.dataset.root)
+
+
+def test_commands_train_the_other_folds_alike_and_resume(maker) -> None:
+    """What is printed is run as it stands: each makes, or goes on with, the training that the first one was."""
+    work = maker().prepared()
+    first = "--recipe fast --learning-rate 0.004 --epochs 2 --batches 3 --features 3 --norm batch --seed 4 --loss ce"
+    assert main(["train", str(work), "-c", "2d", "-f", "0", *first.split(), "--device", "cpu", "-j", "1", "-q"]) == 0
+    (command,) = [step.command for step in missing_steps(read_work_folder(work)) if "in 2d" in step.what]
+    assert set(first.split()) <= set(command.split())
+    with stopped_after(4):  # in the second epoch
+        assert main([*shlex.split(command)[1:], "-q"]) == 143
+    (command,) = [step.command for step in missing_steps(read_work_folder(work)) if "not finished" in step.what]
+    assert command == f"nnunet-rs train {work} -c 2d -f 1 --resume"
+    assert main([*shlex.split(command)[1:], "-q"]) == 0
+    configs = [training.config for training in read_work_folder(work).trainings]
+    assert len(configs) == 2
+    assert configs[0] == configs[1]
+
+
+def test_a_function_of_ones_own_is_named_in_the_command(maker, tmp_path: Path) -> None:
+    own, work = tmp_path / "losses_of_mine.py", maker().prepared()
+    own.write_text(
+        "from torch import nn\n\n\ndef plain(logits, target):\n"
+        "    return nn.functional.cross_entropy(logits.float(), target.long())\n"
+    )
+    brief = ["--epochs", "2", "--batches", "2", "--device", "cpu", "-j", "1", "-q"]
+    with stopped_after(3):
+        assert main(["train", str(work), "-c", "2d", "-f", "0", "--loss", f"{own}:plain", *brief]) == 143
+    (command,) = [step.command for step in missing_steps(read_work_folder(work)) if "not finished" in step.what]
+    assert command.endswith(f"--resume --loss {own}:plain")
+    assert main([*shlex.split(command)[1:], "-q"]) == 0
+
+
+@contextmanager
+def stopped_after(iterations: int) -> Iterator[None]:
+    """Ask this process to stop after some iterations of a training."""
+    left, iterate = [iterations], Loop._iterate
+
+    def counted(loop: Loop, batch: object) -> object:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return iterate(loop, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "_iterate", counted)
+        yield
 
 
 def test_paths_with_spaces_are_quoted() -> None:

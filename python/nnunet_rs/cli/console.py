@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
+from nnunet_rs.core.clock import clock as clock
 from nnunet_rs.report.tables import Table
-from nnunet_rs.report.tables import clock as clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
@@ -13,8 +14,8 @@ from nnunet_rs.cli.launch import processes_joined
 
 if TYPE_CHECKING:
     from nnunet_rs.model.options import TrainOptions, TrainResult
+    from nnunet_rs.model_queue import Outcome as Trained
     from nnunet_rs.predict.summary import Summary
-    from nnunet_rs.series import Outcome as Trained
     from nnunet_rs.single import ModelOptions
 
 INTERRUPT = 2  # the signal of Ctrl-C
@@ -23,15 +24,18 @@ AGAIN = "run the same command with --resume to go on"
 
 def train(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Train one fold or many, and score each on the cases that it did not see."""
+    begun = time.monotonic()  # before PyTorch is imported
     several = arguments.all or arguments.fold == "all"
     if arguments.all == (arguments.fold is not None) or not (arguments.all or arguments.configuration):
         raise UsageError("train needs -c and -f, or --all (with -c: all folds of that configuration)")
+    if arguments.resume and arguments.fresh:
+        raise UsageError("--resume goes on with what is there, --fresh trains anew: give one of them")
     if "," in arguments.device and not several:
         raise UsageError("one model trains on one device; for several GPUs start the command by torchrun")
     if arguments.fold == "all":
         console.say("-f all trains every fold in turn; nnU-Net's -f all would train one network on all cases")
     with processes_joined(arguments, console) as leads, _changes_told(arguments, console):
-        return _train_many(arguments, console, leads) if several else _train_one(arguments, console, leads)
+        return _train_many(arguments, console, leads) if several else _train_one(arguments, console, leads, begun)
 
 
 @contextmanager
@@ -53,12 +57,14 @@ def _changes_told(arguments: argparse.Namespace, console: Console) -> Iterator[N
     tell_changes_in(arguments.work, following.difference(names), console)
 
 
-def _train_one(arguments: argparse.Namespace, console: Console, leads: bool) -> Outcome:
+def _train_one(arguments: argparse.Namespace, console: Console, leads: bool, begun: float) -> Outcome:
+    from nnunet_rs.model.options import Model
     from nnunet_rs.report.tables import scores_table
-    from nnunet_rs.single import Model, train_model
+    from nnunet_rs.single import train_model
 
     model = Model(arguments.configuration, arguments.fold)
-    done = train_model(arguments.work, model, _model_options(arguments), console)
+    options = replace(_model_options(arguments), begun=begun)
+    done = train_model(arguments.work, model, options, console)
     if not done.training.finished:
         console.say(f"stopped in epoch {len(done.training.history.epochs) + 1}; {AGAIN}")
         return Outcome({"folds": [], "finished": False}, (), 128 + (done.training.signal or INTERRUPT))
@@ -120,7 +126,8 @@ def train_options(arguments: argparse.Namespace) -> TrainOptions:
     own |= {name for name in ("network", "optimiser") if wanted[name]}
     names = {field.name for field in fields(TrainOptions)} & wanted.keys() - own
     given = {name: wanted[name] for name in names} | {f"custom_{name}": function_named(wanted[name]) for name in own}
-    given |= {"recipe": find_recipe(arguments.recipe), "resume": arguments.resume or arguments.all}
+    given["recipe"] = None if arguments.recipe is None else find_recipe(arguments.recipe)
+    given["resume"] = arguments.resume or (arguments.all and not arguments.fresh)
     return TrainOptions(**given)
 
 

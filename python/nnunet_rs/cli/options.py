@@ -140,24 +140,36 @@ def train(parser: argparse.ArgumentParser) -> None:
         help="every configuration, every fold, a cascade's first stage before its second: what is finished stays, what "
         "was interrupted goes on; the options below hold for each model",
     )
-    parser.add_argument("--resume", "--c", action="store_true", help="go on where an interrupted training stopped")
+    parser.add_argument(
+        "--resume",
+        "--c",
+        action="store_true",
+        help="go on where an interrupted training stopped, with its options; what is finished stays, and is scored",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="train anew what is finished or begun; the old model is kept aside"
+    )
     group = parser.add_argument_group("schedule")
     group.add_argument(
         "--recipe",
         metavar="NAME",
-        default="paper",
-        help=f"loss, optimiser, schedule and augmentation: {TRAIN_RECIPES} (default: paper)",
+        help=f"loss, optimiser, schedule and augmentation: {TRAIN_RECIPES} (default: paper or v2, as the plan)",
+    )
+    group.add_argument(
+        "--learning-rate", metavar="R", type=values.positive, help="at the beginning, or at the peak of fast's cycle"
     )
     group.add_argument("--epochs", metavar="N", type=values.count, help="epochs at most")
     group.add_argument("--batches", metavar="N", type=values.count, help="batches an epoch")
     group.add_argument(
-        "--time-budget", metavar="TIME", type=values.duration, help="be done within this time, as in 20m"
+        "--time-budget",
+        metavar="TIME",
+        type=values.duration,
+        help="be done within this time, held-out cases scored, as in 20m or 1h30; a line says how it is shared",
     )
     group.add_argument(
         "--seed",
         metavar="N",
         type=values.seed,
-        default=0,
         help="seed of weights, patches and augmentation (default: 0)",
     )
     group.add_argument("--loss", metavar="NAME", help=f"{LOSSES}, or {OWN}")

@@ -72,6 +72,8 @@ def seed(text: str) -> int:
 
 def positive(text: str) -> float:
     """Read a number above 0."""
+    if "," in text:
+        raise ArgumentTypeError(f"'{text}' is not a number above 0; write one, with a point, as in 0.5")
     return _numbers(text, "a number above 0")[0]
 
 

@@ -12,6 +12,7 @@ from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import Shape
 from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
 from nnunet_rs.data.folds import Fold
+from nnunet_rs.model.config import RESUME, TrainingConfig
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.model.switches import NetworkOptions, network_channels
 from nnunet_rs.plan.document import decode, encode
@@ -44,6 +45,7 @@ class ModelCard:
     mirror_axes: Shape | None = None
     cases: Fold | None = None  # what it was trained on, and what was held out
     first_stage: dict[str, str] | None = None  # of a cascade's second: digests of the models whose segmentations it saw
+    config: TrainingConfig | None = None  # all that was asked of the training; None: by an earlier version
     library: str = ""  # version of nnunet_rs that trained it
     digest: str = ""  # SHA-256 of weights.safetensors
 
@@ -123,6 +125,6 @@ def _decode_card(body: dict[str, Any], path: Path) -> ModelCard:
 def _missing(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder}: no such folder; train this configuration and fold first"
-    if (folder / "resume.safetensors").is_file():
+    if (folder / RESUME).is_file():
         return f"{folder}: its training is not finished; go on with train --resume"
     return f"{folder}: holds no model ({CARD} is missing); give the folder of a fold that has been trained"

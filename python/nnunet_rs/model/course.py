@@ -11,6 +11,17 @@ from nnunet_rs.model.state import Position
 
 
 @dataclass(frozen=True, slots=True)
+class Overhead:
+    """What belongs to a time budget besides the training."""
+
+    begun: float  # when its clock began, by `time.monotonic`
+    windows: int = 0  # that follow: forward passes of one sample each
+    seconds: float = 0.0  # what else follows takes, about
+    what: str = ""  # that follows, for people
+    mirror: bool = True  # every window goes through the network in all mirror images that training has seen
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """The way a training has before it, by epochs, by the clock, or by whichever ends first."""
 
@@ -18,16 +29,16 @@ class Course:
     epochs: int | None  # None: as many as the time budget lets
     batches: int  # an epoch's
     validation_batches: int
-    budget: float | None = None  # seconds, validation and checkpoints included
+    budget: float | None = None  # seconds, with validation, checkpoints and what follows
 
     @classmethod
-    def of(cls, options: TrainOptions) -> Course:
-        """Return the recipe's course with what the user wants otherwise.
+    def of(cls, recipe: TrainRecipe, options: TrainOptions) -> Course:
+        """Return a recipe's course with what the user wants otherwise.
 
         A time budget without a number of epochs is all that bounds one cycle; the other schedules keep the recipe's
         epochs as well.
         """
-        recipe, budget, batches = options.recipe, options.time_budget, options.validation_batches
+        budget, batches = options.time_budget, options.validation_batches
         free = budget is not None and recipe.schedule == "one_cycle"
         default = None if free else recipe.epochs
         return cls(
@@ -73,4 +84,4 @@ class Course:
     def _by_clock(self, position: Position, reserve: float) -> float:
         if self.budget is None:
             return 0.0
-        return position.seconds / max(self.budget - reserve, 0.5 * self.budget)
+        return position.seconds / max(self.budget - reserve, 0.2 * self.budget)

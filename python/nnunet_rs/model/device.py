@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ from nnunet_rs.core.allocator import freed_memory_kept
 from nnunet_rs.core.errors import NnunetError, TrainingError
 from nnunet_rs.core.types import Shape
 from nnunet_rs.model.instructions import bounded_instructions
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+from nnunet_rs.model.switches import Precision
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

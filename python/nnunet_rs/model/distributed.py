@@ -113,6 +113,11 @@ def is_shared() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+def leads() -> bool:
+    """Whether this process is the one that writes files and speaks; alone it is."""
+    return not is_shared() or dist.get_rank() == 0
+
+
 def current_team() -> Team:
     """Return the processes of the default process group; one alone where there is none. All must call it."""
     if not is_shared():

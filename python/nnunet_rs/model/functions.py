@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -63,3 +64,11 @@ def name_of(function: object) -> str | None:
     if function is None:
         return None
     return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def spelled(function: object) -> str:
+    """Return how the command line names a function: module:function, or file.py:function if it is on no path."""
+    module, _, name = (name_of(function) or "").rpartition(":")
+    file = getattr(sys.modules.get(module), "__file__", None)
+    importable = "." in module or importlib.machinery.PathFinder.find_spec(module) is not None
+    return f"{module}:{name}" if importable or file is None else f"{file}:{name}"

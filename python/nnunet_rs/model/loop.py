@@ -12,20 +12,25 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from nnunet_rs.core.clock import clock
 from nnunet_rs.core.errors import TrainingError
-from nnunet_rs.core.types import LabelSet, Progress, Shape, Task
-from nnunet_rs.model.course import Course
+from nnunet_rs.core.types import LabelSet, Progress, Shape, Silent, Task
+from nnunet_rs.model.config import RESUME, TrainingConfig
+from nnunet_rs.model.course import Course, Overhead
 from nnunet_rs.model.device import Compute
 from nnunet_rs.model.distributed import Team
 from nnunet_rs.model.history import Epoch, History, describe, known_or_none
 from nnunet_rs.model.interrupt import StopWish
 from nnunet_rs.model.metrics import Counts, count_voxels
 from nnunet_rs.model.optimiser import set_rate
-from nnunet_rs.model.state import RESUME, Identity, Position, TrainingState, save_state
+from nnunet_rs.model.state import Identity, Position, TrainingState, save_state
 
 METRICS = "metrics.jsonl"
 SAVE_EVERY = 300.0  # seconds, within an epoch
 SAVE_COST = 0.05  # at an epoch's end, unless saving would take more than this part of the time
+VALIDATION_SHARE = 0.1  # of a time budget: at most so long takes one validation on patches
+FOLLOWING_SHARE = 0.5  # of a time budget: what would take longer comes after it
+MARGIN = 1.3  # by which a prediction may be slower than the validation's passes
 READ_LOSSES = 20  # iterations after which losses are fetched from a GPU, which waits for it
 
 
@@ -54,6 +59,7 @@ class Job:
 
     folder: Path  # WORK/models/CONFIGURATION/fold_K
     identity: Identity
+    config: TrainingConfig
     labels: LabelSet
     compute: Compute
     course: Course
@@ -64,6 +70,7 @@ class Job:
     mirror_axes: Shape = ()  # of the patch, along which training samples are mirrored
     on_epoch: Callable[[History], None] | None = None
     team: Team = field(default_factory=Team)
+    overhead: Overhead | None = None
 
 
 class Loop:
@@ -72,15 +79,24 @@ class Loop:
     def __init__(self, job: Job, state: TrainingState, forward: Callable[[Tensor], Any], wish: StopWish) -> None:
         """Take what is fixed, what changes, and the network's forward pass (itself, or compiled)."""
         self.job, self.state, self.forward, self.wish = job, state, forward, wish
-        self._clock = time.monotonic()
+        timed = job.overhead is not None and job.course.budget is not None
+        self._clock = job.overhead.begun if timed and job.overhead is not None else time.monotonic()
         self._stop = False  # what all processes agree on
         self._saved, self._save_seconds = state.position.seconds, 0.0
         self._pending: list[Tensor] = []  # losses not yet fetched from the device
         self._shown = self._left()  # what the display counts down from
+        self._progress: Progress = Silent()
+        self._late = 0.0  # seconds of the time budget that had gone before
+        self._first = 0.0  # seconds of the position after this process's first iteration, which is slower than others
+        self._iterated = 0  # by this process
+        self._pass: float | None = None  # seconds of one sample's forward pass, by the last validation
+        self._following: float | None = None  # seconds that are kept for what follows; None: not known yet
 
     def run(self, progress: Progress) -> bool:
         """Train until the course is over, or somebody wishes to stop; returns whether it is over."""
         timed = self.job.course.budget is not None
+        self._progress, before = progress, self.state.position.seconds
+        self._late = self._tick().seconds - before
         with progress.task(self._title(), self._shown, timed=timed) as task:
             while not self.job.course.over(self._tick(), self._reserve()):
                 self._train(task)
@@ -90,6 +106,7 @@ class Loop:
                 epoch = self._finish_epoch()
                 self._show(task)
                 progress.say(describe(epoch, self.state.history.classes, self.job.course.epochs))
+        self._keep_time(over=True)
         return True
 
     def _train(self, task: Task) -> None:
@@ -109,6 +126,9 @@ class Loop:
             position.waiting += ready - before
             position.training += time.monotonic() - ready
             self._tick()
+            self._iterated += 1
+            self._first = position.seconds if self._iterated == 1 else self._first
+            self._keep_time()
             self._show(task)
             if position.seconds - self._saved > SAVE_EVERY:
                 self._save()
@@ -174,6 +194,7 @@ class Loop:
     def _validate(self) -> tuple[float | None, tuple[float, ...]]:
         """Return loss and Dice per class of the model on the validation batches, the same ones every epoch."""
         job, model = self.job, self.state.model
+        begun, allowed, done = self._tick().seconds, VALIDATION_SHARE * (job.course.budget or math.inf), 0
         model.eval()
         losses: list[Tensor] = []
         counts: Counts | None = None
@@ -184,9 +205,13 @@ class Loop:
             losses.append(job.loss(logits, labels))
             found = count_voxels(logits, labels, job.labels)
             counts = found if counts is None else counts + found
+            done += 1
+            if math.isfinite(allowed) and self._tick().seconds - begun > allowed:
+                break
         if counts is None:
             return None, (math.nan,) * len(self.state.history.classes)
         mean = float(torch.stack(losses).double().mean())
+        self._note_passes(done, self._tick().seconds - begun)
         return (mean if math.isfinite(mean) else None), counts.over(job.team.total).dice()
 
     def _place(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
@@ -216,21 +241,24 @@ class Loop:
         self._pending.clear()
 
     def _diverged(self, value: float) -> str:
-        position = self.state.position
+        job, position = self.job, self.state.position
         rate = self.state.optimiser.param_groups[0]["lr"]
-        kept = f"; {self.job.folder / RESUME} holds an earlier state" if (self.job.folder / RESUME).is_file() else ""
         where = f"in epoch {position.epoch + 1}, by batch {position.batch}"
+        own = job.config.custom_optimiser
+        lower = f"in {own}" if own else f"by --learning-rate, {job.config.recipe.learning_rate / 10:.2g} perhaps"
+        exact = "" if job.compute.dtype is torch.float32 else ", or compute more exactly by --precision float32"
+        kept = (job.folder / RESUME).is_file() and not own
+        resumed = f"; with --resume beside it that goes on from {job.folder / RESUME}" if kept else ""
         return (
-            f"the loss is {value} {where} (learning rate {rate:.2e}, {self.job.compute.describe()}): training has "
-            "diverged. Run check to find intensities that are no numbers; else train with a lower learning rate or in "
-            f"float32{kept}"
+            f"the loss is {value} {where} (learning rate {rate:.2e}, {job.compute.describe()}): training has diverged. "
+            f"Run check to find intensities that are no numbers; else lower the learning rate {lower}{exact}{resumed}"
         )
 
     def _save(self) -> None:
         self._read_losses()
         begun = self._tick().seconds
         if self.job.team.leads:
-            save_state(self.job.folder / RESUME, self.state, self.job.identity)
+            save_state(self.job.folder / RESUME, self.state, self.job.identity, self.job.config)
         self._saved = self._tick().seconds
         self._save_seconds = self._saved - begun
 
@@ -246,9 +274,66 @@ class Loop:
         return self.state.position
 
     def _reserve(self) -> float:
-        """Seconds of the time budget that the last validation and checkpoint will take."""
-        last = self.state.history.epochs[-1].seconds_validation if self.state.history.epochs else 0.0
-        return last + self._save_seconds
+        """Seconds of the time budget for the last validation, the checkpoint, the model, and what follows."""
+        budget = self.job.course.budget
+        if budget is None:
+            return 0.0
+        if self.state.history.epochs:
+            last = self.state.history.epochs[-1].seconds_validation
+        else:
+            batches = self.job.course.validation_batches
+            last = min(batches * self._samples() * (self._pass_seconds() or 0.0), VALIDATION_SHARE * budget)
+        return last + 2 * self._save_seconds + (self._following or 0.0)
+
+    def _keep_time(self, *, over: bool = False) -> None:
+        """Decide, as soon as the speed is known, whether what follows the training fits into its time; and say so."""
+        budget, overhead, needed = self.job.course.budget, self.job.overhead, self._needed()
+        if budget is None or overhead is None or not overhead.what or self._following is not None:
+            return
+        if needed is None and not over:
+            return
+        fits = needed is not None and needed <= FOLLOWING_SHARE * budget
+        self._following = needed if fits and not over else 0.0
+        if needed is not None and fits:
+            text = f"time budget {clock(budget)}: about {clock(needed)} of it are kept for {overhead.what}"
+        else:
+            long = "" if needed is None else f" takes about {clock(needed)}, more than half of that, and"
+            text = (
+                f"warning: time budget {clock(budget)}: {overhead.what}{long} comes after it. Ctrl-C then loses "
+                "nothing, --resume scores later"
+            )
+        self._progress.say(text)
+
+    def _needed(self) -> float | None:
+        """Return how many seconds what follows will take, about; None: too little is known.
+
+        Half of what loading took comes again: other libraries are loaded then.
+        """
+        each, overhead = self._pass_seconds(), self.job.overhead
+        if each is None or overhead is None:
+            return None
+        images = 2 ** len(self.job.mirror_axes) if overhead.mirror else 1
+        return MARGIN * overhead.windows * images * each + overhead.seconds + self._late / 2
+
+    def _note_passes(self, batches: int, seconds: float) -> None:
+        """Learn from a validation how long forward passes take; say where the time budget has cut it short."""
+        whole = self.job.course.validation_batches
+        if batches < whole and self._pass is None:
+            self._progress.say(f"validation on patches is cut short by the time budget: {batches} of {whole} batches")
+        self._pass = seconds / (batches * self._samples())
+        if self._following:
+            self._following = self._needed()
+
+    def _pass_seconds(self) -> float | None:
+        """Return how long one sample's forward pass takes, about; None: too little is known."""
+        if self._pass is not None or self._iterated < 3:
+            return self._pass
+        seconds = self.state.position.seconds - self._first
+        return seconds / (self._iterated - 1) / self._samples() / 2  # backward and step take the greater part
+
+    def _samples(self) -> int:
+        """Return how many samples of a batch this process takes, at most."""
+        return -(-self.job.identity.batch_size // self.job.team.size)
 
     def _show(self, task: Task) -> None:
         """Bring the display up to where the training stands."""

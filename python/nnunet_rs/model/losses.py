@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.model.recipe import Terms
 
 SMOOTH = 1e-5  # added to numerator and denominator of Dice
 
-Terms = Literal["ce_dice", "ce", "dice"]
 # (logits (b, outputs, *size), class indices (b, *size)) -> scalar
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 # Turns sums over this process's samples into sums over the whole batch.

@@ -54,12 +54,14 @@ def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> No
     ValueError
         The tensors are not of this optimiser's parameters.
     """
-    count = sum(len(group["params"]) for group in optimiser.param_groups)
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition("/")
-        if not (index.isdecimal() and int(index) < count and name):
+        if not (index.isdecimal() and int(index) < len(parameters) and name):
             raise ValueError(f"the optimiser has no {key}")
+        if optimiser.defaults.get("fused") and value.ndim > 0 and value.shape != parameters[int(index)].shape:
+            raise ValueError(f"the optimiser's {key} has the shape {list(value.shape)}")  # fused steps do not check
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     _lay_out(optimiser)

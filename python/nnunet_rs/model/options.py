@@ -7,20 +7,31 @@ from pathlib import Path
 
 from nnunet_rs.core.types import Shape
 from nnunet_rs.data.augment import AugmentationFunction
-from nnunet_rs.model.device import Precision
 from nnunet_rs.model.history import History
-from nnunet_rs.model.losses import LossFunction, Terms
+from nnunet_rs.model.losses import LossFunction
 from nnunet_rs.model.optimiser import OptimiserFunction
-from nnunet_rs.model.recipe import PAPER, TrainRecipe
-from nnunet_rs.model.switches import Activation, Downsampling, Norm
+from nnunet_rs.model.recipe import Terms, TrainRecipe
+from nnunet_rs.model.switches import Activation, Downsampling, Norm, Precision
 from nnunet_rs.model.unet import NetworkFunction
 
 
 @dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """What a training may have otherwise than its plan and recipe say."""
+class Model:
+    """Which network."""
 
-    recipe: TrainRecipe = PAPER
+    configuration: str
+    fold: int
+
+    def __str__(self) -> str:
+        return f"{self.configuration}, fold {self.fold}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What a training may have otherwise than its plan and recipe say; what is None is as it was, when it resumes."""
+
+    recipe: TrainRecipe | None = None  # None: the one of the plan's authors
+    learning_rate: float | None = None  # initial, or the cycle's peak; None: the recipe's
     epochs: int | None = None  # None: the recipe's
     batches: int | None = None  # an epoch's
     validation_batches: int | None = None
@@ -35,8 +46,9 @@ class TrainOptions:
     loss: Terms | None = None
     augmentation: str | None = None
     mirror_axes: Shape | None = None  # of the image: 0 is z, 1 is y, 2 is x; None: the augmentation's
-    seed: int = 0
-    resume: bool = False
+    seed: int | None = None  # None: 0
+    resume: bool = False  # go on with a training that was interrupted; a finished one stays
+    fresh: bool = False  # train anew what is finished, and keep the old model aside
     device: str = "auto"
     precision: Precision = "auto"
     channels_last: bool | None = None

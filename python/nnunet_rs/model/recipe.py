@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nnunet_rs.core.errors import NnunetError, among
-from nnunet_rs.model.losses import Terms
 from nnunet_rs.model.schedule import PlateauRule
+from nnunet_rs.plan.recipe import RECIPES as PLAN_RECIPES
 
 OptimiserName = Literal["adam_amsgrad", "muon", "sgd_nesterov"]
+Terms = Literal["ce_dice", "ce", "dice"]  # of the loss
 ScheduleName = Literal["plateau", "polynomial", "one_cycle"]
 
 PATIENT = PlateauRule()
@@ -94,6 +95,17 @@ def find_recipe(name: str) -> TrainRecipe:
     NnunetError
         There is none.
     """
-    if name not in RECIPES:
-        raise NnunetError(f"training recipe {name!r}: there is none of this name; {among(name, RECIPES)}")
-    return RECIPES[name]
+    if name in RECIPES:
+        return RECIPES[name]
+    if name in PLAN_RECIPES:
+        trained = recipe_of_plan(name).name
+        raise NnunetError(
+            f"training recipe {name!r}: this is a recipe for plans (preprocess --recipe {name}); its training is "
+            f"{trained}, which train follows of itself for such a plan"
+        )
+    raise NnunetError(f"training recipe {name!r}: there is none of this name; {among(name, RECIPES)}")
+
+
+def recipe_of_plan(name: str) -> TrainRecipe:
+    """Return the training recipe of the authors of a plan's recipe: the paper's, or nnU-Net v2's."""
+    return PAPER if name == "paper" else V2

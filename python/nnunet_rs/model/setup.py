@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
 from nnunet_rs.data.folds import Fold, read_splits, require_fold
 from nnunet_rs.data.mirroring import patch_axes
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
+from nnunet_rs.model.config import TrainingConfig, default_network, own_function, usual_batch
+from nnunet_rs.model.course import Course
 from nnunet_rs.model.distributed import Team, current_team
 from nnunet_rs.model.functions import name_of
 from nnunet_rs.model.options import TrainOptions
-from nnunet_rs.model.recipe import TrainRecipe
+from nnunet_rs.model.recipe import TrainRecipe, recipe_of_plan
 from nnunet_rs.model.state import Identity
 from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.plan.document import encode
@@ -35,6 +38,7 @@ class Setup:
     fold: int
     cases: Fold
     options: TrainOptions
+    recipe: TrainRecipe  # with the learning rate that is asked for
     team: Team
     first: FirstStage | None = None  # of a cascade's second stage
 
@@ -44,10 +48,15 @@ class Setup:
         return model_folder(self.work, self.settings.name, self.fold)
 
     @property
+    def seed(self) -> int:
+        """What all chance comes from."""
+        return self.options.seed or 0
+
+    @property
     def augmentation(self) -> str:
         """What augments, by name."""
         options = self.options
-        return name_of(options.custom_augmentation) or options.augmentation or options.recipe.augmentation
+        return name_of(options.custom_augmentation) or options.augmentation or self.recipe.augmentation
 
     @property
     def mirror_axes(self) -> Shape | None:
@@ -61,12 +70,12 @@ class Setup:
     @property
     def loss(self) -> str:
         """What is minimised, by name."""
-        return name_of(self.options.custom_loss) or self.options.loss or self.options.recipe.loss
+        return name_of(self.options.custom_loss) or self.options.loss or self.recipe.loss
 
     @property
     def optimiser(self) -> str:
         """What minimises it, by name."""
-        return name_of(self.options.custom_optimiser) or self.options.recipe.optimiser
+        return name_of(self.options.custom_optimiser) or self.recipe.optimiser
 
     @property
     def network(self) -> NetworkOptions:
@@ -74,38 +83,60 @@ class Setup:
         names = ("activation", "norm", "downsampling", "deep_supervision")
         wanted = {name: getattr(self.options, name) for name in names}
         given = {name: value for name, value in wanted.items() if value is not None}
-        return replace(default_network(self.plan, self.options.recipe), **given)
+        return replace(default_network(self.plan, self.recipe), **given)
 
 
-def set_up(work: Path, configuration: str, fold: int, options: TrainOptions) -> Setup:
+def set_up(work: Path, configuration: str, fold: int, options: TrainOptions, team: Team | None = None) -> Setup:
     """Read the work folder, and put the user's overrides into the plan so that the model card tells the truth."""
-    plan = read_plan(work / "plan.json")
-    if configuration not in plan.configurations:
-        there = among(configuration, plan.configurations)
-        raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; {there}")
-    plan = _with(plan, _with_batch(plan.configurations[configuration], options))
-    if options.features is not None:
+    plan, cases = read_plan_and_fold(work, configuration, fold)
+    recipe = _recipe(plan, options)
+    plan = _with(plan, _with_batch(plan.configurations[configuration], options, recipe))
+    if options.features not in (None, plan.configurations[configuration].features[0]):
         plan = with_features(plan, configuration, options.features)
-    splits = work / "splits.json"
-    folds = read_splits(splits, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
-    team = current_team()
-    settings, cases = plan.configurations[configuration], require_fold(splits, folds, fold)
+    team, settings = team or current_team(), plan.configurations[configuration]
     team.check_batch(settings.batch_size)
     first = None
     if settings.previous is not None:
         first = open_first_stage(work, plan, configuration, (*cases.train, *cases.validation))
-    return Setup(work, plan, settings, fold, cases, options, team, first)
+    return Setup(work, plan, settings, fold, cases, options, recipe, team, first)
+
+
+def read_plan_and_fold(work: Path, configuration: str, fold: int) -> tuple[Plan, Fold]:
+    """Read the plan and a fold's cases.
+
+    Raises
+    ------
+    PlanError, DatasetError
+        There is no such configuration or fold.
+    """
+    plan, splits = read_plan(work / "plan.json"), work / "splits.json"
+    if configuration not in plan.configurations:
+        there = among(configuration, plan.configurations)
+        raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; {there}")
+    folds = read_splits(splits, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
+    return plan, require_fold(splits, folds, fold)
+
+
+def _recipe(plan: Plan, options: TrainOptions) -> TrainRecipe:
+    recipe, rate = options.recipe or recipe_of_plan(plan.recipe), options.learning_rate
+    if rate is None:
+        return recipe
+    if options.custom_optimiser is not None:
+        raise PlanError(
+            f"learning rate is {rate:g}, but an optimiser of your own brings its rate: set it there, or leave one out"
+        )
+    if not 0 < rate < math.inf:
+        raise PlanError(f"learning rate is {rate:g}: must be a number above 0")
+    return replace(recipe, learning_rate=rate)
 
 
 def _with(plan: Plan, configuration: Configuration) -> Plan:
     return replace(plan, configurations={**plan.configurations, configuration.name: configuration})
 
 
-def _with_batch(settings: Configuration, options: TrainOptions) -> Configuration:
+def _with_batch(settings: Configuration, options: TrainOptions, recipe: TrainRecipe) -> Configuration:
     """Return the configuration with the user's batch size, or the plan's within the recipe's limit."""
-    size, most = options.batch_size, options.recipe.most_samples
-    if size is None:
-        size = settings.batch_size if most is None else min(settings.batch_size, most[settings.dims - 2])
+    size = usual_batch(settings, recipe) if options.batch_size is None else options.batch_size
     if size < 1:
         raise PlanError(f"batch size is {size}: must be at least 1")
     return replace(settings, batch_size=size)
@@ -114,16 +145,6 @@ def _with_batch(settings: Configuration, options: TrainOptions) -> Configuration
 def model_folder(work: Path, configuration: str, fold: int) -> Path:
     """Return where a fold's model is: WORK/models/CONFIGURATION/fold_K."""
     return work / "models" / configuration / f"fold_{fold}"
-
-
-def default_network(plan: Plan, recipe: TrainRecipe) -> NetworkOptions:
-    """Return the network of a plan's and a training recipe's authors.
-
-    Plans of the paper's rules have decoder kernels as the code of 2019; deep supervision is the training recipe's.
-    """
-    if plan.recipe == "paper":
-        return NetworkOptions(deep_supervision=recipe.deep_supervision, decoder_kernels="below")
-    return NetworkOptions(deep_supervision=recipe.deep_supervision)
 
 
 def with_features(plan: Plan, configuration: str, features: int) -> Plan:
@@ -151,8 +172,8 @@ def identity_of(setup: Setup, batches: int) -> Identity:
         plan=_digest(encode(settings), encode(plan.labels), encode(plan.normalization), plan.transpose),
         fold=setup.fold,
         cases=_digest(encode(setup.cases)),
-        recipe=options.recipe.name,
-        seed=options.seed,
+        recipe=setup.recipe.name,
+        seed=setup.seed,
         batch_size=settings.batch_size,
         batches=batches,
         network=setup.network,
@@ -162,6 +183,33 @@ def identity_of(setup: Setup, batches: int) -> Identity:
         mirror_axes=setup.mirror_axes,
         custom_network=name_of(options.custom_network),
         first_stage=None if setup.first is None else setup.first.digest,
+    )
+
+
+def config_for(setup: Setup, course: Course) -> TrainingConfig:
+    """Return what a training is, with nothing left open."""
+    options, settings, network = setup.options, setup.settings, setup.network
+    return TrainingConfig(
+        recipe=setup.recipe,
+        seed=setup.seed,
+        epochs=course.epochs,
+        batches=course.batches,
+        validation_batches=course.validation_batches,
+        time_budget=course.budget,
+        batch_size=settings.batch_size,
+        features=settings.features[0],
+        activation=network.activation,
+        norm=network.norm,
+        downsampling=network.downsampling,
+        deep_supervision=network.deep_supervision,
+        loss=None if options.custom_loss else options.loss or setup.recipe.loss,
+        augmentation=None if options.custom_augmentation else setup.augmentation,
+        precision=options.precision,
+        mirror_axes=options.mirror_axes,
+        custom_network=own_function(options.custom_network),
+        custom_loss=own_function(options.custom_loss),
+        custom_optimiser=own_function(options.custom_optimiser),
+        custom_augmentation=own_function(options.custom_augmentation),
     )
 
 

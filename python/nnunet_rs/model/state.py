@@ -16,6 +16,7 @@ from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Shape
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.checkpoint import load_weights
+from nnunet_rs.model.config import TrainingConfig, parsed
 from nnunet_rs.model.history import History
 from nnunet_rs.model.optimiser import optimiser_tensors, restore_optimiser
 from nnunet_rs.model.schedule import Plateau
@@ -25,7 +26,7 @@ from nnunet_rs.plan.document import decode, encode
 
 VERSION = 1
 FORMAT = "nnunet_rs training"
-RESUME = "resume.safetensors"
+_ADVICE = "train anew with --fresh, which keeps it aside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class TrainingState:
         return self.network if self.average is None else self.average.network
 
 
-def save_state(path: Path, state: TrainingState, identity: Identity) -> None:
+def save_state(path: Path, state: TrainingState, identity: Identity, config: TrainingConfig | None = None) -> None:
     """Write everything into one file, atomically: a kill at any moment leaves this state or the one before.
 
     Raises
@@ -92,6 +93,7 @@ def save_state(path: Path, state: TrainingState, identity: Identity) -> None:
         "format": FORMAT,
         "version": VERSION,
         "identity": encode(identity),
+        "config": encode(config),
         "position": encode(state.position),
         "history": encode(state.history),
         "updates": 0 if state.average is None else state.average.updates,
@@ -109,8 +111,19 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
         The file is damaged, of another version, or of another training (the text names what differs).
     """
     document, tensors = _read(path)
-    saved = decode(Identity, document["identity"], f"{path}: identity", CheckpointError)
+    saved = decode(Identity, document.get("identity"), f"{path}: identity", CheckpointError)
     _check_identity(path, saved, identity)
+    position = decode(Position, document.get("position"), f"{path}: position", CheckpointError)
+    history = decode(History, document.get("history"), f"{path}: history", CheckpointError)
+    try:
+        _restore(state, document, tensors, path)
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:  # whatever PyTorch makes of it
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: is damaged ({said}); {_ADVICE}") from error
+    state.position, state.history = position, history
+
+
+def _restore(state: TrainingState, document: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
     load_weights(state.network, _part(tensors, "network"), str(path))
     restore_optimiser(state.optimiser, _part(tensors, "optimiser"))
     if state.average is not None:
@@ -122,8 +135,6 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
     torch.set_rng_state(random["cpu"])
     if "cuda" in random and _on_cuda(state.network):
         torch.cuda.set_rng_state(random["cuda"])
-    state.position = decode(Position, document["position"], f"{path}: position", CheckpointError)
-    state.history = decode(History, document["history"], f"{path}: history", CheckpointError)
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
@@ -148,13 +159,13 @@ def _on_cuda(network: nn.Module) -> bool:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    tensors, text = read_tensors(path, "delete it and train from the beginning")
-    document = json.loads(text or "{}")
+    tensors, text = read_tensors(path, _ADVICE)
+    document = parsed(text, path)
     if document.get("format") != FORMAT or document.get("version") != VERSION:
         found = f"{document.get('format')!r}, version {document.get('version')!r}"
         raise CheckpointError(
             f"{path}: is {found}, this release goes on from {FORMAT!r}, version {VERSION}; "
-            "use the nnunet_rs that began it, or delete the file and train from the beginning"
+            f"use the nnunet_rs that began it, or {_ADVICE}"
         )
     return document, tensors
 
@@ -165,12 +176,12 @@ def _check_identity(path: Path, saved: Identity, wanted: Identity) -> None:
         if before != now:
             raise CheckpointError(
                 f"{path}: was begun with another {_SAID.get(name, name.replace('_', ' '))} ({_shown(before)}, now "
-                f"{_shown(now)}); resume with the same, or train from the beginning without resuming"
+                f"{_shown(now)}); resume with the same, or train anew with --fresh"
             )
 
 
 _SAID = {
-    "plan": "plan, --features or --batch-size",
+    "plan": "plan",
     "cases": "set of cases in this fold",
     "batches": "number of batches",
 }

@@ -10,6 +10,7 @@ from nnunet_rs.plan.schema import Configuration, Plan
 Activation = Literal["leaky_relu", "relu"]
 Norm = Literal["instance", "batch"]
 Downsampling = Literal["strided", "max_pool"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from nnunet_rs.core.errors import DatasetError, NnunetError, TrainingError
-from nnunet_rs.core.files import remove_leftovers
 from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.machine import processors
 from nnunet_rs.core.types import Progress, Silent
@@ -22,10 +21,13 @@ from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.mirroring import axes_named, image_axes, mirrored_axes, says_what_it_mirrors
 from nnunet_rs.data.resampling import target_spacing
 from nnunet_rs.data.store import Store, normalization_key, open_store
+from nnunet_rs.model.aside import fold_lock
 from nnunet_rs.model.average import WeightAverage
-from nnunet_rs.model.card import CARD, ModelCard, read_card
+from nnunet_rs.model.begin import finished_before, resume_or_begin, tell_changed_course, tell_recipe
+from nnunet_rs.model.card import ModelCard
 from nnunet_rs.model.checkpoint import save_model
-from nnunet_rs.model.course import Course
+from nnunet_rs.model.config import RESUME, followed, read_config
+from nnunet_rs.model.course import Course, Overhead
 from nnunet_rs.model.device import (
     Compute,
     batch_memory,
@@ -35,19 +37,26 @@ from nnunet_rs.model.device import (
     kernels_measured,
     out_of_memory_explained,
 )
-from nnunet_rs.model.distributed import SharedLoss
+from nnunet_rs.model.distributed import SharedLoss, current_team, leads
 from nnunet_rs.model.history import History
 from nnunet_rs.model.interrupt import StopWish, stop_wishes
 from nnunet_rs.model.loop import METRICS, Job, Loop
 from nnunet_rs.model.losses import DeepSupervision, build_loss
 from nnunet_rs.model.optimiser import build_optimiser
-from nnunet_rs.model.options import TrainOptions, TrainResult
-from nnunet_rs.model.setup import Setup, class_names, identity_of, set_up
-from nnunet_rs.model.state import RESUME, TrainingState, load_state
+from nnunet_rs.model.options import Model, TrainOptions, TrainResult
+from nnunet_rs.model.setup import (
+    Setup,
+    class_names,
+    config_for,
+    identity_of,
+    model_folder,
+    read_plan_and_fold,
+    set_up,
+)
+from nnunet_rs.model.state import TrainingState
 from nnunet_rs.model.switches import network_channels
 from nnunet_rs.model.unet import build_unet
 
-KEPT = "resume.previous.safetensors"  # where a training that was not resumed is kept
 SMALLER = "train with a smaller --batch-size or --features, or plan for less memory (plan --vram) and preprocess again"
 
 
@@ -59,18 +68,18 @@ def train_fold(
     progress: Progress | None = None,
     on_epoch: Callable[[History], None] | None = None,
 ) -> TrainResult:
-    """Train one fold and write its model.
+    """Train one fold and write its model. One process at a time does so; what is finished is not replaced unasked.
 
     Parameters
     ----------
     work
         Work folder with plan.json, fingerprint.json, splits.json and prepared/CONFIGURATION. The model goes to
         WORK/models/CONFIGURATION/fold_K: metrics.jsonl and resume.safetensors while it trains, then
-        weights.safetensors and model.json.
+        weights.safetensors and model.json. What was there before a training begins anew is kept, whole, in previous_N.
     configuration, fold
         Which; folds count from 0.
     options
-        What is to be otherwise than plan and recipe say.
+        What is to be otherwise than plan and recipe say; with `resume`, than the checkpoint says.
     progress
         Where to show how it goes.
     on_epoch
@@ -86,31 +95,57 @@ def train_fold(
     PlanError, DatasetError
         The work folder lacks the plan, the fold, or prepared cases.
     CheckpointError
-        `options.resume`, and what is there is damaged or of another training; or the first stage of a cascade is not
-        trained in every fold, or has not segmented the cases yet (`predict.previous.segment_cases`).
+        A finished model is there, and neither `options.resume` nor `options.fresh`; `options.resume`, and what is there
+        is damaged or of another training; or the first stage of a cascade is not trained in every fold, or has not
+        segmented the cases yet (`predict.previous.segment_cases`).
+    HeldError
+        Another process trains this fold.
     TrainingError
         The loss is no number, or memory is exhausted.
     """
-    work = Path(work)
-    options, progress = options or TrainOptions(), progress or Silent()
-    setup = set_up(work, configuration, fold, options)
-    progress = progress if setup.team.leads else Silent()
-    if options.resume and (setup.folder / CARD).is_file() and not (setup.folder / RESUME).is_file():
-        return _finished_before(setup.folder, progress)
+    work, progress = Path(work), progress or Silent()
+    read_plan_and_fold(work, configuration, fold)  # no folder is made for what there is not
+    with fold_lock(model_folder(work, configuration, fold), progress, leads=leads()):
+        return train_locked(work, Model(configuration, fold), options or TrainOptions(), progress, on_epoch)
+
+
+def train_locked(
+    work: Path,
+    model: Model,
+    options: TrainOptions,
+    progress: Progress,
+    on_epoch: Callable[[History], None] | None = None,
+    *,
+    overhead: Overhead | None = None,
+) -> TrainResult:
+    """Do what `train_fold` does, for who holds the fold's lock; `overhead` belongs to the time budget as well."""
+    folder = model_folder(work, model.configuration, model.fold)
+    team = current_team()
+    team.wait()  # for the leader to have put the folder in order
+    progress = progress if team.leads else Silent()
+    if kept := finished_before(folder, options, progress):
+        return kept
+    saved = read_config(folder) if options.resume else None
+    asked = options
+    if saved is not None:
+        options = followed(options, saved, folder / RESUME)
+    setup = set_up(work, model.configuration, model.fold, options, team)
     with ExitStack() as stack:
         stack.enter_context(_threads(options.threads))
         stack.enter_context(out_of_memory_explained(SMALLER))
         stack.enter_context(kernels_measured())
         wish = stack.enter_context(stop_wishes())
-        torch.manual_seed(options.seed)
+        torch.manual_seed(setup.seed)
         compute = choose_compute(find_device(options.device), options.precision, options.channels_last)
         stack.enter_context(compute.memory())
         if compute.remark:
             progress.say(compute.remark)
         state = _first_state(setup, compute)
         training, validation = (stack.enter_context(loader) for loader in _loaders(setup, compute, progress))
-        job = _job(setup, compute, state, (training, validation), on_epoch)
-        _resume_or_begin(job, state, options.resume, progress)
+        job = replace(_job(setup, compute, state, (training, validation), on_epoch), overhead=overhead)
+        tell_recipe(setup, asked, saved, progress)
+        resume_or_begin(job, state, options.resume, progress)
+        tell_changed_course(job, state, saved, progress)
         return _train(setup, job, state, wish, progress)
 
 
@@ -123,7 +158,7 @@ def _loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loa
     _tell_absent(store, setup, progress)
     previous = None if setup.first is None else setup.first.store
     loading = LoaderOptions(
-        options.seed,
+        setup.seed,
         threads=options.threads or max(1, processors() // setup.team.size),
         share=(setup.team.rank, setup.team.size),
         empty=partial(batch_memory, compute.device),
@@ -195,8 +230,8 @@ def _first_state(setup: Setup, compute: Compute) -> TrainingState:
     if options.custom_optimiser is not None:
         optimiser = options.custom_optimiser(network.parameters())
     else:
-        optimiser = build_optimiser(options.recipe, network.parameters())
-    decay = options.recipe.average
+        optimiser = build_optimiser(setup.recipe, network.parameters())
+    decay = setup.recipe.average
     average = None if decay is None else WeightAverage(network, decay)
     return TrainingState(network, optimiser, compute.scaler(), average, History(class_names(setup.plan.labels)))
 
@@ -210,10 +245,11 @@ def _job(
 ) -> Job:
     options = setup.options
     rate = float(state.optimiser.param_groups[0]["lr"])  # a user's own optimiser brings its own
-    course = Course.of(replace(options, recipe=replace(options.recipe, learning_rate=rate)))
+    course = Course.of(replace(setup.recipe, learning_rate=rate), options)
     return Job(
         folder=setup.folder,
         identity=identity_of(setup, course.batches),
+        config=config_for(setup, course),
         labels=setup.plan.labels,
         compute=compute,
         course=course,
@@ -229,27 +265,10 @@ def _job(
 
 def _loss(setup: Setup) -> nn.Module:
     options = setup.options
-    terms, batch_dice = options.loss or options.recipe.loss, setup.settings.batch_dice
+    terms, batch_dice = options.loss or setup.recipe.loss, setup.settings.batch_dice
     if options.custom_loss is not None:
         return DeepSupervision(SharedLoss(options.custom_loss, setup.team))
     return DeepSupervision(build_loss(setup.plan.labels, terms, batch_dice=batch_dice, total=setup.team.total))
-
-
-def _resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Progress) -> None:
-    """Go on from the checkpoint if that is wanted, else keep it aside: forgetting to resume loses nothing."""
-    path = job.folder / RESUME
-    job.team.wait()  # for the leader to have put an earlier fold's files in order
-    if job.team.leads and job.folder.is_dir():
-        remove_leftovers(job.folder)  # of a kill in the middle of a write
-    if not path.is_file():
-        if resume:
-            progress.say(f"nothing to resume in {job.folder}: training from the beginning")
-    elif resume:
-        load_state(path, state, job.identity)
-        progress.say(f"resuming at epoch {state.position.epoch + 1}, batch {state.position.batch + 1}")
-    elif job.team.leads:
-        path.replace(job.folder / KEPT)
-        progress.say(f"an unfinished training was there: kept as {KEPT} (--resume would have gone on with it)")
 
 
 def _train(setup: Setup, job: Job, state: TrainingState, wish: StopWish, progress: Progress) -> TrainResult:
@@ -299,16 +318,11 @@ def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:
         mirror_axes=job.mirror_axes,
         cases=setup.cases,
         first_stage=None if setup.first is None else setup.first.models,
+        config=job.config,
     )
     state.history.write(job.folder / METRICS)
     save_model(job.folder, state.model.state_dict(), card)
     (job.folder / RESUME).unlink(missing_ok=True)
-
-
-def _finished_before(folder: Path, progress: Progress) -> TrainResult:
-    card = read_card(folder)
-    progress.say(f"{folder}: is trained already ({card.iterations} iterations); nothing to resume")
-    return TrainResult(folder, History.read(folder / METRICS, class_names(card.plan.labels)), 0.0, finished=True)
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from nnunet_rs.data.previous import on_grid
 from nnunet_rs.data.resampling import described, require_memory, target_spacing
 from nnunet_rs.model.card import ModelCard, common_mirror_axes
 from nnunet_rs.model.checkpoint import load_model
-from nnunet_rs.model.device import Compute, Precision, choose_compute, find_device
+from nnunet_rs.model.device import Compute, choose_compute, find_device
+from nnunet_rs.model.switches import Precision
 from nnunet_rs.model.unet import NetworkFunction
 from nnunet_rs.plan.schema import Configuration, Plan
 from nnunet_rs.predict.blend import Activation

@@ -17,7 +17,7 @@ from nnunet_rs.plan.schema import Plan, read_plan
 from nnunet_rs.predict.folder import FolderOptions, predict_cases
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.predict.results import segmentation_path
-from nnunet_rs.predict.validate import load_held_out, validation_folder
+from nnunet_rs.predict.validate import load_held_out, require_scans, validation_folder
 
 
 def segment_cases(
@@ -68,7 +68,7 @@ def segment_cases(
         return 0
     sources = first_stage_sources(work, plan, configuration, folds)
     missing = lacking(previous_store(work, configuration), sources)
-    cases = {case.name: case for case in read_dataset(work).training}
+    cases = {case.name: case for case in require_scans(work, read_dataset(work), missing)}
     for fold in sorted({sources[name].fold for name in missing}):
         lacks = [cases[name] for name in missing if sources[name].fold == fold]
         folder = validation_folder(work, first, fold)

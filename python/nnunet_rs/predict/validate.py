@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
-from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.types import Case, Dataset, Progress
 from nnunet_rs.data.folds import read_splits, require_fold
 from nnunet_rs.model.card import ModelCard
@@ -110,10 +110,29 @@ def validation_folder(work: Path, configuration: str, fold: int) -> Path:
 
 def validation_cases(work: Path, dataset: Dataset, fold: int) -> tuple[Case, ...]:
     """List the cases that a fold holds out; errors as `validate_fold`."""
-    cases = {case.name: case for case in dataset.training}
     splits = work / "splits.json"
-    folds = read_splits(splits, list(cases))
-    return tuple(cases[name] for name in require_fold(splits, folds, fold).validation)
+    folds = read_splits(splits, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
+    return require_scans(work, dataset, require_fold(splits, folds, fold).validation)
+
+
+def require_scans(work: Path, dataset: Dataset, names: Sequence[str]) -> tuple[Case, ...]:
+    """Return cases of a work folder, whose files must be where they were when they were prepared.
+
+    Raises
+    ------
+    DatasetError
+        A file is gone: scans are moved, or mounted elsewhere.
+    """
+    cases = {case.name: case for case in dataset.training}
+    missing = [name for name in names if name not in cases]
+    if not missing:
+        return tuple(cases[name] for name in names)
+    gone = next((str(fault.file) for fault in dataset.faults if fault.case == missing[0] and fault.fatal), "its image")
+    more = f" (and those of {len(missing) - 1} more cases)" if missing[1:] else ""
+    raise DatasetError(
+        f"{gone}: there is no such file{more}; {missing[0]} is predicted and scored from it. Put the files back, or "
+        f"run nnunet-rs preprocess DATA -o {work} with the folder where they are now: nothing is prepared twice"
+    )
 
 
 def pairs_of(cases: Sequence[Case], folder: Path) -> tuple[Pair, ...]:

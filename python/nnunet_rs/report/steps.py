@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rs.data.store import prepared_name
+from nnunet_rs.model.config import command_words, own_words
 from nnunet_rs.report.workfolder import Training, WorkFolder
 
 
@@ -55,20 +56,28 @@ def _training(work: WorkFolder) -> Iterator[Step]:
         if training.card is None:
             done = len(training.history.epochs)
             what = f"the training of {training.name} is not finished ({done} epochs so far)"
-            yield Step("train", what, _train(work, training.configuration, training.fold, "--resume"))
+            yield Step("train", what, _resume(work, training))
         elif training.summary is None:
             what = f"the validation cases of {training.name} are not predicted"
-            yield Step("validate", what, _train(work, training.configuration, training.fold, "--resume"))
+            yield Step("validate", what, _resume(work, training))
     for name in work.plan.configurations:
         yield from _untrained(work, name, work.of(name))
 
 
+def _resume(work: WorkFolder, training: Training) -> str:
+    """Write the command that goes on: all is as it was, but functions of the user's own are named again."""
+    own = () if training.config is None else own_words(training.config)
+    return _train(work, training.configuration, training.fold, "--resume", *own)
+
+
 def _untrained(work: WorkFolder, name: str, trainings: tuple[Training, ...]) -> Iterator[Step]:
     begun = {training.fold for training in trainings}
+    like = next((training.config for training in trainings if training.config is not None), None)
+    words = () if like is None else command_words(like, work.plan, name)
     rest = [fold for fold in range(len(work.folds)) if fold not in begun]
     if begun and rest:
         folds = f"fold {rest[0]} is" if len(rest) == 1 else f"folds {', '.join(map(str, rest))} are"
-        yield Step("train", f"{folds} not trained in {name}", _train(work, name, rest[0]))
+        yield Step("train", f"{folds} not trained in {name}", _train(work, name, rest[0], *words))
     elif not begun:
         yield Step("train", f"{name} is not trained", _train(work, name, 0))
 

@@ -105,15 +105,6 @@ def _class_mean(candidate: Candidate, name: str) -> str:
     return "-" if value is None else mean_cell(value, known, candidate.cases)
 
 
-def clock(seconds: float) -> str:
-    """Show a time as 0.4 s, 12 s, 3:05 or 1:02:03."""
-    if seconds < 59.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def faults_table(root: Path, faults: Sequence[Fault]) -> Table:
     """Show what is wrong with a dataset: one row a fault, files by their place in the dataset."""
     rows = tuple(

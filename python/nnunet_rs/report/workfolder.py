@@ -16,6 +16,7 @@ from nnunet_rs.data.folds import Fold, read_splits
 from nnunet_rs.data.placement import prepared_folder
 from nnunet_rs.data.store import Store, prepared_name
 from nnunet_rs.model.card import ModelCard, read_card
+from nnunet_rs.model.config import RESUME, TrainingConfig, read_config
 from nnunet_rs.model.history import History
 from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan
 from nnunet_rs.plan.survey import surveyed_classes
@@ -44,6 +45,7 @@ class Training:
     folder: Path
     history: History
     card: ModelCard | None  # None: not finished
+    config: TrainingConfig | None  # what it is; None: its files do not say
     summary: Summary | None  # of the validation cases; None: not predicted
 
     @property
@@ -171,6 +173,7 @@ class _Reading:
             folder=folder,
             history=self.read(folder / "metrics.jsonl", lambda path: History.read(path, classes)) or History(classes),
             card=card,
+            config=card.config if card else self.read(folder / RESUME, lambda path: read_config(path.parent)),
             summary=self.read(folder / "validation" / "summary.json", read_summary),
         )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
+from nnunet_rs.core.clock import clock
 from nnunet_rs.plan.explain import by, counted
 from nnunet_rs.predict.summary import Summary
 from nnunet_rs.report.blocks import Cover, Figure
 from nnunet_rs.report.steps import Step
-from nnunet_rs.report.tables import Table, clock, number
+from nnunet_rs.report.tables import Table, number
 from nnunet_rs.report.workfolder import Training, WorkFolder, score_names
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from nnunet_rs.core.clock import clock
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.plan.explain import counted
 from nnunet_rs.report.blocks import Block, Charts, Folded, Missing, Section
 from nnunet_rs.report.charts import Chart, Line, Scale, lines
 from nnunet_rs.report.steps import Step, steps_of
-from nnunet_rs.report.tables import Table, clock, number
+from nnunet_rs.report.tables import Table, number
 from nnunet_rs.report.workfolder import Training, WorkFolder
 
 MOST_CLASSES = 14  # curves in one drawing: each has its own colour and dashes

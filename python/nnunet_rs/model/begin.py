@@ -1,0 +1,127 @@
+"""How a training begins: what is there is kept, resumed or put aside, and what a user would not expect is said."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.types import Progress
+from nnunet_rs.data.mirroring import axes_named, image_axes, patch_axes
+from nnunet_rs.model.aside import keep_aside
+from nnunet_rs.model.card import CARD, ModelCard, read_card
+from nnunet_rs.model.config import RESUME, TrainingConfig, unlike
+from nnunet_rs.model.history import History
+from nnunet_rs.model.loop import METRICS, Job
+from nnunet_rs.model.options import TrainOptions, TrainResult
+from nnunet_rs.model.setup import Setup, class_names
+from nnunet_rs.model.state import TrainingState, load_state
+
+
+def finished_before(folder: Path, options: TrainOptions, progress: Progress) -> TrainResult | None:
+    """Return a finished training that is to stay; None: there is something to train.
+
+    Raises
+    ------
+    CheckpointError
+        Nobody said what is to become of a finished model, or it was trained otherwise than is asked for now.
+    """
+    if options.resume and options.fresh:
+        raise CheckpointError(f"{folder}: resume goes on with what is there, fresh begins anew: ask for one of them")
+    if options.fresh or not (folder / CARD).is_file():
+        return None
+    if not options.resume:
+        raise CheckpointError(
+            f"{folder}: is trained already; --resume keeps it and scores it, --fresh trains anew and keeps the old "
+            "model aside"
+        )
+    if (folder / RESUME).is_file():  # killed between the model and the end
+        return None
+    card = tell_unlike(folder, options, progress)
+    progress.say(f"{folder}: is trained already ({card.iterations} iterations); nothing to resume")
+    return TrainResult(folder, History.read(folder / METRICS, class_names(card.plan.labels)), 0.0, finished=True)
+
+
+def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> ModelCard:
+    """Warn where a finished model was trained for another time than is asked for now; returns its card.
+
+    Raises
+    ------
+    CheckpointError
+        It was trained otherwise, so that it is another model; or its card is damaged.
+    """
+    card = read_card(folder)
+    found = "" if card.config is None else unlike(options, card.config, folder)
+    if options.mirror_axes is not None and card.mirror_axes is not None:
+        dims, transpose = card.settings.dims, card.plan.transpose
+        if patch_axes(options.mirror_axes, dims, transpose) != card.mirror_axes:
+            axes = axes_named(image_axes(card.mirror_axes, dims, transpose))
+            raise CheckpointError(
+                f"{folder}: was trained mirrored along {axes}: leave --mirror-axes out to keep it, or train anew with "
+                "--fresh"
+            )
+    if found:
+        progress.say(f"warning: {folder}: was trained with {found}; it stays as it is, --fresh trains anew")
+    return card
+
+
+def resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Progress) -> None:
+    """Go on from the checkpoint if that is wanted, else keep all that is there aside."""
+    path = job.folder / RESUME
+    if resume and path.is_file():
+        load_state(path, state, job.identity)
+        progress.say(f"resuming at epoch {state.position.epoch + 1}, batch {state.position.batch + 1}")
+        _keep_another(job, state, progress)
+        return
+    if resume:
+        progress.say(f"nothing to resume in {job.folder}: training from the beginning")
+    job.team.wait()  # for all to have seen what is there
+    if job.team.leads and (aside := keep_aside(job.folder)):
+        what = "the old model" if (aside / CARD).is_file() else "an unfinished training"
+        advice = "" if (aside / CARD).is_file() else " (--resume would have gone on with it)"
+        progress.say(f"{what} was there: kept in {aside}{advice}")
+
+
+def _keep_another(job: Job, state: TrainingState, progress: Progress) -> None:
+    """Put a finished model aside that is not of this training, as versions before left it beside the checkpoint."""
+    if not job.team.leads or not (job.folder / CARD).is_file():
+        return
+    with suppress(CheckpointError):
+        if read_card(job.folder).iterations == state.position.iterations:
+            return  # killed between the model and the end
+    aside = keep_aside(job.folder, stay=(RESUME, METRICS))
+    progress.say(f"an earlier model was there: kept in {aside}")
+
+
+def tell_recipe(setup: Setup, asked: TrainOptions, saved: TrainingConfig | None, progress: Progress) -> None:
+    """Say by which recipe is trained, and warn where other folds were trained by another."""
+    name, plan = setup.recipe.name, setup.plan.recipe
+    why = "" if asked.recipe else f", the recipe of plans by {plan}" if saved is None else ", as it was begun"
+    progress.say(f"training recipe: {name}{why}")
+    for other in sorted(setup.folder.parent.glob(f"fold_*/{CARD}")):
+        if other.parent == setup.folder:
+            continue
+        with suppress(CheckpointError):  # whoever uses that model says what is wrong with it
+            card = read_card(other.parent)
+            if card.recipe != name:
+                progress.say(
+                    f"warning: {card.configuration}, fold {card.fold} was trained by the recipe {card.recipe}, fold "
+                    f"{setup.fold} is by {name}: scores of folds that are trained alike compare better"
+                )
+                return
+
+
+def tell_changed_course(job: Job, state: TrainingState, saved: TrainingConfig | None, progress: Progress) -> None:
+    """Say where the learning rate goes on, if it is not where it was."""
+    if saved is None or not state.position.iterations:
+        return
+    before = replace(job.course, epochs=saved.epochs, budget=saved.time_budget)
+    before = replace(before, recipe=replace(before.recipe, learning_rate=saved.recipe.learning_rate))
+    old, new = before.rate(state.position), job.course.rate(state.position)
+    if not math.isclose(old, new, rel_tol=1e-6):
+        progress.say(
+            f"the learning rate goes on at {new:.3g}, not at {old:.3g}: --epochs, --time-budget or --learning-rate is "
+            "another than before"
+        )
