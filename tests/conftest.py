@@ -142,3 +142,83 @@ def _decathlon(
     content = {"modality": modality, "labels": turned, "numTraining": cases, "training": entries, "test": [], **keys}
     (root / "dataset.json").write_text(json.dumps(content))
     return root
+
+
+def _nnunet_configuration(**changes: Any) -> dict[str, Any]:
+    arguments = {
+        "n_stages": 3,
+        "features_per_stage": [4, 6, 8],
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+        "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+        "n_conv_per_stage": [2, 2, 2],
+        "n_conv_per_stage_decoder": [2, 2],
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    network = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+    return {
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [8, 16, 16],
+        "median_image_size_in_voxels": [10.0, 25.0, 20.0],
+        "spacing": [3.0, 1.0, 1.0],
+        "normalization_schemes": ["ZScoreNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
+        "architecture": {"network_class_name": network, "arch_kwargs": arguments},
+        "batch_dice": False,
+        **changes,
+    }
+
+
+@pytest.fixture
+def nnunet_plans() -> dict[str, Any]:
+    """The content of a plans.json with 3d_fullres and a cascade that inherits from it."""
+    stats = {
+        "mean": 1.0,
+        "std": 2.0,
+        "median": 1.0,
+        "min": -3.0,
+        "max": 9.0,
+        "percentile_00_5": -2.0,
+        "percentile_99_5": 8.0,
+    }
+    return {
+        "dataset_name": "Dataset007_Made",
+        "plans_name": "nnUNetPlans",
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "experiment_planner_used": "ExperimentPlanner",
+        "configurations": {
+            "3d_lowres": _nnunet_configuration(spacing=[6.0, 2.0, 2.0]),
+            "3d_fullres": _nnunet_configuration(),
+            "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+        },
+        "foreground_intensity_properties_per_channel": {"0": stats},
+    }
+
+
+@pytest.fixture
+def write_nnunet_plans(tmp_path: Path, nnunet_plans: dict[str, Any]) -> Callable[..., tuple[Path, Path]]:
+    """`write_nnunet_plans(content=nnunet_plans, **dataset keys)`: the two files."""
+
+    def write(content: dict[str, Any] = nnunet_plans, folder: Path = tmp_path, **keys: Any) -> tuple[Path, Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        dataset = {"channel_names": {"0": "MRI"}, "labels": LABELS, "numTraining": 3, "file_ending": ".nii.gz", **keys}
+        for name, value in (("plans.json", content), ("dataset.json", dataset)):
+            (folder / name).write_text(json.dumps(value))
+        return folder / "plans.json", folder / "dataset.json"
+
+    return write

@@ -63,14 +63,14 @@ def test_every_option_is_understood_or_answered(command: str, option: str, capsy
         ("train w -c 2d -f 0 -p nnUNetResEncUNetMPlans", "preprocess -o WORK --recipe v2-resenc-m"),
         ("train w -c 2d -f 0 -num_gpus 2", "write torchrun --nproc-per-node 2 -m nnunet_rs train"),
         ("train w -c 2d -f 0 --val", "write --resume"),
-        ("predict w -i a -o b -chk checkpoint_best.pth", "there is no best checkpoint"),
         ("preprocess d -o w -pl nnUNetPlannerOfMine", "there are ExperimentPlanner, nnUNetPlannerResEncM"),
         ("postprocess a -o b -pp_pkl_file p.pkl", "pickles are not read; write --from WORK"),
         ("plan_and_preprocess -d 27", "no command 'plan_and_preprocess'; write `nnunet-rs preprocess`"),
         ("nnUNetv2_train 27 3d_fullres 0", "write `nnunet-rs train`"),
         ("find_best_configuration 27", "write `nnunet-rs best`"),
         ("apply_postprocessing -i a -o b", "write `nnunet-rs postprocess`"),
-        ("export_model_to_zip -d 27", "can be copied as it is"),
+        ("export_model_to_zip -d 27", "write `nnunet-rs export MODELS -o model.zip"),
+        ("install_pretrained_model_from_zip a.zip", "predict takes the zip as it is"),
     ],
 )
 def test_what_to_write_instead(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nnunet_rs.core.geometry import Geometry
+from nnunet_rs.core.geometry import Geometry, lowres_axis
 from nnunet_rs.core.kernels import logits_to_labels, resample_probabilities
 from nnunet_rs.core.types import Header, LabelSet, Region
 from nnunet_rs.predict.export import Decision, Target, _activated, export_labels
@@ -57,7 +57,7 @@ def test_however_it_is_cut_the_labels_are_those_of_the_whole(size, shape, spacin
     sweep = plan_sweep(size, (4, 4, 4))
     cuts = draw_cuts(data, sweep.size[0])
     grid = geometry(shape, size, spacing)
-    target = Target.of(sweep, grid, spacing)
+    target = Target.of(sweep, grid, lowres_axis(grid.working_spacing, spacing))
     kept = Kept()
     result = export_labels(parts(scores, sweep, cuts), target, grid, Decision(LABELS, True), kept)
     coarse = spacing.index(9.0) if 9.0 in spacing else None
@@ -78,7 +78,7 @@ def test_labels_take_the_smallest_type_and_lie_in_the_crop_box():
     scores[2] = 1
     grid = Geometry((4, 4, 4), (1.0,) * 3, (0, 1, 2), ((1, 3), (1, 3), (2, 4)), size, HEADER)
     sweep = plan_sweep(size, size)
-    target = Target.of(sweep, grid, (1.0,) * 3)
+    target = Target.of(sweep, grid, None)
     result = export_labels(parts(scores, sweep, []), target, grid, Decision(LABELS, True))
     assert result.dtype == np.uint8
     assert (result == 7).sum() == 8
@@ -93,7 +93,7 @@ def test_regions_are_painted_in_order_at_one_half(probabilities, threshold):
     scores[1, 0, 0] = threshold - 1e-6, threshold, threshold + 0.1, threshold - 1
     grid = geometry(size, size)
     sweep = plan_sweep(size, size)
-    target = Target.of(sweep, grid, (1.0,) * 3)
+    target = Target.of(sweep, grid, None)
     result = export_labels(parts(scores, sweep, []), target, grid, Decision(REGIONS, probabilities))
     assert result.dtype == np.uint16
     assert result[0, 0].tolist() == [1, 300, 300, 1]
@@ -106,7 +106,7 @@ def test_logits_become_probabilities_after_resampling(labels):
     grid = geometry(shape, size)
     sweep = plan_sweep(size, (3, 4, 4))
     kept = Kept()
-    target = Target.of(sweep, grid, (1.0,) * 3)
+    target = Target.of(sweep, grid, None)
     export_labels(parts(logits, sweep, [2]), target, grid, Decision(labels, False), kept)
     swept = np.ascontiguousarray(logits.transpose(0, *(axis + 1 for axis in sweep.axes)))
     whole = resample_probabilities(swept, target.shape).astype(np.float64)

@@ -22,7 +22,7 @@ def test_planes_land_where_they_belong(tmp_path, make_plan, transpose, axis):
     geometry = Geometry(shape, (1.0, 1.0, 1.0), transpose, box, working, HEADER)
     cropped = geometry.cropped_shape
     sweep = plan_sweep(cropped, cropped, axis=axis)
-    target = Target.of(sweep, geometry, (1.0, 1.0, 1.0))
+    target = Target.of(sweep, geometry, None)
     plan = make_plan(transpose=transpose)
     values = np.random.default_rng(0).random((3, *cropped)).astype(np.float32)
     swept = values.transpose(0, *(i + 1 for i in sweep.axes))

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from nnunet_rs.cli import learn, look, postprocess, prepare, use
+from nnunet_rs.cli import exchange, learn, look, postprocess, prepare, use
 from nnunet_rs.cli.console import Console, Outcome
 
 
@@ -46,6 +46,8 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], Outcome]] = {
     "postprocess": postprocess.postprocess,
     "evaluate": use.evaluate,
     "report": look.report,
+    "import": exchange.import_,
+    "export": exchange.export,
     "doctor": look.doctor,
     "completion": look.completion,
 }

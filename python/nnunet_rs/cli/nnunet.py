@@ -24,8 +24,8 @@ COMMANDS: Mapping[str, str] = {
     "accumulate_crossval_results": "best",
     "plot_overlay_pngs": "report",
     "convert_MSD_dataset": "preprocess: the Decathlon layout is read as it is",
-    "export_model_to_zip": "predict with the model's folder (WORK/models/CONFIG), which can be copied as it is",
-    "install_pretrained_model_from_zip": "predict with the model's folder, unpacked anywhere",
+    "export_model_to_zip": "export MODELS -o model.zip --format nnunet",
+    "install_pretrained_model_from_zip": "import model.zip -o MODELS; predict takes the zip as it is, too",
     "download_pretrained_model_by_url": "predict with a model's folder; nothing is downloaded",
     "move_plans_between_datasets": "plan -o WORK, and copy plan.json to the other work folder",
 }
@@ -128,10 +128,6 @@ def _plans(name: str) -> str | None:
     return _ONE_PLAN + (f", made by preprocess -o WORK --recipe {recipe}" if recipe else "")
 
 
-def _checkpoint(name: str) -> str | None:
-    return None if name == "checkpoint_final.pth" else _NO_BEST
-
-
 def _gpus(count: str) -> str | None:
     if count == "1":
         return None
@@ -149,7 +145,6 @@ _NAMED: Mapping[str, Mapping[str, _Check]] = {  # whose value decides whether it
     "plan": {"-fpe": _only("DatasetFingerprintExtractor"), "-preprocessor_name": _only("DefaultPreprocessor")},
     "train": {**_MODEL, "-num_gpus": _gpus},
     "best": _MODEL,
-    "predict": {**_MODEL, "-chk": _checkpoint},
 }
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_rs.cli import nnunet, values
+from nnunet_rs.cli.exchange_options import add_nnunet_choice
 from nnunet_rs.cli.shared_options import (
     add_data,
     add_dataset,
@@ -219,7 +220,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL_OR_WORK",
         type=Path,
         nargs="?",
-        help="a work folder, or a model folder (models/CONFIG or one fold)",
+        help="a work folder, a model folder (models/CONFIG or one fold), or a folder or zip of nnU-Net v2",
     )
     add_dataset(parser)
     parser.add_argument("-m", dest="model_option", type=Path, help=argparse.SUPPRESS)
@@ -269,6 +270,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resources")
     add_device(group)
     add_threads(group)
+    add_nnunet_choice(parser)
 
 
 def best(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from nnunet_rs.cli import nnunet, options, shared_options
+from nnunet_rs.cli import exchange_options, nnunet, options, shared_options
 
 WIDTH = 100
 _OURS = re.compile(r"-\w|--(?!clean)[a-z]+(-[a-z]+)+|--(?!clean)[a-z]{2,}")  # not -step_size, --c, --disable_tta
@@ -177,6 +177,32 @@ COMMANDS = (
         "that makes it.",
         examples=("nnunet-rs report work -o report.html", "nnunet-rs report work --cases 10"),
         add_arguments=options.report,
+    ),
+    Command(
+        name="import",
+        group="exchange",
+        summary="models that nnU-Net v2 trained, as models of this program",
+        usage="SOURCE -o MODELS [options]",
+        description="Read models of nnU-Net v2 (nothing is unpickled) and write weights, cards, plan, and what "
+        "find_best_configuration chose. predict also takes such a folder or zip as it is.",
+        examples=(
+            "nnunet-rs import nnUNet_results/Dataset027_ACDC -o models",
+            "nnunet-rs import model.zip -o models -c 3d_fullres -f 0 1",
+        ),
+        add_arguments=exchange_options.import_,
+    ),
+    Command(
+        name="export",
+        group="exchange",
+        summary="models of this program for nnU-Net v2's own commands",
+        usage="MODELS -o TARGET --format nnunet [options]",
+        description="Write models as a folder of results, or a zip, that nnUNetv2_predict loads; what nnU-Net cannot "
+        "express is refused.",
+        examples=(
+            "nnunet-rs export work -o nnUNet_results --format nnunet",
+            "nnunet-rs export work -o model.zip --format nnunet -c 3d_fullres",
+        ),
+        add_arguments=exchange_options.export,
     ),
     Command(
         name="doctor",

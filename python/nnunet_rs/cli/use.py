@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted, plain
+from nnunet_rs.cli.exchange import nnunet_choice
 from nnunet_rs.core.machine import processors
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
         mirror=not arguments.no_mirror,
         threads=arguments.threads,
         network=function_named(arguments.network) if arguments.network else None,
+        nnunet=nnunet_choice(arguments),
     )
-    folds = None if arguments.fold in (None, ["all"]) else arguments.fold
     predictor = load_predictor(
         arguments.model,
         arguments.device,
-        folds,
+        arguments.fold,
         configuration=arguments.configuration,
         options=options,
         progress=console,

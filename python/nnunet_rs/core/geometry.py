@@ -19,7 +19,7 @@ _SLAB = 16  # planes looked at together: float32 rows of a cache line
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What was done to a case's grid, in this order: transpose, crop to `box`, resample."""
+    """What was done to a case's grid, in this order: transpose, flip, crop to `box`, resample."""
 
     shape: Shape3  # of the file, z, y, x
     spacing: Spacing3  # of the file, mm, z, y, x
@@ -27,6 +27,7 @@ class Geometry:
     box: Box  # what the crop kept, working axes
     resampled: Shape3  # size after resampling, working axes
     header: Header
+    flipped: tuple[bool, bool, bool] = (False, False, False)  # working axes that run against the file's
 
     @property
     def cropped_shape(self) -> Shape3:
@@ -39,6 +40,12 @@ class Geometry:
         """Spacing of the file along the working axes, mm."""
         a, b, c = (self.spacing[axis] for axis in self.transpose)
         return a, b, c
+
+    def turn(self, array: NDArray[Any]) -> NDArray[Any]:
+        """View an array (..., z, y, x) on the file's grid in working axes, not cropped."""
+        lead = array.ndim - 3
+        turned = array.transpose(*range(lead), *(axis + lead for axis in self.transpose))
+        return np.flip(turned, tuple(lead + axis for axis in range(3) if self.flipped[axis]))
 
     def undo(self, cropped: NDArray[Any], fill: float = 0) -> NDArray[Any]:
         """Put a result back where it came from.
@@ -64,9 +71,8 @@ class Geometry:
             raise ValueError(f"the result must be of shape {self.cropped_shape}, got {cropped.shape}")
         lead = cropped.ndim - 3
         full = np.full((*cropped.shape[:lead], *self.shape), fill, cropped.dtype)
-        working = full.transpose(*range(lead), *(axis + lead for axis in self.transpose))
         inside: tuple[Any, ...] = (..., *(slice(start, stop) for start, stop in self.box))
-        working[inside] = cropped
+        self.turn(full)[inside] = cropped
         return full
 
     def to_json(self) -> dict[str, Any]:
@@ -97,7 +103,25 @@ class Geometry:
             box=tuple((int(start), int(stop)) for start, stop in content["box"]),
             resampled=tuple(map(int, content["resampled"])),  # type: ignore[arg-type]
             header=Header(header["format"], affine, base64.b64decode(header["nifti"])),
+            flipped=tuple(map(bool, content.get("flipped", (False,) * 3))),  # type: ignore[arg-type]
         )
+
+
+def canonical_axes(header: Header) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Tell how a file's axes are brought nearest to S, A, R: growing index towards superior, anterior, right.
+
+    Returns
+    -------
+    axes
+        Axis i of S, A, R is the file's axis axes[i] (z, y, x).
+    flipped
+        Whether the file's axis runs the other way.
+    """
+    from nibabel.orientations import io_orientation
+
+    turned = {int(world): (2 - axis, sign < 0) for axis, (world, sign) in enumerate(io_orientation(header.affine))}
+    (z, flip_z), (y, flip_y), (x, flip_x) = (turned[world] for world in (2, 1, 0))
+    return (z, y, x), (flip_z, flip_y, flip_x)
 
 
 def nonzero_box(data: NDArray[Any]) -> Box:
@@ -146,23 +170,31 @@ def _first(data: NDArray[Any], axis: int) -> int:
     return size
 
 
-def lowres_axis(spacing: tuple[float, ...], target: tuple[float, ...]) -> int | None:
-    """Tell along which axis, if any, an anisotropic case is resampled by nearest neighbour.
+def lowres_axis(spacing: tuple[float, ...], target: tuple[float, ...], separate: bool | None = None) -> int | None:
+    """Tell along which axis, if any, an anisotropic case is resampled by itself (by nearest neighbour, as a rule).
 
     The case's own spacing decides if its coarsest axis is more than 3 times its finest, else the target's. Where two or
     three axes share the coarsest spacing there is no such axis. Equal to `determine_do_sep_z_and_axis` of
-    nnU-Net v2.8.1 (force_separate_z=None).
+    nnU-Net v2.8.1.
 
     Parameters
     ----------
     spacing, target
         Of the case before and after resampling, mm, same axis order.
+    separate
+        nnU-Net's force_separate_z: True takes the case's own coarsest axis, False none, None decides by the threshold.
     """
+    if separate is not None:
+        return _coarsest(spacing) if separate else None
     for candidate in (spacing, target):
         if max(candidate) / min(candidate) > ANISOTROPY_THRESHOLD:
-            coarse = [axis for axis, size in enumerate(candidate) if size == max(candidate)]
-            return coarse[0] if len(coarse) == 1 else None
+            return _coarsest(candidate)
     return None
+
+
+def _coarsest(spacing: tuple[float, ...]) -> int | None:
+    coarse = [axis for axis, size in enumerate(spacing) if size == max(spacing)]
+    return coarse[0] if len(coarse) == 1 else None
 
 
 def new_shape(shape: Shape, spacing: tuple[float, ...], target: tuple[float, ...]) -> Shape:

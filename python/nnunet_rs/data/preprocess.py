@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, PlanError, among
-from nnunet_rs.core.geometry import Geometry, lowres_axis, nonzero_box
-from nnunet_rs.core.kernels import resample_image, resample_labels
+from nnunet_rs.core.geometry import Geometry, canonical_axes, nonzero_box
+from nnunet_rs.core.kernels import resample_labels
 from nnunet_rs.core.types import Box, FloatArray, Header, IntArray, Shape3, Spacing3, Volume
 from nnunet_rs.data.normalize import IntensityMap, intensity_maps
-from nnunet_rs.data.resampling import require_resampling, target_spacing
+from nnunet_rs.data.resampling import coarse_axis, require_resampling, resampled_image
 from nnunet_rs.plan.schema import Configuration, Plan
 
 Mask = NDArray[np.bool_]
@@ -153,15 +153,26 @@ def unscaled(cropped: Cropped, plan: Plan, *, overwrite: bool = False) -> Unscal
 
     The image is a copy that may be changed; unless `overwrite`: then it may be the cropped one.
     """
-    axes = plan.transpose
-    turned = cropped.image.transpose(0, *(axis + 1 for axis in axes))
+    geometry = _turned(cropped, plan)
+    turned = geometry.turn(cropped.image)
     image = np.ascontiguousarray(turned) if overwrite else np.array(turned, order="C")
-    labels = None if cropped.labels is None else np.ascontiguousarray(cropped.labels.transpose(axes))
+    labels = None if cropped.labels is None else np.ascontiguousarray(geometry.turn(cropped.labels))
     mask = nonzero_mask(image) if any(rule.use_mask for rule in plan.normalization) else None
     maps = intensity_maps(image, plan.normalization, mask)
-    box = tuple(cropped.box[axis] for axis in axes)
-    geometry = Geometry(cropped.shape, cropped.spacing, axes, box, _shape3(image), cropped.header)
     return Unscaled(image, labels, mask, geometry, maps)
+
+
+def _turned(cropped: Cropped, plan: Plan) -> Geometry:
+    """Describe a cropped case in the plan's axes, not resampled."""
+    axes, flips = canonical_axes(cropped.header) if plan.reorient else ((0, 1, 2), (False, False, False))
+    transpose = cast("Shape3", tuple(axes[axis] for axis in plan.transpose))
+    flipped = cast("tuple[bool, bool, bool]", tuple(flips[axis] for axis in plan.transpose))
+    box = []
+    for axis, flip in zip(transpose, flipped, strict=True):
+        (start, stop), size = cropped.box[axis], cropped.shape[axis]
+        box.append((size - stop, size - start) if flip else (start, stop))
+    resampled = cast("Shape3", tuple(stop - start for start, stop in box))
+    return Geometry(cropped.shape, cropped.spacing, transpose, tuple(box), resampled, cropped.header, flipped)
 
 
 def normalized(case: Unscaled) -> Normalized:
@@ -184,13 +195,12 @@ def prepare_crop(case: Normalized, configuration: Configuration, *, threads: int
     shape = require_resampling(geometry, configuration, held)
     if shape == geometry.resampled:
         return Prepared(case.image, case.labels, case.mask, geometry)
-    spacing = geometry.working_spacing
-    axis = lowres_axis(spacing, target_spacing(configuration, spacing))
+    axis = coarse_axis(geometry, configuration)
     return Prepared(
-        resample_image(case.image, shape, order=3, lowres_axis=axis, threads=threads),
+        resampled_image(case.image, shape, configuration.resampling, axis, threads),
         _votes(case.labels, shape, axis, threads),
         None if case.mask is None else _votes(case.mask.view(np.uint8), shape, axis, threads).view(np.bool_),
-        Geometry(geometry.shape, geometry.spacing, geometry.transpose, geometry.box, shape, geometry.header),
+        replace(geometry, resampled=shape),
     )
 
 

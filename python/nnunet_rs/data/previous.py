@@ -15,12 +15,12 @@ import numpy as np
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import TEMPORARY
-from nnunet_rs.core.geometry import Geometry, lowres_axis
+from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.kernels import resample_labels
 from nnunet_rs.core.types import FloatArray, IntArray, Shape3
 from nnunet_rs.data.archive import check_entry, read_archive, read_entry, write_archive
 from nnunet_rs.data.frames import encode_frame, read_frame
-from nnunet_rs.data.resampling import target_spacing
+from nnunet_rs.data.resampling import coarse_axis
 from nnunet_rs.data.store import overlap
 from nnunet_rs.plan.schema import Configuration
 
@@ -61,11 +61,10 @@ def on_grid(
         Class indices (*geometry.resampled), working axes, same dtype.
     """
     inside = tuple(slice(start, stop) for start, stop in geometry.box)
-    part = np.ascontiguousarray(labels.transpose(geometry.transpose)[inside])
+    part = np.ascontiguousarray(geometry.turn(labels)[inside])
     if part.shape == geometry.resampled:
         return part
-    spacing = geometry.working_spacing
-    axis = lowres_axis(spacing, target_spacing(configuration, spacing))
+    axis = coarse_axis(geometry, configuration)
     return resample_labels(part, geometry.resampled, lowres_axis=axis, threads=threads)
 
 

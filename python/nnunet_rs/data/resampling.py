@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import cast
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.geometry import Geometry, new_shape
+from nnunet_rs.core.geometry import Geometry, lowres_axis, new_shape
+from nnunet_rs.core.kernels import resample_image
 from nnunet_rs.core.machine import available_memory
 from nnunet_rs.core.outliers import far_off, mm, times
-from nnunet_rs.core.types import Shape3, Spacing3
-from nnunet_rs.plan.schema import Configuration, Plan
+from nnunet_rs.core.types import FloatArray, Shape3, Spacing3
+from nnunet_rs.plan.schema import Configuration, Plan, Resampling
 
 # Along each axis, on average. A case of that many more voxels than its file, and than the plan's median case, would be
 # worked at for hours, and be of no use: its spacing is wrong, or of another unit.
@@ -22,6 +23,8 @@ FINEST = 8.0  # voxels of the file that a case of a single voxel is made of
 
 def target_spacing(configuration: Configuration, spacing: Spacing3) -> Spacing3:
     """Return the spacing to resample to, mm, working axes; `spacing` is the case's own, kept between 2-D slices."""
+    if configuration.resampling.skip:
+        return spacing
     if configuration.dims == 2:
         return (spacing[0], configuration.spacing[-2], configuration.spacing[-1])
     z, y, x = configuration.spacing
@@ -32,6 +35,36 @@ def resampled_shape(geometry: Geometry, configuration: Configuration) -> Shape3:
     """Return the shape that a cropped case has at a configuration's spacing, working axes."""
     spacing = geometry.working_spacing
     return cast("Shape3", new_shape(geometry.cropped_shape, spacing, target_spacing(configuration, spacing)))
+
+
+def coarse_axis(geometry: Geometry, configuration: Configuration) -> int | None:
+    """Tell which working axis of a case, if any, is resampled by itself."""
+    spacing = geometry.working_spacing
+    return lowres_axis(spacing, target_spacing(configuration, spacing), configuration.resampling.separate_z)
+
+
+def scores_axis(geometry: Geometry, configuration: Configuration) -> int | None:
+    """Tell which working axis takes the nearest plane of the network's scores on the way back.
+
+    There the network's spacing comes first and the case's own second: where both are anisotropic, along different axes,
+    it is another axis than on the way there.
+    """
+    if configuration.resampling.scores_order_z == 1:
+        return None  # linear within slices and between them: linear throughout
+    spacing = geometry.working_spacing
+    return lowres_axis(target_spacing(configuration, spacing), spacing, configuration.resampling.separate_z)
+
+
+def resampled_image(
+    image: FloatArray, shape: Shape3, resampling: Resampling, axis: int | None, threads: int | None
+) -> FloatArray:
+    """Resample an image (c, z, y, x) to `shape` as a plan says; `axis` is resampled by itself."""
+    order, along = resampling.order, resampling.order_z
+    if axis is None or along == 0:
+        return resample_image(image, shape, order=order, lowres_axis=axis, threads=threads)
+    within = cast("Shape3", tuple(image.shape[1 + a] if a == axis else shape[a] for a in range(3)))
+    slices = resample_image(image, within, order=order, lowres_axis=axis, threads=threads)
+    return resample_image(slices, shape, order=along, threads=threads)
 
 
 def described(shape: Sequence[int], spacing: Spacing3, configuration: Configuration) -> str:

@@ -33,7 +33,7 @@ from nnunet_rs.data.preprocess import (
 from nnunet_rs.data.resampling import described, resampled_shape, target_spacing
 from nnunet_rs.data.store import Layout, Store, normalization_key, prepared_name
 from nnunet_rs.plan.document import encode
-from nnunet_rs.plan.schema import CasePrint, Configuration, Plan
+from nnunet_rs.plan.schema import CasePrint, Configuration, Plan, Resampling
 from nnunet_rs.plan.survey import Survey
 
 VERSION = 2  # of what prepared cases hold: another number makes every case anew
@@ -263,7 +263,10 @@ class Stage:
 def manner(plan: Plan, configuration: Configuration, half: bool) -> str:
     """Return all of a plan that decides how a case is prepared and stored, as text."""
     layout = encode(Layout.of(configuration, plan.labels, half))
-    return json.dumps([VERSION, plan.transpose, normalization_key(plan), configuration.spacing, layout])
+    parts = [VERSION, plan.transpose, normalization_key(plan), configuration.spacing, layout]
+    if configuration.resampling != Resampling() or plan.reorient:  # of plans of nnU-Net's only
+        parts += [encode(configuration.resampling), plan.reorient]
+    return json.dumps(parts)
 
 
 def _owned(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:

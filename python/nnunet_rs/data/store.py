@@ -111,8 +111,9 @@ def prepared_name(plan: Plan, name: str) -> str:
     configuration = plan.configurations[name]
     if configuration.previous is None:
         return name
-    same = (c.name for c in plan.configurations.values() if c.previous is None and c.spacing == configuration.spacing)
-    return next(same, name)
+    wanted = (configuration.spacing, configuration.resampling)
+    firsts = (c for c in plan.configurations.values() if c.previous is None)
+    return next((c.name for c in firsts if (c.spacing, c.resampling) == wanted), name)
 
 
 def open_store(work: Path, plan: Plan, name: str, *, cache: int = 0) -> Store:

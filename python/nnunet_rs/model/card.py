@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import read_json
-from nnunet_rs.core.types import Shape
+from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
 from nnunet_rs.data.folds import Fold
 from nnunet_rs.model.config import RESUME, TrainingConfig
@@ -30,7 +30,7 @@ class ModelCard:
     plan: Plan  # labels, channels, normalisation, spacing, patch size: with the overrides it was trained with
     configuration: str
     network: NetworkOptions
-    fold: int
+    fold: FoldName
     recipe: str
     seed: int
     iterations: int
@@ -46,6 +46,7 @@ class ModelCard:
     cases: Fold | None = None  # what it was trained on, and what was held out
     first_stage: dict[str, str] | None = None  # of a cascade's second: digests of the models whose segmentations it saw
     config: TrainingConfig | None = None  # all that was asked of the training; None: by an earlier version
+    source: str = ""  # of a model that another program trained: which, and what it said of it
     library: str = ""  # version of nnunet_rs that trained it
     digest: str = ""  # SHA-256 of weights.safetensors
 

@@ -31,7 +31,7 @@ def save_model(folder: Path, weights: Mapping[str, Tensor], card: ModelCard) -> 
     """
     (folder / CARD).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, weights)
-    body = {**encode(card), "plan": plan_to_json(card.plan), "digest": _digest(folder / WEIGHTS)}
+    body = {**encode(card), "plan": plan_to_json(card.plan), "digest": digest_of(folder / WEIGHTS)}
     body["library"] = __version__
     document = {"format": FORMAT, "version": VERSION, **body}
     write_bytes(folder / CARD, (render(document) + "\n").encode())
@@ -101,7 +101,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
 
 def _read_weights(path: Path, digest: str) -> dict[str, Tensor]:
     weights, _ = read_tensors(path, "copy the model folder again, or train again")
-    if _digest(path) != digest:
+    if digest_of(path) != digest:
         raise CheckpointError(f"{path}: is damaged, or not the file that {CARD} was written for (SHA-256 differs)")
     return weights
 
@@ -110,7 +110,8 @@ def _shape(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else f"of shape {list(shape)}"
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.errors import PlanError, among
-from nnunet_rs.core.types import LabelSet, Shape
+from nnunet_rs.core.types import FoldName, LabelSet, Shape
 from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
 from nnunet_rs.data.folds import Fold, read_splits, require_fold
 from nnunet_rs.data.mirroring import patch_axes
@@ -142,7 +142,7 @@ def _with_batch(settings: Configuration, options: TrainOptions, recipe: TrainRec
     return replace(settings, batch_size=size)
 
 
-def model_folder(work: Path, configuration: str, fold: int) -> Path:
+def model_folder(work: Path, configuration: str, fold: FoldName) -> Path:
     """Return where a fold's model is: WORK/models/CONFIGURATION/fold_K."""
     return work / "models" / configuration / f"fold_{fold}"
 

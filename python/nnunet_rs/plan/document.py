@@ -8,6 +8,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -95,9 +96,18 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     if origin in _GENERIC:
         return _GENERIC[origin](typing.get_args(kind), value, where)
     if origin is typing.Union or origin is types.UnionType:
-        inner = next(part for part in typing.get_args(kind) if part is not type(None))
-        return None if value is None else _decode(inner, value, where)
+        return _alternative(kind, value, where)
     return _scalar(kind, value, where)
+
+
+def _alternative(kind: Any, value: Any, where: str) -> Any:
+    parts = [part for part in typing.get_args(kind) if part is not type(None)]
+    if value is None and len(parts) < len(typing.get_args(kind)):
+        return None
+    for part in parts[:-1]:
+        with suppress(_MismatchError):
+            return _decode(part, value, where)
+    return _decode(parts[-1], value, where)
 
 
 def _record(kind: Any, value: Any, where: str) -> Any:

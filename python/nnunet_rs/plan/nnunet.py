@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nnunet_rs.core.declaration import read_channels, read_document, read_labels
 from nnunet_rs.core.errors import DatasetError, PlanError
 from nnunet_rs.core.files import keep_aside, read_json, write_json
 from nnunet_rs.core.types import ChannelStats, Dataset, Spacing3
 from nnunet_rs.plan.document import decode, encode
-from nnunet_rs.plan.schema import CasePrint, Configuration, Fingerprint, Plan
+from nnunet_rs.plan.schema import CasePrint, Configuration, Fingerprint, Plan, Resampling, Scheme
 from nnunet_rs.plan.spacing import median_of_cases, transposed
 from nnunet_rs.plan.validation import check_fingerprint
 
@@ -44,13 +44,16 @@ _NAMES = {
     "paper": _Names("ExperimentPlanner", "nnUNetPaperPlans", "nnUNetPaperPlans"),
 }
 
-_SCHEMES = {
+_SCHEMES: dict[Scheme, str] = {
     "ct": "CTNormalization",
     "zscore": "ZScoreNormalization",
     "none": "NoNormalization",
     "rescale_to_0_1": "RescaleTo01Normalization",
     "rgb_to_0_1": "RGBTo01Normalization",
 }
+
+SCHEME_OF_CLASS: dict[str, Scheme] = {name: scheme for scheme, name in _SCHEMES.items()}
+RECIPE_OF_PLANNER = {names.planner: recipe for recipe, names in _NAMES.items() if recipe != "paper"}
 
 _READERS = {
     ".png": "NaturalImage2DIO",
@@ -64,15 +67,14 @@ _READERS = {
     ".nii": "NibabelIO",
 }  # file ending -> the first of nnU-Net's readers that takes it; a flat .tif is a natural image
 
-_RESAMPLE = "resample_data_or_seg_to_shape"
-_RESAMPLING = {
-    "resampling_fn_data": _RESAMPLE,
-    "resampling_fn_seg": _RESAMPLE,
-    "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
-    "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
-    "resampling_fn_probabilities": _RESAMPLE,
-    "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
+_RESAMPLE, _NO_RESAMPLING = "resample_data_or_seg_to_shape", "no_resampling_hack"
+Norm = Literal["instance", "batch"]
+Activation = Literal["leaky_relu", "relu"]
+_NORMS: dict[Norm, str] = {
+    "instance": "torch.nn.modules.instancenorm.InstanceNorm{}d",
+    "batch": "torch.nn.modules.batchnorm.BatchNorm{}d",
 }
+_ACTIVATIONS: dict[Activation, str] = {"leaky_relu": "torch.nn.LeakyReLU", "relu": "torch.nn.ReLU"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,29 +120,38 @@ def read_nnunet(fingerprint_file: Path, dataset_file: Path) -> NnunetFiles:
     )
 
 
-def as_nnunet(plan: Plan, fingerprint: Fingerprint, reader: str = "SimpleITKIO") -> dict[str, Any]:
+def as_nnunet(
+    plan: Plan,
+    fingerprint: Fingerprint | None = None,
+    reader: str = "SimpleITKIO",
+    *,
+    norm: Norm = "instance",
+    activation: Activation = "leaky_relu",
+) -> dict[str, Any]:
     """Return a plan as nnU-Net v2 writes it: the content of a plans.json that its commands load.
 
     Parameters
     ----------
     plan, fingerprint
-        The fingerprint is the one that was planned.
+        The fingerprint is the one that was planned; None: sizes of the median case are those of a configuration.
     reader
         nnU-Net's class that reads the images, from `reader_of`.
+    norm, activation
+        Of the networks.
     """
     names = _NAMES.get(plan.recipe, _NAMES["paper"])
-    spacing, shape = median_of_cases(fingerprint)
+    spacing, shape = _median_case(plan, fingerprint)
     stats = [rule.stats for rule in plan.normalization]
     return {
         "dataset_name": plan.dataset,
         "plans_name": names.plans,
-        "original_median_spacing_after_transp": list(transposed(spacing, plan.transpose)),
-        "original_median_shape_after_transp": [round(size) for size in transposed(shape, plan.transpose)],
-        "image_reader_writer": reader,
+        "original_median_spacing_after_transp": list(spacing),
+        "original_median_shape_after_transp": [round(size) for size in shape],
+        "image_reader_writer": f"{reader}WithReorient" if plan.reorient else reader,
         "transpose_forward": list(plan.transpose),
         "transpose_backward": [plan.transpose.index(axis) for axis in range(3)],
         "configurations": {
-            name: _configuration(plan.configurations[name], plan, names)
+            name: _configuration(plan.configurations[name], plan, names, (norm, activation))
             for name in ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")
             if name in plan.configurations
         },
@@ -169,6 +180,16 @@ def _same_json(path: Path, content: dict[str, Any]) -> bool:
         return bool(read_json(path, PlanError) == json.loads(json.dumps(content)))
     except PlanError:
         return False
+
+
+def _median_case(plan: Plan, fingerprint: Fingerprint | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return spacing and shape of the median case, working axes."""
+    if fingerprint is not None:
+        spacing, shape = median_of_cases(fingerprint)
+        return transposed(spacing, plan.transpose), transposed(shape, plan.transpose)
+    finest = max(plan.configurations.values(), key=lambda c: (c.dims, -c.spacing[-1]))
+    ones = (1.0,) * (3 - finest.dims)
+    return (*ones, *finest.spacing), (*ones, *finest.median_shape)
 
 
 def _read_fingerprint(file: Path, channels: int) -> Fingerprint:
@@ -225,16 +246,18 @@ def _reader(content: dict[str, Any], fingerprint: Fingerprint) -> str:
     return reader_of(str(content.get("file_ending", ".nii.gz")), fingerprint)
 
 
-def reader_of(ending: str, fingerprint: Fingerprint) -> str:
+def reader_of(ending: str, fingerprint: Fingerprint | None = None) -> str:
     """Return nnU-Net's class that reads images with this file ending."""
-    ending = ending.lower()
-    if ending == ".tif" and all(1 in case.shape_after_crop for case in fingerprint.cases):
+    ending, cases = ending.lower(), () if fingerprint is None else fingerprint.cases
+    if ending == ".tif" and cases and all(1 in case.shape_after_crop for case in cases):
         return "NaturalImage2DIO"
     return _READERS.get(ending, "SimpleITKIO")
 
 
-def _configuration(configuration: Configuration, plan: Plan, names: _Names) -> dict[str, Any]:
-    if configuration.previous is not None:
+def _configuration(
+    configuration: Configuration, plan: Plan, names: _Names, layers: tuple[Norm, Activation]
+) -> dict[str, Any]:
+    if configuration.previous is not None and "3d_fullres" in plan.configurations:
         return {"inherits_from": "3d_fullres", "previous_stage": configuration.previous}
     prefix = names.shared if configuration.name in ("2d", "3d_fullres") else names.plans
     following = [c.name for c in plan.configurations.values() if c.previous == configuration.name]
@@ -247,14 +270,30 @@ def _configuration(configuration: Configuration, plan: Plan, names: _Names) -> d
         "spacing": list(configuration.spacing),
         "normalization_schemes": [_SCHEMES[rule.scheme] for rule in plan.normalization],
         "use_mask_for_norm": [rule.use_mask for rule in plan.normalization],
-        **_RESAMPLING,
-        "architecture": _architecture(configuration),
+        **_resampling(configuration.resampling),
+        "architecture": _architecture(configuration, *layers),
         "batch_dice": configuration.batch_dice,
+        **({"previous_stage": configuration.previous} if configuration.previous else {}),
         **({"next_stage": following[0]} if following else {}),
     }
 
 
-def _architecture(configuration: Configuration) -> dict[str, Any]:
+def _resampling(rule: Resampling) -> dict[str, Any]:
+    def orders(is_seg: bool, order: int, order_z: int) -> dict[str, Any]:
+        return {"is_seg": is_seg, "order": order, "order_z": order_z, "force_separate_z": rule.separate_z}
+
+    function = _NO_RESAMPLING if rule.skip else _RESAMPLE
+    return {
+        "resampling_fn_data": function,
+        "resampling_fn_seg": function,
+        "resampling_fn_data_kwargs": orders(False, rule.order, rule.order_z),
+        "resampling_fn_seg_kwargs": orders(True, 1, 0),
+        "resampling_fn_probabilities": function,
+        "resampling_fn_probabilities_kwargs": orders(False, 1, rule.scores_order_z),
+    }
+
+
+def _architecture(configuration: Configuration, norm: Norm, activation: Activation) -> dict[str, Any]:
     dims = configuration.dims
     network = "ResidualEncoderUNet" if configuration.residual else "PlainConvUNet"
     blocks = "n_blocks_per_stage" if configuration.residual else "n_conv_per_stage"
@@ -269,11 +308,11 @@ def _architecture(configuration: Configuration) -> dict[str, Any]:
             blocks: list(configuration.blocks_encoder),
             "n_conv_per_stage_decoder": list(configuration.blocks_decoder),
             "conv_bias": True,
-            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
+            "norm_op": _NORMS[norm].format(dims),
             "norm_op_kwargs": {"eps": 1e-05, "affine": True},
             "dropout_op": None,
             "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin": _ACTIVATIONS[activation],
             "nonlin_kwargs": {"inplace": True},
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],

@@ -48,6 +48,17 @@ class Normalization:
 
 
 @dataclass(frozen=True, slots=True)
+class Resampling:
+    """How cases are brought to the target spacing and back; the defaults are nnU-Net's."""
+
+    order: int = 3  # of the spline for images: 3, 1 or 0
+    order_z: int = 0  # the same along a coarse axis that is resampled by itself
+    scores_order_z: int = 0  # 0 or 1: of the network's scores along that axis; within slices they are linear
+    separate_z: bool | None = None  # whether the coarsest axis is resampled by itself; None: where spacing says so
+    skip: bool = False  # nothing is resampled
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """One network to train. Sizes are in the working axis order (the file's, permuted by Plan.transpose).
 
@@ -70,6 +81,7 @@ class Configuration:
     memory_estimate: int  # the planner's feature-map elements of one sample; compare with PlanRecipe references
     memory_gb: float = 0.0  # the same for the whole batch, scaled to GB by the recipe's reference
     previous: str | None = None  # cascade: the configuration whose segmentation is an extra input
+    resampling: Resampling = Resampling()
     reasons: tuple[str, ...] = ()  # the rule and the numbers behind each choice
 
     @property
@@ -90,6 +102,7 @@ class Plan:
     normalization: tuple[Normalization, ...]  # per channel
     configurations: dict[str, Configuration]
     reasons: tuple[str, ...] = ()
+    reorient: bool = False  # images are turned to the axes R, A, S first, as some of nnU-Net's readers do
 
 
 Document = TypeVar("Document", Fingerprint, Plan)

@@ -111,7 +111,7 @@ def _of_folds(work: Path, cards: Sequence[ModelCard]) -> Iterator[str]:
 
 def _edited(card: ModelCard, folds: Sequence[Fold]) -> tuple[str, ...]:
     """Say how a model's fold was edited, in one entry or none."""
-    if card.cases is None:
+    if card.cases is None or card.fold == "all":
         return ()
     if card.fold >= len(folds):
         return (f"has been cut to {len(folds)} folds",)

@@ -13,7 +13,7 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.labels import decode_labels, encode_labels
-from nnunet_rs.core.types import Dataset, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.core.types import Dataset, FoldName, IntArray, Progress, Silent, Task, Volume
 from nnunet_rs.model.card import read_card
 from nnunet_rs.plan.document import encode, render
 from nnunet_rs.plan.schema import Plan
@@ -124,7 +124,7 @@ class Chosen:
 def load_predictor(
     model_or_work: str | Path,
     device: str = "auto",
-    folds: Sequence[int] | None = None,
+    folds: Sequence[FoldName] | None = None,
     *,
     configuration: str | None = None,
     options: PredictOptions | None = None,
@@ -141,6 +141,8 @@ def load_predictor(
         predictor = Predictor.load(model_or_work, device, folds, configuration=name, options=options)
         if predictor.compute.remark:
             progress.say(predictor.compute.remark)
+        if any(card.source for card in predictor.cards):
+            return predictor  # of another program's training nothing is known that could have changed
         models = find_models(model_or_work, name, folds)
         chosen = folds is not None or (model_or_work / CARD).is_file()
         _tell_missing(models[0].parent, predictor, chosen, progress)

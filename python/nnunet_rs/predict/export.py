@@ -9,10 +9,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.geometry import Geometry, lowres_axis
+from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.kernels import logits_to_labels, logits_to_regions, resample_probabilities
 from nnunet_rs.core.labels import decode_labels
-from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3, Spacing3
+from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3
 from nnunet_rs.predict.sweep import Sweep
 from nnunet_rs.predict.window import Range, Region
 
@@ -32,9 +32,8 @@ class Target:
     lowres_axis: int | None  # takes the nearest plane, as in preprocessing
 
     @classmethod
-    def of(cls, sweep: Sweep, geometry: Geometry, spacing: Spacing3) -> Target:
-        """Describe the way back of a case that was resampled to `spacing` (mm, working axes)."""
-        coarse = lowres_axis(geometry.working_spacing, spacing)
+    def of(cls, sweep: Sweep, geometry: Geometry, coarse: int | None) -> Target:
+        """Describe the way back of a case; `coarse` is the working axis that takes the nearest plane."""
         shape = cast("Shape3", tuple(geometry.cropped_shape[axis] for axis in sweep.axes))
         return cls(sweep, shape, None if coarse is None else sweep.back[coarse])
 

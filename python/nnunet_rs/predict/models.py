@@ -8,24 +8,34 @@ from contextlib import suppress
 from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.types import FoldName
 from nnunet_rs.data.folds import count_folds
+from nnunet_rs.model.nnunet_models import ANY, NnunetChoice, find_nnunet_models, holds_nnunet_models
 
 MODELS = "models"
 CARD = "model.json"  # a fold's folder with it is a finished model
-_FOLD = re.compile(r"fold_(\d+)")
+_FOLD = re.compile(r"fold_(\d+|all)")
 
 
-def find_models(folder: Path, configuration: str | None = None, folds: Sequence[int] | None = None) -> tuple[Path, ...]:
+def find_models(
+    folder: Path,
+    configuration: str | None = None,
+    folds: Sequence[FoldName] | None = None,
+    choice: NnunetChoice = ANY,
+) -> tuple[Path, ...]:
     """List the fold folders to load.
 
     Parameters
     ----------
     folder
-        A work folder (WORK), a configuration's models (WORK/models/3d_fullres) or one fold's model.
+        A work folder (WORK), a configuration's models (WORK/models/3d_fullres) or one fold's model; or such folders of
+        nnU-Net v2.
     configuration
         Which configuration of a work folder; None: the only one that is trained.
     folds
-        Which folds; None: all that are trained.
+        Which folds; None: all that are trained, but for the network of all cases where there are others.
+    choice
+        Of models of nnU-Net's: which.
 
     Returns
     -------
@@ -41,18 +51,23 @@ def find_models(folder: Path, configuration: str | None = None, folds: Sequence[
         raise CheckpointError(f"{folder}: no such folder; give a work folder or a model folder")
     if (folder / CARD).is_file():
         return _single(folder, configuration, folds)
+    if holds_nnunet_models(folder):
+        return find_nnunet_models(folder, configuration, folds, choice)
     home = folder if _trained(folder) else _configuration_folder(folder, configuration)
     if configuration is not None and home.name != configuration:
         raise CheckpointError(f"{home}: holds models of {home.name}, not of {configuration}; give the work folder")
     trained = _trained(home)
     if not trained:
         raise CheckpointError(f"{home}: holds no finished model (fold_K/{CARD}); train first")
-    missing = sorted(set(folds or ()) - trained.keys())
+    if folds is not None and list(folds) == ["all"] and "all" not in trained:
+        folds = None  # each of them, where no network has seen every case
+    wanted = list(folds or [fold for fold in trained if fold != "all"] or trained)
+    missing = [fold for fold in wanted if fold not in trained]
     if missing:
         raise CheckpointError(
             f"{home}: fold {missing[0]} is not trained; there {_are(trained)}; train it, or name others"
         )
-    return tuple(trained[fold] for fold in sorted(set(folds) if folds else trained))
+    return tuple(trained[fold] for fold in sorted(set(wanted), key=str))
 
 
 def trained_configurations(work: Path) -> tuple[str, ...]:
@@ -62,8 +77,8 @@ def trained_configurations(work: Path) -> tuple[str, ...]:
 
 
 def trained_folds(work: Path, configuration: str) -> tuple[int, ...]:
-    """Finished folds of a configuration of a work folder."""
-    return tuple(sorted(_trained(work / MODELS / configuration)))
+    """Finished folds of a configuration of a work folder; a network of all cases is none."""
+    return tuple(sorted(fold for fold in _trained(work / MODELS / configuration) if fold != "all"))
 
 
 def missing_folds(home: Path) -> tuple[int, ...]:
@@ -74,13 +89,13 @@ def missing_folds(home: Path) -> tuple[int, ...]:
         with suppress(DatasetError):  # whoever needs the folds says what is wrong with them
             wanted.update(range(count_folds(splits)))
     begun = (_FOLD.fullmatch(path.name) for path in home.iterdir())
-    wanted.update(int(match[1]) for match in begun if match)
+    wanted.update(int(match[1]) for match in begun if match and match[1] != "all")
     return tuple(sorted(wanted - _trained(home).keys()))
 
 
-def _single(folder: Path, configuration: str | None, folds: Sequence[int] | None) -> tuple[Path, ...]:
+def _single(folder: Path, configuration: str | None, folds: Sequence[FoldName] | None) -> tuple[Path, ...]:
     named = _FOLD.fullmatch(folder.name)
-    if folds and named and set(folds) != {int(named[1])}:
+    if folds and named and set(map(str, folds)) != {named[1]}:
         raise CheckpointError(f"{folder}: is the model of fold {named[1]}; give {folder.parent} to choose other folds")
     if configuration is not None and named and folder.parent.name != configuration:
         raise CheckpointError(f"{folder}: is no model of {configuration}; give the work folder")
@@ -96,14 +111,18 @@ def _configuration_folder(work: Path, configuration: str | None) -> Path:
     return work / MODELS / there[0] if there else work
 
 
-def _trained(home: Path) -> dict[int, Path]:
+def _trained(home: Path) -> dict[FoldName, Path]:
     """Finished folds of a configuration's folder."""
     if not home.is_dir():
         return {}
     found = ((_FOLD.fullmatch(path.name), path) for path in home.iterdir())
-    return {int(match[1]): path for match, path in found if match and (path / CARD).is_file()}
+    return {_name(match[1]): path for match, path in found if match and (path / CARD).is_file()}
 
 
-def _are(folds: Iterable[int]) -> str:
-    names = [str(fold) for fold in sorted(folds)]
+def _name(text: str) -> FoldName:
+    return "all" if text == "all" else int(text)
+
+
+def _are(folds: Iterable[FoldName]) -> str:
+    names = sorted(str(fold) for fold in folds)
     return f"is fold {names[0]}" if len(names) == 1 else f"are folds {', '.join(names)}"

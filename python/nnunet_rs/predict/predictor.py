@@ -14,14 +14,23 @@ from torch import nn
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.labels import encode_labels
-from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Shape, Share, Task, Volume
+from nnunet_rs.core.types import FloatArray, FoldName, Header, IntArray, Labels, Shape, Share, Task, Volume
+from nnunet_rs.core.unzip import is_zip
 from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare
 from nnunet_rs.data.previous import on_grid
-from nnunet_rs.data.resampling import described, require_memory, target_spacing
+from nnunet_rs.data.resampling import described, require_memory, scores_axis
 from nnunet_rs.model.card import ModelCard, common_mirror_axes
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.device import Compute, choose_compute, find_device
+from nnunet_rs.model.nnunet_models import (
+    ANY,
+    NnunetChoice,
+    first_stage_folder,
+    holds_nnunet_models,
+    load_nnunet_model,
+    results_folder,
+)
 from nnunet_rs.model.switches import Precision
 from nnunet_rs.model.unet import NetworkFunction
 from nnunet_rs.plan.schema import Configuration, Plan
@@ -42,10 +51,11 @@ class PredictOptions:
 
     step: float = 0.5  # between neighbouring windows, as a share of the window
     mirror: bool = True  # average over the mirror images that training saw
-    precision: Precision = "auto"  # of the networks' arithmetic
+    precision: Precision = "auto"  # of the networks' arithmetic; auto: by the device, of nnU-Net's models as it does
     batch: int | None = None  # windows at a time; None: by their size
     threads: int | None = None  # of the kernels; None: all processors
     network: NetworkFunction | None = None  # what builds the network of models whose network is the user's own
+    nnunet: NnunetChoice = ANY  # of models of nnU-Net's: which
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,23 +73,24 @@ class Predictor:
         cls,
         model_dir: str | Path,
         device: str = "auto",
-        folds: Sequence[int] | None = None,
+        folds: Sequence[FoldName] | None = None,
         *,
         configuration: str | None = None,
         options: PredictOptions = PredictOptions(),
-        previous_folds: Sequence[int] | None = None,
+        previous_folds: Sequence[FoldName] | None = None,
     ) -> Predictor:
         """Load trained models.
 
         Parameters
         ----------
         model_dir
-            WORK/models/CONFIGURATION, one of its fold folders, or WORK itself. A cascade's first stage is looked for
-            beside it.
+            WORK/models/CONFIGURATION, one of its fold folders, or WORK itself; or models of nnU-Net v2: a dataset's
+            results, a model's folder, or a zip of `nnUNetv2_export_model_to_zip`. A cascade's first stage is looked
+            for beside it.
         device
             "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", "mps".
         folds
-            Which folds to average; None: all that are trained.
+            Which folds to average, or "all" for the network of all cases; None: all folds that are trained.
         configuration
             Which configuration of WORK; may be left out where only one is trained.
         options
@@ -95,16 +106,22 @@ class Predictor:
         NnunetError
             No such device.
         """
-        folders = find_models(Path(model_dir), configuration, folds)
+        if is_zip(Path(model_dir)):
+            with results_folder(Path(model_dir)) as folder:
+                return cls.load(
+                    folder, device, folds, configuration=configuration, options=options, previous_folds=previous_folds
+                )
+        folders = find_models(Path(model_dir), configuration, folds, options.nnunet)
         compute = choose_compute(find_device(device), options.precision)
-        loaded = (load_model(folder, compute.device, network=options.network) for folder in folders)
+        loaded = (_load_fold(folder, compute, options) for folder in folders)
         networks, cards = zip(*loaded, strict=True)
+        compute = _as_trained(compute, cards, options.precision)
         _require_one_plan(folders, cards)
         predictor = cls(networks, cards, compute, options)
         lower = predictor.settings.previous
         if lower is None:
             return predictor
-        home = folders[0].parent.parent / lower
+        home = first_stage_folder(folders[0], lower)
         _require_first_stage(home, predictor)
         first = cls.load(home, device, previous_folds, options=options)
         _require_same_data(home, first.plan, predictor.plan)
@@ -215,8 +232,7 @@ class Predictor:
         """Lay the windows (along a working axis, or the best one) and tell where their scores go."""
         size = cast("tuple[int, int, int]", prepared.image.shape[1:])
         sweep = plan_sweep(size, self.settings.patch_size, self.options.step, axis)
-        geometry = prepared.geometry
-        return Target.of(sweep, geometry, target_spacing(self.settings, geometry.working_spacing))
+        return Target.of(sweep, prepared.geometry, scores_axis(prepared.geometry, self.settings))
 
     def _regions(self, prepared: Prepared, target: Target, task: Task | None, *, by_rows: bool) -> Iterator[Region]:
         self._require_room(prepared, target)
@@ -272,6 +288,19 @@ def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:
     z, y, x = (float(s) for s in spacing)
     affine = ((x, 0.0, 0.0, 0.0), (0.0, y, 0.0, 0.0), (0.0, 0.0, z, 0.0), (0.0, 0.0, 0.0, 1.0))
     return Volume(data, (z, y, x), Header("itk", affine))
+
+
+def _as_trained(compute: Compute, cards: Sequence[ModelCard], precision: Precision) -> Compute:
+    """Compute models of other programs on processors as those do, in float32: the labels are to be the same."""
+    if precision != "auto" or compute.device.type != "cpu" or not any(card.source for card in cards):
+        return compute
+    return choose_compute(compute.device, "float32")
+
+
+def _load_fold(folder: Path, compute: Compute, options: PredictOptions) -> tuple[nn.Module, ModelCard]:
+    if holds_nnunet_models(folder):
+        return load_nnunet_model(folder, compute.device, checkpoint=options.nnunet.checkpoint)
+    return load_model(folder, compute.device, network=options.network)
 
 
 def _require_first_stage(home: Path, cascade: Predictor) -> None:

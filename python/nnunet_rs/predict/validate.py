@@ -90,6 +90,8 @@ def load_held_out(
 
 def _require_unseen(work: Path, card: ModelCard) -> None:
     """See that splits.json, which may have been edited since, holds out nothing that the model has learnt from."""
+    if card.fold == "all":
+        raise CheckpointError(f"{work}: this network was trained on every case; there is nothing that it did not see")
     if card.cases is None:
         return
     path = work / "splits.json"

@@ -1,0 +1,135 @@
+"""Models of ours as a results folder or zip that nnU-Net v2's own commands load and predict the same with."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnunet_rs.core.declaration import declared
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.files import write_atomically, write_json
+from nnunet_rs.model.card import ModelCard
+from nnunet_rs.model.checkpoint import load_model
+from nnunet_rs.model.nnunet_models import DATASET, FINAL, PLANS
+from nnunet_rs.model.nnunet_weights import nnunet_weights
+from nnunet_rs.plan.nnunet import as_nnunet, reader_of
+from nnunet_rs.plan.schema import Configuration
+
+TRAINER = "nnUNetTrainer"
+
+
+def nnunet_obstacle(card: ModelCard) -> str | None:
+    """Say what a model has that nnU-Net cannot express; None: nothing."""
+    network, settings = card.network, card.settings
+    if card.custom_network is not None:
+        return f"its network is {card.custom_network}"
+    if network.downsampling != "strided":
+        return f"it is pooled by {network.downsampling}, nnU-Net's networks by strided convolutions"
+    if network.decoder_kernels == "below" and not _alike(settings):
+        return "its decoder has the kernels of the level below (the recipe paper), nnU-Net's those of its own level"
+    return None
+
+
+def difference(card: ModelCard) -> str | None:
+    """Say in what nnU-Net will predict a little differently; None: in nothing."""
+    if card.plan.recipe == "paper":
+        return "probabilities are averaged here (the recipe paper), logits there: labels may differ where two are close"
+    return None
+
+
+def export_nnunet(
+    folders: Sequence[Path], target: Path, *, ending: str = ".nii.gz", cases: int = 0, checkpoint: str = FINAL
+) -> tuple[Path, ...]:
+    """Write models as nnU-Net's results: TARGET/DatasetXXX_Name/nnUNetTrainer__nnUNetPlans__CONFIG/fold_K.
+
+    Parameters
+    ----------
+    folders
+        Of folds: WORK/models/CONFIGURATION/fold_K.
+    target
+        The folder of results, made if it is not there.
+    ending
+        Of the image files, for dataset.json.
+    cases
+        Number of training cases, for dataset.json.
+    checkpoint
+        What the weights' files are called.
+
+    Returns
+    -------
+    tuple of Path
+        The folders of the models.
+
+    Raises
+    ------
+    CheckpointError
+        A model has what nnU-Net cannot express, or is damaged; nothing is written then.
+    """
+    loaded = [(folder, *load_model(folder)) for folder in folders]
+    for folder, _, card in loaded:
+        obstacle = nnunet_obstacle(card)
+        if obstacle is not None:
+            raise CheckpointError(f"{folder}: cannot be written for nnU-Net: {obstacle}")
+    written: dict[Path, None] = {}
+    for _, network, card in loaded:
+        plans = _plans(card, ending)
+        home = target / _dataset_name(card) / f"{TRAINER}__{plans['plans_name']}__{card.configuration}"
+        dataset = _dataset_json(card, ending, cases)
+        write_json(home / PLANS, plans)
+        write_json(home / DATASET, dataset)
+        content = _checkpoint(card, dict(network.state_dict()), plans, dataset)
+        with write_atomically(home / f"fold_{card.fold}" / checkpoint) as temporary:
+            torch.save(content, temporary)
+        written[home] = None
+    return tuple(written)
+
+
+def zip_results(dataset: Path, target: Path) -> None:
+    """Pack a dataset's results for `nnUNetv2_install_pretrained_model_from_zip`."""
+    with write_atomically(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(dataset.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(dataset.parent))
+
+
+def _alike(settings: Configuration) -> bool:
+    """Whether a level's kernels are those of the level below wherever a decoder has one."""
+    return all(above == below for above, below in zip(settings.kernels[:-1], settings.kernels[1:], strict=True))
+
+
+def _plans(card: ModelCard, ending: str) -> dict[str, Any]:
+    return as_nnunet(card.plan, None, reader_of(ending), norm=card.network.norm, activation=card.network.activation)
+
+
+def _dataset_name(card: ModelCard) -> str:
+    name = card.plan.dataset
+    number, _, rest = name.removeprefix("Dataset").partition("_")
+    return name if name.startswith("Dataset") and number.isdecimal() and rest else f"Dataset999_{name}"
+
+
+def _dataset_json(card: ModelCard, ending: str, cases: int) -> dict[str, Any]:
+    channels = {str(number): name for number, name in enumerate(card.plan.channels)}
+    return {"channel_names": channels, **declared(card.plan.labels), "numTraining": cases, "file_ending": ending}
+
+
+def _checkpoint(
+    card: ModelCard, weights: dict[str, Tensor], plans: dict[str, Any], dataset: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what nnU-Net's trainer saves, without the state of an optimiser."""
+    fold = card.fold
+    return {
+        "network_weights": nnunet_weights(weights, card.settings),
+        "optimizer_state": {},
+        "grad_scaler_state": None,
+        "logging": {},
+        "_best_ema": None,
+        "current_epoch": card.end.epoch if card.end is not None else 0,
+        "init_args": {"plans": plans, "configuration": card.configuration, "fold": fold, "dataset_json": dataset},
+        "trainer_name": TRAINER,
+        "inference_allowed_mirroring_axes": card.mirror_axes or None,
+    }

@@ -1,0 +1,253 @@
+"""Models in the folders that nnU-Net v2 writes: which there are, and one of them as a network and a card of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.types import FoldName
+from nnunet_rs.core.unzip import is_zip, unpacked
+from nnunet_rs.model.card import ModelCard
+from nnunet_rs.model.checkpoint import digest_of, load_weights
+from nnunet_rs.model.nnunet_weights import our_weights, read_nnunet_checkpoint
+from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.model.unet import build_unet
+from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
+
+PLANS, DATASET, FINAL = "plans.json", "dataset.json", "checkpoint_final.pth"
+_FOLD = re.compile(r"fold_(\d+|all)")
+_MODEL = re.compile(r"(?P<trainer>.+?)__(?P<plans>.+)__(?P<configuration>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class NnunetChoice:
+    """Which of the models that nnU-Net left in a folder."""
+
+    trainer: str | None = None  # None: the only one there is
+    plans: str | None = None  # the same
+    checkpoint: str = FINAL
+
+
+ANY = NnunetChoice()  # the only one there is
+
+
+@dataclass(frozen=True, slots=True)
+class NnunetFolder:
+    """A model's folder: plans.json, dataset.json and a folder for every fold."""
+
+    path: Path
+    trainer: str  # "" where the folder has another name than nnU-Net gives it
+    plans: str
+    configuration: str
+
+    def folds(self, checkpoint: str = FINAL) -> dict[FoldName, Path]:
+        """Folders of the folds that have this checkpoint, by number or "all", in order."""
+        found = ((_FOLD.fullmatch(path.name), path) for path in self.path.iterdir())
+        named = {match[1]: path for match, path in found if match and (path / checkpoint).is_file()}
+        every = named.pop("all", None)
+        numbered: dict[FoldName, Path] = {int(name): named[name] for name in sorted(named, key=int)}
+        return numbered if every is None else numbered | {"all": every}
+
+
+def holds_nnunet_models(folder: Path) -> bool:
+    """Whether a folder holds models of nnU-Net's: a dataset's results, a model's or a fold's folder."""
+    if _FOLD.fullmatch(folder.name) and (folder.parent / PLANS).is_file():
+        return any(folder.glob("checkpoint_*.pth"))
+    return bool(nnunet_folders(folder))
+
+
+def is_nnunet_folder(path: Path) -> bool:
+    """Whether a folder is a model's folder of nnU-Net v2."""
+    return (path / PLANS).is_file() and any(_FOLD.fullmatch(entry.name) for entry in path.iterdir())
+
+
+def nnunet_folders(source: Path) -> tuple[NnunetFolder, ...]:
+    """List the models of a folder: itself, or those of a dataset's results (DatasetXXX_Name/TRAINER__PLANS__CONFIG).
+
+    Empty where there is none.
+    """
+    if not source.is_dir():
+        return ()
+    if is_nnunet_folder(source):
+        return (_folder(source),)
+    return tuple(_folder(path) for path in sorted(source.iterdir()) if path.is_dir() and is_nnunet_folder(path))
+
+
+@contextmanager
+def results_folder(source: Path) -> Iterator[Path]:
+    """Give the folder that holds the models of a source; a zip is unpacked for as long as that.
+
+    Raises
+    ------
+    CheckpointError
+        There is no model of nnU-Net's, or results of several datasets.
+    """
+    if is_zip(source):
+        with unpacked(source) as folder:
+            yield _down_to_models(folder, source)
+    elif source.is_dir():
+        yield _down_to_models(source, source)
+    else:
+        raise CheckpointError(f"{source}: no such folder or zip")
+
+
+def find_nnunet_models(
+    folder: Path,
+    configuration: str | None = None,
+    folds: Sequence[FoldName] | None = None,
+    choice: NnunetChoice = ANY,
+) -> tuple[Path, ...]:
+    """List the fold folders to load from a folder with models of nnU-Net's.
+
+    Parameters
+    ----------
+    folder
+        A dataset's results, one model's folder, or one fold's.
+    configuration, folds, choice
+        Which; None: the only configuration, every numbered fold (or the one of all cases, where that is all).
+
+    Raises
+    ------
+    CheckpointError
+        Several to choose from, or not what was named.
+    """
+    if _FOLD.fullmatch(folder.name) and (folder.parent / PLANS).is_file():
+        return (folder,)
+    found = choose_folders(nnunet_folders(folder), choice)
+    there = [model.configuration for model in found]
+    if configuration is None and len(there) > 1:
+        raise CheckpointError(f"{folder}: has models of {', '.join(there)}; name the configuration to use (-c)")
+    if configuration not in (None, *there):
+        raise CheckpointError(f"{folder}: has no model of {configuration}; there are {', '.join(there)}")
+    model = next(model for model in found if configuration in (None, model.configuration))
+    trained = model.folds(choice.checkpoint)
+    if folds is not None and list(folds) == ["all"] and "all" not in trained:
+        folds = None  # each of them, where no network has seen every case
+    wanted = list(folds or [fold for fold in trained if fold != "all"] or trained)
+    missing = [fold for fold in wanted if fold not in trained]
+    if missing or not wanted:
+        where = f"fold_{missing[0] if missing else 'K'}/{choice.checkpoint}"
+        known = ", ".join(map(str, trained)) or "none"
+        raise CheckpointError(f"{model.path}: {where} is missing; folds with {choice.checkpoint}: {known}")
+    return tuple(trained[fold] for fold in wanted)
+
+
+def choose_folders(found: Sequence[NnunetFolder], choice: NnunetChoice) -> tuple[NnunetFolder, ...]:
+    """Keep the models of one trainer and one kind of plans.
+
+    Raises
+    ------
+    CheckpointError
+        There are several to choose from and none was named, or not the one that was.
+    """
+    for key, wanted, option in (("trainer", choice.trainer, "-tr"), ("plans", choice.plans, "-p")):
+        there = sorted({getattr(folder, key) for folder in found})
+        if wanted is None and len(there) > 1:
+            home = found[0].path.parent
+            raise CheckpointError(f"{home}: has models of the {key} {', '.join(there)}; name one ({option})")
+        found = [folder for folder in found if wanted is None or getattr(folder, key) in (wanted, "")]
+        if not found:
+            raise CheckpointError(f"there is no model of the {key} {wanted}; there are {', '.join(there)} ({option})")
+    return tuple(found)
+
+
+def first_stage_folder(fold_folder: Path, configuration: str) -> Path:
+    """Return where the first stage of a cascade lies, whose second stage is this fold: beside it."""
+    home = fold_folder.parent
+    named = _MODEL.fullmatch(home.name)
+    name = configuration if named is None else f"{named['trainer']}__{named['plans']}__{configuration}"
+    return home.parent / name
+
+
+def load_nnunet_model(
+    fold_folder: Path, device: torch.device | str = "cpu", *, checkpoint: str = FINAL
+) -> tuple[nn.Module, ModelCard]:
+    """Load one fold of a model that nnU-Net v2 trained.
+
+    Parameters
+    ----------
+    fold_folder
+        TRAINER__PLANS__CONFIG/fold_K, with plans.json and dataset.json in the folder above.
+    device
+        Where the weights go.
+    checkpoint
+        The file to load.
+
+    Returns
+    -------
+    network
+        Of ours, in evaluation mode, float32; equal to nnU-Net's.
+    card
+        As if we had trained it, with the axes that nnU-Net mirrors.
+
+    Raises
+    ------
+    CheckpointError, PlanError, DatasetError
+        A file is missing or damaged, or the model wants what cannot be run here; the text names what.
+    """
+    home = fold_folder.parent
+    for name in (PLANS, DATASET):
+        if not (home / name).is_file():
+            raise CheckpointError(f"{home}: {name} is missing; copy it from where the model was trained")
+    path = fold_folder / checkpoint
+    found = read_nnunet_checkpoint(path)
+    described = read_nnunet_plans(home / PLANS, home / DATASET)
+    network, plan = described.network(found.configuration), described.plan(found.configuration)
+    settings = plan.configurations[found.configuration]
+    options = NetworkOptions(
+        norm="batch" if found.batch_norm else network.norm, activation=network.activation, deep_supervision=True
+    )
+    card = ModelCard(
+        plan=plan,
+        configuration=found.configuration,
+        network=options,
+        fold=_fold(fold_folder, found.fold),
+        recipe="v2",
+        seed=0,
+        iterations=0,
+        end=None,
+        best=None,
+        mirror_axes=found.mirror_axes,
+        source=f"nnU-Net v2, {found.trainer}, {checkpoint}, {found.epochs} epochs",
+        digest=digest_of(path),
+    )
+    built = build_unet(settings, *network_channels(plan, settings), options)
+    load_weights(built, our_weights(found, list(built.state_dict()), settings, path), str(path))
+    return built.to(device).eval().requires_grad_(False), card
+
+
+def _down_to_models(folder: Path, source: Path) -> Path:
+    """Go down to where models lie: results of one dataset may be all that a folder or zip holds."""
+    if holds_nnunet_models(folder):
+        return folder
+    below = [path for path in sorted(folder.iterdir()) if path.is_dir() and nnunet_folders(path)]
+    if not below:
+        raise CheckpointError(
+            f"{source}: holds no model of nnU-Net v2: expected TRAINER__PLANS__CONFIG/ with {PLANS} and fold_K/{FINAL}"
+        )
+    if len(below) > 1:
+        names = ", ".join(path.name for path in below)
+        raise CheckpointError(f"{source}: holds the results of several datasets ({names}); name one of the folders")
+    return below[0]
+
+
+def _folder(path: Path) -> NnunetFolder:
+    named = _MODEL.fullmatch(path.name)
+    if named is not None:
+        return NnunetFolder(path, named["trainer"], named["plans"], named["configuration"])
+    first = next(iter(NnunetFolder(path, "", "", "").folds().values()), None)
+    configuration = "" if first is None else read_nnunet_checkpoint(first / FINAL).configuration
+    return NnunetFolder(path, "", "", configuration)
+
+
+def _fold(folder: Path, said: FoldName) -> FoldName:
+    named = _FOLD.fullmatch(folder.name)
+    found = named[1] if named else str(said)
+    return "all" if found == "all" else int(found)
