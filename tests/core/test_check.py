@@ -63,7 +63,7 @@ FAULTS: list[tuple[str, Callable[[Path], object], str, bool]] = [
     (IMAGE, lambda path: path.write_bytes(b""), "file-empty", True),
     (IMAGE, lambda path: path.write_bytes(gzip.decompress(path.read_bytes())), "not-gzip", True),
     (LABEL, lambda path: path.write_bytes(gzip.compress(b"nothing")), "not-nifti", True),
-    (IMAGE, lambda path: edit(path, lambda voxels: voxels[0]), "dimensions", True),
+    (IMAGE, lambda path: edit(path, lambda voxels: voxels[0, 0]), "dimensions", True),
     (IMAGE, lambda path: edit(path, lambda voxels: np.stack([voxels] * 2, -1)), "channels", True),
     (LABEL, lambda path: edit(path, lambda voxels: np.stack([voxels] * 2, -1)), "channels", True),
     (IMAGE, lambda path: edit(path, with_value(np.nan)), "non-finite", True),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from nnunet_rs.core.geometry import Geometry, lowres_axis, new_shape, nonzero_box
+from nnunet_rs.core.geometry import Geometry, invertible, lowres_axis, new_shape, nonzero_box
 from nnunet_rs.core.types import Header
 
 HEADER = Header("nifti", ((1.0, 0.0, 0.0, 0.5),) * 4, b"\x00\xff header")
@@ -25,6 +25,14 @@ def geometry(**changes: Any) -> Geometry:
         "header": HEADER,
     }
     return Geometry(**{**values, **changes})
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e30])
+def test_axes_span_space_whatever_their_unit(scale: float) -> None:
+    assert invertible(np.diag([1.0, 2.0, 3.0]) * scale)
+    assert not invertible(np.array([[1.0, 0, 1], [0, 1, 1], [0, 0, 0]]) * scale)
+    assert not invertible(np.diag([1.0, 0.0, 3.0]) * scale)
+    assert not invertible(np.diag([1.0, np.inf, 3.0]))
 
 
 def test_the_box_of_two_voxels_in_two_channels() -> None:

@@ -110,6 +110,49 @@ def test_differences_between_grids(other: Grid, rules: list[str], is_fatal: bool
     assert all(fault.file == Path("b.nii") for fault in faults)
 
 
+def test_files_named_alike_are_told_with_their_folders() -> None:
+    here, there = Path("predictions/a.nii"), Path("labels/a.nii")
+    (fault,) = compare_grids(grid(file=there), grid(file=here, shape=(3, 4, 6)))
+    assert str(fault).startswith(f"{here}: shape-mismatch: (z, y, x) is (3, 4, 6), {there} has (3, 4, 5); store it on")
+
+
+def test_the_advice_is_never_to_mirror_labels() -> None:
+    (fault,) = compare_grids(grid(), grid(affine=moved(a00=-1)))
+    assert fault.advice.startswith("store it again in the image's orientation")
+    (fault,) = compare_grids(grid(), grid(affine=moved(a03=9)))
+    assert fault.advice == "copy the image's header, if the voxels belong together"
+
+
+def test_either_of_two_places_will_do() -> None:
+    both = grid(file=Path("a.nii"), affine=moved(a03=9), qform=EYE)
+    (fault,) = compare_grids(both, grid())
+    assert (fault.rule, fault.fatal) == ("qform-sform", False)
+    (fault,) = compare_grids(grid(file=Path("a.nii")), grid(affine=moved(a03=9), qform=EYE))
+    assert (fault.rule, fault.fatal) == ("qform-sform", False)
+    (fault,) = compare_grids(both, grid(affine=moved(a13=9)))
+    assert (fault.rule, fault.fatal) == ("origin-mismatch", True)
+
+
+def test_warnings_of_reading_are_told_on_request(tmp_path: Path, save_nifti: Save) -> None:
+    told: list[str] = []
+    path = save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16))
+    read_volume(path, "a", lambda fault: told.append(str(fault)))
+    assert told == [f"{path}: image-constant: all voxels of channel 0 are 0.0; " + told[0].split("; ", 1)[1]]
+
+
+def test_labels_are_written_beside_an_image_or_its_header(tmp_path: Path, save_nifti: Save) -> None:
+    image = read_volume(save_nifti(tmp_path / "a.nii", np.arange(60, dtype=np.int16).reshape(3, 4, 5), (3, 2, 1)))
+    labels = np.ones((3, 4, 5), np.uint8)
+    for header in (image, image.header):
+        write_labels(tmp_path / "b.nii.gz", labels, header)
+        assert read_labels(tmp_path / "b.nii.gz").spacing == image.spacing
+    with pytest.raises(TypeError, match="header must be an image, or an image's header, got ndarray"):
+        write_labels(tmp_path / "c.nii.gz", labels, image.data)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"must be an integer array .*, got Labels: give its data"):
+        write_labels(tmp_path / "c.nii.gz", read_labels(tmp_path / "b.nii.gz"), image)  # type: ignore[arg-type]
+    assert not (tmp_path / "c.nii.gz").exists()
+
+
 def test_an_orientation_is_told_by_where_the_axes_point() -> None:
     (fault,) = compare_grids(grid(), grid(affine=moved(a00=-1)))
     assert fault.value == (

@@ -54,6 +54,11 @@ def test_undeclared_values_are_told_with_their_voxels(labels: LabelSet, values: 
         encode_labels(np.array(values).reshape(1, 1, -1), labels)
 
 
+def test_more_undeclared_values_than_a_message_lists_are_counted() -> None:
+    with pytest.raises(DatasetError, match=r"values 3 \(1 voxel\), .*10 \(1 voxel\) … and 12 more are not declared"):
+        encode_labels(np.arange(23).reshape(1, 1, -1), PLAIN)
+
+
 def test_many_classes_need_two_bytes() -> None:
     labels = LabelSet(tuple(map(str, range(300))), tuple(range(0, 600, 2)))
     raw = np.array([[[598, 0, 20]]], np.uint16)

@@ -11,11 +11,13 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core import nifti
 from nnunet_rs.core.faults import FaultError
 from nnunet_rs.core.io import read_header, read_labels, read_volume, write_labels
+from nnunet_rs.core.scan import compare_grids
 
 KINDS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
 
@@ -132,6 +134,23 @@ def test_labels_scaled_by_a_rounded_slope_are_taken(tmp_path: Path) -> None:
     assert read_labels(path).data.ravel().tolist() == [0, 1, 3]
 
 
+@pytest.mark.parametrize(("kind", "top"), [("i2", 2), ("u1", 2), ("i1", 3), ("u1", 117)])
+def test_labels_within_half_a_step_of_the_slope_are_taken(tmp_path: Path, kind: str, top: int) -> None:
+    """nibabel scales floats that it stores as integers: 1 becomes 1.0000153."""
+    labels = np.random.default_rng(0).integers(0, top + 1, (4, 5, 6))
+    image = nibabel.Nifti1Image(labels.astype(np.float64), np.eye(4))
+    image.header.set_data_dtype(kind)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.nii.gz").data, labels.T)
+
+
+@pytest.mark.parametrize(("slope", "stored"), [(0.7, 1), (0.5, 1), (0.1, 4), (0.01, 51)])
+def test_scaled_labels_between_whole_numbers_are_refused(tmp_path: Path, slope: float, stored: int) -> None:
+    array = np.full((2, 2, 2), stored, "i2")
+    path = patched(saved(tmp_path / "a.nii", array), {"scl_slope": slope, "scl_inter": 0})
+    assert rule(lambda: read_labels(path)) == "label-not-integral"
+
+
 def test_a_label_that_is_no_whole_number_is_told_with_its_place(tmp_path: Path) -> None:
     array = np.zeros((2, 3, 4), "f4")
     array[1, 2, 3] = np.nextafter(np.float32(1), np.float32(2))
@@ -210,16 +229,96 @@ def test_a_corrupt_checksum_is_told(tmp_path: Path) -> None:
     assert rule(lambda: read_volume([tmp_path / "a.nii.gz"])) == "gzip-corrupt"
 
 
-@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 6, 2, 2), (4,)])
+@pytest.mark.parametrize("shape", [(4, 5, 6, 2, 2), (4,), (4, 5, 1, 2, 2)])
 def test_files_of_too_few_or_too_many_axes(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = saved(tmp_path / "a.nii", voxels(shape))
     assert rule(lambda: read_volume([path])) == "dimensions"
 
 
-@pytest.mark.parametrize("kind", ["c8", np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])])
-def test_voxels_that_are_no_real_numbers(tmp_path: Path, kind: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("c8", "complex64"),
+        ("c16", "complex128"),
+        (np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]), "RGB24"),
+        (np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")]), "RGBA32"),
+    ],
+)
+def test_voxels_that_are_no_real_numbers_are_named(tmp_path: Path, kind: Any, name: str) -> None:
     path = saved(tmp_path / "a.nii", np.zeros((2, 2, 2), kind))
-    assert rule(lambda: read_volume([path])) == "voxel-type"
+    with pytest.raises(FaultError, match=f"voxel-type: {name} \\(code"):
+        read_volume([path])
+
+
+@pytest.mark.parametrize("version", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_two_axes_are_one_slice(tmp_path: Path, version: Any) -> None:
+    array = voxels((4, 5))
+    nibabel.save(version(array, oblique()), tmp_path / "a.nii.gz")
+    volume = read_volume([tmp_path / "a.nii.gz"])
+    np.testing.assert_array_equal(volume.data[0, 0], array.T)
+    np.testing.assert_array_equal(volume.header.affine, nibabel.load(tmp_path / "a.nii.gz").affine)
+    assert read_header(tmp_path / "a.nii.gz")[0] == (4, 5, 1)
+    write_labels(tmp_path / "b.nii.gz", volume.data[0].astype(np.uint8), volume.header)
+    again = nibabel.load(tmp_path / "b.nii.gz")
+    np.testing.assert_array_equal(np.asarray(again.dataobj), array)  # two axes, as the image has
+    np.testing.assert_array_equal(again.affine, volume.header.affine)
+    np.testing.assert_array_equal(read_labels(tmp_path / "b.nii.gz").data, volume.data[0])
+
+
+@pytest.mark.parametrize("fields", [{}, {"pixdim": [1, 2, 3, 0, 0, 0, 0, 0], "srow_z": [0, 0, 0, 7]}])
+def test_a_slice_may_leave_its_third_axis_out(tmp_path: Path, fields: dict[str, Any]) -> None:
+    path = patched(saved(tmp_path / "a.nii", voxels((4, 5)), np.diag([2, 3, 1, 1])), fields)
+    volume = read_volume([path])
+    assert volume.spacing == (1.0, 3.0, 2.0)
+    np.testing.assert_array_equal(np.asarray(volume.header.affine)[:3, :3], np.diag([2, 3, 1]))
+
+
+def test_a_slice_by_itk_is_read_as_its_volume(tmp_path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(voxels((5, 4)))
+    image.SetSpacing((0.5, 0.25))
+    image.SetOrigin((3.0, 4.0))
+    SimpleITK.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    volume = read_volume([tmp_path / "a.nii.gz"])
+    np.testing.assert_array_equal(volume.data[0, 0], voxels((5, 4)))
+    assert volume.spacing == (1.0, 0.25, 0.5)
+    np.testing.assert_allclose(np.asarray(volume.header.affine)[:2, 3], (-3, -4))
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-9])
+def test_small_voxels_are_voxels(tmp_path: Path, unit: float) -> None:
+    """Micrometres told in metres."""
+    volume = read_volume([saved(tmp_path / "a.nii", voxels(), oblique() * unit)])
+    np.testing.assert_allclose(volume.spacing, np.multiply((3.0, 0.8, 1.5), unit), rtol=1e-6)
+
+
+def both_forms(path: Path, sform: Any, qform: Any) -> Path:
+    image = nibabel.Nifti1Image(voxels(), None)
+    image.header.set_qform(qform, code=1)
+    image.header.set_sform(sform, code=2)
+    image.header["pixdim"][1:4] = np.linalg.norm(qform[:3, :3], axis=0)
+    nibabel.save(image, path)
+    return path
+
+
+def test_an_sform_of_zeros_gives_way_to_the_qform(tmp_path: Path) -> None:
+    path = both_forms(tmp_path / "a.nii", oblique(), oblique())
+    patched(path, {"srow_x": [0] * 4, "srow_y": [0] * 4, "srow_z": [0] * 4})
+    scan = nifti.read(path)
+    (fault,) = scan.faults
+    assert (fault.rule, fault.fatal) == ("qform-sform", False)
+    assert fault.advice.startswith("the qform is used")
+    np.testing.assert_allclose(scan.header.affine, oblique(), atol=1e-5)
+    write_labels(tmp_path / "b.nii", voxels((6, 5, 4), "u1"), scan.header)
+    np.testing.assert_allclose(nibabel.load(tmp_path / "b.nii").affine, oblique(), atol=1e-5)
+
+
+def test_a_label_placed_by_the_qform_belongs_to_an_image_that_has_both(tmp_path: Path) -> None:
+    shifted = oblique()
+    shifted[0, 3] += 40
+    image = nifti.read(both_forms(tmp_path / "a.nii", shifted, oblique()))
+    label = nifti.read(saved(tmp_path / "b.nii", voxels(), oblique()))
+    (fault,) = compare_grids(image.grid, label.grid)
+    assert (fault.rule, fault.fatal) == ("qform-sform", False)
 
 
 @pytest.mark.parametrize(
@@ -307,86 +406,3 @@ def test_a_damaged_header_is_read_or_told_never_more(tmp_path: Path, changes: li
         read_labels(path)
     with suppress(FaultError):
         read_header(path)
-
-
-# ---- writing ---------------------------------------------------------------------------------------------------------
-
-
-def forms(kind: str) -> nibabel.Nifti1Image:
-    """An image whose header says where it is by sform, qform, both alike, both differing, or not at all."""
-    image = nibabel.Nifti1Image(voxels(), None)
-    image.header.set_zooms((1.5, 0.8, 3.0))
-    image.header.set_xyzt_units("mm", "sec")
-    if kind in ("qform", "both", "different"):
-        image.header.set_qform(oblique(), code=1)
-    if kind in ("sform", "both", "different"):
-        image.header.set_sform(oblique() if kind != "different" else oblique() + np.eye(4, k=3) * 9, code=4)
-    if kind == "axis-aligned":
-        image.header.set_sform(np.array([[-1.5, 0, 0, 9], [0, 0.8, 0, 8], [0, 0, 3, 7], [0, 0, 0, 1]]), code=2)
-    return image
-
-
-@pytest.mark.parametrize("kind", ["sform", "qform", "both", "different", "axis-aligned", "none"])
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_written_labels_open_beside_their_image(tmp_path: Path, kind: str, order: str) -> None:
-    image = forms(kind)
-    header = image.header.as_byteswapped(order)
-    header["magic"], header["vox_offset"] = b"n+1", 352
-    content = np.asarray(image.dataobj).astype(order + "i2").tobytes(order="F")
-    (tmp_path / "image.nii").write_bytes(header.binaryblock + bytes(4) + content)
-
-    volume = read_volume([tmp_path / "image.nii"])
-    labels = (volume.data[0] > 50).astype(np.uint8)
-    write_labels(tmp_path / "labels.nii.gz", labels, volume.header)
-
-    given_, written = nibabel.load(tmp_path / "image.nii"), nibabel.load(tmp_path / "labels.nii.gz")
-    np.testing.assert_array_equal(np.asarray(written.dataobj), labels.T)
-    assert written.get_data_dtype() == np.uint8
-    assert written.shape == given_.shape
-    np.testing.assert_array_equal(written.affine, given_.affine)
-    for form in ("get_sform", "get_qform"):
-        ours, theirs = (getattr(one, form)(coded=True) for one in (written, given_))
-        assert ours[1] == theirs[1]
-        np.testing.assert_array_equal(ours[0], theirs[0])
-    assert written.header.get_zooms() == given_.header.get_zooms()
-    assert written.header.get_xyzt_units() == given_.header.get_xyzt_units()
-    for field in ("srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c", "quatern_d", "pixdim", "qoffset_x"):
-        np.testing.assert_array_equal(written.header[field], given_.header[field], field)
-
-
-def test_labels_of_a_scaled_4d_image_are_plain_and_3d(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii", voxels((4, 5, 6, 2)), affine=oblique(), cal_max=900, intent_code=1007)
-    volume = read_volume([patched(path, {"scl_slope": 2, "scl_inter": -1024, "aux_file": b"lut"})])
-    write_labels(tmp_path / "b.nii", np.full((6, 5, 4), 7, np.int64), volume.header)
-    written = nibabel.load(tmp_path / "b.nii")
-    assert written.shape == (4, 5, 6)
-    assert (written.get_fdata() == 7).all()
-    assert (written.header["cal_max"], written.header["intent_code"], written.header["aux_file"]) == (0, 0, b"")
-    np.testing.assert_array_equal(written.affine, nibabel.load(path).affine)
-
-
-@pytest.mark.parametrize(("top", "kind"), [(255, "u1"), (256, "u2"), (65535, "u2"), (65536, "i4")])
-def test_the_smallest_type_that_holds_the_values(tmp_path: Path, top: int, kind: str) -> None:
-    header = read_volume([saved(tmp_path / "a.nii", voxels())]).header
-    labels = np.zeros((6, 5, 4), np.int64)
-    labels[0, 0, 0] = top
-    write_labels(tmp_path / "b.nii.gz", labels, header)
-    assert nibabel.load(tmp_path / "b.nii.gz").get_data_dtype() == np.dtype(kind)
-    np.testing.assert_array_equal(read_labels(tmp_path / "b.nii.gz").data, labels)
-
-
-def test_the_same_labels_give_the_same_bytes(tmp_path: Path) -> None:
-    header = read_volume([saved(tmp_path / "a.nii.gz", voxels())]).header
-    for name in ("b.nii.gz", "c.nii.gz"):
-        write_labels(tmp_path / name, voxels((6, 5, 4), "u1"), header)
-    assert (tmp_path / "b.nii.gz").read_bytes() == (tmp_path / "c.nii.gz").read_bytes()
-    assert gzip.decompress((tmp_path / "b.nii.gz").read_bytes())[:4] == (348).to_bytes(4, "little")
-
-
-def test_labels_of_another_grid_are_refused(tmp_path: Path) -> None:
-    header = read_volume([saved(tmp_path / "a.nii", voxels())]).header
-    with pytest.raises(ValueError, match=r"labels \(z, y, x\) are \(4, 5, 6\), the header's grid is \(6, 5, 4\)"):
-        write_labels(tmp_path / "b.nii", np.zeros((4, 5, 6), np.uint8), header)
-    with pytest.raises(ValueError, match="integer array"):
-        write_labels(tmp_path / "b.nii", np.zeros((6, 5, 4), np.float32), header)
-    assert not (tmp_path / "b.nii").exists()

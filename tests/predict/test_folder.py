@@ -7,8 +7,10 @@ from dataclasses import replace
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from nnunet_rs.core import files
 from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.io import read_volume
 from nnunet_rs.core.record import RECORD
 from nnunet_rs.predict import folder
 from nnunet_rs.predict.folder import FolderOptions, predict_folder
@@ -228,7 +230,25 @@ def test_failures_are_told_when_they_happen(images, tmp_path, make_predictor, sa
     save_nifti(images / "case_3_0000.nii.gz", np.zeros((5, 5, 5), np.int16))
     with pytest.raises(NnunetError):
         predict_folder(make_predictor(), images, tmp_path / "out", progress=Listener())
-    assert [text[:13] for text in said] == ["case_3 failed"]
+    assert [text[:13] for text in said if not text.startswith("warning: ")] == ["case_3 failed"]
+
+
+def test_warnings_of_the_images_are_told_once_a_kind(images, tmp_path, make_predictor):
+    said = []
+
+    class Listener(folder.Silent):
+        def say(self, text):
+            said.append(text)
+
+    stacks = tmp_path / "stacks"
+    stacks.mkdir()
+    for path in images.iterdir():
+        pixels = read_volume(path).data[0].astype(np.int16)
+        tifffile.imwrite(stacks / path.name.replace(".nii.gz", ".tif"), pixels, photometric="minisblack")
+    predict_folder(make_predictor(), stacks, tmp_path / "out", progress=Listener())
+    assert len(said) == 2
+    assert "spacing-assumed: there is no file of the stack's spacing, 1 x 1 x 1 mm is assumed" in said[0]
+    assert said[1] == f"warning: spacing-assumed: {len(list(stacks.iterdir())) - 1} more files"
 
 
 def test_a_case_with_a_channel_missing_fails_alone(images, tmp_path, make_predictor):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.io import read_header
+from nnunet_rs.core.io import read_grid
 from nnunet_rs.core.types import Case
 
 _SMALL = 4 << 20  # a gzip file below this holds less than 4 GiB: its last four bytes tell its content's size
@@ -50,7 +50,8 @@ def _content(path: Path, channels: int) -> tuple[int, int]:
         if zipped and stored < _SMALL:
             held = min(_last_word(path), _DEFLATE * stored)
             return held, held
-        voxels = math.prod(read_header(path)[0]) * channels
+        shape, _ = read_grid(path)
+        voxels = max(math.prod(shape), math.prod(shape[1:]) * channels)
         if not zipped:
             return max(stored, voxels), voxels
         held = _last_word(path)

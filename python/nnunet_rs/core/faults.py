@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,29 @@ class FaultError(DatasetError):
     def __init__(self, fault: Fault) -> None:
         super().__init__(str(fault))
         self.fault = fault
+
+
+class Warnings:
+    """Tells the first warning of each kind in full, and in the end how many files more had it; from any thread."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._lock = threading.Lock()
+        self._more: dict[str, int] = {}
+
+    def __call__(self, fault: Fault) -> None:
+        """Tell a warning, or count it."""
+        with self._lock:
+            first = fault.rule not in self._more
+            self._more[fault.rule] = 0 if first else self._more[fault.rule] + 1
+        if first:
+            self._say(f"warning: {fault}")
+
+    def finish(self) -> None:
+        """Tell what was counted only."""
+        for rule, count in self._more.items():
+            if count:
+                self._say(f"warning: {rule}: {count} more file{'s' if count > 1 else ''}")
 
 
 def fatal(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:

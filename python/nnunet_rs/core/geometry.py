@@ -124,6 +124,13 @@ def canonical_axes(header: Header) -> tuple[tuple[int, int, int], tuple[bool, bo
     return (z, y, x), (flip_z, flip_y, flip_x)
 
 
+def invertible(matrix: NDArray[np.float64]) -> bool:
+    """Tell whether three column vectors span space, whatever their lengths: micrometres may be told in metres."""
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(matrix, axis=0)
+        return bool(np.isfinite(lengths).all() and lengths.min() > 0 and abs(np.linalg.det(matrix / lengths)) > 1e-6)
+
+
 def nonzero_box(data: NDArray[Any]) -> Box:
     """Find the smallest box that holds every voxel at which any channel is not zero.
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
-from nnunet_rs.core import itk, nifti
+from nnunet_rs.core import itk, metaimage, nifti, nrrd, pictures, tiff
 from nnunet_rs.core.faults import Fault, FaultError, require_none
 from nnunet_rs.core.scan import Scan, compare_grids
-from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Shape3, Spacing3, Volume
+from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Shape, Shape3, Spacing3, Volume
 
-ENDINGS = (*nifti.ENDINGS, *itk.ENDINGS)  # longest first where one ends another
+_READERS = (nifti, nrrd, metaimage, pictures, tiff)
+ENDINGS = tuple(ending for module in _READERS for ending in module.ENDINGS)  # longest first where one ends another
 
 
 def can_read(path: Path) -> bool:
@@ -22,7 +23,9 @@ def can_read(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def read_volume(paths: str | Path | Sequence[str | Path], case: str = "") -> Volume:
+def read_volume(
+    paths: str | Path | Sequence[str | Path], case: str = "", warn: Callable[[Fault], None] | None = None
+) -> Volume:
     """Read an image.
 
     Parameters
@@ -31,6 +34,8 @@ def read_volume(paths: str | Path | Sequence[str | Path], case: str = "") -> Vol
         One file per channel on the same grid, or one file that holds all channels.
     case
         The case's name, for messages.
+    warn
+        Is told of every fault that is none: a spacing that is assumed, a place that is said twice.
 
     Returns
     -------
@@ -46,7 +51,11 @@ def read_volume(paths: str | Path | Sequence[str | Path], case: str = "") -> Vol
     files = [paths] if isinstance(paths, str | Path) else paths
     scans = [read_scan(Path(path)) for path in files]
     data, faults = gather(scans)
-    require_none(tuple(dataclasses.replace(fault, case=case) for fault in faults))
+    found = tuple(dataclasses.replace(fault, case=case) for fault in faults)
+    require_none(found)
+    if warn is not None:
+        for fault in found:
+            warn(fault)
     return Volume(data, scans[0].spacing, scans[0].header)
 
 
@@ -71,32 +80,57 @@ def read_labels(path: str | Path) -> Labels:
 
 def read_header(path: Path) -> tuple[Shape3, Spacing3]:
     """Read size (voxels) and spacing (mm) along x, y, z without the voxels; errors as `read_volume`."""
-    (_, z, y, x), (dz, dy, dx) = _format(path).read_grid(path)
+    (_, z, y, x), (dz, dy, dx) = read_grid(path)
     return (x, y, z), (dx, dy, dz)
 
 
-def write_labels(path: str | Path, data: IntArray, header: Header) -> None:
+def read_grid(path: Path) -> tuple[Shape, Spacing3]:
+    """Read shape (c, z, y, x) and spacing (z, y, x) without the voxels; errors as `read_volume`."""
+    shape, spacing = _format(path).read_grid(path)
+    return shape, spacing
+
+
+def write_labels(path: str | Path, data: IntArray, header: Header | Volume | Labels) -> None:
     """Write a segmentation (z, y, x) so that it opens beside the image that `header` comes from.
 
     The format is the path's; the voxel type is the smallest that holds the values; the write is atomic and the bytes
     depend on the arguments alone.
 
+    Parameters
+    ----------
+    path
+        Where to; its ending names the format.
+    data
+        Integers (z, y, x), on the image's grid: what a Predictor returns.
+    header
+        Of the image, or the image itself as `read_volume` gave it.
+
     Raises
     ------
+    TypeError
+        `data` is no array, or `header` neither a header nor an image.
     ValueError
         `data` is no integer volume, or not of the header's shape.
     NnunetError
         The file cannot be written.
     """
     path = Path(path)
+    if isinstance(header, Volume | Labels):
+        header = header.header
+    if not isinstance(header, Header):
+        raise TypeError(f"header must be an image, or an image's header, got {type(header).__name__}")
+    if not isinstance(data, np.ndarray):
+        hint = ": give its data" if isinstance(data, Labels) else ""
+        raise TypeError(f"labels must be an integer array (z, y, x), got {type(data).__name__}{hint}")
     if data.ndim != 3 or data.dtype.kind not in "iu":
         raise ValueError(f"labels must be an integer array (z, y, x), got {data.dtype} with {data.ndim} axes")
-    _format(path).write_labels(path, data, header)
+    writer = nifti if _format(path) is nifti else itk
+    writer.write_labels(path, data, header)
 
 
 def companions(path: Path) -> tuple[Path, ...]:
     """Files that may belong to an image or label file, as they would be written or read beside it; empty for most."""
-    return itk.companions(path) if path.name.lower().endswith(itk.ENDINGS) else ()
+    return itk.companions(path)
 
 
 def read_scan(path: Path) -> Scan:
@@ -159,7 +193,7 @@ def _not_finite(scan: Scan, image: FloatArray) -> Fault:
 
 def _format(path: Path) -> ModuleType:
     name = path.name.lower()
-    for module in (nifti, itk):
+    for module in _READERS:
         if name.endswith(module.ENDINGS):
             return module
     value = f"ending {''.join(path.suffixes[-2:]) or 'missing'}"

@@ -12,6 +12,7 @@ from nnunet_rs.core.scan import smallest_integer
 from nnunet_rs.core.types import IntArray, LabelSet
 
 MAX_VALUE = 65535  # of a label file; tables and uint16 go no further
+_SHOWN = 8  # values that a message lists
 
 
 def encode_labels(raw: IntArray, labels: LabelSet) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -103,9 +104,9 @@ def _consecutive(labels: LabelSet) -> bool:
 
 
 def _undeclared(raw: IntArray, labels: LabelSet) -> DatasetError:
-    held = ", ".join(
-        f"{value} ({count} voxel{'' if count == 1 else 's'})" for value, count in undeclared_values(raw, labels)[:8]
-    )
+    found = undeclared_values(raw, labels)
+    held = ", ".join(f"{value} ({count} voxel{'' if count == 1 else 's'})" for value, count in found[:_SHOWN])
+    held += f" … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return DatasetError(f"values {held} are not declared in dataset.json, which has {describe_values(labels)}")
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from isal import igzip, igzip_lib
 
+from nnunet_rs.core.content import COPY_AGAIN, kind_of, read_content
 from nnunet_rs.core.faults import Fault, FaultError
 from nnunet_rs.core.files import write_bytes
+from nnunet_rs.core.geometry import invertible
 from nnunet_rs.core.scan import ORIGIN_TOLERANCE, SPACING_TOLERANCE, Scan, smallest_integer
 from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
 
@@ -27,7 +29,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _SIZES = {348: b"n+1", 540: b"n+2"}  # header size -> magic of the single-file form
 _COMPRESSION_LEVEL = 2  # of igzip: labels shrink as with zlib's level 1, a dozen times faster (docs/decisions)
 _OTHER_UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units; 0 (unknown) is taken for mm
-_COPY_AGAIN = "copy or download the file again"
+_TYPES = {1: "one-bit voxels", 32: "complex64", 128: "RGB24", 1536: "float128", 1792: "complex128", 2048: "complex256"}
+_TYPES |= {2304: "RGBA32"}  # of datatype: what no image or segmentation of one channel is made of
 _RESAVE = "open it in the program that made it and save it as NIfTI"
 
 
@@ -37,7 +40,8 @@ def read(path: Path) -> Scan:
     Parameters
     ----------
     path
-        A `.nii` or `.nii.gz` file: 3-D, or 4-D with the channels on the last axis. Further axes of size 1 are dropped.
+        A `.nii` or `.nii.gz` file: 2-D (one slice), 3-D, or 4-D with the channels on the last axis. Further axes of
+        size 1 are dropped.
 
     Returns
     -------
@@ -56,6 +60,7 @@ def read(path: Path) -> Scan:
     kind = _voxel_type(path, header)
     shape = _shape(path, header)
     slope, intercept = _scaling(path, header)
+    forms = _usable_forms(path, header)
     affine = _affine(path, header)
     spacing = _spacing(header)
     voxels = _voxels(path, content, _offset(path, header), kind, shape)
@@ -63,10 +68,11 @@ def read(path: Path) -> Scan:
         file=path,
         voxels=voxels,
         spacing=spacing,
-        header=Header("nifti", tuple(tuple(map(float, row)) for row in affine), content[: header.sizeof_hdr]),
+        header=Header("nifti", _rows(affine), header.binaryblock if forms else content[: header.sizeof_hdr]),
         slope=slope,
         intercept=intercept,
-        faults=_header_faults(path, header, spacing, affine),
+        faults=(*forms, *_header_faults(path, header, spacing, affine)),
+        qform=_other_form(header),
     )
 
 
@@ -102,16 +108,8 @@ def write_labels(path: Path, labels: IntArray, header: Header) -> None:
 
 def _content(path: Path, limit: int | None = None) -> bytes:
     """Read the file's bytes, decompressed; only the first `limit` where it is given."""
-    try:
-        with path.open("rb") as stream:
-            # A header sits in the first few hundred bytes; deflate cannot need more than this to tell them.
-            stored = stream.read() if limit is None else stream.read(64 * 1024)
-    except FileNotFoundError:
-        raise FaultError(Fault(path, "missing", "no such file", "restore it, or take the case out")) from None
-    except OSError as error:
-        raise FaultError(Fault(path, "unreadable", str(error.strerror), "check permissions and the disk")) from error
-    if not stored:
-        raise FaultError(Fault(path, "file-empty", "0 bytes", _COPY_AGAIN))
+    # A header sits in the first few hundred bytes; deflate cannot need more than this to tell them.
+    stored = read_content(path, None if limit is None else 64 * 1024)
     zipped = stored[:2] == _GZIP_MAGIC
     if zipped != path.name.lower().endswith(".gz"):
         raise FaultError(_wrong_ending(path, stored))
@@ -126,15 +124,16 @@ def _gunzip(path: Path, stored: bytes, limit: int | None) -> bytes:
             return bytes(stream.read(limit))
     except EOFError as error:
         value = f"the compressed data end early, after {len(stored)} bytes"
-        raise FaultError(Fault(path, "gzip-truncated", value, _COPY_AGAIN)) from error
+        raise FaultError(Fault(path, "gzip-truncated", value, COPY_AGAIN)) from error
     except (_ISAL_ERROR, gzip.BadGzipFile, zlib.error, OSError) as error:
-        raise FaultError(Fault(path, "gzip-corrupt", str(error), _COPY_AGAIN)) from error
+        raise FaultError(Fault(path, "gzip-corrupt", str(error), COPY_AGAIN)) from error
 
 
 def _wrong_ending(path: Path, stored: bytes) -> Fault:
     if stored[:2] == _GZIP_MAGIC:
         return Fault(path, "not-nifti", "is gzip-compressed", "name it .nii.gz")
-    value = f"the first bytes are {stored[:4].hex(' ')}, not 1f 8b"
+    found = kind_of(stored)
+    value = f"the first bytes are {stored[:4].hex(' ')}, not 1f 8b" + (f": it is {found}" if found else "")
     return Fault(path, "not-gzip", value, "compress it with gzip, or name it .nii if it is plain NIfTI")
 
 
@@ -143,7 +142,7 @@ def _voxels(path: Path, content: bytes, offset: int, kind: np.dtype[Any], shape:
     there, needed = len(content) - offset, count * kind.itemsize
     if there < needed:
         value = f"{max(there, 0)} bytes of voxels, the header promises {needed}"
-        raise FaultError(Fault(path, "file-truncated", value, _COPY_AGAIN))
+        raise FaultError(Fault(path, "file-truncated", value, COPY_AGAIN))
     # NIfTI stores x fastest: the reversed shape is the C order.
     return np.frombuffer(content, kind, count, offset).reshape(shape)
 
@@ -161,7 +160,8 @@ def _parse(path: Path, content: bytes) -> Nifti1Header:
         if size in _SIZES and len(content) >= size:
             magic = content[344:348] if size == 348 else content[4:8]
             if magic[:3] != _SIZES[size]:
-                value = f"the magic is {magic!r}, not {_SIZES[size]!r}"
+                pair = "it is the header of a pair (.hdr and .img), " if magic[:3] in (b"ni1", b"ni2", bytes(3)) else ""
+                value = f"{pair}the magic is {magic!r}, not {_SIZES[size]!r}"
                 raise FaultError(Fault(path, "not-nifti", value, _RESAVE))
             kind = Nifti1Header if size == 348 else Nifti2Header
             header = kind(content[:size], endianness=sign, check=False)
@@ -169,6 +169,7 @@ def _parse(path: Path, content: bytes) -> Nifti1Header:
                 header["pixdim"][0] = 1
             return header
     value = f"{len(content)} bytes, beginning {content[:4].hex(' ')}, hold no NIfTI header"
+    value += f": it is {kind_of(content)}" if kind_of(content) not in ("", "NIfTI") else ""
     raise FaultError(Fault(path, "not-nifti", value, _RESAVE))
 
 
@@ -179,22 +180,24 @@ def _voxel_type(path: Path, header: Nifti1Header) -> np.dtype[Any]:
     except (KeyError, ValueError, TypeError) as error:
         raise FaultError(Fault(path, "voxel-type", f"unknown code {code}", _RESAVE)) from error
     if kind.kind not in "iuf" or kind.itemsize > 8:
-        value = f"{kind} (code {code})"
+        value = f"{_TYPES.get(code, kind)} (code {code})"
         raise FaultError(Fault(path, "voxel-type", value, "save it with 8- to 64-bit integer or float voxels"))
     return kind
 
 
 def _shape(path: Path, header: Nifti1Header) -> Shape:
-    """Shape (c, z, y, x) of a 3-D or 4-D header."""
+    """Shape (c, z, y, x) of a 2-D, 3-D or 4-D header."""
     axes = int(header["dim"][0])
-    sizes = tuple(int(size) for size in header["dim"][1 : 1 + axes]) if axes < 8 else ()
+    sizes = tuple(int(size) for size in header["dim"][1 : 1 + axes]) if 0 < axes < 8 else ()
+    if len(sizes) == 2:
+        sizes = (*sizes, 1)
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes = sizes[:-1]
     if len(sizes) == 5 and sizes[3] == 1:
         sizes = (*sizes[:3], sizes[4])  # vectors, as ITK writes several channels
     if len(sizes) not in (3, 4) or min(sizes) < 1:
         value = f"size {' x '.join(map(str, sizes)) or 'unknown'}"
-        advice = "save it as x, y, z (one channel) or x, y, z, channel; a single slice has z = 1"
+        advice = "save it as x, y (one slice), x, y, z (one channel) or x, y, z, channel"
         raise FaultError(Fault(path, "dimensions", value, advice))
     return (sizes[3] if len(sizes) == 4 else 1, *sizes[2::-1])
 
@@ -226,20 +229,61 @@ def _affine(path: Path, header: Nifti1Header) -> np.ndarray[Any, np.dtype[np.flo
             affine = np.asarray(header.get_best_affine(), np.float64)
     except ValueError as error:
         raise FaultError(Fault(path, "header-invalid", f"the qform is no rotation: {error}", _RESAVE)) from error
-    if not np.isfinite(affine).all() or _flat(affine[:3, :3]):
-        value = f"the affine {affine[:3].round(6).tolist()} cannot be inverted"
+    spanned: np.ndarray[Any, np.dtype[np.float64]] = _spanned(header, affine)
+    if not (np.isfinite(spanned).all() and invertible(spanned[:3, :3])):
+        value = f"the affine {spanned[:3].round(6).tolist()} cannot be inverted"
         # Without sform and qform the affine is the spacing.
         raise FaultError(_spacing_fault(path, _spacing(header)) or Fault(path, "header-invalid", value, _RESAVE))
+    return spanned
+
+
+def _rows(affine: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in affine)
+
+
+def _spanned(header: Nifti1Header, affine: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
+    """Give a single slice, which may have no third axis, the one that stands upright on it."""
+    if header["dim"][0] != 2 or (np.isfinite(affine).all() and invertible(affine[:3, :3])):
+        return affine
+    with np.errstate(all="ignore"):
+        normal = np.cross(affine[:3, 0], affine[:3, 1])
+        affine[:3, 2] = normal / np.linalg.norm(normal) * _spacing(header)[0]
     return affine
 
 
-def _flat(axes: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
-    """Whether three axes span no volume, whatever unit they are in (micro-CT in metres: 1e-15 cubic metres)."""
-    return bool(abs(np.linalg.det(axes)) <= 1e-9 * np.prod(np.linalg.norm(axes, axis=0)))
+def _usable_forms(path: Path, header: Nifti1Header) -> tuple[Fault, ...]:
+    """Unset an sform of which nothing can be placed where there is a qform of which all can; say so."""
+    if header["sform_code"] <= 0 or header["qform_code"] <= 0:
+        return ()
+    with np.errstate(all="ignore"):
+        if invertible(_spanned(header, header.get_sform())[:3, :3]):
+            return ()
+        try:
+            if not invertible(_spanned(header, header.get_qform())[:3, :3]):
+                return ()
+        except ValueError:  # the quaternion is none
+            return ()
+    value = f"the sform {header.get_sform()[:3].round(6).tolist()} cannot be inverted"
+    header["sform_code"] = 0
+    return (Fault(path, "qform-sform", value, "the qform is used; see that it is right", fatal=False),)
+
+
+def _other_form(header: Nifti1Header) -> tuple[tuple[float, ...], ...] | None:
+    """Return the qform where the sform is used."""
+    if header["sform_code"] <= 0 or header["qform_code"] <= 0:
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            form = header.get_qform()
+    except ValueError:  # the quaternion is none
+        return None
+    return _rows(form) if np.isfinite(form).all() and invertible(form[:3, :3]) else None
 
 
 def _spacing(header: Nifti1Header) -> Spacing3:
     x, y, z = (float(size) for size in header["pixdim"][1:4])
+    if header["dim"][0] == 2 and not z > 0:  # of one slice it may be left out
+        z = 1.0
     return z, y, x
 
 
@@ -278,6 +322,7 @@ def _forms_apart(header: Nifti1Header) -> float:
     except ValueError:  # the quaternion is none
         return math.inf
     ends = [(0, int(size) - 1) for size in header["dim"][1:4]]
+    ends[2] = ends[2] if header["dim"][0] > 2 else (0, 0)
     corners = np.array([(x, y, z, 1) for x in ends[0] for y in ends[1] for z in ends[2]])
     return float(np.linalg.norm(corners @ between.T, axis=1).max())
 
@@ -289,7 +334,7 @@ def _label_header(labels: IntArray, header: Header) -> Nifti1Header:
     if header.nifti and _shape(Path(), block)[:0:-1] != shape:
         raise ValueError(f"labels (z, y, x) are {labels.shape}, the header's grid is {_shape(Path(), block)[1:]}")
     pixdim = block["pixdim"].copy()
-    block.set_data_shape(shape)  # overwrites the pixdim of further axes
+    block.set_data_shape(shape[:2] if block["dim"][0] == 2 else shape)  # overwrites the pixdim of further axes
     block["pixdim"] = pixdim
     block.set_data_dtype(smallest_integer(int(labels.min(initial=0)), int(labels.max(initial=0))))
     for field in ("scl_inter", "cal_max", "cal_min", "intent_code", "intent_p1", "intent_p2", "intent_p3"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.faults import FaultError, require_none
+from nnunet_rs.core.faults import Fault, FaultError, Warnings, require_none
 from nnunet_rs.core.io import can_read, read_labels, read_scan
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.machine import processors
@@ -81,8 +81,10 @@ def evaluate_pairs(
     """Score pairs of files; parameters and errors as `evaluate_folders`."""
     chosen = labels or found_labels(pairs)
 
+    warn = Warnings((progress or Silent()).say)
+
     def score(pair: Pair) -> CaseScores:
-        prediction, reference = read_pair(pair, chosen)
+        prediction, reference = read_pair(pair, chosen, warn)
         scores = score_case(prediction.data, reference.data, chosen, reference.spacing, tolerance)
         extent = (n * mm for n, mm in zip(reference.data.shape, reference.spacing, strict=True))
         return CaseScores(pair.name, str(pair.prediction), str(pair.reference), scores, math.hypot(*extent))
@@ -93,13 +95,17 @@ def evaluate_pairs(
         for pair, scored in zip(pairs, pool.map(score, pairs), strict=True):
             cases.append(scored)
             task.advance(1, pair.name)
+    warn.finish()
     return Summary(scored_targets(chosen), tuple(cases), tolerance)
 
 
-def read_pair(pair: Pair, labels: LabelSet) -> tuple[Labels, Labels]:
-    """Read prediction and reference as class indices, and see that they lie in the same place."""
+def read_pair(pair: Pair, labels: LabelSet, warn: Callable[[Fault], None] = lambda _: None) -> tuple[Labels, Labels]:
+    """Read prediction and reference as class indices, and see that they lie in the same place; tell `warn` the rest."""
     prediction, reference = read_scan(pair.prediction), read_scan(pair.reference)
-    require_none(prediction.faults + reference.faults + compare_grids(reference.grid, prediction.grid))
+    faults = prediction.faults + reference.faults + compare_grids(reference.grid, prediction.grid)
+    require_none(faults)
+    for fault in faults:
+        warn(fault)
     return _encoded(prediction, labels), _encoded(reference, labels)
 
 

@@ -14,6 +14,7 @@ from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.dataset import find_input_cases
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.extent import case_extent
+from nnunet_rs.core.faults import Warnings
 from nnunet_rs.core.io import read_volume, write_labels
 from nnunet_rs.core.machine import available_memory
 from nnunet_rs.core.outputs import Outputs, Staged
@@ -156,7 +157,8 @@ def _run(
             )
             for number, (folder, content) in enumerate(contents.items())
         ]
-        return _Run(predictor, tuple(results), options, progress).finish(cases, broken or {})
+        run = _Run(predictor, tuple(results), options, progress, Warnings(progress.say))
+        return run.finish(cases, broken or {})
 
 
 def _require_another_folder(input_dir: Path, output_dir: Path) -> None:
@@ -187,6 +189,7 @@ class _Run:
     results: tuple[Results, ...]  # one folder, or one for every pair
     options: FolderOptions
     progress: Progress
+    warn: Warnings
     failed: dict[str, str] = field(default_factory=dict)  # reasons by case name
     # For cases that are being read or wait for their turn.
     memory: Budget = field(default_factory=lambda: Budget(max(1, available_memory() // 2)))
@@ -199,6 +202,7 @@ class _Run:
         with self.progress.task("predict", len(cases)) as task:
             task.advance(len(cases) - len(todo))
             self.all(todo, task)
+        self.warn.finish()
         if self.failed:
             folder = self.results[0].outputs.folder
             raise NnunetError(_failures(self.failed, len(todo) + len(broken), folder))
@@ -266,7 +270,7 @@ class _Run:
         wanted = case_extent(case, len(self.predictor.plan.channels)).reading
         with ExitStack() as stack:
             stack.enter_context(self.memory.hold(min(wanted, self.memory.total)))
-            volume = read_volume(case.images, case.name)
+            volume = read_volume(case.images, case.name, self.warn)
             z, y, x = volume.data.shape[1:]
             remark = spacing_remark((z, y, x), volume.spacing, self.predictor.plan)
             if remark:
