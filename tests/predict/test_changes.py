@@ -147,3 +147,15 @@ def test_what_prediction_may_mirror_is_not_known_or_not_agreed_on(tmp_path: Path
     assert line.startswith(f"{LOW}, folds 0, 1, were trained with different mirror axes")
     assert line.endswith("z, x")
     assert changes_since(both[:1]) == ()
+
+
+def test_other_labels_than_those_learnt(work: Path, plan: Plan, train: Callable[..., Path]) -> None:
+    """The same values under exchanged names: what is called liver would be scored as tumour."""
+    folder = train(FULL, 0)
+    names = dict(zip(plan.labels.names, plan.labels.values, strict=True))
+    (work / "dataset.json").write_text(json.dumps({"labels": names}))
+    assert changes_since([folder]) == ()
+    names["liver"], names["tumour"] = names["tumour"], names["liver"]
+    (work / "dataset.json").write_text(json.dumps({"labels": names}))
+    (line,) = changes_since([folder])
+    assert line.startswith(f"{work / 'dataset.json'} declares other labels since {FULL}, fold 0, was trained")

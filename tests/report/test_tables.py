@@ -72,5 +72,6 @@ def test_a_choice_shows_on_how_many_cases_a_mean_rests() -> None:
     )
     table = choice_table(Choice(("2d",), PostProcessing(), (0, 1), (found,)))
     assert table.rows == (("2d", "0.700", "0.800", "0.600 (2/5)", "-"),)
+    assert table.note == "(2/5): a mean over 2 of 5 cases; the others have no such class"
     before = Candidate(("2d",), 0.7, {"liver": 0.8})  # as earlier versions wrote it
     assert choice_table(Choice(("2d",), PostProcessing(), (0,), (before,))).rows == (("2d", "0.700", "0.800"),)

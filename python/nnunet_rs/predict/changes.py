@@ -7,7 +7,9 @@ from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
+from nnunet_rs.core.declaration import read_labels
 from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import Progress
 from nnunet_rs.data.folds import Fold, read_splits
 from nnunet_rs.data.mirroring import axes_named, image_axes
@@ -64,7 +66,13 @@ def changes_since(folders: Sequence[Path]) -> tuple[str, ...]:
     if not folders or folders[0].parents[1].name != MODELS:
         return mirroring
     models, work = folders[0].parents[1], folders[0].parents[2]
-    return (*mirroring, *_of_plan(work, cards), *_of_folds(work, cards), *_of_first_stage(models, cards))
+    return (
+        *mirroring,
+        *_of_plan(work, cards),
+        *_of_labels(work, cards),
+        *_of_folds(work, cards),
+        *_of_first_stage(models, cards),
+    )
 
 
 def _of_mirroring(cards: Sequence[ModelCard]) -> Iterator[str]:
@@ -93,6 +101,19 @@ def _of_plan(work: Path, cards: Sequence[ModelCard]) -> Iterator[str]:
         yield (
             f"{path} has changed ({', '.join(found)}) {_since(some)}: models keep what they learnt by; train again "
             "to follow the new plan"
+        )
+
+
+def _of_labels(work: Path, cards: Sequence[ModelCard]) -> Iterator[str]:
+    path = work / "dataset.json"
+    try:
+        labels = read_labels(path, read_json(path))
+    except NnunetError:
+        return
+    for _, some in _grouped(cards, lambda card: ("labels",) if card.plan.labels != labels else ()):
+        yield (
+            f"{path} declares other labels {_since(some)}: models write the values that they learnt, and scores follow "
+            "the file; restore it, or preprocess and train again"
         )
 
 

@@ -34,6 +34,7 @@ from nnunet_rs.model.nnunet_models import (
 from nnunet_rs.model.switches import Precision
 from nnunet_rs.model.unet import NetworkFunction
 from nnunet_rs.plan.schema import Configuration, Plan
+from nnunet_rs.predict.arrays import as_numbers, as_spacing, require_volume
 from nnunet_rs.predict.blend import Activation
 from nnunet_rs.predict.changes import plan_differences
 from nnunet_rs.predict.channels import require_channels
@@ -161,8 +162,9 @@ class Predictor:
         Raises
         ------
         DatasetError
-            A wrong number of channels or axes, a spacing that is not positive or by which the image would become a
-            single voxel or far too large, an image that is not finite or zero everywhere.
+            No array (an image object of SimpleITK or nibabel, a path): the text says what to give. A wrong number of
+            channels or axes, a spacing that is not positive or by which the image would become a single voxel or far
+            too large, an image that is not finite or zero everywhere.
         """
         return self.predict_volume(as_volume(array, spacing)).data
 
@@ -191,6 +193,7 @@ class Predictor:
 
         With `overwrite` the image's memory may be used.
         """
+        require_volume(volume)
         require_channels(volume, self.plan)
         first = None if self.previous is None else self.previous.prepare(volume)
         threads = self.options.threads
@@ -278,14 +281,12 @@ class Predictor:
 
 def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:
     """Take an array (c, z, y, x) or (z, y, x) for an image with its corner at the origin; errors as `Predictor`."""
+    array, (z, y, x) = as_numbers(array), as_spacing(spacing)
     if array.ndim not in (3, 4):
         raise DatasetError(f"the image has shape {array.shape}; expected (z, y, x) or (channels, z, y, x)")
-    if len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
-        raise DatasetError(f"the spacing is {tuple(spacing)}; expected three positive numbers, z, y, x in mm")
     data = np.ascontiguousarray(array if array.ndim == 4 else array[None], dtype=np.float32)
     if not np.isfinite(data).all():
         raise DatasetError("the image holds values that are not finite; replace NaN and infinity before prediction")
-    z, y, x = (float(s) for s in spacing)
     affine = ((x, 0.0, 0.0, 0.0), (0.0, y, 0.0, 0.0), (0.0, 0.0, z, 0.0), (0.0, 0.0, 0.0, 1.0))
     return Volume(data, (z, y, x), Header("itk", affine))
 
