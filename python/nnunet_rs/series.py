@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nnunet_rs.core.clock import clock
-from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
+from nnunet_rs.core.errors import CheckpointError, DatasetError, named
 from nnunet_rs.core.locks import HeldError
 from nnunet_rs.core.machine import processors
 from nnunet_rs.core.types import Progress, Silent
@@ -266,7 +266,7 @@ def _outcome(work: Path, model: Model, options: ModelOptions, progress: Progress
     except Exception as error:
         if is_shared():
             raise  # the other processes of this training would wait for ever
-        said = str(error) if isinstance(error, NnunetError) else f"{type(error).__name__}: {error}"
+        said = named(error)
         return Outcome(model, "failed", seconds=time.monotonic() - begun, reason=said)
     state: State = "trained" if trained.training.finished else "stopped"
     return Outcome(model, state, trained.summary, trained.training, time.monotonic() - begun)

@@ -5,6 +5,7 @@ from dataclasses import fields
 import pytest
 from nnunet_rs.cli.learn import train_options
 from nnunet_rs.cli.parser import build_parser
+from nnunet_rs.model.functions import OwnFunction
 from nnunet_rs.model.losses import build_loss
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import V2
@@ -58,7 +59,12 @@ def test_all_models_go_on_where_they_were() -> None:
 
 def test_functions_of_the_users_own() -> None:
     options = asked("--network nnunet_rs.model.unet:build_unet --loss nnunet_rs.model.losses:build_loss")
-    assert (options.custom_network, options.custom_loss, options.loss) == (build_unet, build_loss, None)
+    own = (options.custom_network, options.custom_loss)
+    assert [(str(function), function.function) for function in own if isinstance(function, OwnFunction)] == [
+        ("--network nnunet_rs.model.unet:build_unet", build_unet),
+        ("--loss nnunet_rs.model.losses:build_loss", build_loss),
+    ]
+    assert options.loss is None
 
 
 def test_no_option_of_the_command_is_forgotten() -> None:

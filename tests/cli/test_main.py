@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from nnunet_rs.cli import commands, main, options, use
 from nnunet_rs.cli.parser import COMMANDS, WIDTH, build_parser
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.termination import Terminated
 
 NAMES = [command.name for command in COMMANDS]
@@ -224,6 +224,18 @@ def test_whatever_goes_wrong_is_one_line(
     err = capsys.readouterr().err
     assert err.startswith(said)
     assert len(err.splitlines()) == 1
+
+
+def test_what_nobody_foresaw_says_at_what(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(arguments: Namespace, console: object) -> None:
+        with doing("case_7"):
+            raise OverflowError("too large") if arguments.quiet else OSError(errno.EIO, "Input/output error", "a.nii")
+
+    monkeypatch.setattr(commands, "run", run)
+    assert main(["check", "data", "-q"]) == 1
+    assert capsys.readouterr().err.startswith("error: OverflowError: too large, in case_7; this should not happen")
+    assert main(["check", "data"]) == 1
+    assert capsys.readouterr().err == "error: a.nii: Input/output error, in case_7\n"
 
 
 def test_verbose_adds_the_traceback_and_json_an_object(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.worker import LostError, Result, Said, Worker
 
 SOURCE = """
@@ -86,3 +91,33 @@ def test_the_end_unwinds_what_runs(functions: ModuleType, tmp_path: Path) -> Non
     with pytest.raises(LostError, match="ended by SIGTERM"):
         worker.hear()
     assert (tmp_path / "unwound").is_file()
+
+
+def test_what_no_other_process_can_have_is_told(functions: ModuleType) -> None:
+    with pytest.raises(NnunetError, match=r"cannot be handed to another process: .*top level of a module or file"):
+        Worker.start(functions.add, 1, lambda: 2)
+
+
+def test_a_worker_whose_program_is_gone_ends(tmp_path: Path) -> None:
+    """What it says reaches nobody; it takes that as SIGTERM."""
+    code = (
+        "import os, sys, time\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "if __name__ == '__main__':\n"
+        "    from deserted_functions import speak\n"
+        "    from nnunet_rs.core.worker import Worker\n"
+        "    Worker.start(speak, sys.argv[1]).hear()\n"
+        "    os._exit(0)\n"
+    )
+    (tmp_path / "deserted_functions.py").write_text(
+        "import time\nfrom pathlib import Path\n"
+        "def speak(folder, progress):\n    try:\n        while True:\n            progress.say('here')\n"
+        "            time.sleep(0.05)\n    finally:\n        Path(folder, 'unwound').touch()\n"
+    )
+    (tmp_path / "program.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    subprocess.run([sys.executable, tmp_path / "program.py", tmp_path], env=environment, check=True, timeout=60)
+    until = time.monotonic() + 30
+    while not (tmp_path / "unwound").is_file():
+        assert time.monotonic() < until
+        time.sleep(0.05)

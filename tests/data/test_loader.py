@@ -147,7 +147,7 @@ def test_errors_name_the_case_and_leave_no_thread(store) -> None:
             raise ValueError("the stars are wrong")
 
     loader = Loader(store, ("b",), _configuration((4, 8, 8)), LABELS, Broken((4, 8, 8)), LoaderOptions(threads=3))
-    with pytest.raises(DatasetError, match="case b, batch 0 of epoch 2: the stars are wrong"), loader:
+    with pytest.raises(DatasetError, match="case b, batch 0 of epoch 2: ValueError: the stars are wrong"), loader:
         list(loader.epoch(2, 5))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
 

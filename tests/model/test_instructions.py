@@ -103,3 +103,15 @@ def test_onednn_reads_the_bound_at_its_first_use(before: bool) -> None:
 
 def test_the_trial_of_convolutions_ends() -> None:
     instructions.try_convolutions()
+
+
+@pytest.mark.parametrize(
+    ("bound", "dtype"), [("AVX2", torch.float32), ("avx512_core", torch.float32), ("AVX512_CORE_BF16", torch.bfloat16)]
+)
+def test_a_bound_below_bfloat16_makes_it_no_default(
+    monkeypatch: pytest.MonkeyPatch, bound: str, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("nnunet_rs.model.device._processor_has", lambda name: True)
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", bound)
+    assert choose_compute(CPU).dtype is dtype
+    assert choose_compute(CPU, "bfloat16").dtype is torch.bfloat16

@@ -390,7 +390,7 @@ def test_the_plans_recipe_is_followed_and_told(work: Path) -> None:
         ({"augmentation": "light"}, r"--augmentation none \(now light\)"),
         ({"mirror_axes": (2,)}, r"another mirror axes \(None, now \(2,\)\)"),
         ({"norm": "batch"}, r"--norm instance \(now batch\)"),
-        ({"custom_loss": nn.CrossEntropyLoss()}, r"another loss"),
+        ({"custom_loss": lambda logits, target: logits.mean()}, r"another loss"),
     ],
 )
 def test_another_training_cannot_be_resumed(work: Path, change: dict[str, Any], said: str) -> None:
@@ -419,11 +419,15 @@ def test_resuming_what_is_finished_or_was_never_begun(work: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops(work: Path) -> None:
-    def broken(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return logits.sum() * float("nan")
+    class Broken:
+        calls = 0
 
-    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, by batch 1 .*--learning-rate"):
-        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=broken))
+        def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return logits.sum() * (1.0 if self.calls < 3 else float("nan"))
+
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, by batch 3 .*--learning-rate"):
+        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=Broken()))
 
 
 def test_out_of_memory_says_what_to_change(work: Path) -> None:

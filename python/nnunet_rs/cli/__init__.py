@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explain(error: Exception) -> tuple[str, str]:
     """Say what went wrong and, where the error itself does not, what to do."""
-    from nnunet_rs.core.errors import NnunetError
+    from nnunet_rs.core.errors import NnunetError, named, noted
 
     text = str(error) or type(error).__name__
     if isinstance(error, NnunetError):
@@ -76,5 +76,6 @@ def _explain(error: Exception) -> tuple[str, str]:
         return f"out of memory ({text})", "give less to do at once: --memory, -j, --batch-size or a smaller --vram"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or text}", ""
-    return f"{type(error).__name__}: {text}", "this should not happen; run again with -v and report what it prints"
+        during = "".join(f", in {what}" for what in noted(error))
+        return f"{where}{error.strerror or text}{during}", ""
+    return named(error), "this should not happen; run again with -v and report what it prints"

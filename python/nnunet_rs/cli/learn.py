@@ -117,7 +117,7 @@ def _after(reason: str) -> str:
 
 def train_options(arguments: argparse.Namespace) -> TrainOptions:
     """Gather what the user wants otherwise than plan and recipe say; options are named as the fields that they set."""
-    from nnunet_rs.model.functions import function_named
+    from nnunet_rs.model.functions import own_function
     from nnunet_rs.model.options import TrainOptions
     from nnunet_rs.model.recipe import find_recipe
 
@@ -125,7 +125,8 @@ def train_options(arguments: argparse.Namespace) -> TrainOptions:
     own = {name for name in ("loss", "augmentation") if ":" in (wanted[name] or "")}
     own |= {name for name in ("network", "optimiser") if wanted[name]}
     names = {field.name for field in fields(TrainOptions)} & wanted.keys() - own
-    given = {name: wanted[name] for name in names} | {f"custom_{name}": function_named(wanted[name]) for name in own}
+    given = {name: wanted[name] for name in names}
+    given |= {f"custom_{name}": own_function(name, wanted[name]) for name in sorted(own)}
     given["recipe"] = None if arguments.recipe is None else find_recipe(arguments.recipe)
     given["resume"] = arguments.resume or (arguments.all and not arguments.fresh)
     return TrainOptions(**given)
@@ -154,13 +155,15 @@ def _model_json(fold: int, trained: TrainResult | None, summary: Summary | None)
 
 def best(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Choose a configuration or a pair, and post-processing, by cross-validation."""
+    from nnunet_rs.model.functions import own_function
     from nnunet_rs.plan.document import encode
     from nnunet_rs.predict.choice import BEST
     from nnunet_rs.predict.choose import choose_best
     from nnunet_rs.predict.predictor import PredictOptions
     from nnunet_rs.report.tables import choice_table
 
-    options = PredictOptions(mirror=not arguments.no_mirror, threads=arguments.threads)
+    network = own_function("network", arguments.network) if arguments.network else None
+    options = PredictOptions(mirror=not arguments.no_mirror, threads=arguments.threads, network=network)
     choice = choose_best(
         arguments.work,
         configurations=arguments.configuration,

@@ -264,13 +264,17 @@ def predict(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write the class probabilities too, half precision",
     )
-    parser.add_argument(
-        "--network", metavar="MODULE:FUNCTION", help="of a model trained with --network: the same function"
-    )
+    _add_own_network(parser)
     group = parser.add_argument_group("resources")
     add_device(group)
     add_threads(group)
     add_nnunet_choice(parser)
+
+
+def _add_own_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--network", metavar="MODULE:FUNCTION", help="of models trained with --network: the same function"
+    )
 
 
 def best(parser: argparse.ArgumentParser) -> None:
@@ -294,6 +298,7 @@ def best(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-pairs", "--disable_ensembling", action="store_true", help="single configurations only")
     parser.add_argument("--no-mirror", action="store_true", help="no mirrored passes: faster, a little less accurate")
+    _add_own_network(parser)
     group = parser.add_argument_group("resources")
     add_device(group)
     add_threads(group)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def postprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Post-process a folder by one of the four ways to say how."""
-    from nnunet_rs.model.functions import function_named
+    from nnunet_rs.model.functions import own_function
     from nnunet_rs.predict.postprocess_folder import postprocess_folder, write_decision
 
     if arguments.folder is None:
@@ -30,7 +30,7 @@ def postprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
         lines = (*steps.reasons, f"largest component kept of: {', '.join(names) or 'nothing, for no step helps'}")
         process: Process = steps
     else:
-        process, labels = function_named(arguments.function), _labels(arguments)
+        process, labels = own_function("function", arguments.function), _labels(arguments)
     cases = postprocess_folder(
         arguments.folder, arguments.output, process, labels, threads=arguments.threads, progress=console
     )

@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Segment a folder of images."""
-    from nnunet_rs.model.functions import function_named
+    from nnunet_rs.model.functions import own_function
     from nnunet_rs.predict.choose import load_predictor
     from nnunet_rs.predict.folder import FolderOptions, predict_folder
     from nnunet_rs.predict.predictor import PredictOptions
 
+    network = own_function("network", arguments.network) if arguments.network else None
     options = PredictOptions(
         step=arguments.step,
         mirror=not arguments.no_mirror,
         threads=arguments.threads,
-        network=function_named(arguments.network) if arguments.network else None,
+        network=network,
         nnunet=nnunet_choice(arguments),
     )
     predictor = load_predictor(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TypeVar
 
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.machine import available_memory, resident_memory
 
 SHARE = 0.8  # of the free memory that is used where the user sets no limit
@@ -133,9 +133,14 @@ def in_parallel(
     An error, Ctrl-C, or a caller that takes no more results, drops the items not begun, calls off those that wait
     for `budget`, and waits for those in hand.
     """
+
+    def told(item: Item) -> Result:
+        with doing(getattr(item, "name", item)):
+            return work(item)
+
     with ThreadPoolExecutor(threads, thread_name_prefix="case") as pool:
         try:
-            futures = {pool.submit(work, item): item for item in items}
+            futures = {pool.submit(told, item): item for item in items}
             for future in as_completed(futures):
                 yield futures.pop(future), future.result()
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -47,12 +48,24 @@ class Worker:
         """Call `function(*arguments, progress)` in a new interpreter; function, arguments and result are pickled.
 
         The process leaves the terminal's group: Ctrl-C reaches it only through `ask_to_stop`.
+
+        Raises
+        ------
+        NnunetError
+            One of the arguments cannot be pickled.
         """
         context = multiprocessing.get_context("spawn")  # kernels' and torch's threads do not survive a fork
         voice, mouth = context.Pipe(duplex=False)
         process = context.Process(target=_run, args=(mouth, function, arguments))
-        process.start()
-        mouth.close()
+        try:
+            process.start()
+        except (pickle.PicklingError, AttributeError, TypeError) as error:  # what pickle raises of a lambda
+            raise NnunetError(
+                f"cannot be handed to another process: {error}; a function of your own must stand at the top level of "
+                "a module or file"
+            ) from error
+        finally:
+            mouth.close()
         return cls(process, voice)
 
     def hear(self) -> Said | Result:

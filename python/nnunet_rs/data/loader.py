@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, named
 from nnunet_rs.core.machine import processors
 from nnunet_rs.core.types import FloatArray, LabelSet, Shape, Shape3
 from nnunet_rs.data.augment import Augmentation
@@ -172,7 +172,7 @@ class Loader:
         try:
             batch.data[place], batch.labels[place] = self._make(name, forced, rng)
         except Exception as error:
-            raise DatasetError(f"case {name}, batch {index} of epoch {epoch}: {error}") from error
+            raise DatasetError(f"case {name}, batch {index} of epoch {epoch}: {named(error)}") from error
         return name
 
     def _make(self, name: str, forced: bool, rng: np.random.Generator) -> tuple[FloatArray, NDArray[np.integer]]:

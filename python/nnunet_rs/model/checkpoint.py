@@ -13,6 +13,9 @@ from nnunet_rs import __version__
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import write_bytes
 from nnunet_rs.model.card import CARD, FORMAT, VERSION, ModelCard, read_card
+from nnunet_rs.model.checked import checked_network
+from nnunet_rs.model.context import Context
+from nnunet_rs.model.functions import as_own
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import NetworkFunction, build_unet
 from nnunet_rs.plan.document import encode, render
@@ -67,17 +70,25 @@ def load_model(
     card = read_card(folder)
     if card.custom_network is not None and network is None:
         raise CheckpointError(
-            f"{folder / CARD}: the network is {card.custom_network}, not nnunet_rs's own; give that function as "
-            "network (predict --network)"
+            f"{folder / CARD}: the network is {card.custom_network}, not nnunet_rs's own; give that function again: "
+            f"--network {card.custom_network}, or --network FILE.py:{card.custom_network.rpartition(':')[2]} where it "
+            "stands in a file"
         )
-    build = build_unet if network is None or card.custom_network is None else network
     try:
-        built = build(card.settings, *card.channels, card.network)
+        built = _build(card, network)
     except PlanError as error:
         raise CheckpointError(f"{folder / CARD}: {error}") from error
     weights = _read_weights(folder / WEIGHTS, card.digest)
     load_weights(built, weights, str(folder / WEIGHTS))
     return built.to(device).eval().requires_grad_(False), card
+
+
+def _build(card: ModelCard, network: NetworkFunction | None) -> nn.Module:
+    own = None if card.custom_network is None else as_own("network", network)
+    if own is None:
+        return build_unet(card.settings, *card.channels, card.network)
+    bound = own.with_context(Context(card.plan, card.settings, card.network))
+    return checked_network(bound, bound(card.settings, *card.channels, card.network))
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nnunet_rs.core.allocator import freed_memory_kept
-from nnunet_rs.core.errors import NnunetError, TrainingError
+from nnunet_rs.core.errors import NnunetError, TrainingError, is_out_of_memory
 from nnunet_rs.core.types import Shape
-from nnunet_rs.model.instructions import bounded_instructions
+from nnunet_rs.model.instructions import bfloat16_bounded, bounded_instructions
 from nnunet_rs.model.switches import Precision
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -116,6 +117,7 @@ def choose_compute(device: torch.device, precision: Precision = "auto", channels
     On a processor with AMX oneDNN is kept from it (`bounded_instructions`), by an environment variable of this process;
     where it is too late for that, 16 bits become float32, and `remark` says so.
     """
+    require_unforked()
     dtype = _native_type(device) if precision == "auto" else _TYPES[precision]
     if device.type == "cpu":
         instructions = bounded_instructions()
@@ -123,6 +125,31 @@ def choose_compute(device: torch.device, precision: Precision = "auto", channels
             remark = f"computing in float32, not {str(dtype).removeprefix('torch.')}: {instructions.reason}"
             return Compute(device, torch.float32, bool(channels_last), remark)
     return Compute(device, dtype, bool(channels_last))
+
+
+_process: int | None = None  # the one that first computed with PyTorch by this module
+
+
+def require_unforked() -> None:
+    """Check that this process was not forked from one that computes with PyTorch; to be called before it is used.
+
+    Raises
+    ------
+    NnunetError
+        It was: PyTorch's threads do not survive a fork, and the next convolution would wait for them for ever. With a
+        single thread there are none to wait for.
+    """
+    global _process
+    if torch.get_num_threads() == 1:
+        return
+    if _process is None:
+        _process = os.getpid()
+    if _process != os.getpid():
+        raise NnunetError(
+            f"process {os.getpid()} was forked from one ({_process}) that had used PyTorch by nnunet_rs already, whose "
+            "threads do not survive a fork: load the model after forking and not before, start processes by spawn or "
+            "forkserver, or call torch.set_num_threads(1) first"
+        )
 
 
 def batch_memory(device: torch.device, shape: Shape, kind: Any) -> NDArray[Any]:
@@ -147,14 +174,12 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(f"out of GPU memory ({_first_line(error)}); {advice}") from error
-    except MemoryError as error:
-        raise TrainingError(f"out of memory; {advice}") from error
-    except RuntimeError as error:
-        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise TrainingError(f"out of memory ({_first_line(error)}); {advice}") from error
-        raise
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        which = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+        said = f" ({_first_line(error)})" if str(error) else ""
+        raise TrainingError(f"out of {which}{said}; {advice}") from error
 
 
 @contextmanager
@@ -193,7 +218,7 @@ def _native_type(device: torch.device) -> torch.dtype:
         major, _ = torch.cuda.get_device_capability(device)
         return torch.bfloat16 if major >= 8 else torch.float16
     if device.type == "cpu" and any(_processor_has(name) for name in ("avx512_bf16", "amx_tile")):
-        return torch.bfloat16
+        return torch.float32 if bfloat16_bounded() else torch.bfloat16
     return torch.float32
 
 

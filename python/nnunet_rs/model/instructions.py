@@ -26,6 +26,9 @@ VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # what oneDNN reads, onc
 _GET_PERMISSION, _TILES = 0x1022, 1 << 18  # of Linux's <asm/prctl.h>: ARCH_GET_XCOMP_PERM, XFEATURE_XTILEDATA
 _ARCH_PRCTL = 158  # the system call's number on x86-64
 
+# bounds below bfloat16, which is then slower than float32
+_WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+
 # (channels in, channels out, kernel, stride, size), batch 2: of plans with thick slices, small enough for every machine
 _Three = tuple[int, int, int]
 TRIED: tuple[tuple[int, int, _Three, _Three, _Three], ...] = (
@@ -69,6 +72,11 @@ def bounded_instructions() -> Instructions:
         f"damage memory; start it with {VARIABLES[0]}={LIMIT} in its environment",
         safe=False,
     )
+
+
+def bfloat16_bounded() -> bool:
+    """Whether the user has bounded oneDNN below the instructions that multiply in bfloat16."""
+    return any(os.environ.get(name, "").upper() in _WITHOUT_BFLOAT16 for name in VARIABLES)
 
 
 def has_amx() -> bool:

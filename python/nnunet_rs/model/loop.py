@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_rs.core.clock import clock
-from nnunet_rs.core.errors import TrainingError
+from nnunet_rs.core.errors import TrainingError, doing
 from nnunet_rs.core.types import LabelSet, Progress, Shape, Silent, Task
 from nnunet_rs.model.config import RESUME, TrainingConfig
 from nnunet_rs.model.course import Course, Overhead
@@ -72,6 +72,14 @@ class Job:
     team: Team = field(default_factory=Team)
     overhead: Overhead | None = None
 
+    def place(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """Bring a batch to the device: data (b, c, *size) in the network's layout, class indices (b, *size)."""
+        data, labels = torch.as_tensor(batch.data), torch.as_tensor(batch.labels)
+        if labels.ndim == data.ndim:
+            labels = labels[:, 0]
+        data = data.to(self.compute.device, non_blocking=True, memory_format=self.compute.layout(self.dims))
+        return data, labels.to(self.compute.device, non_blocking=True)
+
 
 class Loop:
     """A training under way."""
@@ -99,11 +107,13 @@ class Loop:
         self._late = self._tick().seconds - before
         with progress.task(self._title(), self._shown, timed=timed) as task:
             while not self.job.course.over(self._tick(), self._reserve()):
-                self._train(task)
+                with doing(f"epoch {self.state.position.epoch + 1} of {self.job.identity.configuration}"):
+                    self._train(task)
                 if self._stop:
                     self._save()
                     return False
-                epoch = self._finish_epoch()
+                with doing(f"validation after epoch {self.state.position.epoch + 1}"):
+                    epoch = self._finish_epoch()
                 self._show(task)
                 progress.say(describe(epoch, self.state.history.classes, self.job.course.epochs))
         self._keep_time(over=True)
@@ -142,7 +152,7 @@ class Loop:
         """Forward, backward, one step of the optimiser; returns the loss, on the device."""
         job, state = self.job, self.state
         set_rate(state.optimiser, job.course.rate(state.position, self._reserve()))
-        data, labels = self._place(batch)
+        data, labels = job.place(batch)
         state.optimiser.zero_grad(set_to_none=True)
         with job.compute.autocast():
             outputs = self.forward(data)
@@ -199,7 +209,7 @@ class Loop:
         losses: list[Tensor] = []
         counts: Counts | None = None
         for batch in job.validation.epoch(0, job.course.validation_batches):
-            data, labels = self._place(batch)
+            data, labels = job.place(batch)
             with job.compute.autocast():
                 logits = model(data)
             losses.append(job.loss(logits, labels))
@@ -213,15 +223,6 @@ class Loop:
         mean = float(torch.stack(losses).double().mean())
         self._note_passes(done, self._tick().seconds - begun)
         return (mean if math.isfinite(mean) else None), counts.over(job.team.total).dice()
-
-    def _place(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
-        """Bring a batch to the device: data (b, c, *size) in the network's layout, class indices (b, *size)."""
-        compute = self.job.compute
-        data, labels = torch.as_tensor(batch.data), torch.as_tensor(batch.labels)
-        if labels.ndim == data.ndim:
-            labels = labels[:, 0]
-        data = data.to(compute.device, non_blocking=True, memory_format=compute.layout(self.job.dims))
-        return data, labels.to(compute.device, non_blocking=True)
 
     def _read_losses(self) -> None:
         """Add the losses so far to the epoch's sum.

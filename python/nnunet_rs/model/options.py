@@ -55,7 +55,7 @@ class TrainOptions:
     compile: bool = False
     threads: int | None = None  # of the processor; None: PyTorch's choice for the network, all for the loader
     cache: int = 1 << 31  # bytes of memory in which prepared cases are kept decoded
-    # A user's own; their names go into the model card as module:function.
+    # A user's own; their names go into the model card as module:function. See `model.functions.OwnFunction`.
     custom_network: NetworkFunction | None = None
     custom_loss: LossFunction | None = None
     custom_optimiser: OptimiserFunction | None = None

@@ -16,9 +16,10 @@ from nnunet_rs.data.folds import Fold, read_splits, require_fold
 from nnunet_rs.data.mirroring import patch_axes
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
 from nnunet_rs.model.config import TrainingConfig, default_network, own_function, usual_batch
+from nnunet_rs.model.context import Context
 from nnunet_rs.model.course import Course
 from nnunet_rs.model.distributed import Team, current_team
-from nnunet_rs.model.functions import name_of
+from nnunet_rs.model.functions import OwnFunction, as_own, name_of
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import TrainRecipe, recipe_of_plan
 from nnunet_rs.model.state import Identity
@@ -78,12 +79,28 @@ class Setup:
         return name_of(self.options.custom_optimiser) or self.recipe.optimiser
 
     @property
+    def context(self) -> Context:
+        """What own functions may know."""
+        return Context(self.plan, self.settings, self.network)
+
+    def own(self, option: str) -> OwnFunction | None:
+        """Return the user's own function for an option (network, loss, optimiser, augmentation), if there is one."""
+        own = as_own(option, getattr(self.options, f"custom_{option}"))
+        return None if own is None else own.with_context(self.context)
+
+    @property
     def network(self) -> NetworkOptions:
         """The plan's and the recipe's own, with the switches that the user set."""
         names = ("activation", "norm", "downsampling", "deep_supervision")
         wanted = {name: getattr(self.options, name) for name in names}
         given = {name: value for name, value in wanted.items() if value is not None}
         return replace(default_network(self.plan, self.recipe), **given)
+
+
+def own_functions(setup: Setup) -> tuple[OwnFunction, ...]:
+    """List the user's own functions of a training."""
+    found = (setup.own(option) for option in ("network", "loss", "optimiser", "augmentation"))
+    return tuple(own for own in found if own is not None)
 
 
 def set_up(work: Path, configuration: str, fold: int, options: TrainOptions, team: Team | None = None) -> Setup:

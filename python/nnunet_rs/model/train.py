@@ -25,6 +25,7 @@ from nnunet_rs.model.aside import fold_lock
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.begin import finished_before, resume_or_begin, tell_changed_course, tell_recipe
 from nnunet_rs.model.card import ModelCard
+from nnunet_rs.model.checked import checked_augmentation, checked_network, checked_optimiser
 from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.config import RESUME, followed, read_config
 from nnunet_rs.model.course import Course, Overhead
@@ -38,6 +39,7 @@ from nnunet_rs.model.device import (
     out_of_memory_explained,
 )
 from nnunet_rs.model.distributed import SharedLoss, current_team, leads
+from nnunet_rs.model.functions import own_code_told
 from nnunet_rs.model.history import History
 from nnunet_rs.model.interrupt import StopWish, stop_wishes
 from nnunet_rs.model.loop import METRICS, Job, Loop
@@ -50,11 +52,13 @@ from nnunet_rs.model.setup import (
     config_for,
     identity_of,
     model_folder,
+    own_functions,
     read_plan_and_fold,
     set_up,
 )
 from nnunet_rs.model.state import TrainingState
 from nnunet_rs.model.switches import network_channels
+from nnunet_rs.model.trial import try_own_functions
 from nnunet_rs.model.unet import build_unet
 
 SMALLER = "train with a smaller --batch-size or --features, or plan for less memory (plan --vram) and preprocess again"
@@ -140,9 +144,12 @@ def train_locked(
         stack.enter_context(compute.memory())
         if compute.remark:
             progress.say(compute.remark)
+        own = own_functions(setup)
+        stack.enter_context(own_code_told(own))
         state = _first_state(setup, compute)
         training, validation = (stack.enter_context(loader) for loader in _loaders(setup, compute, progress))
         job = replace(_job(setup, compute, state, (training, validation), on_epoch), overhead=overhead)
+        try_own_functions(job, state, setup.context, own)
         tell_recipe(setup, asked, saved, progress)
         resume_or_begin(job, state, options.resume, progress)
         tell_changed_course(job, state, saved, progress)
@@ -172,12 +179,12 @@ def _loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loa
 
 
 def _augmentation(setup: Setup) -> Augmentation:
-    plan, settings, own = setup.plan, setup.settings, setup.options.custom_augmentation
+    plan, settings, own = setup.plan, setup.settings, setup.own("augmentation")
     if own is None:
         return build_augmentation(
             setup.augmentation, settings, plan.normalization, plan.labels.count, setup.mirror_axes
         )
-    augmentation = own(settings, plan.normalization)
+    augmentation = checked_augmentation(own, own(settings, plan.normalization))
     if setup.mirror_axes is not None:
         augmentation = with_mirror_axes(augmentation, setup.mirror_axes)
     return augmentation if setup.first is None else revealing(augmentation, plan.labels.count)
@@ -224,16 +231,22 @@ def _tell_absent(store: Store, setup: Setup, progress: Progress) -> None:
 
 def _first_state(setup: Setup, compute: Compute) -> TrainingState:
     """Build network, optimiser and averages as they are before the first iteration."""
-    options, settings = setup.options, setup.settings
-    network = (options.custom_network or build_unet)(settings, *network_channels(setup.plan, settings), setup.network)
-    network = compute.place(setup.team.prepare(network, compute.device), settings.dims)
-    if options.custom_optimiser is not None:
-        optimiser = options.custom_optimiser(network.parameters())
+    network = compute.place(setup.team.prepare(_network(setup), compute.device), setup.settings.dims)
+    own = setup.own("optimiser")
+    if own is not None:
+        optimiser = checked_optimiser(own, own(network.parameters()))
     else:
         optimiser = build_optimiser(setup.recipe, network.parameters())
     decay = setup.recipe.average
     average = None if decay is None else WeightAverage(network, decay)
     return TrainingState(network, optimiser, compute.scaler(), average, History(class_names(setup.plan.labels)))
+
+
+def _network(setup: Setup) -> nn.Module:
+    own, given = setup.own("network"), (*network_channels(setup.plan, setup.settings), setup.network)
+    if own is None:
+        return build_unet(setup.settings, *given)
+    return checked_network(own, own(setup.settings, *given))
 
 
 def _job(
@@ -266,8 +279,13 @@ def _job(
 def _loss(setup: Setup) -> nn.Module:
     options = setup.options
     terms, batch_dice = options.loss or setup.recipe.loss, setup.settings.batch_dice
-    if options.custom_loss is not None:
-        return DeepSupervision(SharedLoss(options.custom_loss, setup.team))
+    own = setup.own("loss")
+    if own is not None:
+        made = own.made()
+        loss = DeepSupervision(SharedLoss(made, setup.team))
+        if isinstance(made.function, nn.Module):
+            loss.add_module("own", made.function)  # goes to the device with it
+        return loss
     return DeepSupervision(build_loss(setup.plan.labels, terms, batch_dice=batch_dice, total=setup.team.total))
 
 

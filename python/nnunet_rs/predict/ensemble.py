@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.errors import CheckpointError, DatasetError, doing
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.record import digest
@@ -214,10 +214,11 @@ def ensemble_folders(
         tell_left(left, progress)
 
         def average(case: Case) -> str:
-            labels = average_probabilities([open_probabilities(path) for path in case.images[1:]])
-            name = results.files(case)[0].name
-            with outputs.new_files(name) as folder:
-                write_labels(folder / name, labels, read_labels(case.images[0]).header)
+            with doing(case.name):
+                labels = average_probabilities([open_probabilities(path) for path in case.images[1:]])
+                name = results.files(case)[0].name
+                with outputs.new_files(name) as folder:
+                    write_labels(folder / name, labels, read_labels(case.images[0]).header)
             return case.name
 
         with ThreadPoolExecutor(threads or 2) as pool, progress.task("ensemble", len(todo)) as task:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.faults import Fault, FaultError, Warnings, require_none
 from nnunet_rs.core.io import can_read, read_labels, read_scan
 from nnunet_rs.core.labels import encode_labels
@@ -84,8 +84,9 @@ def evaluate_pairs(
     warn = Warnings((progress or Silent()).say)
 
     def score(pair: Pair) -> CaseScores:
-        prediction, reference = read_pair(pair, chosen, warn)
-        scores = score_case(prediction.data, reference.data, chosen, reference.spacing, tolerance)
+        with doing(pair.prediction):
+            prediction, reference = read_pair(pair, chosen, warn)
+            scores = score_case(prediction.data, reference.data, chosen, reference.spacing, tolerance)
         extent = (n * mm for n, mm in zip(reference.data.shape, reference.spacing, strict=True))
         return CaseScores(pair.name, str(pair.prediction), str(pair.reference), scores, math.hypot(*extent))
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.dataset import find_input_cases
-from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.errors import DatasetError, NnunetError, named
 from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.faults import Warnings
 from nnunet_rs.core.io import read_volume, write_labels
@@ -245,7 +245,7 @@ class _Run:
 
     def fail(self, case: str, reason: object) -> None:
         """Note that a case failed, and say so at once."""
-        self.failed[case] = str(reason) or type(reason).__name__
+        self.failed[case] = named(reason) if isinstance(reason, BaseException) else str(reason)
         self.progress.say(f"{case} failed: {self.failed[case]}")
 
     def _as_ready(self, cases: Sequence[Case], pool: ThreadPoolExecutor) -> Iterator[tuple[Case, _Ready]]:

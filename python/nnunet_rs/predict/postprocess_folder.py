@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.files import read_json, write_json
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.labels import decode_labels, encode_labels
@@ -83,13 +83,14 @@ def postprocess_folder(
         raise DatasetError(f"{output / taken[0]}: is there already ({len(taken)} of {len(files)}); name another folder")
 
     def one(path: Path) -> None:
-        scan = read_labels(path)
-        classes = encode_labels(scan.data, labels)
-        if isinstance(process, PostProcessing):
-            done = process.apply(classes)
-        else:
-            done = _checked(path, process(classes.copy(), scan.spacing), classes, labels)
-        write_labels(output / path.name, decode_labels(done, labels), scan.header)
+        with doing(path):
+            scan = read_labels(path)
+            classes = encode_labels(scan.data, labels)
+            if isinstance(process, PostProcessing):
+                done = process.apply(classes)
+            else:
+                done = _checked(path, process(classes.copy(), scan.spacing), classes, labels)
+            write_labels(output / path.name, decode_labels(done, labels), scan.header)
 
     task_shown = (progress or Silent()).task("post-process", len(files))
     with ThreadPoolExecutor(threads or processors()) as pool, task_shown as task:

@@ -21,8 +21,10 @@ from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare
 from nnunet_rs.data.previous import on_grid
 from nnunet_rs.data.resampling import described, require_memory, scores_axis
 from nnunet_rs.model.card import ModelCard, common_mirror_axes
+from nnunet_rs.model.checked import OwnNetwork
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.device import Compute, choose_compute, find_device
+from nnunet_rs.model.functions import as_own
 from nnunet_rs.model.nnunet_models import (
     ANY,
     NnunetChoice,
@@ -115,7 +117,7 @@ class Predictor:
         folders = find_models(Path(model_dir), configuration, folds, options.nnunet)
         compute = choose_compute(find_device(device), options.precision)
         loaded = (_load_fold(folder, compute, options) for folder in folders)
-        networks, cards = zip(*loaded, strict=True)
+        networks, cards = zip(*((_told(network, card, options), card) for network, card in loaded), strict=True)
         compute = _as_trained(compute, cards, options.precision)
         _require_one_plan(folders, cards)
         predictor = cls(networks, cards, compute, options)
@@ -277,6 +279,12 @@ class Predictor:
         if self.plan.recipe != "paper":
             return "none"
         return "sigmoid" if self.plan.labels.regions else "softmax"
+
+
+def _told(network: nn.Module, card: ModelCard, options: PredictOptions) -> nn.Module:
+    """Let errors of a network of the user's own be told as the user's."""
+    own = None if card.custom_network is None else as_own("network", options.network)
+    return network if own is None else OwnNetwork(network, own)
 
 
 def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:

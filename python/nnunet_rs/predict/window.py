@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import FloatArray, IntArray, Shape, Shape3, Task
 from nnunet_rs.data.previous import one_hot
-from nnunet_rs.model.device import Compute, kernels_measured
+from nnunet_rs.model.device import Compute, kernels_measured, require_unforked
 from nnunet_rs.predict.blend import Activation, SweepSums, open_sums
 from nnunet_rs.predict.sweep import Sweep
 
@@ -99,8 +99,10 @@ def sweep_scores(
     Raises
     ------
     NnunetError
-        A network's output is not finite, or a single window does not fit the device's memory.
+        A network's output is not finite, or a single window does not fit the device's memory; or this process was
+        forked from one that computes with PyTorch (`model.device.require_unforked`).
     """
+    require_unforked()
     swept = _Swept.of(image, previous, sweep)
     finished = _finished(sweep, options.by_rows)
     for sums, done in _Window(networks, options, compute).run(swept, sweep, task):

@@ -1,0 +1,81 @@
+"""What a training tells a user's own function that asks for it, by a parameter named `context`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nnunet_rs.core.types import LabelSet
+from nnunet_rs.model.losses import build_loss, region_table
+from nnunet_rs.model.recipe import Terms
+from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.plan.schema import Configuration, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a training, or a trained model, is about."""
+
+    plan: Plan  # channels, normalisation, labels
+    configuration: Configuration  # spacing (z, y, x) in mm, patch and batch size
+    network: NetworkOptions  # deep supervision and other switches
+
+    @property
+    def labels(self) -> LabelSet:
+        """Names of the classes, their values in files, regions."""
+        return self.plan.labels
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the channels of the network's output are called: classes with the background, or regions."""
+        return tuple(region.name for region in self.labels.regions) or self.labels.names
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the network's input; a cascade's second stage has one more for each foreground class."""
+        return network_channels(self.plan, self.configuration)[0]
+
+    @property
+    def ignore_index(self) -> int | None:
+        """Class index of voxels that must not count: the one after the last class; None: the dataset has no such."""
+        return None if self.labels.ignore is None else self.labels.count
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Size of a voxel of the network's grid in mm: z, y, x, or y, x in 2-D."""
+        return self.configuration.spacing
+
+    @property
+    def deep_supervision(self) -> bool:
+        """Whether the network has outputs at several resolutions; a loss sees one of them at a time all the same."""
+        return self.network.deep_supervision
+
+    def region_table(self) -> Tensor | None:
+        """Return which classes belong to which region, None without regions.
+
+        Returns
+        -------
+        Tensor
+            (regions, classes + 1), float32, 0 or 1; the last column is the ignore label's. `table[:, target]` is the
+            truth of each region, (regions, b, *size).
+        """
+        if not self.labels.regions:
+            return None
+        return region_table([region.classes for region in self.labels.regions], self.labels.count)
+
+    def build_loss(self, terms: Terms = "ce_dice") -> nn.Module:
+        """Return a loss of nnunet_rs for these labels, as a part of one's own.
+
+        Parameters
+        ----------
+        terms
+            "ce_dice": cross-entropy minus soft Dice, "ce", "dice" (minus soft Dice, from -1 to 0).
+
+        Returns
+        -------
+        Module
+            Called with logits (b, outputs, *size) and class indices (b, *size), gives a scalar. Regions and voxels to
+            ignore are heeded; under torchrun Dice is that of a process's own samples.
+        """
+        return build_loss(self.labels, terms, batch_dice=self.configuration.batch_dice)
