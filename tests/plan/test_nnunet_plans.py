@@ -62,7 +62,7 @@ def test_plans_of_older_releases(files) -> None:
     old = read_nnunet_plans(*files(old_style)).network("3d_fullres")
     assert old.configuration.features == (4, 8, 10)
     assert (old.configuration.kernels, old.configuration.strides) == (new.kernels, new.strides)
-    assert (old.norm, old.activation) == ("instance", "leaky_relu")
+    assert (old.configuration.norm, old.configuration.activation) == ("instance", "leaky_relu")
 
 
 def resampled(function: str = "resample_data_or_seg_to_shape", **options: Any) -> Callable[..., None]:

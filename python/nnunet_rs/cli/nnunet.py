@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "export_model_to_zip": "export MODELS -o model.zip --format nnunet",
     "install_pretrained_model_from_zip": "import model.zip -o MODELS; predict takes the zip as it is, too",
     "download_pretrained_model_by_url": "predict with a model's folder; nothing is downloaded",
-    "move_plans_between_datasets": "plan -o WORK, and copy plan.json to the other work folder",
+    "move_plans_between_datasets": "plan DATA -o WORK --plans nnUNetPlans.json",
 }
 
 PLANNERS: Mapping[str, str] = {

@@ -28,6 +28,9 @@ OWN = "your own as MODULE:FUNCTION or FILE.py:FUNCTION"
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("plan", "What the rules decide, unless said here.")
     group.add_argument("--recipe", metavar="NAME", help=f"whose rules: {RECIPES} (default: paper)")
+    group.add_argument(
+        "--plans", metavar="FILE", type=Path, help="follow nnU-Net's plans.json, edited or not, instead of a recipe"
+    )
     group.add_argument("-pl", action=nnunet.Planner, help=argparse.SUPPRESS)
     group.add_argument(
         "--vram",

@@ -67,6 +67,8 @@ def plan(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Decide everything about a dataset, from its scans or from nnU-Net's own files."""
     if (arguments.data is None) == (arguments.fingerprint is None or arguments.dataset_json is None):
         raise UsageError("plan needs DATA, or both --fingerprint and --dataset-json")
+    if arguments.plans and not arguments.data:
+        raise UsageError("--plans takes the place of planning: give it DATA, without --fingerprint")
     decided, fingerprint, reader = (
         _plan(arguments, console) if arguments.data else _plan_from_nnunet(arguments, console)
     )
@@ -163,6 +165,7 @@ def _prepare_options(arguments: argparse.Namespace, dataset: Dataset) -> Prepare
     return PrepareOptions(
         recipe=arguments.recipe,
         overrides=_overrides(arguments),
+        plans=arguments.plans,
         configurations=tuple(getattr(arguments, "configuration", None) or ()),
         groups=groups,
         strata=read_case_table(arguments.strata) if arguments.strata else None,

@@ -119,7 +119,9 @@ def canonical_axes(header: Header) -> tuple[tuple[int, int, int], tuple[bool, bo
     """
     from nibabel.orientations import io_orientation
 
-    turned = {int(world): (2 - axis, sign < 0) for axis, (world, sign) in enumerate(io_orientation(header.affine))}
+    turned = {
+        int(world): (2 - axis, bool(sign < 0)) for axis, (world, sign) in enumerate(io_orientation(header.affine))
+    }
     (z, flip_z), (y, flip_y), (x, flip_x) = (turned[world] for world in (2, 1, 0))
     return (z, y, x), (flip_z, flip_y, flip_x)
 

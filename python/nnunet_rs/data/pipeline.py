@@ -38,6 +38,7 @@ class PrepareOptions:
 
     recipe: str | None = None  # of planning; None: that of the plan that is there, else "paper"
     overrides: PlanOverrides | None = None
+    plans: Path | None = None  # nnU-Net's plans.json, to be followed instead of a recipe's plan
     configurations: tuple[str, ...] = ()  # empty: all of the plan
     groups: Mapping[str, str] | None = None  # case → group that stays in one fold
     strata: Mapping[str, str] | None = None  # case → stratum that is spread evenly over folds
@@ -180,8 +181,10 @@ class _Run:
         assert survey.fingerprint is not None
         cases, names = self._sound(survey), survey.sound()
         write_json(self.work / "dataset.json", _dataset_json(self.dataset, cases))
-        recipe, overrides = self.options.recipe, self.options.overrides
-        plan = settle_plan(self.dataset, survey.fingerprint, self.work, recipe, overrides, self.progress)
+        asked = self.options
+        plan = settle_plan(
+            self.dataset, survey.fingerprint, self.work, asked.recipe, asked.overrides, self.progress, asked.plans
+        )
         settle_splits(self.work / "splits.json", names, self.options.groups, self.options.strata, self.progress)
         return plan
 

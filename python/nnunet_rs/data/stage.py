@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +157,19 @@ class Stage:
         return max(case_extent(case, channels).reading, normalizing, resampling) + _WRITING
 
     def _resampling(self, print: CasePrint, configuration: Configuration) -> int:
-        """Bound what a resampled case takes besides the normalised one; with locations and what kernels put aside."""
+        """Bound what a resampled case takes besides the normalised one; with locations and what kernels put aside.
+
+        Of images that are turned on reading it is not known which axis comes to lie where: the worst is assumed.
+        """
+        if not self.plan.reorient:
+            return self._resampling_of(print, configuration, self.plan.transpose)
+        return max(self._resampling_of(print, configuration, axes) for axes in permutations(range(3)))
+
+    def _resampling_of(self, print: CasePrint, configuration: Configuration, axes: tuple[int, ...]) -> int:
         channels, cropped = len(self.plan.channels), math.prod(print.shape_after_crop)
-        resampled = math.prod(self._shape(print, configuration))
+        resampled = math.prod(self._shape(print, configuration, axes))
         stored = 3 + 2 * channels  # locations of many voxels, and integers or halves that are made for writing
-        if self._shape(print, configuration) == tuple(print.shape_after_crop[axis] for axis in self.plan.transpose):
+        if self._shape(print, configuration, axes) == tuple(print.shape_after_crop[axis] for axis in axes):
             return resampled * stored
         between = 4 * min(cropped, 8 * resampled) if resampled < cropped else 0  # one channel, some axes done
         return resampled * (4 * channels + 2 + stored) + between
@@ -170,13 +179,12 @@ class Stage:
         print, axes = self.survey.cases[case.name].print, self.plan.transpose
         assert print is not None
         most = max(self.configurations, key=lambda c: self._resampling(print, c))
-        if math.prod(self._shape(print, most)) < 2 * math.prod(print.shape_after_crop):
+        if math.prod(self._shape(print, most, axes)) < 2 * math.prod(print.shape_after_crop):
             return ""
         z, y, x = (print.spacing[axis] for axis in axes)
         return described([print.shape_after_crop[axis] for axis in axes], (z, y, x), most)
 
-    def _shape(self, print: CasePrint, configuration: Configuration) -> tuple[int, ...]:
-        axes = self.plan.transpose
+    def _shape(self, print: CasePrint, configuration: Configuration, axes: tuple[int, ...]) -> tuple[int, ...]:
         shape, (z, y, x) = [print.shape_after_crop[a] for a in axes], (print.spacing[a] for a in axes)
         return new_shape(tuple(shape), (z, y, x), target_spacing(configuration, (z, y, x)))
 

@@ -209,7 +209,7 @@ def own_words(config: TrainingConfig) -> tuple[str, ...]:
 
 def usual_config(plan: Plan, settings: Configuration | None, recipe: TrainRecipe) -> TrainingConfig:
     """Return the training that plan and recipe describe, where nothing else is asked for."""
-    network = default_network(plan, recipe)
+    network = default_network(plan, recipe, settings)
     return TrainingConfig(
         recipe=RECIPES.get(recipe.name, recipe),
         seed=0,
@@ -235,14 +235,16 @@ def usual_batch(settings: Configuration, recipe: TrainRecipe) -> int:
     return settings.batch_size if most is None else min(settings.batch_size, most[settings.dims - 2])
 
 
-def default_network(plan: Plan, recipe: TrainRecipe) -> NetworkOptions:
+def default_network(plan: Plan, recipe: TrainRecipe, settings: Configuration | None = None) -> NetworkOptions:
     """Return the network of a plan's and a training recipe's authors.
 
-    Plans of the paper's rules have decoder kernels as the code of 2019; deep supervision is the training recipe's.
+    Norm and activation are the configuration's. Plans of the paper's rules have decoder kernels as the code of 2019;
+    deep supervision is the training recipe's.
     """
-    if plan.recipe == "paper":
-        return NetworkOptions(deep_supervision=recipe.deep_supervision, decoder_kernels="below")
-    return NetworkOptions(deep_supervision=recipe.deep_supervision)
+    network = NetworkOptions(
+        deep_supervision=recipe.deep_supervision, decoder_kernels="below" if plan.recipe == "paper" else "same"
+    )
+    return network if settings is None else replace(network, norm=settings.norm, activation=settings.activation)
 
 
 def own_function(function: object) -> str | None:

@@ -199,10 +199,10 @@ def load_nnunet_model(
     path = fold_folder / checkpoint
     found = read_nnunet_checkpoint(path)
     described = read_nnunet_plans(home / PLANS, home / DATASET)
-    network, plan = described.network(found.configuration), described.plan(found.configuration)
+    plan = described.plan(found.configuration)
     settings = plan.configurations[found.configuration]
     options = NetworkOptions(
-        norm="batch" if found.batch_norm else network.norm, activation=network.activation, deep_supervision=True
+        norm="batch" if found.batch_norm else settings.norm, activation=settings.activation, deep_supervision=True
     )
     card = ModelCard(
         plan=plan,

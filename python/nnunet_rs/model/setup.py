@@ -94,7 +94,7 @@ class Setup:
         names = ("activation", "norm", "downsampling", "deep_supervision")
         wanted = {name: getattr(self.options, name) for name in names}
         given = {name: value for name, value in wanted.items() if value is not None}
-        return replace(default_network(self.plan, self.recipe), **given)
+        return replace(default_network(self.plan, self.recipe, self.settings), **given)
 
 
 def own_functions(setup: Setup) -> tuple[OwnFunction, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from nnunet_rs.plan.schema import Activation as Activation
 from nnunet_rs.plan.schema import Configuration, Plan
+from nnunet_rs.plan.schema import Norm as Norm
 
-Activation = Literal["leaky_relu", "relu"]
-Norm = Literal["instance", "batch"]
 Downsampling = Literal["strided", "max_pool"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 

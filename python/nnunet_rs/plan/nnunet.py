@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from nnunet_rs.core.declaration import read_channels, read_document, read_labels
 from nnunet_rs.core.errors import DatasetError, PlanError
 from nnunet_rs.core.files import keep_aside, read_json, write_json
 from nnunet_rs.core.types import ChannelStats, Dataset, Spacing3
 from nnunet_rs.plan.document import decode, encode
-from nnunet_rs.plan.schema import CasePrint, Configuration, Fingerprint, Plan, Resampling, Scheme
+from nnunet_rs.plan.schema import (
+    Activation,
+    CasePrint,
+    Configuration,
+    Fingerprint,
+    Norm,
+    Plan,
+    Resampling,
+    Scheme,
+)
 from nnunet_rs.plan.spacing import median_of_cases, transposed
 from nnunet_rs.plan.validation import check_fingerprint
 
@@ -68,8 +77,6 @@ _READERS = {
 }  # file ending -> the first of nnU-Net's readers that takes it; a flat .tif is a natural image
 
 _RESAMPLE, _NO_RESAMPLING = "resample_data_or_seg_to_shape", "no_resampling_hack"
-Norm = Literal["instance", "batch"]
-Activation = Literal["leaky_relu", "relu"]
 _NORMS: dict[Norm, str] = {
     "instance": "torch.nn.modules.instancenorm.InstanceNorm{}d",
     "batch": "torch.nn.modules.batchnorm.BatchNorm{}d",
@@ -125,8 +132,8 @@ def as_nnunet(
     fingerprint: Fingerprint | None = None,
     reader: str = "SimpleITKIO",
     *,
-    norm: Norm = "instance",
-    activation: Activation = "leaky_relu",
+    norm: Norm | None = None,
+    activation: Activation | None = None,
 ) -> dict[str, Any]:
     """Return a plan as nnU-Net v2 writes it: the content of a plans.json that its commands load.
 
@@ -137,7 +144,7 @@ def as_nnunet(
     reader
         nnU-Net's class that reads the images, from `reader_of`.
     norm, activation
-        Of the networks.
+        Of the networks, where they have others than the plan says.
     """
     names = _NAMES.get(plan.recipe, _NAMES["paper"])
     spacing, shape = _median_case(plan, fingerprint)
@@ -255,7 +262,7 @@ def reader_of(ending: str, fingerprint: Fingerprint | None = None) -> str:
 
 
 def _configuration(
-    configuration: Configuration, plan: Plan, names: _Names, layers: tuple[Norm, Activation]
+    configuration: Configuration, plan: Plan, names: _Names, layers: tuple[Norm | None, Activation | None]
 ) -> dict[str, Any]:
     if configuration.previous is not None and "3d_fullres" in plan.configurations:
         return {"inherits_from": "3d_fullres", "previous_stage": configuration.previous}
@@ -271,7 +278,9 @@ def _configuration(
         "normalization_schemes": [_SCHEMES[rule.scheme] for rule in plan.normalization],
         "use_mask_for_norm": [rule.use_mask for rule in plan.normalization],
         **_resampling(configuration.resampling),
-        "architecture": _architecture(configuration, *layers),
+        "architecture": _architecture(
+            configuration, layers[0] or configuration.norm, layers[1] or configuration.activation
+        ),
         "batch_dice": configuration.batch_dice,
         **({"previous_stage": configuration.previous} if configuration.previous else {}),
         **({"next_stage": following[0]} if following else {}),

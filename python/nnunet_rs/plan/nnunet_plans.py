@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.declaration import read_channels, read_labels
 from nnunet_rs.core.errors import DatasetError, PlanError, among
 from nnunet_rs.core.files import read_json
-from nnunet_rs.core.types import ChannelStats, LabelSet
+from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
 from nnunet_rs.plan.document import decode
-from nnunet_rs.plan.nnunet import RECIPE_OF_PLANNER, SCHEME_OF_CLASS, Activation, Norm
-from nnunet_rs.plan.schema import Configuration, Normalization, Plan, Resampling, Scheme
+from nnunet_rs.plan.nnunet import RECIPE_OF_PLANNER, SCHEME_OF_CLASS
+from nnunet_rs.plan.planner import with_memory
+from nnunet_rs.plan.schema import Activation, Configuration, Norm, Normalization, Plan, Resampling, Scheme
 from nnunet_rs.plan.validation import check_plan
 
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
@@ -25,12 +26,10 @@ _ORDERS = (0, 1, 3)
 
 @dataclass(frozen=True, slots=True)
 class NnunetNetwork:
-    """One configuration of a plans.json, with what our plan does not say of a network."""
+    """One configuration of a plans.json, and how it normalises, which a plan of ours says once for all."""
 
     configuration: Configuration
     normalization: tuple[Normalization, ...]
-    norm: Norm
-    activation: Activation
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +97,7 @@ def read_nnunet_plans(plans_file: Path, dataset_file: Path) -> NnunetPlans:
     PlanError, DatasetError
         A file is missing or malformed, or images are read in a way that there is not here; file and key are named.
     """
-    content = read_json(plans_file, PlanError)
-    if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
-        raise PlanError(f"{plans_file}: is no plans.json of nnU-Net v2: the key configurations is missing")
-    reader = content.get("image_reader_writer", "SimpleITKIO")
-    if reader not in (*READERS, *REORIENTING):
-        raise PlanError(
-            f"{plans_file}: images are read by {reader}, which there is not here; {among(str(reader), READERS)}"
-        )
+    content = _content(plans_file)
     dataset = read_json(dataset_file, DatasetError)
     if not isinstance(dataset, dict):
         raise DatasetError(f"{dataset_file}: is no JSON object; give nnU-Net's dataset.json")
@@ -116,6 +108,34 @@ def read_nnunet_plans(plans_file: Path, dataset_file: Path) -> NnunetPlans:
         read_labels(dataset_file, dataset),
         str(dataset.get("file_ending", ".nii.gz")),
     )
+
+
+def plan_from_nnunet(plans_file: Path, dataset: Dataset) -> Plan:
+    """Read nnU-Net's plans.json as the plan to prepare and train a dataset by.
+
+    Name, channels and labels are the dataset's, as when nnU-Net moves plans between datasets.
+
+    Raises
+    ------
+    PlanError
+        The file is missing or malformed, is of another number of channels, or wants what cannot be done here.
+    """
+    plans = NnunetPlans(plans_file, _content(plans_file), dataset.channels, dataset.labels, dataset.ending)
+    planner = plans.content.get("experiment_planner_used", "of a planner that is not named")
+    reason = f"as {plans_file.name} of nnU-Net v2 says ({planner})"
+    return with_memory(replace(plans.plan(), dataset=dataset.name, reasons=(reason,)))
+
+
+def _content(plans_file: Path) -> Mapping[str, Any]:
+    content = read_json(plans_file, PlanError)
+    if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
+        raise PlanError(f"{plans_file}: is no plans.json of nnU-Net v2: the key configurations is missing")
+    reader = content.get("image_reader_writer", "SimpleITKIO")
+    if reader not in (*READERS, *REORIENTING):
+        raise PlanError(
+            f"{plans_file}: images are read by {reader}, which there is not here; {among(str(reader), READERS)}"
+        )
+    return content
 
 
 def _resolved(file: Path, configurations: Mapping[str, Any], name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -171,8 +191,10 @@ class _Reader:
             memory_estimate=0,
             previous=self.body.get("previous_stage"),
             resampling=self._resampling(),
+            norm=layers["norm"],
+            activation=layers["activation"],
         )
-        return NnunetNetwork(configuration, self._normalization(plans), layers["norm"], layers["activation"])
+        return NnunetNetwork(configuration, self._normalization(plans))
 
     def refused(self, key: str, value: object, advice: str) -> PlanError:
         return PlanError(f"{self.file}: configuration {self.name}: {key} is {value!r}: {advice}")

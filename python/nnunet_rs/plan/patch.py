@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.plan.recipe import DimensionRules, PlanRecipe
+from nnunet_rs.plan.schema import Configuration
 from nnunet_rs.plan.topology import Floats, Network, Topology, features_of, repeated
 
 
@@ -110,6 +111,14 @@ def choose_batch(fitted: Fitted, dataset_voxels: float, setting: Setting) -> Bat
     by_cover = round(recipe.dataset_cover * dataset_voxels / fitted.voxels)
     chosen = max(min(by_memory, by_cover), recipe.min_batch)
     return Batch(setting.batch or chosen, by_memory, by_cover, setting.batch is not None)
+
+
+def network_memory(configuration: Configuration, setting: Setting) -> int:
+    """Return the feature-map elements of one sample of a network that is planned already."""
+    c = configuration
+    pools = tuple(sum(step > 1 for step in axis) for axis in zip(*c.strides, strict=True))
+    topology = Topology(c.patch_size, pools, c.strides, c.kernels)
+    return _estimate(Network(topology, c.features, c.blocks_encoder, c.blocks_decoder, c.residual), setting)
 
 
 def _fixed(setting: Setting, dims: int) -> tuple[int, ...] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import Dataset, LabelSet, Shape3, Spacing3
 from nnunet_rs.plan import explain
-from nnunet_rs.plan.patch import Batch, Fitted, Setting, choose_batch, fit_patch
+from nnunet_rs.plan.patch import Batch, Fitted, Setting, choose_batch, fit_patch, network_memory
 from nnunet_rs.plan.recipe import PlanRecipe, recipe_named
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Normalization, Plan, Scheme
 from nnunet_rs.plan.spacing import (
@@ -113,6 +113,19 @@ def make_plan(
             *explain.why_normalization(dataset.channels, normalization, fingerprint, table),
         ),
     )
+
+
+def with_memory(plan: Plan) -> Plan:
+    """Fill in the memory that networks take, by the estimate of the plan's recipe: of plans that others made."""
+    recipe, channels = recipe_named(plan.recipe), len(plan.channels)
+    budget, features = recipe.reference_gb, recipe.base_features
+    setting = Setting(recipe, budget, features, channels, declared_labels(plan.labels), cases=0)
+    filled = {}
+    for name, configuration in plan.configurations.items():
+        estimate = network_memory(configuration, setting)
+        gigabytes = round(setting.gigabytes(configuration.dims, estimate, configuration.batch_size), 3)
+        filled[name] = replace(configuration, memory_estimate=estimate, memory_gb=gigabytes)
+    return replace(plan, configurations=filled)
 
 
 def declared_labels(labels: LabelSet) -> int:

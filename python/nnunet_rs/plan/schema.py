@@ -17,6 +17,8 @@ from nnunet_rs.plan.validation import check_fingerprint, check_plan
 SCHEMA_VERSION = 1
 
 Scheme = Literal["zscore", "ct", "none", "rescale_to_0_1", "rgb_to_0_1"]
+Norm = Literal["instance", "batch"]
+Activation = Literal["leaky_relu", "relu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class Configuration:
     memory_gb: float = 0.0  # the same for the whole batch, scaled to GB by the recipe's reference
     previous: str | None = None  # cascade: the configuration whose segmentation is an extra input
     resampling: Resampling = Resampling()
+    norm: Norm = "instance"
+    activation: Activation = "leaky_relu"
     reasons: tuple[str, ...] = ()  # the rule and the numbers behind each choice
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.files import keep_aside
 from nnunet_rs.core.types import Dataset, Progress
+from nnunet_rs.plan.nnunet_plans import plan_from_nnunet
 from nnunet_rs.plan.planner import PlanOverrides, make_plan
 from nnunet_rs.plan.schema import Fingerprint, Plan, read_plan, write_plan
 
@@ -21,6 +22,7 @@ def settle_plan(
     recipe: str | None,
     overrides: PlanOverrides | None,
     progress: Progress,
+    plans: Path | None = None,
 ) -> Plan:
     """Return the plan to follow, and see that WORK/plan.json holds it.
 
@@ -37,6 +39,8 @@ def settle_plan(
         Asked for by the user; None: that of the plan that is there, else "paper".
     overrides
         Asked for by the user.
+    plans
+        nnU-Net's plans.json, which the user wants to be followed instead; it leaves nothing for recipe and overrides.
     progress
         Is told where a plan is followed that would be made otherwise today, or replaced.
 
@@ -45,6 +49,8 @@ def settle_plan(
     PlanError
         The plan that is there cannot be read, or is of other channels or labels than the dataset; or none can be made.
     """
+    if plans is not None:
+        return _by_nnunet(plans, dataset, work / "plan.json", progress, asked=(recipe, overrides))
     path, wanted = work / "plan.json", overrides or PlanOverrides()
     there = read_plan(path) if path.exists() else None
     if there is not None and recipe in (None, there.recipe) and wanted == PlanOverrides():
@@ -53,6 +59,20 @@ def settle_plan(
             progress.say(f"{path} is followed as it is, though planning anew would differ; move it away for a new plan")
         return there
     plan = make_plan(dataset, fingerprint, recipe or DEFAULT, wanted)
+    replace_plan(path, plan, progress)
+    return plan
+
+
+def _by_nnunet(
+    plans: Path,
+    dataset: Dataset,
+    path: Path,
+    progress: Progress,
+    asked: tuple[str | None, PlanOverrides | None],
+) -> Plan:
+    if asked[0] is not None or asked[1] not in (None, PlanOverrides()):
+        raise PlanError(f"{plans}: decides all that a recipe and overrides decide; leave them out, or edit that file")
+    plan = plan_from_nnunet(plans, dataset)
     replace_plan(path, plan, progress)
     return plan
 
