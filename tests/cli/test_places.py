@@ -185,8 +185,11 @@ def test_a_users_own_link_stays(small: Path, tmp_path: Path, capsys: pytest.Capt
     (small / "prepared.json").unlink()
     (tmp_path / "big").mkdir()
     (small / "prepared").symlink_to(tmp_path / "big")
+    capsys.readouterr()
     assert main(["preprocess", "-d", "31", "-c", "2d"]) == 0
-    assert "prepared, a link, is followed, and nnUNet_preprocessed is not" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "prepared, a link, is followed, and nnUNet_preprocessed is not" in shown.err
+    assert shown.out.endswith(f"next: nnunet-rs train {small} -c 2d -f 0\n")
     assert (tmp_path / "big" / "2d" / "case_0.zip").is_file()
 
 

@@ -137,12 +137,14 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     with write_atomically(tmp_path / "b.nii.gz") as temporary:
         temporary.write_bytes(b"x")
         left = temporary.name
-    for name in (left, ".tmp-0123"):
+    others = {".tmp-0123", ".tmp-notes-of-mine", ".tmp-01234567-"}
+    for name in (left, ".tmp-01234567-c", *others):
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / ".tmp-01234567-folder").mkdir()
     assert remove_leftovers(tmp_path, {"kept"}) == 0
     assert remove_leftovers(tmp_path, {"kept", "b.nii.gz"}) == 1
     assert remove_leftovers(tmp_path) == 1
-    assert names(tmp_path) == ["b.nii.gz", "kept"]
+    assert set(names(tmp_path)) == {"b.nii.gz", "kept", ".tmp-01234567-folder", *others}
 
 
 def test_json_comes_back_and_numpy_is_understood(tmp_path: Path) -> None:

@@ -354,8 +354,8 @@ def test_leftovers_are_removed(raw_dataset, tmp_path) -> None:
     root, work = raw_dataset(), tmp_path / "work"
     _prepare(root, work)
     before = _files(work)
-    (work / ".tmp-1234-plan.json").write_text("{")
-    (work / "prepared" / "2d" / ".tmp-1234-case_0.zip").write_text("x")
+    (work / ".tmp-01234567-plan.json").write_text("{")
+    (work / "prepared" / "2d" / ".tmp-01234567-case_0.zip").write_text("x")
     _prepare(root, work)
     assert _files(work) == before
 

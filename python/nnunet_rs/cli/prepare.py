@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -141,7 +142,7 @@ def preprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
         "warnings": [_fault_json(fault) for fault in done.warnings],
         "megavoxels_per_second": done.voxels / 1e6 / max(done.seconds, 1e-9),
     }
-    return Outcome(result, (*(f"left out: {fault}" for fault in done.skipped), _summary(done)))
+    return Outcome(result, (*(f"left out: {fault}" for fault in done.skipped), _summary(done), _next(done)))
 
 
 def _summary(done: PrepareSummary) -> str:
@@ -151,6 +152,13 @@ def _summary(done: PrepareSummary) -> str:
         f"{done.voxels / 1e6:.3g} million voxels in {done.bytes_read / 1e6:.3g} MB of files, "
         f"{done.bytes_written / 1e6:.3g} MB written, {clock(done.seconds)}, {done.peak_memory / 1e9:.2g} GB of memory"
     )
+
+
+def _next(done: PrepareSummary) -> str:
+    """Return the command that goes on from here."""
+    names = done.configurations
+    configuration = "3d_fullres" if "3d_fullres" in names else names[0]
+    return f"next: nnunet-rs train {shlex.quote(str(done.work))} -c {configuration} -f 0"
 
 
 def _prepare_options(arguments: argparse.Namespace, dataset: Dataset) -> PrepareOptions:

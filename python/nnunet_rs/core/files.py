@@ -22,6 +22,7 @@ from nnunet_rs.core.errors import DatasetError, NnunetError
 TEMPORARY = ".tmp-"  # how the names of files begin that are not whole yet
 _CHANCE = 4  # bytes of the name that keep two writers of one file apart
 _PREFIX = len(TEMPORARY) + 2 * _CHANCE + 1  # characters before the file's own name
+_LEFT = re.compile(rf"{re.escape(TEMPORARY)}[0-9a-f]{{{2 * _CHANCE}}}-.")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}  # a file system that cannot wait for the disk
@@ -53,7 +54,7 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     NnunetError
         The folder cannot be written, the disk is full, or the block wrote nothing.
     """
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(_CHANCE)}-{path.name}")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -68,6 +69,11 @@ def write_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     finally:  # after success too, when the temporary has its name already; and on KeyboardInterrupt
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a name for `path` while it is not whole; `remove_leftovers` knows it, and no file of others."""
+    return path.with_name(f"{TEMPORARY}{secrets.token_hex(_CHANCE)}-{path.name}")
 
 
 @contextmanager
@@ -90,7 +96,7 @@ def remove_leftovers(folder: Path, of: Collection[str] | None = None) -> int:
 
     `of` names the files whose temporaries these are, None all: call it only where no other process writes them.
     """
-    found = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(TEMPORARY)]
+    found = [Path(entry.path) for entry in os.scandir(folder) if _LEFT.match(entry.name) and entry.is_file()]
     leftovers = [path for path in found if of is None or path.name[_PREFIX:] in of]
     for path in leftovers:
         path.unlink(missing_ok=True)

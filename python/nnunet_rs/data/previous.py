@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.files import TEMPORARY
+from nnunet_rs.core.files import temporary_beside
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.kernels import resample_labels
 from nnunet_rs.core.types import FloatArray, IntArray, Shape3
@@ -116,7 +116,7 @@ class PreviousStore:
         """
         self._known.pop(case, None)
         self.folder.mkdir(parents=True, exist_ok=True)
-        scratch = self.folder / f"{TEMPORARY}{case}.b2nd"
+        scratch = temporary_beside(self.folder / f"{case}.b2nd")
         record = {"version": VERSION, "key": key, "shape": labels.shape}
         try:
             frame = encode_frame(labels, patch, content="values", scratch=scratch)

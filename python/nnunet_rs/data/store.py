@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.files import TEMPORARY, write_atomically
+from nnunet_rs.core.files import temporary_beside, write_atomically
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
 from nnunet_rs.data.archive import Entry, check_entry, read_archive, read_entry, write_archive
@@ -186,7 +186,7 @@ class Store:
             The folder cannot be written, or the disk is full. Intensities beyond float16 where the layout asks for it.
         """
         self._forget(case)
-        scratch = self.folder / f"{TEMPORARY}{case}.b2nd"
+        scratch = temporary_beside(self.folder / f"{case}.b2nd")
         try:
             return write_archive(self._path(case), _entries(prepared, keys, layout, scratch))
         finally:
