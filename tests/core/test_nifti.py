@@ -218,7 +218,7 @@ def test_a_file_cut_at_any_place_is_told(tmp_path: Path) -> None:
 def test_a_truncated_file_names_both_sizes(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.nii", voxels())
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(FaultError, match="file-truncated: 200 bytes of voxels, the header promises 240; copy"):
+    with pytest.raises(FaultError, match="file-truncated: ends early: 200 bytes of voxels, the header promises 240"):
         read_volume([path])
 
 

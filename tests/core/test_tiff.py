@@ -119,6 +119,8 @@ def test_complex_samples_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compression", [None, "group3", "group4", "tiff_lzw", "packbits", "tiff_deflate"])
 def test_masks_of_one_bit(tmp_path: Path, compression: str | None) -> None:
+    if compression in ("group3", "group4") and 4 not in tifffile.TIFF.DECOMPRESSORS:
+        pytest.skip("this tifffile does not read what faxes are compressed by; it is refused by name")
     mask = noise((37, 45)) > 60
     Image.fromarray(mask).save(tmp_path / "a.tif", compression=compression)
     np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").data[0], mask)

@@ -103,4 +103,4 @@ def reason(error: BaseException) -> str:
     """Return a library's error as one line, without addresses of memory."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = re.sub(r"\s*\(?\b0x[0-9a-fA-F]{4,}\)?|<[^<>]* object at [^<>]*>", "", lines[-1] if lines else "")
-    return text[:200] or type(error).__name__
+    return text.strip()[:200] or type(error).__name__

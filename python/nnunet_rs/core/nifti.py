@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from isal import igzip, igzip_lib
 
-from nnunet_rs.core.content import COPY_AGAIN, kind_of, read_content
+from nnunet_rs.core.content import COPY_AGAIN, ends_early, kind_of, read_content
 from nnunet_rs.core.faults import Fault, FaultError
 from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.geometry import invertible
@@ -141,8 +141,7 @@ def _voxels(path: Path, content: bytes, offset: int, kind: np.dtype[Any], shape:
     count = math.prod(shape)
     there, needed = len(content) - offset, count * kind.itemsize
     if there < needed:
-        value = f"{max(there, 0)} bytes of voxels, the header promises {needed}"
-        raise FaultError(Fault(path, "file-truncated", value, COPY_AGAIN))
+        raise ends_early(path, there, needed)
     # NIfTI stores x fastest: the reversed shape is the C order.
     return np.frombuffer(content, kind, count, offset).reshape(shape)
 
