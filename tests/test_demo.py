@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import matplotlib.image
 import nibabel
 import numpy as np
@@ -37,3 +39,11 @@ def test_the_anisotropic_way_is_taken(demo: DemoResult) -> None:
     assert settings.kernels[0] == (1, 3, 3)
     spacing = nibabel.load(demo.dataset / "imagesTr" / "scan01_0000.nii.gz").header.get_zooms()
     assert max(spacing) > 3 * min(spacing)
+
+
+def test_another_demo_in_the_same_folder_keeps_the_first_ones_model(demo: DemoResult) -> None:
+    """The last test of this module: its results are another demo's then."""
+    weights = (demo.training.folder / "weights.safetensors").read_bytes()
+    again = run_demo(demo.dataset.parent, replace(TINY, batches=3))
+    assert again.training.finished
+    assert (demo.training.folder / "previous_1" / "weights.safetensors").read_bytes() == weights

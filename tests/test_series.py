@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +14,16 @@ from typing import Any
 
 import pytest
 from nnunet_rs import model_queue, series
+from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError, DatasetError, TrainingError
 from nnunet_rs.core.locks import HeldError, exclusive
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.core.worker import LostError, Result, Said
+from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.model.history import History
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model_queue import Outcome
+from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan, write_plan
 from nnunet_rs.predict.scores import METRICS, Score, Target
 from nnunet_rs.predict.summary import CaseScores, Summary
@@ -280,3 +285,58 @@ def test_every_device_is_kept_busy(work: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [model for model, *_ in Hands.log[-2:]] == list(ALL[-2:])
     assert [outcome.state for outcome in outcomes] == ["trained"] * 3 + ["failed"] + ["trained"] * 2
     assert outcomes[3].reason == "its process was ended by SIGKILL"
+
+
+ALONE = "import sys; from nnunet_rs.cli import main; raise SystemExit(main(sys.argv[1:]))"
+
+
+def begun(work: Path, *more: str) -> subprocess.Popen[str]:
+    """Begin `train --all` in a process of its own."""
+    options = ["-c", "3d_fullres", "--recipe", "fast", "--batches", "2", "--device", "cpu", "-j", "1", *more]
+    command = [sys.executable, "-c", ALONE, "train", str(work), "--all", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def small(raw_dataset, tmp_path: Path) -> Path:
+    """A work folder with one configuration, prepared, and five folds."""
+    dataset, made = read_dataset(raw_dataset(cases=5)), tmp_path / "made"
+    overrides = PlanOverrides(0.02, features=3)
+    prepare_dataset(dataset, made, PrepareOptions(overrides=overrides, configurations=("3d_fullres",), threads=1))
+    return made
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_models_of_a_work_folder(small: Path) -> None:
+    """Each model is trained once, by one of them."""
+    both = [begun(small, "--epochs", "2") for _ in range(2)]
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    folders = sorted((small / "models" / "3d_fullres").iterdir())
+    assert len(folders) == 5
+    for folder in folders:
+        title = f"{folder.parent.name}, {folder.name.replace('_', ' ')}"
+        assert sum(f"{title} (batches): 4 in" in text for text in said) == 1
+        assert (folder / "validation" / "summary.json").is_file()
+        assert not [*folder.glob("previous_*"), *folder.glob("resume*"), *folder.glob(".tmp*")]
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_trained_is_taken_over(small: Path) -> None:
+    """The other process waits for its model, and goes on with it when the system lets go of the lock."""
+    folder = small / "models" / "3d_fullres"
+    first, checkpoint = begun(small, "--epochs", "10000"), folder / "fold_0" / "resume.safetensors"
+    try:
+        while not checkpoint.is_file() and first.poll() is None:
+            time.sleep(0.05)
+        other = begun(small, "--epochs", "4")
+        while not (folder / "fold_1" / ".lock").is_file() and other.poll() is None:
+            time.sleep(0.05)
+    finally:
+        first.kill()
+        first.communicate()
+    said = other.communicate(timeout=300)[1]
+    assert other.returncode == 0, said
+    assert "3d_fullres, fold 0: left to another process" in said
+    assert "resuming at epoch" in said
+    assert sorted(path.parent.name for path in folder.glob("*/model.json")) == [f"fold_{k}" for k in range(5)]

@@ -112,6 +112,7 @@ def _train(work: Path, curves: Path, options: DemoOptions, progress: Progress) -
             time_budget=options.time_budget,
             seed=options.seed,
             device=options.device,
+            fresh=True,  # of a demo before: it is kept aside
         ),
         progress,
         curves_on_the_way(curves, CONFIGURATION),

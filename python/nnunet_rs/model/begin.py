@@ -12,12 +12,13 @@ from nnunet_rs.core.types import Progress
 from nnunet_rs.data.mirroring import axes_named, image_axes, patch_axes
 from nnunet_rs.model.aside import keep_aside
 from nnunet_rs.model.card import CARD, ModelCard, read_card
-from nnunet_rs.model.config import RESUME, TrainingConfig, unlike
+from nnunet_rs.model.config import RESUME, TrainingConfig, read_config, unlike
 from nnunet_rs.model.history import History
 from nnunet_rs.model.loop import METRICS, Job
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.setup import Setup, class_names
 from nnunet_rs.model.state import TrainingState, load_state
+from nnunet_rs.model.tensors import read_tensors
 
 
 def finished_before(folder: Path, options: TrainOptions, progress: Progress) -> TrainResult | None:
@@ -42,6 +43,13 @@ def finished_before(folder: Path, options: TrainOptions, progress: Progress) -> 
     card = tell_unlike(folder, options, progress)
     progress.say(f"{folder}: is trained already ({card.iterations} iterations); nothing to resume")
     return TrainResult(folder, History.read(folder / METRICS, class_names(card.plan.labels)), 0.0, finished=True)
+
+
+def read_saved(folder: Path) -> TrainingConfig | None:
+    """Return what the training in a folder is, of a checkpoint that is whole: by its values networks are built."""
+    if (folder / RESUME).is_file():
+        read_tensors(folder / RESUME, "train anew with --fresh, which keeps it aside")
+    return read_config(folder)
 
 
 def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> ModelCard:

@@ -74,11 +74,13 @@ def load_model(
             f"--network {card.custom_network}, or --network FILE.py:{card.custom_network.rpartition(':')[2]} where it "
             "stands in a file"
         )
+    weights = _read_weights(folder / WEIGHTS, card.digest)
+    if card.custom_network is None:
+        _require_likely(card, weights, folder)
     try:
         built = _build(card, network)
     except PlanError as error:
         raise CheckpointError(f"{folder / CARD}: {error}") from error
-    weights = _read_weights(folder / WEIGHTS, card.digest)
     load_weights(built, weights, str(folder / WEIGHTS))
     return built.to(device).eval().requires_grad_(False), card
 
@@ -99,6 +101,11 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     CheckpointError
         Names or shapes differ: the weights are of another network.
     """
+    _require_shapes(network, weights, source)
+    network.load_state_dict(dict(weights))
+
+
+def _require_shapes(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -107,7 +114,25 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
                 f"{source}: holds the weights of another network: {name} is {_shape(found.get(name))}, "
                 f"the configuration has {_shape(expected.get(name))}"
             )
-    network.load_state_dict(dict(weights))
+
+
+def _require_likely(card: ModelCard, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Check that the card describes a network of about so many weights, before memory is asked for it."""
+    settings, tensors = card.settings, len(weights)
+    blocks = sum(settings.blocks_encoder) + sum(settings.blocks_decoder)
+    if not 0 < blocks <= tensors or max((*settings.features, *card.channels)) > max(
+        max(tensor.shape, default=0) for tensor in weights.values()
+    ):
+        raise CheckpointError(
+            f"{folder / CARD}: describes a network of {blocks} blocks, up to {max(settings.features)} features; "
+            f"{WEIGHTS} holds the weights of another network"
+        )
+    with torch.device("meta"):  # shapes alone
+        try:
+            built = build_unet(settings, *card.channels, card.network)
+        except (PlanError, RuntimeError) as error:
+            raise CheckpointError(f"{folder / CARD}: {error}") from error
+    _require_shapes(built, weights, str(folder / WEIGHTS))
 
 
 def _read_weights(path: Path, digest: str) -> dict[str, Tensor]:

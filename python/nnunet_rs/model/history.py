@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_bytes
@@ -71,16 +72,24 @@ class History:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{path}: is not JSON, line by line: {error}") from error
-        bare = ({key: value for key, value in row.items() if key != "mean_dice"} for row in rows)
-        epochs = (decode(Epoch, row, f"{path}, line {n}", CheckpointError) for n, row in enumerate(bare, start=1))
-        return cls(tuple(classes), tuple(epochs))
+        return cls(tuple(classes), tuple(_epoch(row, f"{path}, line {n}", classes) for n, row in enumerate(rows, 1)))
 
     def write(self, path: Path) -> None:
         """Write metrics.jsonl, whole: after a resumed training it holds no line of what was lost."""
         lines = (json.dumps({**asdict(epoch), "mean_dice": epoch.mean_dice}) for epoch in self.epochs)
         write_bytes(path, "".join(line + "\n" for line in lines).encode(), durable=False)
+
+
+def _epoch(row: Any, where: str, classes: Sequence[str]) -> Epoch:
+    known = {key: value for key, value in row.items() if key != "mean_dice"} if isinstance(row, dict) else row
+    epoch = decode(Epoch, known, where, CheckpointError)
+    if len(epoch.dice) != len(classes):
+        raise CheckpointError(
+            f"{where}: dice has {len(epoch.dice)} values: must have one for each of {len(classes)} classes"
+        )
+    return epoch
 
 
 def known_or_none(values: Iterable[float]) -> tuple[float | None, ...]:

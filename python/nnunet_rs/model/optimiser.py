@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from nnunet_rs.model.muon import Muon
+from nnunet_rs.model.muon import Muon, is_kernel
 from nnunet_rs.model.recipe import TrainRecipe
 
 OptimiserFunction: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -60,11 +60,37 @@ def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> No
         index, _, name = key.partition("/")
         if not (index.isdecimal() and int(index) < len(parameters) and name):
             raise ValueError(f"the optimiser has no {key}")
-        if optimiser.defaults.get("fused") and value.ndim > 0 and value.shape != parameters[int(index)].shape:
-            raise ValueError(f"the optimiser's {key} has the shape {list(value.shape)}")  # fused steps do not check
         state.setdefault(int(index), {})[name] = value
+    for number, remembered in state.items():
+        _require_sound(optimiser, parameters[number], number, remembered)
+    if type(optimiser) is SGD and state:  # whose fused step wants all or none; a step from 0 is the first step
+        for number, parameter in enumerate(parameters):
+            state.setdefault(number, {"momentum_buffer": torch.zeros_like(parameter)})
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     _lay_out(optimiser)
+
+
+_MEANS = {"step", "exp_avg", "exp_avg_sq"}  # of Adam's kind
+
+
+def _names(optimiser: Optimizer, parameter: Tensor) -> set[str] | None:
+    """Return what the optimiser remembers of a parameter; None: it is none that a recipe has."""
+    if type(optimiser) is Adam:
+        return _MEANS | ({"max_exp_avg_sq"} if optimiser.defaults["amsgrad"] else set())
+    if type(optimiser) is Muon:
+        return {"step", "momentum_buffer"} if is_kernel(parameter) else _MEANS
+    return {"momentum_buffer"} if type(optimiser) is SGD else None
+
+
+def _require_sound(optimiser: Optimizer, parameter: Tensor, number: int, remembered: Mapping[str, Tensor]) -> None:
+    """Check what is remembered of a parameter: fused steps read memory by the parameter's shape, unchecked."""
+    if (names := _names(optimiser, parameter)) is None:
+        return
+    if set(remembered) != names:
+        raise ValueError(f"of parameter {number} the optimiser remembers {', '.join(sorted(remembered))}")
+    for name, value in remembered.items():
+        if not value.is_floating_point() or tuple(value.shape) != (() if name == "step" else tuple(parameter.shape)):
+            raise ValueError(f"the optimiser's {number}/{name} is {value.dtype} of shape {list(value.shape)}")
 
 
 def _lay_out(optimiser: Optimizer) -> None:

@@ -26,6 +26,7 @@ from nnunet_rs.plan.document import decode, encode
 
 VERSION = 1
 FORMAT = "nnunet_rs training"
+_FURTHEST = 1e12  # iterations, seconds
 _ADVICE = "train anew with --fresh, which keeps it aside"
 
 
@@ -115,6 +116,9 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
     _check_identity(path, saved, identity)
     position = decode(Position, document.get("position"), f"{path}: position", CheckpointError)
     history = decode(History, document.get("history"), f"{path}: history", CheckpointError)
+    where = [position.epoch, position.batch, position.iterations, position.seconds, position.waiting, position.training]
+    if min(where) < 0 or max(where) > _FURTHEST:
+        raise CheckpointError(f"{path}: position is {encode(position)}: no training stands there; {_ADVICE}")
     try:
         _restore(state, document, tensors, path)
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:  # whatever PyTorch makes of it

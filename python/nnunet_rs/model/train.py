@@ -23,11 +23,11 @@ from nnunet_rs.data.resampling import target_spacing
 from nnunet_rs.data.store import Store, normalization_key, open_store
 from nnunet_rs.model.aside import fold_lock
 from nnunet_rs.model.average import WeightAverage
-from nnunet_rs.model.begin import finished_before, resume_or_begin, tell_changed_course, tell_recipe
+from nnunet_rs.model.begin import finished_before, read_saved, resume_or_begin, tell_changed_course, tell_recipe
 from nnunet_rs.model.card import ModelCard
 from nnunet_rs.model.checked import checked_augmentation, checked_network, checked_optimiser
 from nnunet_rs.model.checkpoint import save_model
-from nnunet_rs.model.config import RESUME, followed, read_config
+from nnunet_rs.model.config import RESUME, followed
 from nnunet_rs.model.course import Course, Overhead
 from nnunet_rs.model.device import (
     Compute,
@@ -129,7 +129,7 @@ def train_locked(
     progress = progress if team.leads else Silent()
     if kept := finished_before(folder, options, progress):
         return kept
-    saved = read_config(folder) if options.resume else None
+    saved = read_saved(folder) if options.resume else None
     asked = options
     if saved is not None:
         options = followed(options, saved, folder / RESUME)
