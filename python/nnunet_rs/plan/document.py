@@ -8,7 +8,6 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -104,10 +103,14 @@ def _alternative(kind: Any, value: Any, where: str) -> Any:
     parts = [part for part in typing.get_args(kind) if part is not type(None)]
     if value is None and len(parts) < len(typing.get_args(kind)):
         return None
-    for part in parts[:-1]:
-        with suppress(_MismatchError):
+    faults = []
+    for part in parts:
+        try:
             return _decode(part, value, where)
-    return _decode(parts[-1], value, where)
+        except _MismatchError as fault:
+            faults.append(str(fault))
+    allowed = (fault.rpartition(": must be ")[2] for fault in faults[1:])
+    raise _MismatchError(" or ".join((faults[0], *allowed)))
 
 
 def _record(kind: Any, value: Any, where: str) -> Any:
