@@ -19,7 +19,7 @@ Spacing3: TypeAlias = tuple[float, float, float]
 Box: TypeAlias = tuple[tuple[int, int], ...]  # half-open [start, stop) per axis
 FloatArray: TypeAlias = NDArray[np.float32]
 IntArray: TypeAlias = NDArray[np.integer[Any]]
-FoldName: TypeAlias = int | Literal["all"]  # which cases were held out; all: none, the network saw every case
+FoldName: TypeAlias = Literal["all"] | int  # which cases were held out; all: none, the network saw every case
 
 
 @dataclass(frozen=True, slots=True)
