@@ -1,0 +1,110 @@
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nnunet_rs.cli.learn import train_options
+from nnunet_rs.cli.parser import build_parser
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.model.config import TrainingConfig, command_words, followed, own_words, unlike, usual_config
+from nnunet_rs.model.course import Course
+from nnunet_rs.model.options import TrainOptions
+from nnunet_rs.model.recipe import FAST, PAPER, V2
+from nnunet_rs.model.setup import config_for, set_up
+from nnunet_rs.plan.schema import Plan
+
+NAME = "3d_fullres"
+WHERE = Path("fold_0")
+# What is no part of what a training is: how it is begun, where it runs.
+ELSEWHERE = {"learning_rate", "resume", "fresh", "device", "channels_last", "compile", "threads", "cache"}
+
+
+def test_every_option_is_recorded_or_known_not_to_be() -> None:
+    recorded = {field.name for field in fields(TrainingConfig)}
+    assert {field.name for field in fields(TrainOptions)} == recorded | ELSEWHERE
+
+
+def config(work: Path, options: TrainOptions) -> TrainingConfig:
+    setup = set_up(work, NAME, 0, options)
+    return config_for(setup, Course.of(setup.recipe, options))
+
+
+def test_nothing_is_left_open(work: Path) -> None:
+    found = config(work, TrainOptions())
+    assert found == usual_config(set_up(work, NAME, 0, TrainOptions()).plan, found_settings(work), V2)
+    assert (found.recipe, found.epochs, found.batch_size, found.features) == (V2, 1000, 2, 4)
+
+
+def found_settings(work: Path) -> Any:
+    return set_up(work, NAME, 0, TrainOptions()).settings
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "--recipe fast",
+        "--recipe paper --epochs 3 --batches 5 --seed 7",
+        "--recipe fast --time-budget 90s",
+        "--recipe fast --time-budget 90s --epochs 4",
+        "--learning-rate 0.00125 --loss dice --augmentation none --precision float32",
+        "--features 7 --batch-size 1 --activation relu --norm batch --pooling max_pool --no-deep-supervision",
+        "--recipe fast --deep-supervision --mirror-axes 0,2",
+        "--mirror-axes none",
+    ],
+)
+def test_the_command_makes_the_same_training(work: Path, small_plan: Plan, line: str) -> None:
+    """What is printed for another fold, typed again, is the same configuration."""
+
+    def asked(words: str) -> TrainingConfig:
+        arguments = build_parser().parse_args(["train", "w", "-c", NAME, "-f", "0", *words.split()])
+        return config(work, train_options(arguments))
+
+    first = asked(line)
+    words = command_words(first, small_plan, NAME)
+    assert asked(" ".join(words)) == first
+    assert bool(words) is bool(line)
+
+
+def test_what_is_not_asked_for_is_as_it_was(work: Path) -> None:
+    saved = config(work, TrainOptions(recipe=replace(FAST, momentum=0.3), learning_rate=0.5, epochs=3, norm="batch"))
+    options = followed(TrainOptions(resume=True, epochs=9), saved, WHERE)
+    assert config(work, options) == replace(saved, epochs=9)
+    faster = followed(TrainOptions(learning_rate=0.25), saved, WHERE)
+    assert config(work, faster).recipe == replace(saved.recipe, learning_rate=0.25)
+    same = TrainOptions(recipe=saved.recipe, norm="batch", batch_size=2)  # asked for again
+    assert config(work, followed(same, saved, WHERE)) == saved
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (TrainOptions(recipe=PAPER), r"fold_0: was begun with --recipe fast \(now paper\): leave that out to go on"),
+        (TrainOptions(recipe=replace(FAST, gradient_clip=1.0)), r"gradient_clip 12.0 of the recipe \(now 1.0\)"),
+        (TrainOptions(deep_supervision=True, seed=1), r"--seed 0 \(now 1\); --no-deep-supervision \(now True\)"),
+        (TrainOptions(loss="ce"), r"--loss own.py:f \(now ce\)"),
+    ],
+)
+def test_another_training_is_refused_by_its_options(work: Path, options: TrainOptions, said: str) -> None:
+    saved = replace(config(work, TrainOptions(recipe=FAST)), loss=None, custom_loss="own.py:f")
+    with pytest.raises(CheckpointError, match=said):
+        followed(options, saved, WHERE)
+
+
+def test_own_functions_are_named_again(work: Path) -> None:
+    saved = replace(config(work, TrainOptions()), loss=None, custom_loss="own.py:f", custom_network="mine:build")
+    assert own_words(saved) == ("--network", "mine:build", "--loss", "own.py:f")
+    with pytest.raises(CheckpointError, match="was begun with --network mine:build, and nothing is imported by a name"):
+        followed(TrainOptions(), saved, WHERE)
+
+
+def test_a_finished_model_may_have_had_another_time(work: Path) -> None:
+    saved = config(work, TrainOptions(epochs=2))
+    assert unlike(TrainOptions(), saved, WHERE) == ""
+    assert unlike(TrainOptions(epochs=3, time_budget=60.0), saved, WHERE) == (
+        "--epochs 2 (now 3); no --time-budget (now 60)"
+    )
+    with pytest.raises(
+        CheckpointError, match=r"was trained with --learning-rate 0.01 \(now 0.1\): leave that out to keep"
+    ):
+        unlike(TrainOptions(learning_rate=0.1), saved, WHERE)
