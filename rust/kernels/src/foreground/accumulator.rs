@@ -6,12 +6,10 @@
 //! all asks for a second pass over the cases ([`Outline::again`]). Either way the result is exact, and the same
 //! for any order of cases and merges.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
 use ndarray::ArrayViewD;
 use rayon::prelude::*;
 
+use super::by_order::ByOrder;
 use super::census::Census;
 use super::lows::Lows;
 use super::scan::{MOST_CHANNELS, Mask, Scan};
@@ -38,9 +36,9 @@ pub struct Accumulator {
 pub(super) struct Channel {
     pub census: Census<f32>,
     /// Lower halves by order of the bucket; a bucket of the census that is missing here was dropped.
-    pub lows: BTreeMap<u16, Lows>,
+    pub lows: ByOrder<Lows>,
     /// Counts of lower halves in dropped buckets, from the second pass.
-    pub again: BTreeMap<u16, Vec<u64>>,
+    pub again: ByOrder<Vec<u64>>,
 }
 
 /// What a case needs to know of the accumulator that it will be merged into.
@@ -136,7 +134,8 @@ impl Outline {
         let scans = scans(image, mask, self.needed.len())?;
         let channels = scans.iter().zip(&self.needed).map(|(scan, needed)| {
             let counts = halves::count::<f32, T>(scan, needed)?;
-            Ok(Channel { again: needed.iter().copied().zip(counts).collect(), ..Channel::new() })
+            let again = memory::collected(needed.iter().copied().zip(counts), PURPOSE)?;
+            Ok(Channel { again: ByOrder::ascending(again), ..Channel::new() })
         });
         Ok(Accumulator { memory: self.memory, channels: memory::collected_results(channels, PURPOSE)? })
     }
@@ -152,7 +151,7 @@ fn scans<'a, T: Single>(image: ArrayViewD<'a, T>, mask: &'a Mask<'_>, channels: 
 
 impl Channel {
     fn new() -> Self {
-        Self { census: Census::empty(), lows: BTreeMap::new(), again: BTreeMap::new() }
+        Self { census: Census::empty(), lows: ByOrder::default(), again: ByOrder::default() }
     }
 
     fn of_case<T: Single>(scan: &Scan<'_, T>, dropped: &[u16], memory: usize) -> Result<Self> {
@@ -162,75 +161,62 @@ impl Channel {
         let mut kept = nearest_buckets(&census, &memory::collected(sizes, PURPOSE)?, memory)?;
         kept.retain(|order| dropped.binary_search(order).is_err());
         let lows = gather(scan, &census, kept)?;
-        Ok(Self { census, lows, again: BTreeMap::new() })
+        Ok(Self { census, lows, again: ByOrder::default() })
     }
 
     fn copied(&self) -> Result<Self> {
-        let mut copy = Self { census: self.census.copied()?, ..Self::new() };
-        room_in_maps(self.lows.len() + self.again.len())?;
-        for (&order, lows) in &self.lows {
-            copy.lows.insert(order, lows.copied()?);
-        }
-        for (&order, counts) in &self.again {
-            copy.again.insert(order, memory::collected(counts.iter().copied(), PURPOSE)?);
-        }
-        Ok(copy)
+        let counts = |counts: &Vec<u64>| memory::collected(counts.iter().copied(), PURPOSE);
+        let (lows, again) = (self.lows.copied(Lows::copied)?, self.again.copied(counts)?);
+        Ok(Self { census: self.census.copied()?, lows, again })
     }
 
     /// Buckets of the census without lower halves, ascending.
     fn dropped(&self) -> Result<Vec<u16>> {
         let mut dropped = memory::reserved(self.census.buckets.len(), PURPOSE)?;
         dropped
-            .extend(self.census.buckets.iter().map(|bucket| bucket.0).filter(|order| !self.lows.contains_key(order)));
+            .extend(self.census.buckets.iter().map(|bucket| bucket.0).filter(|&order| self.lows.get(order).is_none()));
         Ok(dropped)
     }
 
     /// Makes room for what [`Self::merge`] adds.
     fn reserve(&mut self, other: &Self) -> Result<()> {
         self.census.reserve(&other.census)?;
-        room_in_maps(other.lows.len() + other.again.len())
+        self.lows.reserve(&other.lows)?;
+        self.again.reserve(&other.again)
     }
 
     /// Adds another channel, for which [`Self::reserve`] made room. Lower halves for which there is no memory are dropped.
     fn merge(&mut self, mut other: Self, memory: usize) {
-        let dropped = |channel: &Self, order: &u16| channel.census.has(*order) && !channel.lows.contains_key(order);
-        other.lows.retain(|order, _| !dropped(self, order));
-        self.lows.retain(|order, _| !dropped(&other, order));
-        for (order, theirs) in other.lows {
-            let both = match self.lows.remove(&order) {
-                Some(ours) => ours.merged(theirs),
-                None => Some(theirs),
-            };
-            both.and_then(|both| self.lows.insert(order, both));
-        }
-        for (order, counts) in other.again {
-            match self.again.entry(order) {
-                Entry::Occupied(mut total) => add_counts(total.get_mut(), &counts),
-                Entry::Vacant(place) => drop(place.insert(counts)),
-            }
-        }
-        self.census.merge(other.census);
+        let Self { census, lows, again } = self;
+        other.lows.retain(|order| !census.has(order) || lows.get(order).is_some());
+        lows.retain(|order| !other.census.has(order) || other.lows.get(order).is_some());
+        lows.merge(other.lows, Lows::merged);
+        again.merge(other.again, |mut total, counts| {
+            add_counts(&mut total, &counts);
+            Some(total)
+        });
+        census.merge(other.census);
         self.forget(memory);
     }
 
     /// Drops buckets, the farthest from the percentiles first, until the rest takes at most `memory`.
     fn forget(&mut self, memory: usize) {
-        if self.lows.values().map(Lows::bytes).sum::<usize>() > memory {
-            let sizes = memory::collected(self.lows.iter().map(|(&order, lows)| (order, lows.bytes())), PURPOSE);
+        if self.lows.iter().map(|(_, lows)| lows.bytes()).sum::<usize>() > memory {
+            let sizes = memory::collected(self.lows.iter().map(|(order, lows)| (order, lows.bytes())), PURPOSE);
             // Where there is no memory to choose, all go.
             let kept = sizes.and_then(|sizes| nearest_buckets(&self.census, &sizes, memory)).unwrap_or_default();
-            self.lows.retain(|order, _| kept.binary_search(order).is_ok());
+            self.lows.retain(|order| kept.binary_search(&order).is_ok());
         }
     }
 
     /// Buckets that hold a percentile and were dropped.
     fn needed_again(&self) -> Vec<u16> {
-        self.census.needed_buckets().into_iter().filter(|order| !self.lows.contains_key(order)).collect()
+        self.census.needed_buckets().into_iter().filter(|&order| self.lows.get(order).is_none()).collect()
     }
 
     /// Those that the second pass has not settled either.
     fn open_buckets(&self) -> Vec<u16> {
-        let counted = |order: &u16| self.again.get(order).map_or(0, |counts| counts.iter().sum::<u64>());
+        let counted = |order: &u16| self.again.get(*order).map_or(0, |counts| counts.iter().sum::<u64>());
         self.needed_again().into_iter().filter(|order| counted(order) != self.census.moments(*order).count).collect()
     }
 
@@ -241,9 +227,9 @@ impl Channel {
             let rule = "be shown to refine() once each before finish(): their values outgrew the memory";
             return Err(KernelError::argument("cases", rule, format!("{} intensity ranges still open", open.len())));
         }
-        Ok(self.census.statistics(|order, rank| match self.lows.get(&order) {
+        Ok(self.census.statistics(|order, rank| match self.lows.get(order) {
             Some(lows) => lows.nth(rank),
-            None => halves::nth(self.again[&order].iter().copied().enumerate(), rank),
+            None => halves::nth(self.again.get(order).into_iter().flatten().copied().enumerate(), rank),
         }))
     }
 }
@@ -253,7 +239,7 @@ fn add_counts(total: &mut [u64], counts: &[u64]) {
 }
 
 /// The lower halves in the buckets of some orders.
-fn gather<T: Single>(scan: &Scan<'_, T>, census: &Census<f32>, orders: Vec<u16>) -> Result<BTreeMap<u16, Lows>> {
+fn gather<T: Single>(scan: &Scan<'_, T>, census: &Census<f32>, orders: Vec<u16>) -> Result<ByOrder<Lows>> {
     enum Place {
         List(Vec<u16>),
         Table(Table<u32>),
@@ -280,13 +266,8 @@ fn gather<T: Single>(scan: &Scan<'_, T>, census: &Census<f32>, orders: Vec<u16>)
         Place::List(halves) => Lows::of(halves),
         Place::Table(table) => Ok(Lows::Table(table)),
     });
-    room_in_maps(orders.len())?;
-    orders.into_iter().zip(lows).map(|(order, lows)| Ok((order, lows?))).collect()
-}
-
-/// Whether there is memory for so many more entries of maps, whose nodes have a size of their own only.
-pub(super) fn room_in_maps(entries: usize) -> Result<()> {
-    memory::affordable::<[u64; 8]>(&[entries], PURPOSE)
+    let lows = orders.into_iter().zip(lows).map(|(order, lows)| Ok((order, lows?)));
+    memory::collected_results(lows, PURPOSE).map(ByOrder::ascending)
 }
 
 /// As many of the buckets with these `sizes`, ascending, as `memory` holds, the nearest to a percentile first; ascending. Nearness is in

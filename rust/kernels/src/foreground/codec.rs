@@ -10,7 +10,8 @@
 //! All numbers are little-endian.
 
 use super::PURPOSE;
-use super::accumulator::{Accumulator, Channel, room_in_maps};
+use super::accumulator::{Accumulator, Channel};
+use super::by_order::ByOrder;
 use super::census::{Census, Moments};
 use super::lows::Lows;
 use crate::error::{KernelError, Result};
@@ -85,7 +86,7 @@ impl Writer {
             self.number(moments.second.to_le_bytes())?;
         }
         self.length(lows.len())?;
-        for (order, lows) in lows {
+        for (order, lows) in lows.iter() {
             self.number(order.to_le_bytes())?;
             self.length(lows.iter().count())?;
             for (half, count) in lows.iter() {
@@ -94,7 +95,7 @@ impl Writer {
             }
         }
         self.length(again.len())?;
-        for (order, counts) in again {
+        for (order, counts) in again.iter() {
             self.number(order.to_le_bytes())?;
             self.length(counts.iter().filter(|&&count| count > 0).count())?;
             for (half, count) in (0..=u16::MAX).zip(counts).filter(|&(_, &count)| count > 0) {
@@ -145,8 +146,7 @@ impl<'a> Reader<'a> {
             }
             Ok((order, input.counts()?))
         })?)?;
-        room_in_maps(lows.len() + again.len())?;
-        let channel = Channel { census, lows: lows.into_iter().collect(), again: again.into_iter().collect() };
+        let channel = Channel { census, lows: ByOrder::ascending(lows), again: ByOrder::ascending(again) };
         check_counts(&channel)?;
         Ok(channel)
     }
@@ -185,7 +185,7 @@ fn ascending<T>(list: Vec<(u16, T)>) -> Result<Vec<(u16, T)>> {
 
 /// The halves of a bucket must be as many as the census says.
 fn check_counts(channel: &Channel) -> Result<()> {
-    let whole = |(order, lows): (&u16, &Lows)| lows.count() == channel.census.moments(*order).count;
+    let whole = |(order, lows): (u16, &Lows)| lows.count() == channel.census.moments(order).count;
     if channel.lows.iter().all(whole) {
         Ok(())
     } else {

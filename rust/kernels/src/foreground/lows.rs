@@ -7,6 +7,12 @@ use crate::memory::{self, Table, table};
 /// Distinct halves beyond which a table takes less memory than a list.
 const MOST_LISTED: usize = 1 << 15;
 
+impl Default for Lows {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
 /// How often each lower half occurs in a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lows {

@@ -12,6 +12,7 @@
 //! ```
 
 mod accumulator;
+mod by_order;
 mod census;
 mod codec;
 mod counts;
