@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NEEDS_TORCH = {
+    "FolderOptions",
     "Predictor",
     "PredictOptions",
     "TrainOptions",

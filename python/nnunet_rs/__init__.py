@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan, write_plan
     from nnunet_rs.predict.choose import choose_best, load_predictor
     from nnunet_rs.predict.evaluate import evaluate_folders
-    from nnunet_rs.predict.folder import predict_folder
+    from nnunet_rs.predict.folder import FolderOptions, predict_folder
     from nnunet_rs.predict.predictor import PredictOptions, Predictor
+    from nnunet_rs.predict.probabilities import Probabilities, open_probabilities, read_probabilities
     from nnunet_rs.predict.summary import Summary
     from nnunet_rs.predict.validate import validate_fold
 
@@ -48,6 +49,7 @@ __all__ = [
     "Dataset",
     "DatasetError",
     "Fingerprint",
+    "FolderOptions",
     "LabelSet",
     "Labels",
     "NnunetError",
@@ -58,6 +60,7 @@ __all__ = [
     "Predictor",
     "PrepareOptions",
     "Prepared",
+    "Probabilities",
     "Summary",
     "TrainOptions",
     "TrainingError",
@@ -71,6 +74,7 @@ __all__ = [
     "load_predictor",
     "logits_to_labels",
     "make_plan",
+    "open_probabilities",
     "plan_dataset",
     "predict_folder",
     "prepare",
@@ -79,6 +83,7 @@ __all__ = [
     "read_fingerprint",
     "read_labels",
     "read_plan",
+    "read_probabilities",
     "read_volume",
     "resample_image",
     "resample_labels",
@@ -106,8 +111,9 @@ _HOMES = {
     "plan.schema": "Fingerprint Plan read_fingerprint read_plan write_plan",
     "predict.choose": "choose_best load_predictor",
     "predict.evaluate": "evaluate_folders",
-    "predict.folder": "predict_folder",
+    "predict.folder": "FolderOptions predict_folder",
     "predict.predictor": "PredictOptions Predictor",
+    "predict.probabilities": "Probabilities open_probabilities read_probabilities",
     "predict.summary": "Summary",
     "predict.validate": "validate_fold",
 }

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.names import examples
+from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Progress, Silent, Spacing3
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.recipe import FAST
 from nnunet_rs.model.setup import model_folder
 from nnunet_rs.model.train import train_fold
-from nnunet_rs.phantom import write_dataset
+from nnunet_rs.phantom import DATASET, is_made_up, write_dataset
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.predict.evaluate import evaluate_folders
 from nnunet_rs.predict.folder import predict_folder
@@ -26,6 +30,9 @@ from nnunet_rs.report.page import write_report
 from nnunet_rs.report.ranking import ranked
 
 CONFIGURATION = "3d_fullres"
+SCORES = "scores.json"
+PICTURE = "prediction.png"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +82,12 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
     Raises
     ------
     NnunetError
-        The folder cannot be written, or the device is not there.
+        The folder cannot be written, holds what the demo did not make, or the device is not there.
     """
     begun = time.monotonic()
     progress = progress or Silent()
-    work, predictions, scores = folder / "work", folder / "predictions", folder / "scores.json"
+    _require_own(folder)
+    work, predictions = folder / "work", folder / "predictions"
     root = write_dataset(folder, training=options.training, test=options.test, seed=options.seed, progress=progress)
     dataset = read_dataset(root)
     overrides = PlanOverrides(options.vram_gb, options.spacing, features=options.features)
@@ -90,14 +98,30 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
     predictor = Predictor.load(work, options.device)
     predict_folder(predictor, root / "imagesTs", predictions, progress=progress)
     summary = evaluate_folders(predictions, root / "labelsTs", dataset.labels, progress=progress)
-    summary.write(scores)
-    picture = folder / "prediction.png"
-    (median,) = ranked(summary.case_means(), 1)
-    typical = next(case for case in dataset.test if case.name == median.name)
-    picture_case(picture, f"{typical.name}, never seen in training", typical, dataset.labels, summary)
-    report = write_report(work, folder / "report.html", progress=progress).path
+    with Outputs(folder, kind="demo", overwrite=True, say=progress.say) as outputs:
+        with outputs.new_files(SCORES) as temporary:
+            summary.write(temporary / SCORES)
+        with outputs.new_files(PICTURE) as temporary:
+            (median,) = ranked(summary.case_means(), 1)
+            typical = next(case for case in dataset.test if case.name == median.name)
+            picture_case(
+                temporary / PICTURE, f"{typical.name}, never seen in training", typical, dataset.labels, summary
+            )
+        with outputs.new_files(REPORT) as temporary:
+            write_report(work, temporary / REPORT, progress=progress)
+    scores, picture, report = (folder / name for name in (SCORES, PICTURE, REPORT))
     spent = time.monotonic() - begun
     return DemoResult(root, work, predictions, scores, picture, curves, report, summary, trained, spent)
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse a folder that holds what the demo would write and did not: the user's, most likely."""
+    names = (DATASET, "work", "predictions", SCORES, Summary.files(Path(SCORES))[1].name, PICTURE, REPORT)
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if there and not is_made_up(folder / DATASET):
+        raise NnunetError(
+            f"{folder}: holds {examples(there)}, which the demo would write and did not make; name another folder (-o)"
+        )
 
 
 def _train(work: Path, curves: Path, options: DemoOptions, progress: Progress) -> TrainResult:

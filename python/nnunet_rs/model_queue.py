@@ -9,6 +9,7 @@ from typing import Literal
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.locks import HeldError, exclusive
+from nnunet_rs.core.names import SUMMARY
 from nnunet_rs.core.types import Progress
 from nnunet_rs.model.begin import tell_unlike
 from nnunet_rs.model.card import CARD
@@ -16,7 +17,6 @@ from nnunet_rs.model.config import RESUME
 from nnunet_rs.model.options import Model, TrainResult
 from nnunet_rs.model.setup import model_folder
 from nnunet_rs.plan.schema import Plan
-from nnunet_rs.predict.results import SUMMARY
 from nnunet_rs.predict.summary import Summary, read_summary
 from nnunet_rs.predict.validate import validation_folder
 from nnunet_rs.single import ModelOptions

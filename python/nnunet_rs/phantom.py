@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.files import write_atomically, write_json
+from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.files import read_json, write_atomically, write_json
 from nnunet_rs.core.types import FloatArray, Progress, Silent
 
 Point = tuple[float, float, float]  # right, anterior, superior, in mm
 
 LABELS = {"background": 0, "liver": 1, "spleen": 2, "kidneys": 3, "spine": 4, "aorta": 5}
 DATASET = "Dataset999_Phantom"
+_DESCRIPTION = "Made-up abdominal MR scans; no patient was involved."
 _FIELD_OF_VIEW = (296.0, 208.0, 168.0)  # mm
 _SUBSLICES = (-1 / 3, 0.0, 1 / 3)  # where a slice is sampled, in slice thicknesses: its profile is a box
 
@@ -170,9 +172,17 @@ def write_dataset(
     -------
     Path
         The dataset's folder.
+
+    Raises
+    ------
+    NnunetError
+        There is a dataset of that name which was not made here, or the folder cannot be written.
     """
     root = folder / DATASET
+    if root.exists() and not is_made_up(root):
+        raise NnunetError(f"{root}: is there, and was not made by this tool; name another folder, nothing is replaced")
     progress = progress or Silent()
+    write_json(root / "dataset.json", _dataset_json(training))  # first, so that a rerun knows what was begun
     with progress.task("make scans", training + test) as task:
         for index in range(training + test):
             kind = "Tr" if index < training else "Ts"
@@ -181,14 +191,22 @@ def write_dataset(
             _write_nifti(root / f"images{kind}" / f"{name}_0000.nii.gz", scan.image, scan.affine)
             _write_nifti(root / f"labels{kind}" / f"{name}.nii.gz", scan.labels, scan.affine)
             task.advance(note=name)
-    write_json(root / "dataset.json", _dataset_json(training))
     return root
+
+
+def is_made_up(root: Path) -> bool:
+    """Whether a folder is a dataset that `write_dataset` wrote or began to write."""
+    try:
+        content = read_json(root / "dataset.json")
+    except NnunetError:
+        return False
+    return isinstance(content, dict) and content.get("description") == _DESCRIPTION
 
 
 def _dataset_json(training: int) -> dict[str, Any]:
     return {
         "name": "Phantom",
-        "description": "Made-up abdominal MR scans; no patient was involved.",
+        "description": _DESCRIPTION,
         "channel_names": {"0": "MR"},
         "labels": LABELS,
         "numTraining": training,

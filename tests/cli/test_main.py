@@ -10,7 +10,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from nnunet_rs.cli import commands, main, options, use
+from nnunet_rs.cli import commands, main, options, options_use, use
 from nnunet_rs.cli.parser import COMMANDS, WIDTH, build_parser
 from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.termination import Terminated
@@ -71,7 +71,7 @@ def test_help_names_what_there_is_to_choose_from() -> None:
 def test_metrics_to_compare_by_are_measured() -> None:
     from nnunet_rs.predict.summary import KEYS
 
-    assert set(options.METRICS) < set(KEYS)
+    assert set(options_use.METRICS) < set(KEYS)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,3 +146,29 @@ def test_a_method_that_misses_lesions_wins_no_comparison(tmp_path: Path, save_ni
     wrong = ["evaluate", str(misses), str(reference), "--against", str(finds), "--metric", "nsd", "--no-distances"]
     assert main(wrong) == 2
     assert "--metric nsd needs the surface distances" in capsys.readouterr().err
+
+
+def test_two_files_are_scored_whatever_their_names(folders, capsys) -> None:
+    ours, _, reference = folders
+    name_labels(ours)
+    result = evaluate(capsys, ours / "case_0.nii.gz", reference / "case_1.nii.gz")
+    assert [case["case"] for case in result["metric_per_case"]] == ["case_0"]
+    assert result["mean"]["1"]["Dice"] == pytest.approx(14 / 15)
+    assert [known["name"] for known in result["classes"].values()] == ["liver", "spleen"]
+    assert main(["evaluate", str(ours / "case_0.nii.gz"), str(reference), "-q"]) == 1
+    assert "are a file and a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-i", "nowhere.nii.gz", "-o", "out"], "nowhere.nii.gz: no such file or folder"),
+        (["-i", "ours", "-o", "seg.nii.gz"], "seg.nii.gz: names a file, and ours is a folder"),
+        (["-i", "ours", "theirs", "-o", "out"], "theirs: no such model"),
+    ],
+)
+def test_what_images_and_outputs_cannot_be_is_told(arguments, said, folders, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ["theirs"] if "theirs" not in arguments else []
+    assert main(["predict", *model, *arguments, "-q"]) == 1
+    assert said.split(":")[0] in capsys.readouterr().err

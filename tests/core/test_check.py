@@ -276,3 +276,17 @@ def test_faults_are_plain_values(raw_dataset: Make) -> None:
 def test_real_datasets_are_sound(shared: Path) -> None:
     for name in ("Task04_Hippocampus", "Dataset027_ACDC"):
         assert check_dataset(read_dataset(shared / "data" / name), threads=2) == ()
+
+
+@pytest.mark.parametrize("name", ["prediction", "Summary", "scan"])
+def test_a_stack_whose_spacing_file_would_be_one_of_ours_is_told(tmp_path: Path, name: str) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    for folder, file in (("imagesTr", f"{name}_0000.tif"), ("labelsTr", f"{name}.tif")):
+        (tmp_path / folder).mkdir()
+        voxels = np.ones((3, 8, 8), np.uint8)
+        voxels[0] = 0
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / folder / file))
+    content = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "a": 1}, "file_ending": ".tif"}
+    (tmp_path / "dataset.json").write_text(json.dumps({**content, "numTraining": 1}))
+    found = [fault for fault in fatal(check_dataset(read_dataset(tmp_path))) if fault.rule == "case-name"]
+    assert [f"{name}.json" in fault.value for fault in found] == ([] if name == "scan" else [True])

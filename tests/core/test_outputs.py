@@ -47,7 +47,8 @@ def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
     with (
         Outputs(tmp_path) as outputs,
         pytest.raises(
-            NnunetError, match=r"4 files there were not made by this tool.*\(a\.txt, b\.txt, c\.txt, …\).*--overwrite"
+            NnunetError,
+            match=r"4 files there are not known to be .*\(a\.txt, b\.txt, c\.txt and 1 more\).*--overwrite",
         ),
     ):
         outputs.require([tmp_path / f"{name}.txt" for name in "abcd"])
@@ -61,7 +62,7 @@ def test_what_was_edited_is_refused(tmp_path: Path, keep_times: bool) -> None:
     (tmp_path / "a.txt").write_text("two")  # of the same size
     if keep_times:
         os.utime(tmp_path / "a.txt", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(NnunetError, match=r"1 file there was changed after this tool made it \(a\.txt\)"):
+    with pytest.raises(NnunetError, match=r"1 file there is changed since this tool made it \(a\.txt\)"):
         write(tmp_path, "a.txt", "three")
     assert (tmp_path / "a.txt").read_text() == "two"
 
@@ -102,7 +103,7 @@ def test_an_input_is_never_replaced(tmp_path: Path, link: str, overwrite: bool) 
 
 def test_links_are_the_users_too(tmp_path: Path) -> None:
     (tmp_path / "a.txt").symlink_to(tmp_path / "on a disk that is away")
-    with pytest.raises(NnunetError, match="not made by this tool"):
+    with pytest.raises(NnunetError, match="not known to be made by this tool"):
         write(tmp_path, "a.txt", "one")
     assert (tmp_path / "a.txt").is_symlink()
 
@@ -120,7 +121,7 @@ def test_what_comes_up_meanwhile_is_not_replaced(tmp_path: Path) -> None:
         staged = outputs.stage("a.txt")
         (staged.folder / "a.txt").write_text("one")
         (tmp_path / "a.txt").write_text("mine")
-        with pytest.raises(NnunetError, match="not made by this tool"):
+        with pytest.raises(NnunetError, match="not known to be made by this tool"):
             staged.place()
     assert (tmp_path / "a.txt").read_text() == "mine"
     assert names(tmp_path) == [RECORD, "a.txt"]

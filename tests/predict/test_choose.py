@@ -35,6 +35,18 @@ def test_every_configuration_and_pair_is_scored_and_the_best_is_followed(work):
     assert predictor.postprocessing == choice.postprocessing
 
 
+def test_a_choice_that_was_edited_is_kept_aside(work):
+    choose_best(work, device="cpu", options=FAST)
+    made = (work / "best.json").read_bytes()
+    choose_best(work, device="cpu", options=FAST)
+    assert not (work / "previous").exists()
+    edited = made.replace(b'"2d+3d_fullres"', b'"2d + 3d_fullres"') + b"\n"
+    (work / "best.json").write_bytes(edited)
+    choose_best(work, device="cpu", options=FAST)
+    assert (work / "best.json").read_bytes() == made
+    assert (work / "previous/1/best.json").read_bytes() == edited
+
+
 def test_configurations_folds_and_pairs_may_be_named(work):
     choice = choose_best(work, folds=[1], pairs=False, device="cpu", options=FAST)
     assert choice.folds == (1,)

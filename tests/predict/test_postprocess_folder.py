@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from nnunet_rs.cli import main
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.io import read_labels
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.predict.postprocess_folder import keep_largest, postprocess_folder, read_decision
@@ -70,7 +70,7 @@ def test_nothing_is_written_over_what_is_there(folder: Path, save_nifti: Any) ->
         postprocess_folder(folder, folder, steps, LABELS)
     save_nifti(folder.with_name("out") / "case.nii.gz", BEFORE)
     before = (folder.with_name("out") / "case.nii.gz").read_bytes()
-    with pytest.raises(DatasetError, match="is there already"):
+    with pytest.raises(NnunetError, match="1 file there is not known to be made by this tool"):
         postprocess_folder(folder, folder.with_name("out"), steps, LABELS)
     assert (folder.with_name("out") / "case.nii.gz").read_bytes() == before
 

@@ -184,7 +184,7 @@ def test_prediction_mirrors_what_training_did(make_predictor, make_card, trained
     found = replace(plain, cards=cards, options=PredictOptions())
     assert (found.describe()["mirror_axes"], found.describe()["mirror"]) == (list(named), bool(named))
     prepared = found.prepare(as_volume(image(8, 8, 8), (1, 1, 1)))
-    (_, scores), *_ = found.predict_probabilities(prepared, found.target(prepared, axis=0))
+    (_, scores), *_ = found.stream_probabilities(prepared, found.target(prepared, axis=0))
     network, window = plain.networks[0], torch.from_numpy(prepared.image[None])
     axes = [axis + 2 for axis in trained or ()]
     sets = [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]

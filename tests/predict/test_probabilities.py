@@ -6,8 +6,9 @@ import pytest
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import Header
+from nnunet_rs.plan.document import encode
 from nnunet_rs.predict.export import Target
-from nnunet_rs.predict.probabilities import ProbabilityFile, open_probabilities
+from nnunet_rs.predict.probabilities import ProbabilityFile, open_probabilities, read_probabilities
 from nnunet_rs.predict.sweep import plan_sweep
 
 HEADER = Header("itk", ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))
@@ -53,3 +54,31 @@ def test_what_is_no_such_file_is_said(tmp_path):
     array.schunk.vlmeta["nnunet_rs"] = {"version": 0}
     with pytest.raises(DatasetError, match="version 0"):
         open_probabilities(tmp_path / "old.b2nd")
+
+
+def test_a_file_of_another_type_or_shape_is_said(tmp_path, make_plan):
+    for number, (shape, kind) in enumerate((((3, 2, 2), "f2"), ((3, 2, 2, 2), "f4"), ((2, 2, 2, 2), "f2"))):
+        path = tmp_path / f"{number}.b2nd"
+        array = blosc2.zeros(shape, dtype=np.dtype(kind), urlpath=str(path))
+        array.schunk.vlmeta["nnunet_rs"] = {"version": 1, "labels": encode(make_plan().labels)}
+        with pytest.raises(DatasetError, match=r"not float16 \(c, z, y, x\) of 3 channels"):
+            read_probabilities(path)
+
+
+def test_a_damaged_file_is_read_or_said(tmp_path, make_plan):
+    whole = tmp_path / "whole.b2nd"
+    array = blosc2.asarray(np.random.default_rng(0).random((3, 4, 5, 6)).astype(np.float16), urlpath=str(whole))
+    array.schunk.vlmeta["nnunet_rs"] = {"version": 1, "labels": encode(make_plan().labels)}
+    del array
+    content, rng, told = whole.read_bytes(), np.random.default_rng(0), 0
+    assert read_probabilities(whole).shape == (3, 4, 5, 6)
+    for cut in rng.integers(0, len(content), 60):
+        changed = bytearray(content)
+        changed[cut] ^= int(rng.integers(1, 256))
+        for damaged in (content[:cut], bytes(changed)):
+            (tmp_path / "damaged.b2nd").write_bytes(damaged)
+            try:
+                assert read_probabilities(tmp_path / "damaged.b2nd").ndim == 4
+            except DatasetError:
+                told += 1
+    assert told > 60

@@ -57,7 +57,7 @@ def test_labels_survive_being_named_as_output(images, tmp_path, save_nifti, make
     if link:
         out = tmp_path / "link"
         out.symlink_to(tmp_path / "labels")
-    with pytest.raises(NnunetError, match=r"3 files there were not made by this tool.*case_0\.nii\.gz, case_1"):
+    with pytest.raises(NnunetError, match=r"3 files there are not known to be .*case_0\.nii\.gz, case_1"):
         predict_folder(make_predictor(), images, out)
     assert contents(tmp_path / "labels") == before
     assert not (tmp_path / "labels" / RECORD).exists()
@@ -93,7 +93,7 @@ def test_an_edited_result_survives_other_settings_and_a_rerun_leaves_it(images, 
     predictor, out, listener = make_predictor(), tmp_path / "out", Listener()
     predict_folder(predictor, images, out)
     edited = edit(out / "case_1.nii.gz")
-    with pytest.raises(NnunetError, match=r"1 file there was changed after this tool made it \(case_1\.nii\.gz\)"):
+    with pytest.raises(NnunetError, match=r"1 file there is changed since this tool made it \(case_1\.nii\.gz\)"):
         predict_folder(other(predictor), images, out)
     assert json.loads((out / "prediction.json").read_text())["step"] == 0.5
     again = predict_folder(predictor, images, out, progress=listener)
@@ -108,7 +108,7 @@ def test_an_edited_result_survives_a_newer_image(images, tmp_path, make_predicto
     edited = edit(out / "case_1.nii.gz")
     newer = (out / "case_1.nii.gz").stat().st_mtime_ns + 10**9
     os.utime(images / "case_1_0000.nii.gz", ns=(newer, newer))
-    with pytest.raises(NnunetError, match="1 file there was changed"):
+    with pytest.raises(NnunetError, match="1 file there is changed"):
         predict_folder(predictor, images, out)
     assert (out / "case_1.nii.gz").read_bytes() == edited
 
@@ -141,7 +141,7 @@ def test_a_folder_of_a_release_without_record_goes_on_and_is_not_replaced(images
     (out / "case_1.nii.gz").unlink()
     assert predict_folder(predictor, images, out).written == ("case_1",)
     before = contents(out)
-    with pytest.raises(NnunetError, match="2 files there were not made by this tool, or by a release that kept no rec"):
+    with pytest.raises(NnunetError, match="2 files there are not known to be made by this tool"):
         predict_folder(other(predictor), images, out)
     assert contents(out) == before
 
@@ -207,7 +207,7 @@ def test_ensembles_leave_alone_what_is_not_theirs(images, tmp_path, make_predict
     edited = edit(out / "case_1.nii.gz")
     assert ensemble_folders(folders, out).skipped == CASES
     assert (out / "case_1.nii.gz").read_bytes() == edited
-    with pytest.raises(NnunetError, match="1 file there was changed"):
+    with pytest.raises(NnunetError, match="1 file there is changed"):
         ensemble_folders([folders[1], folders[0]], out)
     ensemble_folders([folders[1], folders[0]], out, overwrite=True)
     assert contents(out / "previous/1") == {"case_1.nii.gz": edited}

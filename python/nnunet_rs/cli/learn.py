@@ -163,7 +163,9 @@ def best(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.report.tables import choice_table
 
     network = own_function("network", arguments.network) if arguments.network else None
-    options = PredictOptions(mirror=not arguments.no_mirror, threads=arguments.threads, network=network)
+    options = PredictOptions(
+        mirror=not arguments.no_mirror, precision=arguments.precision, threads=arguments.threads, network=network
+    )
     choice = choose_best(
         arguments.work,
         configurations=arguments.configuration,

@@ -36,11 +36,18 @@ def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 def report(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Write a work folder as a page."""
+    from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.report.page import write_report
     from nnunet_rs.report.sections.cases import Shown
 
     path = arguments.output or arguments.work / "report.html"
-    written = write_report(arguments.work, path, Shown(arguments.cases, arguments.slices), console)
+    aside = arguments.overwrite or arguments.output is None  # a page in its own place is never refused
+    with Outputs(path.parent, kind="report", overwrite=aside, say=console.say) as outputs:
+        files = arguments.work.iterdir() if arguments.work.is_dir() else ()
+        outputs.require([path], [file for file in files if file.suffix != ".html"])
+        with outputs.new_files(path.name) as folder:
+            shown = Shown(arguments.cases, arguments.slices)
+            written = write_report(arguments.work, folder / path.name, shown, console)
     missing = [{"what": step.what, "command": step.command} for step in written.steps]
     result = {"report": path, "bytes": written.bytes, **written.figures, "missing": missing, "remarks": written.remarks}
     todo = f"; {counted(len(missing), 'thing')} could still be made: the page says how" if missing else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from nnunet_rs.cli import exchange_options, nnunet, options, shared_options
+from nnunet_rs.cli import exchange_options, nnunet, options, options_use, shared_options
 
 WIDTH = 100
 _OURS = re.compile(r"-\w|--(?!clean)[a-z]+(-[a-z]+)+|--(?!clean)[a-z]{2,}")  # not -step_size, --c, --disable_tta
@@ -121,15 +121,16 @@ COMMANDS = (
     Command(
         name="predict",
         group="use",
-        summary="segment a folder of images",
+        summary="segment a folder of images, or one image",
         usage="MODEL_OR_WORK -i IN -o OUT [options]",
         description="Segment images with a trained model. Each result has its image's header and opens beside it. "
         "A rerun skips what is there.",
         examples=(
             "nnunet-rs predict work -i scans -o segmentations",
+            "nnunet-rs predict work -i scan.nii.gz -o segmentation.nii.gz",
             "nnunet-rs predict work -i scans -o segmentations -c 3d_fullres -f 0 1 2 --no-mirror",
         ),
-        add_arguments=options.predict,
+        add_arguments=options_use.predict,
     ),
     Command(
         name="ensemble",
@@ -138,7 +139,7 @@ COMMANDS = (
         usage="FOLDER FOLDER ... -o OUT [options]",
         description="Average the probabilities that predict --save-probabilities wrote and write the segmentations.",
         examples=("nnunet-rs ensemble flat solid -o both",),
-        add_arguments=options.ensemble,
+        add_arguments=options_use.ensemble,
     ),
     Command(
         name="postprocess",
@@ -152,7 +153,7 @@ COMMANDS = (
             "nnunet-rs postprocess segmentations -o cleaned --keep-largest liver spleen",
             "nnunet-rs postprocess validation -o cleaned --decide labelsTr",
         ),
-        add_arguments=options.postprocess,
+        add_arguments=options_use.postprocess,
     ),
     Command(
         name="evaluate",
@@ -165,7 +166,7 @@ COMMANDS = (
             "nnunet-rs evaluate segmentations labelsTs -o summary.json",
             "nnunet-rs evaluate mine labelsTs --against theirs --metric hd95",
         ),
-        add_arguments=options.evaluate,
+        add_arguments=options_use.evaluate,
     ),
     Command(
         name="report",

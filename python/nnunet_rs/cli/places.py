@@ -127,6 +127,9 @@ def _take_positional(arguments: argparse.Namespace, places: Places) -> None:
         given = getattr(arguments, f"{key}_option", None)
         if given is not None and getattr(arguments, key) is None:
             setattr(arguments, key, given)
+    inputs: list[Path] = getattr(arguments, "input", None) or []
+    if arguments.command == "predict" and arguments.model is None and len(inputs) > 1 and inputs[-1].is_dir():
+        arguments.model = inputs.pop()  # predict -i IN MODEL: -i takes all that follows
     words = getattr(arguments, "words", None)
     if words:
         _take_words(arguments, words)

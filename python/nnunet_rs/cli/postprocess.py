@@ -32,10 +32,16 @@ def postprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
     else:
         process, labels = own_function("function", arguments.function), _labels(arguments)
     cases = postprocess_folder(
-        arguments.folder, arguments.output, process, labels, threads=arguments.threads, progress=console
+        arguments.folder,
+        arguments.output,
+        process,
+        labels,
+        overwrite=arguments.overwrite,
+        threads=arguments.threads,
+        progress=console,
     )
     if decision is not None:
-        write_decision(arguments.output, decision)
+        write_decision(arguments.output, decision, overwrite=arguments.overwrite)
     written = f"{counted(len(cases), 'segmentation')} written to {arguments.output}"
     return Outcome(result | {"written": cases}, (*lines, written))
 

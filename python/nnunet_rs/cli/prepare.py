@@ -15,6 +15,7 @@ from nnunet_rs.core.machine import processors
 
 if TYPE_CHECKING:
     from nnunet_rs.core.faults import Fault
+    from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.core.types import Dataset
     from nnunet_rs.data.pipeline import PrepareOptions, PrepareSummary
     from nnunet_rs.plan.planner import PlanOverrides
@@ -70,15 +71,15 @@ def plan(arguments: argparse.Namespace, console: Console) -> Outcome:
         raise UsageError("plan needs DATA, or both --fingerprint and --dataset-json")
     if arguments.plans and not arguments.data:
         raise UsageError("--plans takes the place of planning: give it DATA, without --fingerprint")
+    outputs = _plans_file(arguments, console) if arguments.as_nnunet else None
     decided, fingerprint, reader = (
         _plan(arguments, console) if arguments.data else _plan_from_nnunet(arguments, console)
     )
-    if arguments.as_nnunet:
+    if outputs is not None:
         from nnunet_rs.plan.nnunet import write_as_nnunet
 
-        kept = write_as_nnunet(arguments.as_nnunet, decided, fingerprint, reader)
-        if kept is not None:
-            console.say(f"{arguments.as_nnunet} was there with other content: it is kept as {kept.name}")
+        with outputs, outputs.new_files(arguments.as_nnunet.name) as folder:
+            write_as_nnunet(folder / arguments.as_nnunet.name, decided, fingerprint, reader)
     from nnunet_rs.plan.explain import explain
     from nnunet_rs.plan.schema import plan_to_json
     from nnunet_rs.report.tables import plan_table
@@ -87,6 +88,16 @@ def plan(arguments: argparse.Namespace, console: Console) -> Outcome:
     lines = [f"written: {path}" for path in written if path]
     said = explain(decided) if arguments.explain else ["--explain tells the reasons"]
     return Outcome({"plan": plan_to_json(decided)}, (plan_table(decided), *said, *lines))
+
+
+def _plans_file(arguments: argparse.Namespace, console: Console) -> Outputs:
+    """See that nnU-Net's plans may be written where they are wanted, before anything is read."""
+    from nnunet_rs.core.outputs import Outputs
+
+    path: Path = arguments.as_nnunet
+    outputs = Outputs(path.parent, kind="plans", overwrite=arguments.overwrite, say=console.say)
+    outputs.require([path], [file for file in (arguments.fingerprint, arguments.dataset_json) if file])
+    return outputs
 
 
 def _plan(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Fingerprint, str]:

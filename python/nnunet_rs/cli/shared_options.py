@@ -56,7 +56,7 @@ def add_device(group: Any, more: str = "") -> None:
     )
 
 
-def add_overwrite(parser: argparse.ArgumentParser, more: str = "") -> None:
+def add_overwrite(parser: Any, more: str = "") -> None:
     """Add what becomes of files that are there."""
     text = "files that are not this tool's, or were edited, are kept in the folder `previous` instead of refused"
     parser.add_argument("--overwrite", action="store_true", help=more + text)
@@ -84,3 +84,20 @@ def add_threads(group: Any) -> None:
         help="threads to use (default: all processors of this process)",
     )
     group.add_argument("-np", action=nnunet.Processes, type=values.count, nargs="+", help=argparse.SUPPRESS)
+
+
+def add_precision(group: Any) -> None:
+    """Add the number type of convolutions."""
+    group.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of convolutions (default: auto, bfloat16 or float16 where the device is made for it)",
+    )
+
+
+def add_own_network(parser: argparse.ArgumentParser) -> None:
+    """Add the function that built a model's network."""
+    parser.add_argument(
+        "--network", metavar="MODULE:FUNCTION", help="of models trained with --network: the same function"
+    )

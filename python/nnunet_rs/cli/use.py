@@ -12,26 +12,29 @@ from nnunet_rs.cli.exchange import nnunet_choice
 from nnunet_rs.core.machine import processors
 
 if TYPE_CHECKING:
+    from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.core.types import LabelSet
     from nnunet_rs.predict.results import FolderResult
     from nnunet_rs.predict.summary import Summary
 
 
 def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Segment a folder of images."""
+    """Segment a folder of images, or one image."""
     from nnunet_rs.model.functions import own_function
     from nnunet_rs.predict.choose import load_predictor
-    from nnunet_rs.predict.folder import FolderOptions, predict_folder
+    from nnunet_rs.predict.folder import FolderOptions, predict_files, predict_folder
     from nnunet_rs.predict.predictor import PredictOptions
 
     network = own_function("network", arguments.network) if arguments.network else None
     options = PredictOptions(
         step=arguments.step,
         mirror=not arguments.no_mirror,
+        precision=arguments.precision,
         threads=arguments.threads,
         network=network,
         nnunet=nnunet_choice(arguments),
     )
+    part, folder = _part(arguments), _one_folder(arguments)
     predictor = load_predictor(
         arguments.model,
         arguments.device,
@@ -40,9 +43,35 @@ def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
         options=options,
         progress=console,
     )
-    wanted = FolderOptions(arguments.save_probabilities, arguments.overwrite, _part(arguments))
-    result = predict_folder(predictor, arguments.input, arguments.output, wanted, console)
+    wanted = FolderOptions(
+        save_probabilities=arguments.save_probabilities,
+        probability_forms=tuple(dict.fromkeys(arguments.probabilities_format or ())),
+        overwrite=arguments.overwrite,
+        part=part,
+    )
+    if folder is None:
+        result = predict_files(predictor, arguments.input, arguments.output, wanted, console)
+    else:
+        result = predict_folder(predictor, folder, arguments.output, wanted, console)
     return _written(arguments.output, result)
+
+
+def _one_folder(arguments: argparse.Namespace) -> Path | None:
+    """Tell a folder of images from the files of one case, before a model is loaded."""
+    from nnunet_rs.core.errors import DatasetError
+    from nnunet_rs.core.io import can_read
+
+    first: Path = arguments.input[0]
+    if len(arguments.input) > 1 or first.is_file():
+        return None
+    if not first.is_dir():
+        raise DatasetError(f"{first}: no such file or folder; give an image, or the folder that holds the images")
+    output: Path = arguments.output
+    if can_read(output) and not output.is_dir():
+        raise DatasetError(
+            f"{output}: names one file, {first} is a folder of images; name a folder for the segmentations"
+        )
+    return first
 
 
 def _written(output: Path, result: FolderResult) -> Outcome:
@@ -80,6 +109,7 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> Outcome:
     _tell_exchanged(arguments.predictions, arguments.reference, console)
     if arguments.against and arguments.no_distances and arguments.metric in ("hd95", "asd", "nsd"):
         raise UsageError(f"--metric {arguments.metric} needs the surface distances that --no-distances leaves out")
+    outputs = _scores_files(arguments, console) if arguments.output else None
     scored = _score(arguments, console)
     summary, result = scored[0], scored[0].to_json()
     shown = [
@@ -95,9 +125,24 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> Outcome:
         shown.append(comparison_table((str(arguments.predictions), str(arguments.against)), arguments.metric, rows))
         compared = {"against": arguments.against, "metric": arguments.metric, "classes": [asdict(row) for row in rows]}
         result["comparison"] = plain(compared)
-    if arguments.output:
-        summary.write(arguments.output, result)
+    if outputs is not None:
+        with outputs, outputs.new_files(arguments.output.name) as folder:
+            summary.write(folder / arguments.output.name, result)
     return Outcome(result, tuple(shown))
+
+
+def _scores_files(arguments: argparse.Namespace, console: Console) -> Outputs:
+    """See that the scores may be written where they are wanted, before anything is scored."""
+    from nnunet_rs.core.io import can_read
+    from nnunet_rs.core.outputs import Outputs
+    from nnunet_rs.predict.summary import Summary
+
+    named = [path for path in (arguments.predictions, arguments.reference, arguments.against) if path]
+    found = [file for path in named for file in (path.iterdir() if path.is_dir() else (path,))]
+    inputs = [file for file in found if can_read(file)] + [file for file in (arguments.dataset_json,) if file]
+    outputs = Outputs(arguments.output.parent, kind="scores", overwrite=arguments.overwrite, say=console.say)
+    outputs.require(Summary.files(arguments.output), inputs)
+    return outputs
 
 
 def _tell_exchanged(predictions: Path, reference: Path, console: Console) -> None:
@@ -128,7 +173,7 @@ def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:
 
 def _tell_left_out(reference: Path, folders: list[Path], scored: set[str], console: Console) -> None:
     """Say of --partial which references count nowhere."""
-    from nnunet_rs.core.outputs import examples
+    from nnunet_rs.core.names import examples
     from nnunet_rs.predict.evaluate import label_files
 
     names = label_files(reference).keys()
@@ -143,9 +188,11 @@ def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:
     from nnunet_rs.core.declaration import read_declared_labels
     from nnunet_rs.predict.settings import labels_of
 
-    folders = (arguments.predictions, arguments.reference, arguments.reference.parent)
+    named = (arguments.predictions, arguments.reference)
+    predictions, reference = (path.parent if path.is_file() else path for path in named)
+    folders = (predictions, reference, reference.parent)
     places = [arguments.dataset_json] if arguments.dataset_json else [folder / "dataset.json" for folder in folders]
     for file in places:
         if arguments.dataset_json or file.is_file():
             return read_declared_labels(file)
-    return labels_of(arguments.predictions)
+    return labels_of(predictions)

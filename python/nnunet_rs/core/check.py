@@ -12,9 +12,10 @@ from nnunet_rs.core.budget import Budget, in_parallel, memory_for_cases
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.extent import case_extent
 from nnunet_rs.core.faults import Fault, FaultError, fatal, require_none
-from nnunet_rs.core.io import gather, read_scan
+from nnunet_rs.core.io import companions, gather, read_scan
 from nnunet_rs.core.labels import encode_labels, present_classes
 from nnunet_rs.core.machine import processors
+from nnunet_rs.core.names import TAKEN, ending_of
 from nnunet_rs.core.outliers import Measured, outliers
 from nnunet_rs.core.scan import Grid, Scan, compare_grids
 from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Progress, Silent, Volume
@@ -56,12 +57,16 @@ def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | No
         First the image's, then the label's. Fatal: `missing`, `unreadable`, `file-empty`, `not-gzip`, `gzip-truncated`,
         `gzip-corrupt`, `not-nifti`, `header-invalid`, `voxel-type`, `dimensions`, `file-truncated`, `format`, `memory`,
         `channels`, `spacing-invalid`, `spacing-affine`, `non-finite`, `shape-mismatch`, `spacing-mismatch`,
-        `orientation-mismatch`, `origin-mismatch`, `label-not-integral`, `label-undeclared`. Warnings: `qform-sform`,
-        `units`, `image-constant`, `no-foreground`, and mismatches within rounding.
+        `orientation-mismatch`, `origin-mismatch`, `label-not-integral`, `label-undeclared`, `case-name`. Warnings:
+        `qform-sform`, `units`, `image-constant`, `no-foreground`, and mismatches within rounding.
     """
     volume, grid, found = _check_image(dataset, case)
     labels, more = (None, ()) if case.label is None else _check_label(case.label, grid, dataset.labels)
-    return volume, labels, tuple(dataclasses.replace(fault, case=case.name) for fault in (*found, *more))
+    return (
+        volume,
+        labels,
+        tuple(dataclasses.replace(fault, case=case.name) for fault in (*_name_faults(case), *found, *more)),
+    )
 
 
 def check_dataset(
@@ -154,6 +159,14 @@ def _measured(case: Case, volume: Volume) -> Measured:
     z, y, x = volume.data.shape[1:]
     lows = tuple(float(channel.min()) for channel in volume.data)
     return Measured(case.name, case.images[0], (z, y, x), volume.spacing, lows)
+
+
+def _name_faults(case: Case) -> list[Fault]:
+    """See that a TIFF's spacing file, beside a result of this case, would not be a file of this tool's."""
+    result = case.images[0].with_name(case.name + ending_of(case.images[0].name))
+    taken = [file.name for file in companions(result) if file.name.lower() in TAKEN]
+    value = f"its spacing file {', '.join(taken)} has the name of a file that this tool puts beside results"
+    return [Fault(case.images[0], "case-name", value, "give the case another name")] if taken else []
 
 
 def _read_all(paths: Sequence[Path]) -> tuple[list[Scan], list[Fault]]:

@@ -6,15 +6,18 @@ import gzip
 import io
 import math
 import zlib
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from isal import igzip, igzip_lib
+from numpy.typing import NDArray
 
 from nnunet_rs.core.content import COPY_AGAIN, ends_early, kind_of, read_content
 from nnunet_rs.core.faults import Fault, FaultError
-from nnunet_rs.core.files import write_bytes
+from nnunet_rs.core.files import write_atomically, write_bytes
 from nnunet_rs.core.geometry import invertible
 from nnunet_rs.core.scan import ORIGIN_TOLERANCE, SPACING_TOLERANCE, Scan, smallest_integer
 from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
@@ -101,6 +104,27 @@ def write_labels(path: Path, labels: IntArray, header: Header) -> None:
     if path.name.lower().endswith(".gz"):
         content = igzip.compress(content, _COMPRESSION_LEVEL, mtime=0)
     write_bytes(path, content)
+
+
+def write_channels(path: Path, parts: Iterable[NDArray[Any]], shape: Shape, header: Header) -> None:
+    """Write channels (c, z, y, x), handed over in parts (channels, z, y, x), as a 4-D float32 file, atomically.
+
+    The last axis of the file holds the channels; otherwise as `write_labels`.
+    """
+    block = _label_header(np.broadcast_to(np.uint8(0), shape[1:]), header)
+    pixdim = block["pixdim"].copy()
+    block.set_data_shape(shape[::-1])
+    block["pixdim"] = pixdim
+    block["pixdim"][4] = 1
+    block.set_data_dtype(np.float32)
+    with write_atomically(path) as temporary, temporary.open("wb") as file, ExitStack() as stack:
+        stream: Any = file
+        if path.name.lower().endswith(".gz"):
+            zipped = igzip.IGzipFile("", "wb", _COMPRESSION_LEVEL, file, mtime=0)
+            stream = stack.enter_context(zipped)
+        stream.write(block.binaryblock + bytes(4))
+        for part in parts:
+            stream.write(np.ascontiguousarray(part, "<f4").data)
 
 
 # ---- bytes -----------------------------------------------------------------------------------------------------------

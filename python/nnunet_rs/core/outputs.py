@@ -14,13 +14,14 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import TEMPORARY, writing
-from nnunet_rs.core.record import TOKEN, Made, Record
+from nnunet_rs.core.names import examples
+from nnunet_rs.core.record import PREDICTION, TOKEN, Made, Record, file_digest
 
 PREVIOUS = (
     "previous"  # holds, in the folder of the outputs, what was kept aside: previous/1, previous/2, a folder a run
 )
 _PREFIX = len(TEMPORARY) + 2 * TOKEN + 1  # characters before a temporary folder's own name
-NAMED = 3  # of many files, in a message
+_LARGE = 1 << 24  # bytes
 
 
 class Outputs:
@@ -32,6 +33,8 @@ class Outputs:
         Made with the first file, if it is not there.
     made_with
         Tells what determines the files' content (`record.digest`).
+    kind
+        What the files are: those of another kind, as segmentations where scores are to be written, are not replaced.
     overwrite
         Keep files aside that this tool did not make, or that were edited, instead of refusing.
     say
@@ -48,11 +51,12 @@ class Outputs:
         folder: Path,
         made_with: str = "",
         *,
+        kind: str = PREDICTION,
         overwrite: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.folder, self.made_with = folder, made_with
-        self.record = Record(folder)
+        self.record = Record(folder, kind)
         self._overwrite, self._say = overwrite, say
         self._staged: list[Staged] = []
         self._aside: Path | None = None
@@ -90,9 +94,14 @@ class Outputs:
                 )
             if path.is_dir():
                 raise NnunetError(f"{path}: is a folder, and a file is to be written there; name another output (-o)")
-        unknown = [] if self._overwrite else [path for path in there if self.record.made_with(path) is None]
+        unknown = [] if self._overwrite else [path for path in there if not self._known(path)]
         if unknown:
             raise NnunetError(self._refusal(unknown))
+
+    def _known(self, path: Path) -> bool:
+        """Whether a file is as it was written; large ones are read when they are replaced, beside the computing."""
+        glance = path.exists() and path.stat().st_size > _LARGE
+        return self.record.made_with(path, glance=glance) is not None
 
     def stage(self, name: str) -> Staged:
         """Return a place for new files, of which the one of this name gets its name last."""
@@ -117,14 +126,26 @@ class Outputs:
     def adopt(self, path: Path) -> None:
         """Take a file that is there for this tool's own."""
         if self.record.made_with(path) is None:
-            self.record.add(Made.of(path, path.relative_to(self.folder).as_posix(), ""))
+            self.record.add(self._made(path, path, ""))
 
-    def make_way(self, path: Path) -> None:
-        """Leave a name free for a file of ours: what is there is ours, or is kept aside, or refused."""
+    def move(self, source: Path, target: Path) -> None:
+        """Give a new file its name; it stands in the record before."""
+        with writing(target, source):
+            made = self._made(source, target, self.made_with)
+            self._make_way(target, made)
+            self.record.add(made)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+
+    def _made(self, path: Path, target: Path, made_with: str) -> Made:
+        return Made.of(path, target.relative_to(self.folder).as_posix(), made_with, self.record.kind)
+
+    def _make_way(self, path: Path, new: Made) -> None:
+        """Leave a name free for a file of ours: what is there is ours, or the same, or is kept aside, or refused."""
         if not os.path.lexists(path) or self.record.made_with(path) is not None:
             return
         self.record.reload()  # another run may have written it meanwhile
-        if self.record.made_with(path) is not None:
+        if self.record.made_with(path) is not None or (path.is_file() and file_digest(path) == new.sha256):
             return
         if not self._overwrite or path.is_dir():
             raise NnunetError(self._refusal([path]))
@@ -155,12 +176,14 @@ class Outputs:
         foreign = [path for path in unknown if path not in changed]
         parts = []
         if foreign:
-            names = examples([path.name for path in foreign])
-            parts.append(f"{_counted(foreign)} not made by this tool, or by a release that kept no record ({names})")
+            parts.append(
+                f"{_counted(foreign)} not known to be made by this tool ({examples([p.name for p in foreign])})"
+            )
         if changed:
-            parts.append(f"{_counted(changed)} changed after this tool made it ({examples([p.name for p in changed])})")
+            parts.append(f"{_counted(changed)} changed since this tool made it ({examples([p.name for p in changed])})")
         advice = "name another output (-o), or let --overwrite keep aside what is there"
-        return f"{self.folder}: would be replaced: {' and '.join(parts)}; {advice}"
+        where = Path.cwd() if self.folder == Path() else self.folder
+        return f"{where}: would be replaced: {' and '.join(parts)}; {advice}"
 
 
 class Staged:
@@ -193,18 +216,11 @@ class Staged:
         return NnunetError(str(error).replace(str(self.folder), str(self._outputs.folder)))
 
     def place(self) -> None:
-        """Give the files their names; each stands in the record before."""
+        """Give the files their names."""
         outputs, last = self._outputs, self.folder / self._name
         files = sorted(path for path in self.folder.rglob("*") if path.is_file() and path != last)
         for source in (*files, *((last,) if last.exists() else ())):
-            target = outputs.folder / source.relative_to(self.folder)
-            with writing(target, source):
-                name = target.relative_to(outputs.folder).as_posix()
-                made = Made.of(source, name, outputs.made_with)
-                outputs.make_way(target)
-                outputs.record.add(made)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                source.replace(target)
+            outputs.move(source, outputs.folder / source.relative_to(self.folder))
 
     def discard(self) -> None:
         """Remove the temporary folder, and what is still in it."""
@@ -225,10 +241,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def examples(names: Sequence[str]) -> str:
-    """Join the first few names."""
-    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+def _examples(files: Sequence[Path]) -> str:
+    return examples([path.name for path in files])
 
 
 def _counted(files: Sequence[Path]) -> str:
-    return "1 file there was" if len(files) == 1 else f"{len(files)} files there were"
+    return "1 file there is" if len(files) == 1 else f"{len(files)} files there are"

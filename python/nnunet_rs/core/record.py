@@ -23,6 +23,7 @@ from typing import Any
 
 from nnunet_rs.core.errors import NnunetError
 
+PREDICTION = "prediction"
 RECORD = ".nnunet-rs"  # the hidden folder
 TOKEN = 4  # bytes of a run's name, as of temporary files' names
 _ENDING = ".jsonl"
@@ -39,22 +40,23 @@ class Made:
     size: int  # bytes
     modified: int  # ns
     made_with: str  # tells what determines the content: `digest`; empty: unknown
+    kind: str = PREDICTION  # what it is; only the same kind replaces it
 
     @classmethod
-    def of(cls, path: Path, name: str, made_with: str) -> Made:
+    def of(cls, path: Path, name: str, made_with: str, kind: str) -> Made:
         """Describe a file that is to get the name."""
         stat = path.stat()
-        return cls(name, file_digest(path), stat.st_size, stat.st_mtime_ns, made_with)
+        return cls(name, file_digest(path), stat.st_size, stat.st_mtime_ns, made_with, kind)
 
 
 class Record:
-    """What this tool has written into a folder, and one run's part of it.
+    """What this tool has written into a folder, of one kind, and one run's part of it.
 
     `token` is the run's name; the folder and the run's file are made with its first entry.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.token = secrets.token_hex(TOKEN)
+    def __init__(self, folder: Path, kind: str = PREDICTION) -> None:
+        self.token, self.kind = secrets.token_hex(TOKEN), kind
         self._folder, self._home = folder, folder / RECORD
         self._stream: FileIO | None = None
         self._lock = Lock()
@@ -65,7 +67,8 @@ class Record:
         """Read what other runs have written by now."""
         made: dict[str, list[Made]] = {}
         for entry in self._entries():
-            made.setdefault(entry.name, []).append(entry)
+            if entry.kind == self.kind:
+                made.setdefault(entry.name, []).append(entry)
         with self._lock:
             self._made = made
 

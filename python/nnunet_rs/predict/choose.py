@@ -9,11 +9,15 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.labels import decode_labels, encode_labels
-from nnunet_rs.core.types import Dataset, FoldName, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.types import Dataset, FloatArray, FoldName, IntArray, Progress, Silent, Task, Volume
 from nnunet_rs.model.card import read_card
 from nnunet_rs.plan.document import encode, render
 from nnunet_rs.plan.schema import Plan
@@ -87,7 +91,9 @@ def choose_best(
     best = scored[0].configurations
     postprocessing = choose_postprocessing(search.pairs(best, folds), search.dataset.labels, search.progress)
     choice = Choice(best, postprocessing, folds, tuple(scored), search.digests(best, folds))
-    write_bytes(work / BEST, (render(encode(choice)) + "\n").encode())
+    outputs = Outputs(work, kind="choice", overwrite=True, say=search.progress.say)  # one that was edited is kept aside
+    with outputs, outputs.new_files(BEST) as folder:
+        write_bytes(folder / BEST, (render(encode(choice)) + "\n").encode())
     return choice
 
 
@@ -107,6 +113,10 @@ class Chosen:
         """Return what determines the results."""
         steps = [list(classes) for classes in self.postprocessing.keep_largest]
         return {**self.predictor.describe(), "keep_largest": steps}
+
+    def predict_probabilities(self, array: NDArray[np.generic], spacing: Sequence[float]) -> FloatArray:
+        """Predict the probabilities before post-processing; as `Predictor.predict_probabilities`."""
+        return self.predictor.predict_probabilities(array, spacing)
 
     def prepare(self, volume: Volume, *, overwrite: bool = False) -> Any:
         """Bring an image to the networks' grids."""

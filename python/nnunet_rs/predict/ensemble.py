@@ -21,7 +21,7 @@ from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.evaluate import label_files
 from nnunet_rs.predict.export import Decision, Target
-from nnunet_rs.predict.predictor import Predictor, SinkMaker
+from nnunet_rs.predict.predictor import Predictor, SinkMaker, as_volume, probabilities_of
 from nnunet_rs.predict.probabilities import ENDING, Probabilities, open_probabilities
 from nnunet_rs.predict.results import FolderResult, Results, tell_left
 from nnunet_rs.predict.settings import read_settings, settings
@@ -58,6 +58,10 @@ class Ensemble:
     def describe(self) -> dict[str, Any]:
         """Return what determines the results."""
         return {"version": 1, "average_of": [member.describe() for member in self.members]}
+
+    def predict_probabilities(self, array: NDArray[np.generic], spacing: Sequence[float]) -> FloatArray:
+        """Predict the mean probabilities of an image in memory; as `Predictor.predict_probabilities`."""
+        return probabilities_of(self, as_volume(array, spacing))
 
     def prepare(self, volume: Volume, *, overwrite: bool = False) -> tuple[Prepared, ...]:
         """Bring an image to every member's grid; as `Predictor.prepare`."""
@@ -139,7 +143,7 @@ def side_by_side(members: Sequence[Predictor], prepared: Sequence[Prepared], tas
     share = None if task is None else Share(task, 1.0 / len(members))
     targets = [member.target(case, axis=0) for member, case in zip(members, prepared, strict=True)]
     streams = [
-        member.predict_probabilities(case, target, share)
+        member.stream_probabilities(case, target, share)
         for member, case, target in zip(members, prepared, targets, strict=True)
     ]
     return SideBySide(targets[0], together(streams))

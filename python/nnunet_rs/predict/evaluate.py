@@ -48,7 +48,7 @@ def evaluate_folders(
     Parameters
     ----------
     predictions, reference
-        Folders of label files; files of other kinds are passed over.
+        Folders of label files; files of other kinds are passed over. Or two label files.
     labels
         Which values stand for which class or region; None takes every value found in any file as a class of its own,
         0 as the background.
@@ -111,7 +111,11 @@ def read_pair(pair: Pair, labels: LabelSet, warn: Callable[[Fault], None] = lamb
 
 
 def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> tuple[Pair, ...]:
-    """Match the files of two folders by case name; errors as `evaluate_folders`."""
+    """Match the files of two folders by case name, or two files whatever their names; errors as `evaluate_folders`."""
+    if predictions.is_file() and reference.is_file():
+        return (Pair(strip_ending(predictions.name), predictions, reference),)
+    if predictions.is_file() or reference.is_file():
+        raise DatasetError(f"{predictions}: and {reference} are a file and a folder; name two files, or two folders")
     ours, theirs = (label_files(folder) for folder in (predictions, reference))
     alone = sorted(ours.keys() - theirs.keys())
     if alone:

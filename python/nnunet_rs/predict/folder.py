@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,8 +24,10 @@ from nnunet_rs.data.resampling import spacing_remark
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.channels import require_declared_order
 from nnunet_rs.predict.ensemble import Pairs
+from nnunet_rs.predict.inputs import one_case, result_place
 from nnunet_rs.predict.predictor import SinkMaker
-from nnunet_rs.predict.probabilities import ProbabilityFile
+from nnunet_rs.predict.probabilities import ProbabilityFile, open_probabilities
+from nnunet_rs.predict.probability_forms import Form, write_form
 from nnunet_rs.predict.results import FolderResult, Results, tell_left
 from nnunet_rs.predict.settings import settings
 
@@ -54,8 +56,10 @@ class FolderOptions:
     """What is written, and what is left alone."""
 
     save_probabilities: bool = False  # also {case}.b2nd, float16
+    probability_forms: tuple[Form, ...] = ()  # then also "nifti": probabilities/{case}.nii.gz, "npz": {case}.npz
     overwrite: bool = False  # predict again what is finished; what is not this tool's, or edited, is kept aside
     part: tuple[int, int] = (0, 1)  # (i, n): only every n-th case from the i-th on, counted from 0
+    ending: str = ""  # of a single segmentation that was named; empty: as of its images
     own: bool = False  # the folder is this tool's own: what is not known there is kept aside instead of refused
 
 
@@ -108,6 +112,42 @@ def predict_folder(
     return predict_cases(predictor, cases[index::count], output_dir, options, progress, broken=broken)
 
 
+def predict_files(
+    predictor: CasePredictor,
+    images: Sequence[Path],
+    output: Path,
+    options: FolderOptions = FolderOptions(),
+    progress: Progress | None = None,
+) -> FolderResult:
+    """Predict one image, of one file or one a channel.
+
+    Parameters
+    ----------
+    images
+        As of `inputs.one_case`.
+    output
+        The segmentation, in any format that can hold it, as its ending says; or a folder, which gets what
+        `predict_folder` writes. Beside a file that is named there is no `prediction.json`.
+    predictor, options, progress
+        As of `predict_folder`.
+
+    Raises
+    ------
+    DatasetError
+        As `inputs.one_case` and `inputs.result_place`.
+    NnunetError
+        As `predict_folder`.
+    """
+    progress = progress or Silent()
+    case, place = one_case(images, len(predictor.plan.channels)), result_place(output, images)
+    if place.is_file:
+        case, options = replace(case, name=place.name), replace(options, ending=place.ending)
+    else:
+        _require_another_folder(images[0].parent, output)
+    require_declared_order(images[0].parent, predictor.plan, progress)
+    return predict_cases(predictor, (case,), place.folder, options, progress)
+
+
 def predict_cases(
     predictor: CasePredictor,
     cases: Sequence[Case],
@@ -153,7 +193,9 @@ def _run(
             Results(
                 stack.enter_context(Outputs(folder, digest(content), overwrite=aside, say=progress.say)),
                 content,
-                options.save_probabilities and number == 0,
+                number == 0 and (options.save_probabilities or bool(options.probability_forms)),
+                options.probability_forms if number == 0 else (),
+                options.ending,
             )
             for number, (folder, content) in enumerate(contents.items())
         ]
@@ -293,7 +335,7 @@ class _Run:
         try:
             if not first.probabilities:
                 return self.predictor.predict_prepared(prepared, task), None
-            segmentation, saved = first.files(case)
+            segmentation, saved = first.files(case)[:2]
             staged = first.outputs.stage(segmentation.name)
             temporary = staged.folder / saved.name
             labels = self.predictor.predict_prepared(
@@ -313,6 +355,8 @@ class _Run:
             name = each.files(case)[0].name
             with staged or each.outputs.stage(name) as place:
                 write_labels(place.folder / name, part, header)
+                if each.forms:
+                    _write_forms(case, each, place.folder, header)
 
     def _written(self, writing: dict[Future[None], Case], most: int, task: Task) -> None:
         """Take note of what has been written, and wait while more than `most` cases are still being written."""
@@ -325,6 +369,14 @@ class _Run:
                     task.advance(0, case.name)
                 else:
                     self.fail(case.name, error)
+
+
+def _write_forms(case: Case, results: Results, folder: Path, header: Header) -> None:
+    """Write into `folder` the other forms of the probabilities that are there."""
+    _, saved, *others = (folder / path.relative_to(results.outputs.folder) for path in results.files(case))
+    probabilities = open_probabilities(saved)
+    for form, path in zip(results.forms, others, strict=True):
+        write_form(form, path, probabilities, header)
 
 
 def _failures(failed: Mapping[str, str], count: int, output_dir: Path) -> str:

@@ -15,6 +15,7 @@ from nnunet_rs.core.files import read_json, write_json
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.machine import processors
+from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import IntArray, LabelSet, Progress, Silent, Spacing3
 from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.schema import read_plan
@@ -24,6 +25,7 @@ from nnunet_rs.predict.postprocess import PostProcessing
 
 POSTPROCESSING = "postprocessing.json"  # beside the segmentations that were made by it
 FOREGROUND = "foreground"  # every class but the background, as one
+KIND = "post-processed"  # in the record of what was written
 VERSION = 1
 
 # Steps, or a function of class indices (z, y, x) and spacing in mm (z, y, x) to class indices of the same shape.
@@ -45,6 +47,7 @@ def postprocess_folder(
     process: Process,
     labels: LabelSet,
     *,
+    overwrite: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
@@ -61,6 +64,8 @@ def postprocess_folder(
         same shape.
     labels
         Which values of the files stand for which class.
+    overwrite
+        Keep files aside that this tool did not make, or that were edited, in the folder `previous`.
     threads
         Cases at a time; None: as many as there are processors.
 
@@ -74,13 +79,15 @@ def postprocess_folder(
     DatasetError
         A folder that is missing, empty or the output itself; a value that is not declared; a function that returns
         something else than class indices of the same shape.
+    NnunetError
+        Files that would be replaced and were not made here, or were edited.
     """
     files, output = label_files(Path(segmentations)), Path(output)
     if output.is_dir() and output.samefile(segmentations):
         raise DatasetError(f"{output}: holds the segmentations themselves; write to another folder")
-    taken = [path.name for path in files.values() if (output / path.name).exists()]
-    if taken:
-        raise DatasetError(f"{output / taken[0]}: is there already ({len(taken)} of {len(files)}); name another folder")
+    progress = progress or Silent()
+    outputs = Outputs(output, kind=KIND, overwrite=overwrite, say=progress.say)
+    outputs.require([*(output / path.name for path in files.values()), output / POSTPROCESSING], files.values())
 
     def one(path: Path) -> None:
         with doing(path):
@@ -90,10 +97,11 @@ def postprocess_folder(
                 done = process.apply(classes)
             else:
                 done = _checked(path, process(classes.copy(), scan.spacing), classes, labels)
-            write_labels(output / path.name, decode_labels(done, labels), scan.header)
+            with outputs.new_files(path.name) as folder:
+                write_labels(folder / path.name, decode_labels(done, labels), scan.header)
 
-    task_shown = (progress or Silent()).task("post-process", len(files))
-    with ThreadPoolExecutor(threads or processors()) as pool, task_shown as task:
+    shown = progress.task("post-process", len(files))
+    with outputs, ThreadPoolExecutor(threads or processors()) as pool, shown as task:
         for name, _ in zip(files, pool.map(one, files.values()), strict=True):
             task.advance(1, name)
     return tuple(files)
@@ -163,6 +171,9 @@ def read_decision(path: Path) -> Decision:
     return decision
 
 
-def write_decision(folder: Path, decision: Decision) -> None:
-    """Write steps beside the segmentations that were made by them, to be used again."""
-    write_json(folder / POSTPROCESSING, encode(decision))
+def write_decision(folder: Path, decision: Decision, *, overwrite: bool = False) -> None:
+    """Write steps beside the segmentations that were made by them, to be used again; errors as there."""
+    with Outputs(folder, kind=KIND, overwrite=overwrite) as outputs:
+        outputs.require([folder / POSTPROCESSING])
+        with outputs.new_files(POSTPROCESSING) as temporary:
+            write_json(temporary / POSTPROCESSING, encode(decision))

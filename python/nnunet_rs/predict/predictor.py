@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ from nnunet_rs.predict.changes import plan_differences
 from nnunet_rs.predict.channels import require_channels
 from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
 from nnunet_rs.predict.models import find_models
+from nnunet_rs.predict.probabilities import ProbabilityArray
 from nnunet_rs.predict.sweep import plan_sweep
 from nnunet_rs.predict.window import Previous, Region, WindowOptions, sweep_scores
 
@@ -184,6 +185,7 @@ class Predictor:
             ],
             "averages": "logits" if self._activation() == "none" else "probabilities",
             "previous": None if self.previous is None else self.previous.describe(),
+            **({} if self.options.precision == "auto" else {"precision": self.options.precision}),
         }
 
     def predict_volume(self, volume: Volume, task: Task | None = None) -> Labels:
@@ -226,7 +228,29 @@ class Predictor:
         regions = self._regions(prepared, target, task, by_rows=sink is None)
         return export_labels(regions, target, prepared.geometry, self._decision(), sink)
 
-    def predict_probabilities(
+    def predict_probabilities(self, array: NDArray[np.generic], spacing: Sequence[float]) -> FloatArray:
+        """Predict the probabilities of an image in memory, on the image's whole grid.
+
+        Parameters
+        ----------
+        array, spacing
+            As of `__call__`.
+
+        Returns
+        -------
+        ndarray
+            float32 (c, z, y, x): a channel for each class, the background first, which add up to 1 in each voxel; of a
+            model with regions a channel for each region, each by itself between 0 and 1. It takes 4 c z y x bytes;
+            `predict_folder` with `save_probabilities` writes them without ever holding them whole.
+
+        Raises
+        ------
+        DatasetError
+            As `__call__`.
+        """
+        return probabilities_of(self, as_volume(array, spacing))
+
+    def stream_probabilities(
         self, prepared: Prepared, target: Target, task: Task | None = None
     ) -> Iterator[tuple[int, FloatArray]]:
         """Yield (first plane, probabilities (c, planes, a, b)) on the grid of `target`, a few planes at a time."""
@@ -285,6 +309,29 @@ def _told(network: nn.Module, card: ModelCard, options: PredictOptions) -> nn.Mo
     """Let errors of a network of the user's own be told as the user's."""
     own = None if card.custom_network is None else as_own("network", options.network)
     return network if own is None else OwnNetwork(network, own)
+
+
+class _Predicts(Protocol):
+    @property
+    def plan(self) -> Plan: ...
+
+    def prepare(self, volume: Volume, *, overwrite: bool = False) -> Any: ...
+
+    def predict_prepared(
+        self, prepared: Any, task: Task | None = None, make_sink: SinkMaker | None = None
+    ) -> IntArray: ...
+
+
+def probabilities_of(predictor: _Predicts, volume: Volume) -> FloatArray:
+    """Return the probabilities of an image, float32 (c, z, y, x), by whatever predicts in two steps."""
+    made: list[ProbabilityArray] = []
+
+    def make(target: Target, prepared: Prepared) -> ProbabilityArray:
+        made.append(ProbabilityArray(predictor.plan, target, prepared))
+        return made[0]
+
+    predictor.predict_prepared(predictor.prepare(volume), None, make)
+    return made[0].values
 
 
 def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:

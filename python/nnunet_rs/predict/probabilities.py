@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +14,12 @@ from numpy.typing import NDArray
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import blosc2_writes
 from nnunet_rs.core.types import FloatArray, LabelSet, Shape3
-from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.plan.document import decode, encode
-from nnunet_rs.plan.schema import Plan
-from nnunet_rs.predict.export import Target
+
+if TYPE_CHECKING:  # whoever reads needs no torch
+    from nnunet_rs.data.preprocess import Prepared
+    from nnunet_rs.plan.schema import Plan
+    from nnunet_rs.predict.export import Target
 
 ENDING = ".b2nd"
 VERSION = 1
@@ -72,6 +76,23 @@ class ProbabilityFile:
         return z, y, x
 
 
+class ProbabilityArray:
+    """Takes probabilities into memory: `values`, float32 (c, z, y, x); outside the crop box all is background."""
+
+    def __init__(self, plan: Plan, target: Target, prepared: Prepared) -> None:
+        geometry = prepared.geometry
+        self.values: FloatArray = np.zeros((plan.labels.outputs, *geometry.shape), np.float32)
+        if not plan.labels.regions:
+            self.values[0] = 1
+        working = self.values.transpose(0, *(axis + 1 for axis in geometry.transpose))
+        inside = working[(slice(None), *(slice(*ends) for ends in geometry.box))]
+        self._swept = inside.transpose(0, *(axis + 1 for axis in target.sweep.axes))
+
+    def put(self, first: int, values: FloatArray) -> None:
+        """Take the probabilities (c, planes, a, b) of planes `first` and following of the cropped grid, sweep axes."""
+        self._swept[:, first : first + values.shape[1]] = values
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Probabilities:
     """A file of probabilities, read in parts."""
@@ -85,6 +106,12 @@ class Probabilities:
         """(c, z, y, x)."""
         return tuple(self.array.shape)
 
+    def classes(self, most: int) -> Iterator[NDArray[np.float16]]:
+        """Read all classes in turn, (classes, z, y, x): as many at a time as `most` bytes hold, and at least one."""
+        count = max(1, most // (2 * int(np.prod(self.shape[1:]))))
+        for first in range(0, self.shape[0], count):
+            yield np.asarray(self.array[first : first + count])
+
     @property
     def across(self) -> int:
         """The file axis (0, 1, 2 for z, y, x) along which single planes are cheap to read."""
@@ -96,8 +123,33 @@ class Probabilities:
         return np.asarray(self.array[(slice(None), *cut)])
 
 
-def open_probabilities(path: Path) -> Probabilities:
-    """Open what `predict --save-probabilities` wrote.
+def read_probabilities(path: str | Path) -> NDArray[np.float16]:
+    """Read the file that `predict --save-probabilities` wrote, whole.
+
+    Parameters
+    ----------
+    path
+        OUT/{case}.b2nd: a Blosc2 array, which `blosc2.open` reads too.
+
+    Returns
+    -------
+    ndarray
+        float16 (c, z, y, x) on the image's grid: a channel for each class, the background first, or for each region.
+
+    Raises
+    ------
+    DatasetError
+        If the file is missing, damaged or something else.
+    """
+    found = open_probabilities(path)
+    try:
+        return np.asarray(found.array[:])
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); predict again and save them") from error
+
+
+def open_probabilities(path: str | Path) -> Probabilities:
+    """Open what `predict --save-probabilities` wrote, to read it in parts.
 
     Raises
     ------
@@ -106,11 +158,19 @@ def open_probabilities(path: Path) -> Probabilities:
     """
     import blosc2
 
+    path = Path(path)
     try:
         array = blosc2.open(str(path), mode="r")
         content = array.schunk.vlmeta["nnunet_rs"]
-    except (OSError, RuntimeError, KeyError, AttributeError, ValueError) as error:
+        version, labels = content["version"], content.get("labels")
+    except (OSError, RuntimeError, KeyError, AttributeError, ValueError, TypeError, OverflowError) as error:
         raise DatasetError(f"{path}: holds no probabilities ({error}); predict again and save them") from error
-    if content["version"] != VERSION:
-        raise DatasetError(f"{path}: is of version {content['version']}, not {VERSION}; predict again")
-    return Probabilities(path, array, decode(LabelSet, content["labels"], f"{path}: labels", DatasetError))
+    if version != VERSION:
+        raise DatasetError(f"{path}: is of version {version}, not {VERSION}; predict again")
+    found = Probabilities(path, array, decode(LabelSet, labels, f"{path}: labels", DatasetError))
+    shape = tuple(array.shape)
+    whole = len(shape) == 4 and 2 * math.prod(shape) <= array.schunk.nbytes  # which pads shapes to whole chunks
+    if array.dtype != np.float16 or not whole or shape[0] != found.labels.outputs:
+        wanted = f"float16 (c, z, y, x) of {found.labels.outputs} channels"
+        raise DatasetError(f"{path}: holds {array.dtype} {list(shape)}, not {wanted}; predict again and save them")
+    return found

@@ -10,14 +10,12 @@ from typing import Any
 
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import companions
-from nnunet_rs.core.names import ending_of
-from nnunet_rs.core.outputs import Outputs, examples
+from nnunet_rs.core.names import TAKEN, ending_of, examples
+from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Case, Progress
 from nnunet_rs.predict.probabilities import ENDING
+from nnunet_rs.predict.probability_forms import PLACES, Form
 from nnunet_rs.predict.settings import SETTINGS, read_settings, require_settings, says_the_same, write_settings
-
-SUMMARY = "summary.json"  # beside the segmentations of cases held out
-_OWN = (SETTINGS, SUMMARY)  # names that are taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +33,9 @@ class FolderResult:
         return cls(written, tuple(case.name for case in cases if case.name not in done))
 
 
-def segmentation_path(case: Case, output_dir: Path) -> Path:
-    """Where a case's segmentation goes: its name, in its images' format."""
-    return output_dir / (case.name + ending_of(case.images[0].name))
+def segmentation_path(case: Case, output_dir: Path, ending: str = "") -> Path:
+    """Where a case's segmentation goes: its name, in its images' format or another."""
+    return output_dir / (case.name + (ending or ending_of(case.images[0].name)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,13 +43,17 @@ class Results:
     """One run's results in one folder."""
 
     outputs: Outputs
-    content: Mapping[str, Any]  # of prediction.json
+    content: Mapping[str, Any]  # of prediction.json, which a single file does not get
     probabilities: bool = False  # are saved as well
+    forms: tuple[Form, ...] = ()  # in which they are saved besides
+    ending: str = ""  # of a single file that was named; empty: a folder, segmentations as their images
 
     def files(self, case: Case) -> tuple[Path, ...]:
-        """List what a case gets, the segmentation first."""
-        segmentation = segmentation_path(case, self.outputs.folder)
-        return (segmentation, segmentation.with_name(case.name + ENDING)) if self.probabilities else (segmentation,)
+        """List what a case gets: the segmentation, the probabilities, and these in other forms."""
+        segmentation = segmentation_path(case, self.outputs.folder, self.ending)
+        names = [case.name + ENDING] if self.probabilities else []
+        names += [PLACES[form].format(case=case.name) for form in self.forms]
+        return (segmentation, *(self.outputs.folder / name for name in names))
 
     def unfinished(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
         """Tell which cases are to be predicted; and which are not though nobody knows that they are as they were made.
@@ -83,26 +85,28 @@ class Results:
         files = [file for case in cases for file in self._with_companions(case)]
         images = [file for case in cases for image in case.images for file in (image, *companions(image))]
         self.outputs.require(files, (*images, *inputs))
-        require_settings(self.outputs, self.content)
+        if not self.ending:
+            require_settings(self.outputs, self.content)
 
     def begin(self, cases: Sequence[Case], *, alone: bool) -> None:
         """Write prediction.json, and remove what a killed run left; not another part's, unless this is all."""
         with suppress(OSError):  # a folder that is read only and finished
             own = {file.name for case in cases for file in self.files(case)}
             self.outputs.tidy(own | ({SETTINGS} if alone else set()))
-        write_settings(self.outputs, self.content)
+        if not self.ending:
+            write_settings(self.outputs, self.content)
 
     def _made_so(self, file: Path) -> bool:
         return self.outputs.made_with in (self.outputs.record.made_with(file, glance=True) or ())
 
     def _said_since(self) -> tuple[Path, ...] | None:
         path = self.outputs.folder / SETTINGS
-        return (path,) if says_the_same(read_settings(path.parent), self.content) else None
+        return (path,) if not self.ending and says_the_same(read_settings(path.parent), self.content) else None
 
     def _with_companions(self, case: Case) -> Iterator[Path]:
         for file in self.files(case):
             for each in (file, *companions(file)):
-                if each.name.lower() in _OWN:
+                if each.name.lower() in TAKEN:
                     raise DatasetError(
                         f"{case.images[0]}: the case's file {each.name} would replace this tool's {each.name.lower()}; "
                         "rename the image"
@@ -114,7 +118,7 @@ def tell_left(cases: Collection[Case], progress: Progress) -> None:
     """Say which results are left alone though nobody knows that they are as they were made."""
     if cases:
         count = f"{len(cases)} results are" if len(cases) > 1 else "1 result is"
-        names = examples(sorted(case.name for case in cases))
+        names = examples([case.name for case in cases])
         progress.say(f"{count} edited, or not known to be this tool's, and left alone: {names}")
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from nnunet_rs.core.declaration import declared, read_labels
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json, write_json
+from nnunet_rs.core.names import PREDICTION
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import LabelSet
 
-SETTINGS = "prediction.json"  # beside the segmentations
+SETTINGS = PREDICTION  # beside the segmentations
 _MODELS = {"models", "average_of"}  # one of them stands in every prediction.json
 
 

@@ -153,10 +153,16 @@ class Summary:
         measured = [metric for metric in SHOWN if self.tolerance is not None or metric not in DISTANCES]
         return any((self.known(metric) != self.known("dice")).any() for metric in measured)
 
+    @staticmethod
+    def files(path: Path) -> tuple[Path, Path]:
+        """Which files `write` makes: JSON and CSV."""
+        return path.with_suffix(".json") if path.suffix == ".csv" else path, path.with_suffix(".csv")
+
     def write(self, path: Path, content: Mapping[str, Any] | None = None) -> None:
         """Write the JSON (`content`, if that holds more), and beside it the scores of every case and target as CSV."""
-        write_json(path.with_suffix(".json") if path.suffix == ".csv" else path, content or self.to_json())
-        with write_atomically(path.with_suffix(".csv")) as temporary, temporary.open("w", newline="") as file:
+        json_file, csv_file = self.files(path)
+        write_json(json_file, content or self.to_json())
+        with write_atomically(csv_file) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["case", "label", "name", *KEYS.values()])
             for case in self.cases:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.names import SUMMARY
 from nnunet_rs.core.types import Case, Dataset, Progress
 from nnunet_rs.data.folds import read_splits, require_fold
 from nnunet_rs.model.card import ModelCard
@@ -15,7 +16,7 @@ from nnunet_rs.predict.evaluate import TOLERANCE, Pair, evaluate_pairs
 from nnunet_rs.predict.folder import FolderOptions, predict_cases
 from nnunet_rs.predict.models import MODELS
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
-from nnunet_rs.predict.results import SUMMARY, segmentation_path
+from nnunet_rs.predict.results import segmentation_path
 from nnunet_rs.predict.summary import Summary
 
 VALIDATION = "validation"

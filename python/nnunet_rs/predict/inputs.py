@@ -1,0 +1,102 @@
+"""What a user names as images and as a place for results, as cases and names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.io import can_read, read_header
+from nnunet_rs.core.names import CHANNEL, strip_ending
+from nnunet_rs.core.types import Case
+
+_PICTURES = (".png", ".bmp", ".tif", ".tiff")  # hold no place in space
+_FLAT = (".png", ".bmp")  # hold one slice
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the result of one case goes."""
+
+    folder: Path
+    name: str = ""  # of the case; empty: as its images are named
+    ending: str = ""  # of the segmentation; empty: as of its images
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a file was named, not a folder."""
+        return bool(self.name)
+
+
+def one_case(files: Sequence[Path], channels: int) -> Case:
+    """Take the files that a user names for one case.
+
+    Parameters
+    ----------
+    files
+        One file, or one a channel: in the order of the numbers in their names, or else as given.
+    channels
+        What the model takes.
+
+    Raises
+    ------
+    DatasetError
+        A file that is not there, is of no known format or a folder; numbers of several cases; not one file a channel.
+    """
+    for file in files:
+        if file.is_dir():
+            raise DatasetError(f"{file}: is a folder; give one folder, or the files of one case")
+        if not file.is_file():
+            raise DatasetError(f"{file}: no such file or folder")
+        if not can_read(file):
+            raise DatasetError(f"{file}: the ending is not one of an image that can be read; convert it")
+    numbers = [CHANNEL.fullmatch(strip_ending(file.name)) for file in files]
+    if len(files) > 1 and all(numbers):
+        files = _by_number(files, [match for match in numbers if match])
+    if len(files) not in (1, channels):
+        raise DatasetError(
+            f"{', '.join(map(str, files))}: {len(files)} files, the model takes {channels} "
+            f"channel{'s' if channels > 1 else ''}; give a file for each, or for several cases a folder"
+        )
+    match = CHANNEL.fullmatch(strip_ending(files[0].name))
+    return Case(match["case"] if match else strip_ending(files[0].name), tuple(files))
+
+
+def result_place(output: Path, images: Sequence[Path]) -> Place:
+    """Tell a file from a folder by its ending, unless a folder is there.
+
+    Raises
+    ------
+    DatasetError
+        The format cannot hold the segmentation of these images.
+    """
+    if output.is_dir() or not can_read(output):
+        return Place(output)
+    name = strip_ending(output.name)
+    ending, own = output.name[len(name) :], images[0].name.lower()
+    if ending.lower() in _PICTURES and not own.endswith(_PICTURES):
+        raise DatasetError(
+            f"{output}: a {ending} file cannot say where in space {images[0].name} lies; name a segmentation of the "
+            "image's format"
+        )
+    if ending.lower() in _FLAT and not own.endswith(_FLAT):
+        (_, _, slices), _ = read_header(images[0])
+        if slices > 1:
+            raise DatasetError(f"{output}: a {ending} file holds one slice, {images[0].name} has {slices}; name a .tif")
+    return Place(output.parent, name, ending)
+
+
+def _by_number(files: Sequence[Path], matches: Sequence[re.Match[str]]) -> list[Path]:
+    cases = sorted({match["case"] for match in matches})
+    if len(cases) > 1:
+        raise DatasetError(
+            f"{files[0]}: and {files[-1].name} are of different cases ({', '.join(cases[:3])}); for several "
+            "cases give a folder"
+        )
+    numbered = sorted(zip((int(match["channel"]) for match in matches), files, strict=True))
+    if [number for number, _ in numbered] != list(range(len(files))):
+        found = ", ".join(f"{number:04d}" for number, _ in numbered)
+        raise DatasetError(f"{files[0].parent}: the files given are channels {found}; give each from 0000 on, once")
+    return [file for _, file in numbered]
