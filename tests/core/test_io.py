@@ -153,6 +153,20 @@ def test_labels_are_written_beside_an_image_or_its_header(tmp_path: Path, save_n
     assert not (tmp_path / "c.nii.gz").exists()
 
 
+def test_what_does_not_fit_into_memory_is_told_with_its_file(
+    tmp_path: Path, save_nifti: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError("Unable to allocate 83.8 TiB")
+
+    path = save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16))
+    for owner, name in (("nnunet_rs.core.nifti", "read"), ("nnunet_rs.core.io", "gather")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{owner}.{name}", full)
+            with pytest.raises(FaultError, match=r"a\.nii: memory: does not fit into memory: Unable to allocate 83"):
+                read_volume(path)
+
+
 def test_an_orientation_is_told_by_where_the_axes_point() -> None:
     (fault,) = compare_grids(grid(), grid(affine=moved(a00=-1)))
     assert fault.value == (

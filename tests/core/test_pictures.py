@@ -170,6 +170,19 @@ def test_cut_and_changed_files_are_told(tmp_path: Path) -> None:
         read_scan(tmp_path / "a.bmp")
 
 
+def test_damaged_rows_under_a_right_checksum_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for depth, colour, count in ((8, 0, 1), (16, 2, 3)):
+        content = bytearray(png(tmp_path / "a.png", samples(depth, count), depth, colour).read_bytes())
+        at = content.index(b"IDAT")
+        (size,) = struct.unpack(">I", content[at - 4 : at])
+        content[at + 4 + size - 2] ^= 1  # of zlib's checksum
+        content[at + 4 + size : at + 8 + size] = struct.pack(">I", zlib.crc32(content[at : at + 4 + size]))
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(FaultError, match="unreadable: the compressed rows are damaged"):
+            read_scan(tmp_path / "a.png")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_header_that_promises_too_much_asks_for_no_memory(tmp_path: Path) -> None:
     path = png(tmp_path / "a.png", samples(8), 8, 0)
     content = path.read_bytes()

@@ -40,6 +40,21 @@ def test_every_sample_type_layout_and_compression(
     assert read_grid(path)[0] == (1, 1, 37, 45)
 
 
+@pytest.mark.parametrize("compression", ["lzma", "lerc", "jpeg2000", "webp", "jpegxl"])
+def test_further_compressions(tmp_path: Path, compression: str) -> None:
+    array = noise((37, 45, 3))
+    path = saved(tmp_path / "a.tif", array, compression=compression, photometric="rgb")
+    np.testing.assert_array_equal(read_scan(path).voxels[:, 0], np.moveaxis(tifffile.imread(path), -1, 0))
+
+
+def test_a_compression_that_is_not_read_is_named(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.tif", noise((37, 45)))
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["Compression"].overwrite(34934)
+    with pytest.raises(FaultError, match=r"unreadable: compression JPEGXR \(34934\); save it with Deflate"):
+        read_scan(path)
+
+
 @pytest.mark.parametrize(("kind", "predictor"), [("u1", 2), ("u2", 2), ("f2", 3), ("f4", 3), ("f8", 3)])
 def test_predictors(tmp_path: Path, kind: str, predictor: int) -> None:
     array = noise((37, 45), kind)

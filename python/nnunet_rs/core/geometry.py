@@ -126,6 +126,11 @@ def canonical_axes(header: Header) -> tuple[tuple[int, int, int], tuple[bool, bo
     return (z, y, x), (flip_z, flip_y, flip_x)
 
 
+def rounded(affine: NDArray[np.float64]) -> list[list[float]]:
+    """Return the rows of an affine that matter, for messages."""
+    return [[round(float(number), 6) for number in row] for row in affine[:3]]
+
+
 def invertible(matrix: NDArray[np.float64]) -> bool:
     """Tell whether three column vectors span space, whatever their lengths: micrometres may be told in metres."""
     with np.errstate(all="ignore"):

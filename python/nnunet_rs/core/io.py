@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from nnunet_rs.core import itk, metaimage, nifti, nrrd, pictures, tiff
+from nnunet_rs.core.content import reason
 from nnunet_rs.core.faults import Fault, FaultError, require_none
 from nnunet_rs.core.scan import Scan, compare_grids
 from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Shape, Shape3, Spacing3, Volume
@@ -50,7 +51,10 @@ def read_volume(
     """
     files = [paths] if isinstance(paths, str | Path) else paths
     scans = [read_scan(Path(path)) for path in files]
-    data, faults = gather(scans)
+    try:
+        data, faults = gather(scans)
+    except MemoryError as error:
+        raise FaultError(_no_memory(scans[0].file, error)) from error
     found = tuple(dataclasses.replace(fault, case=case) for fault in faults)
     require_none(found)
     if warn is not None:
@@ -135,7 +139,10 @@ def companions(path: Path) -> tuple[Path, ...]:
 
 def read_scan(path: Path) -> Scan:
     """Read one file as it is; the faults of its header are in `Scan.faults`, those that prevent reading are raised."""
-    scan: Scan = _format(path).read(path)
+    try:
+        scan: Scan = _format(path).read(path)
+    except MemoryError as error:
+        raise FaultError(_no_memory(path, error)) from error
     return scan
 
 
@@ -163,6 +170,11 @@ def gather(scans: Sequence[Scan]) -> tuple[FloatArray, tuple[Fault, ...]]:
         faults += _intensity_faults(scan, part)
         channel += len(part)
     return image, tuple(faults)
+
+
+def _no_memory(path: Path, error: MemoryError) -> Fault:
+    value = f"does not fit into memory: {reason(error)}"
+    return Fault(path, "memory", value, "see that the header is right, or free memory")
 
 
 def _several_channels(scan: Scan) -> Fault:

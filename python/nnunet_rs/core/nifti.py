@@ -9,16 +9,17 @@ import zlib
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from isal import igzip, igzip_lib
+from isal import igzip
 from numpy.typing import NDArray
 
 from nnunet_rs.core.content import COPY_AGAIN, ends_early, kind_of, read_content
 from nnunet_rs.core.faults import Fault, FaultError
 from nnunet_rs.core.files import write_atomically, write_bytes
-from nnunet_rs.core.geometry import invertible
+from nnunet_rs.core.geometry import invertible, rounded
+from nnunet_rs.core.raw import ISAL_ERROR
 from nnunet_rs.core.scan import ORIGIN_TOLERANCE, SPACING_TOLERANCE, Scan, smallest_integer
 from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 ENDINGS = (".nii.gz", ".nii")
 
-_ISAL_ERROR: type[Exception] = cast(Any, igzip_lib).IsalError  # its stub declares an instance
 _GZIP_MAGIC = b"\x1f\x8b"
 _SIZES = {348: b"n+1", 540: b"n+2"}  # header size -> magic of the single-file form
 _COMPRESSION_LEVEL = 2  # of igzip: labels shrink as with zlib's level 1, a dozen times faster (docs/decisions)
@@ -149,7 +149,7 @@ def _gunzip(path: Path, stored: bytes, limit: int | None) -> bytes:
     except EOFError as error:
         value = f"the compressed data end early, after {len(stored)} bytes"
         raise FaultError(Fault(path, "gzip-truncated", value, COPY_AGAIN)) from error
-    except (_ISAL_ERROR, gzip.BadGzipFile, zlib.error, OSError) as error:
+    except (ISAL_ERROR, gzip.BadGzipFile, zlib.error, OSError) as error:
         raise FaultError(Fault(path, "gzip-corrupt", str(error), COPY_AGAIN)) from error
 
 
@@ -254,7 +254,7 @@ def _affine(path: Path, header: Nifti1Header) -> np.ndarray[Any, np.dtype[np.flo
         raise FaultError(Fault(path, "header-invalid", f"the qform is no rotation: {error}", _RESAVE)) from error
     spanned: np.ndarray[Any, np.dtype[np.float64]] = _spanned(header, affine)
     if not (np.isfinite(spanned).all() and invertible(spanned[:3, :3])):
-        value = f"the affine {spanned[:3].round(6).tolist()} cannot be inverted"
+        value = f"the affine {rounded(spanned)} cannot be inverted"
         # Without sform and qform the affine is the spacing.
         raise FaultError(_spacing_fault(path, _spacing(header)) or Fault(path, "header-invalid", value, _RESAVE))
     return spanned
@@ -286,7 +286,7 @@ def _usable_forms(path: Path, header: Nifti1Header) -> tuple[Fault, ...]:
                 return ()
         except ValueError:  # the quaternion is none
             return ()
-    value = f"the sform {header.get_sform()[:3].round(6).tolist()} cannot be inverted"
+    value = f"the sform {rounded(header.get_sform())} cannot be inverted"
     header["sform_code"] = 0
     return (Fault(path, "qform-sform", value, "the qform is used; see that it is right", fatal=False),)
 
@@ -323,8 +323,11 @@ def _header_faults(path: Path, header: Nifti1Header, spacing: Spacing3, affine: 
         return (fault,)
     found = []
     columns = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
-    if np.abs(columns / spacing - 1).max() > SPACING_TOLERANCE[1]:
-        value = f"pixdim (z, y, x) is {spacing}, the affine's columns are {tuple(columns.round(6).tolist())} mm long"
+    with np.errstate(all="ignore"):
+        apart = np.abs(columns / spacing - 1).max()
+    if not apart <= SPACING_TOLERANCE[1]:
+        lengths = tuple(round(float(size), 6) for size in columns)
+        value = f"pixdim (z, y, x) is {spacing}, the affine's columns are {lengths} mm long"
         found.append(Fault(path, "spacing-affine", value, "correct the one that is wrong"))
     apart = _forms_apart(header) / min(spacing)
     if not apart <= ORIGIN_TOLERANCE[1]:

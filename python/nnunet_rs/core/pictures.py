@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from nnunet_rs.core.content import COPY_AGAIN, DEFLATE, ends_early, read_content, reason, require_kind, require_memory
 from nnunet_rs.core.faults import Fault, FaultError
+from nnunet_rs.core.raw import ISAL_ERROR
 from nnunet_rs.core.scan import Scan, in_pixels
 from nnunet_rs.core.types import Shape, Spacing3
 
@@ -112,9 +114,9 @@ def _plain(samples: NDArray[Any]) -> NDArray[Any]:
 
 
 def _png_header(path: Path, content: bytes) -> Picture:
-    width, height, depth, colour = struct.unpack(">IIBB", content[16:26])
-    if content[12:16] != b"IHDR" or depth not in _DEPTHS.get(colour, ()):
-        value = f"bit depth {depth} of colour type {colour} is none of PNG's"
+    width, height, depth, colour, packing, filters, order = struct.unpack(">IIBBBBB", content[16:29])
+    if content[12:16] != b"IHDR" or depth not in _DEPTHS.get(colour, ()) or packing or filters or order > 1:
+        value = f"bit depth {depth} of colour type {colour}, methods {packing}, {filters}, {order} are none of PNG's"
         raise FaultError(Fault(path, "header-invalid", value, COPY_AGAIN))
     channels = {_PALETTE: 3, _GREY_ALPHA: 1}.get(colour, _SAMPLES[colour])
     return Picture(height, width, depth, channels, colour)
@@ -142,19 +144,37 @@ def _chunks(path: Path, content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _png(path: Path, content: bytes, picture: Picture) -> Decoded:
     """Decode the samples (y, x) or (y, x, c), and the palette (n, 3) that they point into."""
-    stored, palette = 0, b""
+    rows, palette = [], b""
     for name, part in _chunks(path, content):
         if name == b"acTL":
             raise FaultError(Fault(path, "dimensions", "an animation of several pictures", "save each as a file"))
-        stored += len(part) * (name == b"IDAT")
+        rows += [part] if name == b"IDAT" else []
         palette = part if name == b"PLTE" else palette
     needed = picture.height * -(-picture.width * picture.depth * _SAMPLES[picture.colour] // 8)
-    if needed > DEFLATE * stored:
-        raise ends_early(path, DEFLATE * stored, needed)
+    stored = b"".join(rows)
+    if needed > DEFLATE * len(stored):
+        raise ends_early(path, DEFLATE * len(stored), needed)
+    _require_rows(path, stored, needed)
     samples = _png_samples(path, content, picture)
     if picture.colour == _PALETTE:
         return samples, np.frombuffer(palette, np.uint8, len(palette) // 3 * 3).reshape(-1, 3)
     return (_without_alpha(path, samples) if picture.colour == _GREY_ALPHA else samples), None
+
+
+def _require_rows(path: Path, stored: bytes, needed: int) -> None:
+    """Raise where compressed rows are damaged or too few; libpng writes to standard error, Pillow passes it over."""
+    inflate = isal_zlib.decompressobj()
+    there = 0
+    try:
+        while not inflate.eof:
+            part = inflate.decompress(stored, 1 << 20)
+            stored, there = inflate.unconsumed_tail, there + len(part)
+            if not part and not inflate.eof:
+                raise ends_early(path, there, needed)
+    except ISAL_ERROR as error:
+        raise FaultError(Fault(path, "unreadable", f"the compressed rows are damaged: {error}", COPY_AGAIN)) from error
+    if there < needed:
+        raise ends_early(path, there, needed)
 
 
 def _png_samples(path: Path, content: bytes, picture: Picture) -> NDArray[Any]:

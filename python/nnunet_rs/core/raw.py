@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.content import COPY_AGAIN, ends_early, read_content
 from nnunet_rs.core.faults import Fault, FaultError
-from nnunet_rs.core.geometry import invertible
+from nnunet_rs.core.geometry import invertible, rounded
 from nnunet_rs.core.scan import LPS_TO_RAS, Scan
 from nnunet_rs.core.types import Header, Shape, Spacing3
 
-_ISAL_ERROR: type[Exception] = cast(Any, igzip_lib).IsalError  # its stub declares an instance
+ISAL_ERROR: type[Exception] = cast(Any, igzip_lib).IsalError  # its stub declares an instance
 _LONGEST = 2**31 - 1  # voxels along an axis
 _GRID = "set sizes, spacing and directions in the program that made it, and save it again"
 
@@ -134,7 +134,7 @@ def _place_faults(layout: Layout, affine: NDArray[np.float64]) -> tuple[Fault, .
         value = f"spacing (z, y, x) is {layout.spacing}"
         return (Fault(layout.header, "spacing-invalid", value, "set the voxel size in mm in the header"),)
     if not (np.isfinite(affine).all() and invertible(affine[:3, :3])):
-        return (invalid(layout.header, f"the affine {affine[:3].round(6).tolist()} cannot be inverted"),)
+        return (invalid(layout.header, f"the affine {rounded(affine)} cannot be inverted"),)
     return ()
 
 
@@ -194,7 +194,7 @@ def _unpacked(path: Path, stored: memoryview, needed: int, make: Any) -> bytes:
             if not stream.eof and not more:
                 value = f"the compressed voxels end early: {needed - left} bytes of {needed}"
                 raise FaultError(Fault(path, "file-truncated", value, COPY_AGAIN))
-    except (_ISAL_ERROR, zlib.error, OSError, EOFError, ValueError) as error:
+    except (ISAL_ERROR, zlib.error, OSError, EOFError, ValueError) as error:
         raise FaultError(
             Fault(path, "unreadable", f"the compressed voxels are damaged: {error}", COPY_AGAIN)
         ) from error

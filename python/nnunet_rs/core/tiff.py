@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 ENDINGS = (".tiff", ".tif")
 
-_RATIOS = {1: 1, 5: 1 << 12, 8: DEFLATE, 32773: 64, 32946: DEFLATE, 50000: 1 << 16}  # the largest of a compression
+# The largest ratio of a compression: none, LZW, JPEG of two kinds, Deflate, PackBits, Deflate, Zstandard.
+_RATIOS = {1: 1, 5: 1 << 12, 6: 1 << 12, 7: 1 << 12, 8: DEFLATE, 32773: 64, 32946: DEFLATE, 50000: 1 << 16}
+# Further ones that are read: faxes, JPEG 2000, LERC, LZMA, Zstandard, WebP, JPEG XL. Those of JPEG XR and PNG write to
+# standard error.
+_ALSO_READ = {2, 3, 4, 32771, 33003, 33005, 34712, 34887, 34925, 34926, 50001, 50002, 52546}
 _REDUCED = 1  # bit of NewSubfileType: a smaller copy of another page
 _ONE_STACK = "save it as one stack of slices of one size"
 
@@ -159,11 +163,19 @@ def _layout(path: Path, series: list[TiffPageSeries]) -> tuple[Shape, list[int]]
     if kind is None or kind.kind not in "biuf":
         value = f"{kind or 'unknown'} samples"
         raise FaultError(Fault(path, "voxel-type", value, "save it with integer or float samples"))
+    compression = series[0].keyframe.compression
+    if int(compression) not in _RATIOS | dict.fromkeys(_ALSO_READ):
+        value = f"compression {getattr(compression, 'name', '')} ({int(compression)})"
+        raise FaultError(Fault(path, "unreadable", value, "save it with Deflate, or uncompressed"))
     long = [axis for axis, name in enumerate(axes) if name not in "YXS" and sizes[axis] > 1]
     channels = [axis for axis, name in enumerate(axes) if name == "S"]
     if len(long) == 2 and not channels:  # slices and channels, as microscopes write them
         channels = [axis for axis in long if axes[axis] == "C"]
-        long = [axis for axis in long if axis not in channels]
+        compression = series[0].keyframe.compression
+    if int(compression) not in _RATIOS | dict.fromkeys(_ALSO_READ):
+        value = f"compression {getattr(compression, 'name', '')} ({int(compression)})"
+        raise FaultError(Fault(path, "unreadable", value, "save it with Deflate, or uncompressed"))
+    long = [axis for axis in long if axis not in channels]
     if len(long) > 1 or len(channels) > 1 or axes.count("Y") != 1 or axes.count("X") != 1:
         value = f"axes {''.join(axes)} of size {' x '.join(map(str, sizes))}"
         raise FaultError(Fault(path, "dimensions", value, _ONE_STACK))
