@@ -18,7 +18,7 @@ from nnunet_rs.model.options import Model, TrainResult
 from nnunet_rs.model.setup import model_folder
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.summary import Summary, read_summary
-from nnunet_rs.predict.validate import validation_folder
+from nnunet_rs.predict.validate import VALIDATION
 from nnunet_rs.single import ModelOptions
 
 LOOK = 10.0  # seconds between two looks at what other processes train
@@ -169,7 +169,7 @@ def folder_of(work: Path, model: Model) -> Path:
 def _finished(work: Path, model: Model) -> Summary | None:
     """Return the scores of a model that is trained and scored, and not being trained anew."""
     folder = folder_of(work, model)
-    card, scores = folder / CARD, validation_folder(work, model.configuration, model.fold) / SUMMARY
+    card, scores = folder / CARD, folder / VALIDATION / SUMMARY
     if not card.is_file() or (folder / RESUME).is_file() or not scores.is_file():
         return None
     if scores.stat().st_mtime_ns < card.stat().st_mtime_ns:

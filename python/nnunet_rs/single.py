@@ -88,6 +88,9 @@ def _train_and_score(work: Path, model: Model, options: ModelOptions, progress: 
     trained = _train(work, model, options, progress, team.leads)
     if not trained.finished or not team.leads:
         return Trained(trained, None)
+    if model.fold == "all" or not read_plan_and_fold(work, model.configuration, model.fold)[1].validation:
+        progress.say("no case is held out: nothing is scored")
+        return Trained(trained, None)
     device, predicting = options.training.device, options.predicting
     summary = validate_fold(work, model.configuration, model.fold, device=device, options=predicting, progress=progress)
     dataset = read_dataset(work)

@@ -18,6 +18,7 @@ ELSEWHERE = {
     "dataset",
     "configuration",
     "fold",
+    "folds",
     "all",
     "tensorboard",
     "json",

@@ -83,9 +83,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-c", "2d"], "train needs -c and -f, or --all"),
-        (["-f", "0"], "train needs -c and -f, or --all"),
-        (["--all", "-f", "0"], "train needs -c and -f, or --all"),
+        (["-c", "2d"], "train needs -c and -f, or -c and --folds"),
+        (["-f", "0"], "train needs -c and -f, or -c and --folds"),
+        (["--all", "-f", "0"], "train needs -c and -f, or -c and --folds"),
         (["-c", "2d", "-f", "0", "--device", "cpu,cpu"], "one model trains on one device"),
     ],
 )

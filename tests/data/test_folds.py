@@ -138,7 +138,8 @@ def test_a_single_case_split_comes_back(tmp_path: Path) -> None:
     [
         ({}, "expected a list of folds"),
         ([{"train": ["a"]}], "fold 0: expected"),
-        ([{"train": ["a"], "val": []}], "'val' must be a list of at least one"),
+        ([{"train": [], "val": ["a"]}], "'train' must be a list of at least one"),
+        ([{"train": ["a"], "val": "b"}], "'val' must be a list of case names, or empty"),
         ([{"train": ["a", "x"], "val": ["b"]}], "'train' names 'x', which is not a training case"),
         ([{"train": ["a", "b"], "val": ["b"]}], "b is both trained on and held out"),
         ([{"train": ["a", "a"], "val": ["b"]}], "'train' names a twice"),

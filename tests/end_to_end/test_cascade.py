@@ -62,7 +62,7 @@ def test_everything_in_order_and_used(work: Path, tmp_path: Path, capsys: pytest
     assert main(["train", str(work), "-c", NAME, "-f", "0", *map(str, SHORT)]) == 1
     said = capsys.readouterr().err
     assert f"folds 0, 1 are not trained, and {NAME} learns" in said
-    assert f"nnunet-rs train {work} -c {FIRST} -f all" in said
+    assert f"nnunet-rs train {work} -c {FIRST} --folds all" in said
 
     answer(capsys, "train", work, "-c", FIRST, "-f", 0, "--device", "cpu", *SHORT)
     assert len(list((work / "previous" / NAME).iterdir())) == 2

@@ -77,7 +77,9 @@ def test_who_follows_whom(cascade: Path) -> None:
 
 
 def test_untrained_folds_are_named_with_the_command(cascade: Path) -> None:
-    with pytest.raises(CheckpointError, match=rf"folds 0, 1, 2 are not trained.*train {cascade} -c {FIRST} -f all"):
+    with pytest.raises(
+        CheckpointError, match=rf"folds 0, 1, 2 are not trained.*train {cascade} -c {FIRST} --folds all"
+    ):
         train_fold(cascade, NAME, 0, SHORT)
     train_first(cascade, 0, 2)
     with pytest.raises(CheckpointError, match=rf"fold 1 is not trained.*train {cascade} -c {FIRST} -f 1$"):

@@ -72,7 +72,7 @@ def test_made_once_and_again_for_another_model(make_cascade: Any) -> None:
 
 def test_an_untrained_first_stage_is_named(make_cascade: Any) -> None:
     work = make_cascade((0, 1, 2))
-    with pytest.raises(CheckpointError, match=rf"folds 3, 4 are not trained.*train {work} -c {FIRST} -f all"):
+    with pytest.raises(CheckpointError, match=rf"folds 3, 4 are not trained.*train {work} -c {FIRST} --folds all"):
         segment_cases(work, NAME, device="cpu")
     assert segment_cases(work, "3d_fullres", device="cpu") == 0
 

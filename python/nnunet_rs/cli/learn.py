@@ -13,6 +13,7 @@ from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
 from nnunet_rs.cli.launch import processes_joined
 
 if TYPE_CHECKING:
+    from nnunet_rs.core.types import FoldName
     from nnunet_rs.model.options import TrainOptions, TrainResult
     from nnunet_rs.model_queue import Outcome as Trained
     from nnunet_rs.predict.summary import Summary
@@ -25,15 +26,21 @@ AGAIN = "run the same command with --resume to go on"
 def train(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Train one fold or many, and score each on the cases that it did not see."""
     begun = time.monotonic()  # before PyTorch is imported
-    several = arguments.all or arguments.fold == "all"
-    if arguments.all == (arguments.fold is not None) or not (arguments.all or arguments.configuration):
-        raise UsageError("train needs -c and -f, or --all (with -c: all folds of that configuration)")
+    several = arguments.all or arguments.folds is not None
+    if sum((arguments.all, arguments.folds is not None, arguments.fold is not None)) != 1 or not (
+        arguments.all or arguments.configuration
+    ):
+        raise UsageError(
+            "train needs -c and -f, or -c and --folds, or --all (with -c: all folds of that configuration)"
+        )
     if arguments.resume and arguments.fresh:
         raise UsageError("--resume goes on with what is there, --fresh trains anew: give one of them")
     if "," in arguments.device and not several:
         raise UsageError("one model trains on one device; for several GPUs start the command by torchrun")
     if arguments.fold == "all":
-        console.say("-f all trains every fold in turn; nnU-Net's -f all would train one network on all cases")
+        console.say(
+            "-f all: one network of all cases, as in nnU-Net; every fold in turn is --folds all since this version"
+        )
     with processes_joined(arguments, console) as leads, _changes_told(arguments, console):
         return _train_many(arguments, console, leads) if several else _train_one(arguments, console, leads, begun)
 
@@ -68,6 +75,10 @@ def _train_one(arguments: argparse.Namespace, console: Console, leads: bool, beg
     if not done.training.finished:
         console.say(f"stopped in epoch {len(done.training.history.epochs) + 1}; {AGAIN}")
         return Outcome({"folds": [], "finished": False}, (), 128 + (done.training.signal or INTERRUPT))
+    if done.summary is None and leads:
+        entry = _model_json(model.fold, done.training, None)
+        line = f"{model}: model and curves: {done.training.folder}; nothing was held out to score it by"
+        return Outcome({"configuration": model.configuration, "folds": [entry], "finished": True}, (line,))
     if done.summary is None or not leads:
         return Outcome({})
     entry = _model_json(model.fold, done.training, done.summary)
@@ -83,6 +94,11 @@ def _train_many(arguments: argparse.Namespace, console: Console, leads: bool) ->
 
     devices = (arguments.device,) if is_shared() else find_devices(arguments.device)
     models = every_model(arguments.work, arguments.configuration)
+    if arguments.folds not in (None, ["all"]):
+        models = tuple(model for model in models if model.fold in arguments.folds)
+        missing = sorted(set(arguments.folds) - {model.fold for model in models}, key=str)
+        if missing:
+            raise UsageError(f"--folds {missing[0]}: there is no such fold in {arguments.work / 'splits.json'}")
     outcomes = train_series(arguments.work, models, _model_options(arguments), devices, console)
     outcome = _series_outcome(arguments, outcomes)
     return outcome if leads else Outcome({}, (), outcome.code)
@@ -141,7 +157,7 @@ def _model_options(arguments: argparse.Namespace) -> ModelOptions:
     return ModelOptions(training, predicting, arguments.tensorboard)
 
 
-def _model_json(fold: int, trained: TrainResult | None, summary: Summary | None) -> dict[str, Any]:
+def _model_json(fold: FoldName, trained: TrainResult | None, summary: Summary | None) -> dict[str, Any]:
     means = () if summary is None else zip(summary.targets, summary.mean("dice"), strict=True)
     return {
         "fold": fold,

@@ -75,7 +75,6 @@ INSTEAD: Mapping[str, Mapping[str, str]] = {  # each takes the words that follow
     },
     "plan": {"-overwrite_plans_name": "give another work folder (-o) to keep another plan"},
     "train": {
-        "-pretrained_weights": "to begin from weights give --network FILE.py:FUNCTION, which loads them",
         "--val": "write --resume: what is trained is scored, not trained again",
         "--val_best": _NO_BEST,
     },

@@ -136,8 +136,9 @@ def train(parser: argparse.ArgumentParser) -> None:
         "--fold",
         metavar="FOLD",
         type=values.fold,
-        help="fold to leave out, from 0; all: every fold in turn",
+        help="fold to leave out, from 0; all: none, one network of every case",
     )
+    parser.add_argument("--folds", metavar="FOLD", type=values.fold, nargs="+", help="these folds in turn, or all")
     parser.add_argument(
         "--all",
         action="store_true",
@@ -169,6 +170,12 @@ def train(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         type=values.duration,
         help="be done within this time, held-out cases scored, as in 20m or 1h30; a line says how it is shared",
+    )
+    group.add_argument(
+        "--pretrained",
+        "-pretrained_weights",
+        metavar="MODEL",
+        help="begin with the weights of a model, this program's or nnU-Net's: those that fit",
     )
     group.add_argument(
         "--seed",

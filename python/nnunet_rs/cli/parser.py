@@ -102,7 +102,7 @@ COMMANDS = (
         examples=(
             "nnunet-rs train work -c 3d_fullres -f 0",
             "nnunet-rs train work -c 3d_fullres -f 0 --recipe fast --time-budget 20m",
-            "nnunet-rs train work -c 2d -f all --resume",
+            "nnunet-rs train work -c 2d --folds all --resume",
             "nnunet-rs train work --all --device cuda:0,cuda:1",
             "nnunet-rs train -d 27 -c 3d_fullres -f 0",
         ),

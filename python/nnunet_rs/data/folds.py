@@ -244,8 +244,9 @@ def _checked(where: str, entry: Any, known: set[str]) -> Fold:
         raise DatasetError(f'{where}: expected {{"train": [...], "val": [...]}}')
     for side in ("train", "val"):
         cases = entry[side]
-        if not isinstance(cases, list) or not cases:
-            raise DatasetError(f"{where}: {side!r} must be a list of at least one case name")
+        if not isinstance(cases, list) or (side == "train" and not cases):
+            wanted = "at least one case name" if side == "train" else "case names, or empty"
+            raise DatasetError(f"{where}: {side!r} must be a list of {wanted}")
         odd = [name for name in cases if not isinstance(name, str)]
         if odd:
             example = f", such as {json.dumps(min(known), ensure_ascii=False)}" if known else ""

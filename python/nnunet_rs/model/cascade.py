@@ -178,10 +178,10 @@ def _require_trained(work: Path, models: Path, configuration: str, folds: Iterab
         return
     one = len(missing) == 1
     named = f"fold {missing[0]} is" if one else f"folds {', '.join(map(str, missing))} are"
-    fold = str(missing[0]) if one else "all --resume"
+    wanted = f"-f {missing[0]}" if one else "--folds all --resume"
     raise CheckpointError(
         f"{models}: {named} not trained, and {configuration} learns from what every fold of {models.name} makes of the "
-        f"cases it did not see; first run nnunet-rs train {work} -c {models.name} -f {fold}"
+        f"cases it did not see; first run nnunet-rs train {work} -c {models.name} {wanted}"
     )
 
 

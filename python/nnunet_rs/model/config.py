@@ -43,6 +43,7 @@ class TrainingConfig:
     augmentation: str | None
     precision: Precision
     mirror_axes: Shape | None = None  # of the image; None: the augmentation's
+    pretrained: str | None = None  # where the first weights came from
     # The user's own functions, as the command line names them.
     custom_network: str | None = None
     custom_loss: str | None = None

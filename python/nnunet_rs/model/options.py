@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_rs.core.types import Shape
+from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.data.augment import AugmentationFunction
 from nnunet_rs.model.history import History
 from nnunet_rs.model.losses import LossFunction
@@ -20,10 +20,10 @@ class Model:
     """Which network."""
 
     configuration: str
-    fold: int
+    fold: FoldName
 
     def __str__(self) -> str:
-        return f"{self.configuration}, fold {self.fold}"
+        return f"{self.configuration}, {'all cases' if self.fold == 'all' else f'fold {self.fold}'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class TrainOptions:
     loss: Terms | None = None
     augmentation: str | None = None
     mirror_axes: Shape | None = None  # of the image: 0 is z, 1 is y, 2 is x; None: the augmentation's
+    pretrained: str | None = None  # a model, ours or nnU-Net's, whose weights training begins with
     seed: int | None = None  # None: 0
     resume: bool = False  # go on with a training that was interrupted; a finished one stays
     fresh: bool = False  # train anew what is finished, and keep the old model aside

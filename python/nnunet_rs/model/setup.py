@@ -36,7 +36,7 @@ class Setup:
     work: Path
     plan: Plan  # with the user's overrides
     settings: Configuration
-    fold: int
+    fold: FoldName
     cases: Fold
     options: TrainOptions
     recipe: TrainRecipe  # with the learning rate that is asked for
@@ -103,9 +103,11 @@ def own_functions(setup: Setup) -> tuple[OwnFunction, ...]:
     return tuple(own for own in found if own is not None)
 
 
-def set_up(work: Path, configuration: str, fold: int, options: TrainOptions, team: Team | None = None) -> Setup:
+def set_up(work: Path, configuration: str, fold: FoldName, options: TrainOptions, team: Team | None = None) -> Setup:
     """Read the work folder, and put the user's overrides into the plan so that the model card tells the truth."""
     plan, cases = read_plan_and_fold(work, configuration, fold)
+    if not cases.validation:
+        options = replace(options, validation_batches=0)
     recipe = _recipe(plan, options)
     plan = _with(plan, _with_batch(plan.configurations[configuration], options, recipe))
     if options.features not in (None, plan.configurations[configuration].features[0]):
@@ -118,8 +120,8 @@ def set_up(work: Path, configuration: str, fold: int, options: TrainOptions, tea
     return Setup(work, plan, settings, fold, cases, options, recipe, team, first)
 
 
-def read_plan_and_fold(work: Path, configuration: str, fold: int) -> tuple[Plan, Fold]:
-    """Read the plan and a fold's cases.
+def read_plan_and_fold(work: Path, configuration: str, fold: FoldName) -> tuple[Plan, Fold]:
+    """Read the plan and a fold's cases; of "all", every case is trained on and none is held out.
 
     Raises
     ------
@@ -130,8 +132,10 @@ def read_plan_and_fold(work: Path, configuration: str, fold: int) -> tuple[Plan,
     if configuration not in plan.configurations:
         there = among(configuration, plan.configurations)
         raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; {there}")
-    folds = read_splits(splits, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
-    return plan, require_fold(splits, folds, fold)
+    names = tuple(case.name for case in read_fingerprint(work / "fingerprint.json").cases)
+    if fold == "all":
+        return plan, Fold(names, ())
+    return plan, require_fold(splits, read_splits(splits, names), fold)
 
 
 def _recipe(plan: Plan, options: TrainOptions) -> TrainRecipe:
@@ -223,6 +227,7 @@ def config_for(setup: Setup, course: Course) -> TrainingConfig:
         augmentation=None if options.custom_augmentation else setup.augmentation,
         precision=options.precision,
         mirror_axes=options.mirror_axes,
+        pretrained=options.pretrained,
         custom_network=own_function(options.custom_network),
         custom_loss=own_function(options.custom_loss),
         custom_optimiser=own_function(options.custom_optimiser),

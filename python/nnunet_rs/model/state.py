@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.types import Shape
+from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.checkpoint import load_weights
 from nnunet_rs.model.config import TrainingConfig, parsed
@@ -36,7 +36,7 @@ class Identity:
 
     configuration: str
     plan: str  # digest of the configuration, labels and normalisation
-    fold: int
+    fold: FoldName
     cases: str  # digest of the fold's cases
     recipe: str
     seed: int

@@ -15,7 +15,7 @@ from torch import nn
 from nnunet_rs.core.errors import DatasetError, NnunetError, TrainingError
 from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.machine import processors
-from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.types import FoldName, Progress, Silent
 from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing, with_mirror_axes
 from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.mirroring import axes_named, image_axes, mirrored_axes, says_what_it_mirrors
@@ -46,6 +46,7 @@ from nnunet_rs.model.loop import METRICS, Job, Loop
 from nnunet_rs.model.losses import DeepSupervision, build_loss
 from nnunet_rs.model.optimiser import build_optimiser
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
+from nnunet_rs.model.pretrained import take_pretrained
 from nnunet_rs.model.setup import (
     Setup,
     class_names,
@@ -67,7 +68,7 @@ SMALLER = "train with a smaller --batch-size or --features, or plan for less mem
 def train_fold(
     work: str | Path,
     configuration: str,
-    fold: int,
+    fold: FoldName,
     options: TrainOptions | None = None,
     progress: Progress | None = None,
     on_epoch: Callable[[History], None] | None = None,
@@ -81,7 +82,7 @@ def train_fold(
         WORK/models/CONFIGURATION/fold_K: metrics.jsonl and resume.safetensors while it trains, then
         weights.safetensors and model.json. What was there before a training begins anew is kept, whole, in previous_N.
     configuration, fold
-        Which; folds count from 0.
+        Which; folds count from 0, "all" is one network of every case, which nothing is held out from.
     options
         What is to be otherwise than plan and recipe say; with `resume`, than the checkpoint says.
     progress
@@ -146,7 +147,7 @@ def train_locked(
             progress.say(compute.remark)
         own = own_functions(setup)
         stack.enter_context(own_code_told(own))
-        state = _first_state(setup, compute)
+        state = _first_state(setup, compute, progress, resumed=saved is not None)
         training, validation = (stack.enter_context(loader) for loader in _loaders(setup, compute, progress))
         job = replace(_job(setup, compute, state, (training, validation), on_epoch), overhead=overhead)
         try_own_functions(job, state, setup.context, own)
@@ -175,7 +176,8 @@ def _loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loa
     yield Loader(store, setup.cases.train, settings, plan.labels, augmentation, loading, previous=previous)
     still = build_augmentation("none", settings, plan.normalization, plan.labels.count)
     loading = replace(loading, purpose="validation")
-    yield Loader(store, setup.cases.validation, settings, plan.labels, still, loading, previous=previous)
+    held_out = setup.cases.validation or setup.cases.train  # which no patch is drawn from if none is held out
+    yield Loader(store, held_out, settings, plan.labels, still, loading, previous=previous)
 
 
 def _augmentation(setup: Setup) -> Augmentation:
@@ -229,9 +231,12 @@ def _tell_absent(store: Store, setup: Setup, progress: Progress) -> None:
         )
 
 
-def _first_state(setup: Setup, compute: Compute) -> TrainingState:
+def _first_state(setup: Setup, compute: Compute, progress: Progress, *, resumed: bool) -> TrainingState:
     """Build network, optimiser and averages as they are before the first iteration."""
-    network = compute.place(setup.team.prepare(_network(setup), compute.device), setup.settings.dims)
+    drawn = _network(setup)
+    if setup.options.pretrained is not None and not resumed:
+        take_pretrained(drawn, setup.options.pretrained, setup.settings, setup.fold, progress)
+    network = compute.place(setup.team.prepare(drawn, compute.device), setup.settings.dims)
     own = setup.own("optimiser")
     if own is not None:
         optimiser = checked_optimiser(own, own(network.parameters()))

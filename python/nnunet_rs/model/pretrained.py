@@ -1,0 +1,91 @@
+"""Weights of another model to begin with: what fits is taken, the rest is drawn, and both are said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.types import FoldName, Progress
+from nnunet_rs.model.card import CARD
+from nnunet_rs.model.checkpoint import load_model
+from nnunet_rs.model.nnunet_models import find_nnunet_models, holds_nnunet_models, load_nnunet_model, results_folder
+from nnunet_rs.plan.schema import Configuration
+
+_FOLD = re.compile(r"fold_(\d+|all)")
+
+
+def take_pretrained(
+    network: nn.Module, source: str, configuration: Configuration, fold: FoldName, progress: Progress
+) -> None:
+    """Copy the weights of another model into a network, where name and shape are the same.
+
+    Heads of other classes, first convolutions of other channels and whatever else differs keep their drawn weights.
+
+    Parameters
+    ----------
+    network
+        In place, as it was drawn.
+    source
+        A model folder of ours (a fold's, a configuration's, or a work folder), or one or a zip of nnU-Net v2.
+    configuration
+        That is trained: of several in `source` the one of its name is taken.
+    fold
+        That is trained: of several folds in `source` the same one is taken, else the first.
+    progress
+        Told what was taken and what begins anew.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such model, or nothing but the heads could be taken.
+    """
+    weights = _weights(Path(source), configuration.name, fold)
+    own = network.state_dict()
+    fitting = {name: weights[name] for name, tensor in own.items() if name in weights and _same(tensor, weights[name])}
+    new = [name for name in own if name not in fitting]
+    if not any(name.startswith("encoder.") for name in fitting):
+        name = next(name for name in own if name.startswith("encoder."))
+        there = list(weights[name].shape) if name in weights else "absent"
+        raise CheckpointError(
+            f"{source}: its weights fit nowhere in the encoder ({name} is {there} there, {list(own[name].shape)} "
+            "here); both networks need the same features and kernels: plan by the pretrained model's plan"
+        )
+    network.load_state_dict(fitting, strict=False)
+    anew = f"; beginning anew: {_listed(new)}" if new else ""
+    progress.say(f"pretrained by {source}: {len(fitting)} of {len(own)} weights taken{anew}")
+
+
+def _same(tensor: Tensor, other: Tensor) -> bool:
+    return tensor.shape == other.shape
+
+
+def _listed(names: list[str]) -> str:
+    """List modules, not each of their weights."""
+    modules = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+    return ", ".join(modules[:6]) + (f" and {len(modules) - 6} more" if len(modules) > 6 else "")
+
+
+def _weights(source: Path, configuration: str, fold: FoldName) -> Mapping[str, Tensor]:
+    if source.is_dir() and not holds_nnunet_models(source):
+        folder = _our_fold(source, configuration, fold)
+        if folder is not None:
+            return load_model(folder)[0].state_dict()
+    with results_folder(source) as folder:
+        found = find_nnunet_models(folder, None if (folder / "plans.json").is_file() else configuration)
+        named = {path.name: path for path in found}
+        return load_nnunet_model(named.get(f"fold_{fold}", found[0]))[0].state_dict()
+
+
+def _our_fold(source: Path, configuration: str, fold: FoldName) -> Path | None:
+    """Find a fold's folder of ours: the folder itself, or below it."""
+    if (source / CARD).is_file():
+        return source
+    for home in (source / "models" / configuration, source):
+        folds = sorted(path for path in home.glob("fold_*") if _FOLD.fullmatch(path.name) and (path / CARD).is_file())
+        if folds:
+            return next((path for path in folds if path.name == f"fold_{fold}"), folds[0])
+    return None
