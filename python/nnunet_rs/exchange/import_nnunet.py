@@ -84,7 +84,7 @@ def import_nnunet(
                 if (there := model_folder(output, model.configuration, fold) / CARD).exists():
                     raise NnunetError(f"{there.parent}: holds a model already; import to another folder")
         loaded = [
-            (model.configuration, fold, *load_nnunet_model(path, checkpoint=options.choice.checkpoint))
+            (model.configuration, fold, *load_nnunet_model(path, checkpoint=options.choice.checkpoint, digest=False))
             for model in models
             for fold, path in _folds(model, options).items()
         ]

@@ -88,7 +88,7 @@ def load_model(
 def _build(card: ModelCard, network: NetworkFunction | None) -> nn.Module:
     own = None if card.custom_network is None else as_own("network", network)
     if own is None:
-        return build_unet(card.settings, *card.channels, card.network)
+        return unfilled_unet(card.settings, *card.channels, card.network)
     bound = own.with_context(Context(card.plan, card.settings, card.network))
     return checked_network(bound, bound(card.settings, *card.channels, card.network))
 
@@ -102,7 +102,13 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
         Names or shapes differ: the weights are of another network.
     """
     _require_shapes(network, weights, source)
-    network.load_state_dict(dict(weights))
+    held = network.state_dict()
+    if not any(tensor.is_meta for tensor in held.values()):
+        network.load_state_dict(dict(weights))
+        return
+    kept = torch.contiguous_format
+    copies = {name: tensor.to(held[name].dtype, copy=True, memory_format=kept) for name, tensor in weights.items()}
+    network.load_state_dict(copies, assign=True)
 
 
 def _require_shapes(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -127,11 +133,10 @@ def _require_likely(card: ModelCard, weights: Mapping[str, Tensor], folder: Path
             f"{folder / CARD}: describes a network of {blocks} blocks, up to {max(settings.features)} features; "
             f"{WEIGHTS} holds the weights of another network"
         )
-    with torch.device("meta"):  # shapes alone
-        try:
-            built = build_unet(settings, *card.channels, card.network)
-        except (PlanError, RuntimeError) as error:
-            raise CheckpointError(f"{folder / CARD}: {error}") from error
+    try:
+        built = unfilled_unet(settings, *card.channels, card.network)
+    except (PlanError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / CARD}: {error}") from error
     _require_shapes(built, weights, str(folder / WEIGHTS))
 
 

@@ -15,10 +15,9 @@ from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.unzip import is_zip, unpacked
 from nnunet_rs.model.card import ModelCard
-from nnunet_rs.model.checkpoint import digest_of, load_weights
+from nnunet_rs.model.checkpoint import digest_of, load_weights, unfilled_unet
 from nnunet_rs.model.nnunet_weights import our_weights, read_nnunet_checkpoint
 from nnunet_rs.model.switches import NetworkOptions, network_channels
-from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 
 PLANS, DATASET, FINAL = "plans.json", "dataset.json", "checkpoint_final.pth"
@@ -167,7 +166,7 @@ def first_stage_folder(fold_folder: Path, configuration: str) -> Path:
 
 
 def load_nnunet_model(
-    fold_folder: Path, device: torch.device | str = "cpu", *, checkpoint: str = FINAL
+    fold_folder: Path, device: torch.device | str = "cpu", *, checkpoint: str = FINAL, digest: bool = True
 ) -> tuple[nn.Module, ModelCard]:
     """Load one fold of a model that nnU-Net v2 trained.
 
@@ -179,6 +178,8 @@ def load_nnunet_model(
         Where the weights go.
     checkpoint
         The file to load.
+    digest
+        Whether the card tells the file's SHA-256.
 
     Returns
     -------
@@ -216,9 +217,9 @@ def load_nnunet_model(
         best=None,
         mirror_axes=found.mirror_axes,
         source=f"nnU-Net v2, {found.trainer}, {checkpoint}, {found.epochs} epochs",
-        digest=digest_of(path),
+        digest=digest_of(path) if digest else "",
     )
-    built = build_unet(settings, *network_channels(plan, settings), options)
+    built = unfilled_unet(settings, *network_channels(plan, settings), options)
     load_weights(built, our_weights(found, list(built.state_dict()), settings, path), str(path))
     return built.to(device).eval().requires_grad_(False), card
 
