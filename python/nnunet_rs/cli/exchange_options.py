@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.cli import values
+from nnunet_rs.cli.shared_options import add_overwrite
 
-FORMATS = ("nnunet",)
+FORMATS = ("nnunet", "file")
 FINAL = "checkpoint_final.pth"
 
 
@@ -26,10 +27,12 @@ def import_(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         type=Path,
-        help="nnU-Net's results of a dataset, one model's folder, or a zip of nnUNetv2_export_model_to_zip",
+        help="nnU-Net's results of a dataset, one model's folder, a zip of nnUNetv2_export_model_to_zip, or a one-file "
+        "model of ours",
     )
     parser.add_argument("-o", "--output", metavar="MODELS", type=Path, required=True, help="folder for the models")
     _add_which(parser)
+    add_overwrite(parser)
     add_nnunet_choice(parser)
 
 
@@ -37,10 +40,22 @@ def export(parser: argparse.ArgumentParser) -> None:
     """Add what `export` takes."""
     parser.add_argument("models", metavar="MODELS", type=Path, help="a work folder, or a model folder")
     parser.add_argument(
-        "-o", "--output", metavar="TARGET", type=Path, required=True, help="folder of results, or a .zip to install"
+        "-o",
+        "--output",
+        metavar="TARGET",
+        type=Path,
+        required=True,
+        help="folder of results, or a .zip",
     )
-    parser.add_argument("--format", choices=FORMATS, required=True, help="nnunet: for nnU-Net v2's own commands")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        required=True,
+        help="nnunet: for nnU-Net v2's own commands; file: one checked archive, with a card to read",
+    )
+    parser.add_argument("--licence", metavar="FILE", type=Path, help="text that goes into the one-file model")
     _add_which(parser)
+    add_overwrite(parser)
 
 
 def _add_which(parser: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.errors import CheckpointError, NnunetError
 
 RATIO = 200  # how many times larger than the file its content may be; weights hardly shrink
 ENTRIES = 100_000
@@ -33,15 +34,26 @@ def unpacked(path: Path, suffixes: tuple[str, ...] = ()) -> Iterator[Path]:
     """
     folder = Path(tempfile.mkdtemp(prefix="nnunet-rs-"))
     try:
+        _unpack(path, folder, suffixes)
+        yield folder
+    except NnunetError as error:
+        if str(folder) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(folder), str(path))) from error  # the user knows the zip only
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unpack(path: Path, folder: Path, suffixes: tuple[str, ...]) -> None:
+    try:
         with zipfile.ZipFile(path) as archive:
             for entry in _checked(path, archive):
                 if not entry.is_dir() and (not suffixes or entry.filename.endswith(suffixes)):
                     archive.extract(entry, folder)
-        yield folder
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: is damaged, or no zip ({error}); copy it again") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise NnunetError(f"{path}: cannot be unpacked in {folder.parent}: {error.strerror or error}") from error
 
 
 def is_zip(path: Path) -> bool:

@@ -13,6 +13,8 @@ from torch import Tensor
 from nnunet_rs.core.declaration import declared
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_atomically, write_json
+from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.model.card import ModelCard
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.nnunet_models import DATASET, FINAL, PLANS
@@ -43,7 +45,14 @@ def difference(card: ModelCard) -> str | None:
 
 
 def export_nnunet(
-    folders: Sequence[Path], target: Path, *, ending: str = ".nii.gz", cases: int = 0, checkpoint: str = FINAL
+    folders: Sequence[Path],
+    target: Path,
+    *,
+    ending: str = ".nii.gz",
+    cases: int = 0,
+    checkpoint: str = FINAL,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> tuple[Path, ...]:
     """Write models as nnU-Net's results: TARGET/DatasetXXX_Name/nnUNetTrainer__nnUNetPlans__CONFIG/fold_K.
 
@@ -59,6 +68,10 @@ def export_nnunet(
         Number of training cases, for dataset.json.
     checkpoint
         What the weights' files are called.
+    overwrite
+        Keep files aside that this tool did not make, as results of nnU-Net's own, instead of refusing.
+    progress
+        Told of every fold, and of what was kept aside.
 
     Returns
     -------
@@ -69,24 +82,35 @@ def export_nnunet(
     ------
     CheckpointError
         A model has what nnU-Net cannot express, or is damaged; nothing is written then.
+    NnunetError
+        Other files are there; or the folder cannot be written.
     """
+    progress = progress or Silent()
     loaded = [(folder, *load_model(folder)) for folder in folders]
     for folder, _, card in loaded:
         obstacle = nnunet_obstacle(card)
         if obstacle is not None:
             raise CheckpointError(f"{folder}: cannot be written for nnU-Net: {obstacle}")
-    written: dict[Path, None] = {}
-    for _, network, card in loaded:
-        plans = _plans(card, ending)
-        home = target / _dataset_name(card) / f"{TRAINER}__{plans['plans_name']}__{card.configuration}"
-        dataset = _dataset_json(card, ending, cases)
-        write_json(home / PLANS, plans)
-        write_json(home / DATASET, dataset)
-        content = _checkpoint(card, dict(network.state_dict()), plans, dataset)
-        with write_atomically(home / f"fold_{card.fold}" / checkpoint) as temporary:
-            torch.save(content, temporary)
-        written[home] = None
-    return tuple(written)
+    places = [_home(card, _plans(card, ending)) for _, _, card in loaded]
+    with (
+        Outputs(target, overwrite=overwrite, say=progress.say) as outputs,
+        progress.task("export", len(loaded)) as task,
+    ):
+        for (_, _, card), home in zip(loaded, places, strict=True):
+            names = (PLANS, DATASET, f"fold_{card.fold}/{checkpoint}")
+            outputs.require([target / home / name for name in names], _files_of(folders))
+        for (_, network, card), home in zip(loaded, places, strict=True):
+            plans, dataset = _plans(card, ending), _dataset_json(card, ending, cases)
+            content = _checkpoint(card, dict(network.state_dict()), plans, dataset)
+            with outputs.new_files(FINAL) as staged:
+                fold = staged / home / f"fold_{card.fold}"
+                fold.mkdir(parents=True)
+                write_json(staged / home / PLANS, plans)
+                write_json(staged / home / DATASET, dataset)
+                with write_atomically(fold / checkpoint) as temporary:
+                    torch.save(content, temporary)
+            task.advance(1, f"{card.configuration}, fold {card.fold}")
+    return tuple(dict.fromkeys(target / home for home in places))
 
 
 def zip_results(dataset: Path, target: Path) -> None:
@@ -104,6 +128,14 @@ def _alike(settings: Configuration) -> bool:
 
 def _plans(card: ModelCard, ending: str) -> dict[str, Any]:
     return as_nnunet(card.plan, None, reader_of(ending), norm=card.network.norm, activation=card.network.activation)
+
+
+def _home(card: ModelCard, plans: dict[str, Any]) -> str:
+    return f"{_dataset_name(card)}/{TRAINER}__{plans['plans_name']}__{card.configuration}"
+
+
+def _files_of(folders: Sequence[Path]) -> list[Path]:
+    return [path for folder in folders for path in folder.iterdir() if path.is_file()]
 
 
 def _dataset_name(card: ModelCard) -> str:

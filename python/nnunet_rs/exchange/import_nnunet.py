@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
 from nnunet_rs.core.files import read_json, write_bytes
+from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import FoldName, Progress, Silent
 from nnunet_rs.exchange.postprocessing import find_postprocessing
 from nnunet_rs.model.card import CARD
@@ -32,6 +33,7 @@ from nnunet_rs.predict.choice import BEST, Candidate, Choice
 from nnunet_rs.predict.postprocess import PostProcessing
 
 CHOICE = "inference_information.json"
+PLAN = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class ImportOptions:
 
     configurations: Sequence[str] | None = None  # None: all
     folds: Sequence[FoldName] | None = None  # None: all
-    choice: NnunetChoice = ANY
+    choice: NnunetChoice = ANY  # of models of nnU-Net's
+    overwrite: bool = False  # keep files aside that this tool did not make, instead of refusing
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +80,18 @@ def import_nnunet(
         A model is there already.
     """
     source, output, progress = Path(source), Path(output), progress or Silent()
-    with results_folder(source) as folder:
+    with results_folder(source) as folder, Outputs(output, overwrite=options.overwrite, say=progress.say) as outputs:
         models = _wanted(folder, source, options)
-        for model in models:
-            for fold in _folds(model, options):
-                if (there := model_folder(output, model.configuration, fold) / CARD).exists():
-                    raise NnunetError(f"{there.parent}: holds a model already; import to another folder")
+        require_no_model(
+            model_folder(output, model.configuration, fold) for model in models for fold in _folds(model, options)
+        )
         loaded = [
             (model.configuration, fold, *load_nnunet_model(path, checkpoint=options.choice.checkpoint, digest=False))
             for model in models
             for fold, path in _folds(model, options).items()
         ]
         choice = _choice(folder, models)
+        outputs.require([output / BEST] if choice is not None else [])
         written = []
         with progress.task("import", len(loaded)) as task:
             for configuration, fold, network, card in loaded:
@@ -96,9 +99,10 @@ def import_nnunet(
                 save_model(target, network.state_dict(), card)
                 written.append(target)
                 task.advance(1, f"{configuration}, fold {fold}")
-        _write_plan(output, models, progress)
-        if choice is not None:
-            write_bytes(output / BEST, (render(encode(choice)) + "\n").encode())
+        with outputs.new_files(PLAN) as staged:
+            _write_plan(output, staged, models, progress)
+            if choice is not None:
+                write_bytes(staged / BEST, (render(encode(choice)) + "\n").encode())
     if choice is None:
         return Imported(tuple(written), (), PostProcessing())
     return Imported(tuple(written), choice.configurations, choice.postprocessing)
@@ -124,13 +128,22 @@ def _folds(model: NnunetFolder, options: ImportOptions) -> dict[FoldName, Path]:
     return {fold: path for fold, path in there.items() if options.folds is None or fold in options.folds}
 
 
-def _write_plan(output: Path, models: Sequence[NnunetFolder], progress: Progress) -> None:
+def require_no_model(places: Iterable[Path]) -> None:
+    """Refuse folders of models that hold anything: a finished model, or a training that was begun."""
+    for place in places:
+        if (place / CARD).exists():
+            raise NnunetError(f"{place}: holds a model already; import to another folder")
+        if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+            raise NnunetError(f"{place}: holds other files already; import to another folder")
+
+
+def _write_plan(output: Path, staged: Path, models: Sequence[NnunetFolder], progress: Progress) -> None:
     """Write the plan that all models share; where their plans differ every card has its own, which is enough."""
-    if (output / "plan.json").exists():
+    if (output / PLAN).exists():
         return
     try:
         described = read_nnunet_plans(models[0].path / PLANS, models[0].path / DATASET)
-        write_plan(output / "plan.json", described.plan(*(model.configuration for model in models)))
+        write_plan(staged / PLAN, described.plan(*(model.configuration for model in models)))
     except NnunetError as error:
         progress.say(f"{output}: no plan.json for all models together ({error}); each model has its own plan")
 

@@ -93,6 +93,8 @@ def results_folder(source: Path) -> Iterator[Path]:
             yield _down_to_models(folder, source)
     elif source.is_dir():
         yield _down_to_models(source, source)
+    elif source.is_file():
+        raise CheckpointError(f"{source}: is no zip, or a part of one; copy it again")
     else:
         raise CheckpointError(f"{source}: no such folder or zip")
 

@@ -19,6 +19,7 @@ from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Dataset, FloatArray, FoldName, IntArray, Progress, Silent, Task, Volume
 from nnunet_rs.model.card import read_card
+from nnunet_rs.model.model_file import model_source
 from nnunet_rs.plan.document import encode, render
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.changes import tell_changes, tell_changes_in
@@ -144,9 +145,19 @@ def load_predictor(
 
     Parameters and errors as in `Predictor.load`. `progress` is told what has changed since the models were trained.
     """
-    model_or_work = Path(model_or_work)
     options, progress = options or PredictOptions(), progress or Silent()
+    with model_source(Path(model_or_work)) as folder:
+        return _load_predictor(folder, device, folds, configuration, options, progress)
 
+
+def _load_predictor(
+    model_or_work: Path,
+    device: str,
+    folds: Sequence[FoldName] | None,
+    configuration: str | None,
+    options: PredictOptions,
+    progress: Progress,
+) -> CasePredictor:
     def load(name: str | None) -> Predictor:
         predictor = Predictor.load(model_or_work, device, folds, configuration=name, options=options)
         if predictor.compute.remark:

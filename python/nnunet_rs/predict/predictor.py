@@ -15,7 +15,6 @@ from torch import nn
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import FloatArray, FoldName, Header, IntArray, Labels, Shape, Share, Task, Volume
-from nnunet_rs.core.unzip import is_zip
 from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare
 from nnunet_rs.data.previous import on_grid
@@ -25,13 +24,13 @@ from nnunet_rs.model.checked import OwnNetwork
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.device import Compute, choose_compute, find_device
 from nnunet_rs.model.functions import as_own
+from nnunet_rs.model.model_file import model_source
 from nnunet_rs.model.nnunet_models import (
     ANY,
     NnunetChoice,
     first_stage_folder,
     holds_nnunet_models,
     load_nnunet_model,
-    results_folder,
 )
 from nnunet_rs.model.switches import Precision
 from nnunet_rs.model.unet import NetworkFunction
@@ -89,7 +88,8 @@ class Predictor:
         ----------
         model_dir
             WORK/models/CONFIGURATION, one of its fold folders, or WORK itself; or models of nnU-Net v2: a dataset's
-            results, a model's folder, or a zip of `nnUNetv2_export_model_to_zip`. A cascade's first stage is looked
+            results, a model's folder, or a zip of `nnUNetv2_export_model_to_zip`; or a one-file
+            model of `export --format file`. A cascade's first stage is looked
             for beside it.
         device
             "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", "mps".
@@ -110,8 +110,8 @@ class Predictor:
         NnunetError
             No such device.
         """
-        if is_zip(Path(model_dir)):
-            with results_folder(Path(model_dir)) as folder:
+        if Path(model_dir).is_file():
+            with model_source(Path(model_dir)) as folder:
                 return cls.load(
                     folder, device, folds, configuration=configuration, options=options, previous_folds=previous_folds
                 )

@@ -1,0 +1,190 @@
+"""Models of ours in one checked archive, which predict, Predictor.load and import take as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from nnunet_rs import __version__
+from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.files import read_json, write_atomically
+from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.exchange.model_text import Description, describe
+from nnunet_rs.model.card import CARD, ModelCard, read_card
+from nnunet_rs.model.checkpoint import WEIGHTS, digest_of
+from nnunet_rs.model.model_file import LICENCE, MANIFEST, READ_ME, Manifest, Packed
+from nnunet_rs.plan.document import encode, render
+from nnunet_rs.plan.schema import Plan, plan_text
+from nnunet_rs.predict.choice import BEST, Choice, read_choice
+from nnunet_rs.predict.models import MODELS, find_models
+from nnunet_rs.predict.results import SUMMARY
+from nnunet_rs.predict.validate import VALIDATION
+
+PLAN = "plan.json"
+_THEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same models make the same bytes
+_LONGEST = 1 << 20  # bytes of a licence
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file that was written."""
+
+    path: Path
+    sha256: str
+    models: tuple[str, ...]  # models/CONFIGURATION/fold_K
+    chosen: tuple[str, ...]  # configurations that best.json names, if it was taken along
+
+
+def export_file(
+    source: Path,
+    folders: Sequence[Path],
+    target: Path,
+    *,
+    licence: Path | None = None,
+    progress: Progress | None = None,
+) -> ModelFile:
+    """Write models, and all that their prediction needs, into one file.
+
+    Parameters
+    ----------
+    source
+        The work folder, or another folder that the models are from; its best.json goes along where it speaks of them.
+    folders
+        Of folds: WORK/models/CONFIGURATION/fold_K. A cascade's first stage goes along unasked.
+    target
+        The zip; replaced whole where it is there.
+    licence
+        A text file, put in as it is.
+    progress
+        Told of what is left out, and of every file.
+
+    Raises
+    ------
+    CheckpointError
+        A model is missing, damaged, or of another plan than the others.
+    DatasetError
+        The licence is no text.
+    NnunetError
+        The file cannot be written.
+    """
+    progress = progress or Silent()
+    cards = {folder: read_card(folder) for folder in folders}
+    for folder in _first_stages(cards):
+        cards.setdefault(folder, read_card(folder))
+    _require_whole(cards)
+    choice = _choice(source, cards.values(), progress)
+    plan = _plan(cards)
+    texts = {PLAN: plan_text(plan).encode()}
+    if choice is not None:
+        texts[BEST] = (source / BEST).read_bytes()
+    if licence is not None:
+        texts[LICENCE] = _licence(licence)
+    described = Description(plan, tuple(cards.values()), choice, _scores(cards), licence is not None, target.name)
+    texts[READ_ME] = describe(described).encode()
+    places = {f"{MODELS}/{card.configuration}/fold_{card.fold}": folder for folder, card in cards.items()}
+    files = {f"{place}/{name}": folder / name for place, folder in places.items() for name in (CARD, WEIGHTS)}
+    with progress.task("export", len(files)) as task, write_atomically(target) as temporary:
+        packed = {}
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, text in texts.items():
+                packed[name] = _add(archive, name, text)
+            for name, path in files.items():
+                with path.open("rb") as stream:
+                    packed[name] = _add(archive, name, stream)
+                task.advance(1, name)
+            _add(archive, MANIFEST, (render(encode(Manifest(packed, __version__))) + "\n").encode())
+    return ModelFile(target, digest_of(target), tuple(places), choice.configurations if choice else ())
+
+
+def _first_stages(cards: Mapping[Path, ModelCard]) -> list[Path]:
+    """List the folds of the first stages of cascades that nobody named."""
+    found: list[Path] = []
+    for folder, card in cards.items():
+        lower = card.settings.previous
+        if lower is not None and not any(other.configuration == lower for other in cards.values()):
+            home = folder.parent.parent / lower
+            if not home.is_dir():
+                raise CheckpointError(
+                    f"{folder}: is the second stage of a cascade, whose first, {lower}, is not beside it; it cannot be "
+                    "used without"
+                )
+            found += find_models(home)
+    return list(dict.fromkeys(found))
+
+
+def _require_whole(cards: Mapping[Path, ModelCard]) -> None:
+    first = next(iter(cards.values())).plan
+    for folder, card in cards.items():
+        if not (folder / WEIGHTS).is_file() or digest_of(folder / WEIGHTS) != card.digest:
+            raise CheckpointError(f"{folder / WEIGHTS}: is missing or damaged (SHA-256 differs); copy the model again")
+        if (card.plan.channels, card.plan.labels) != (first.channels, first.labels):
+            raise CheckpointError(f"{folder}: has other channels or labels than the others; export it alone (-c, -f)")
+
+
+def _plan(cards: Mapping[Path, ModelCard]) -> Plan:
+    """Return the plan with the configurations as they were trained."""
+    first = next(iter(cards.values())).plan
+    trained = {card.configuration: card.settings for card in cards.values()}
+    return replace(first, configurations={**first.configurations, **trained})
+
+
+def _choice(source: Path, cards: Iterable[ModelCard], progress: Progress) -> Choice | None:
+    """Return what best.json decided, where it is about these models."""
+    if not (source / BEST).is_file():
+        return None
+    choice = read_choice(source)
+    digests = {(card.configuration, f"fold_{card.fold}"): card.digest for card in cards}
+    there = {configuration for configuration, _ in digests}
+    others = {
+        (name, fold)
+        for name, folds in choice.models.items()
+        for fold, digest in folds.items()
+        if digests.get((name, fold), digest) != digest
+    }
+    if not set(choice.configurations) <= there or others:
+        progress.say(f"{source / BEST} is left out: it was decided about other models than those that are written")
+        return None
+    return choice
+
+
+def _scores(cards: Mapping[Path, ModelCard]) -> dict[str, float]:
+    """Mean Dice of the cases held out, by model, where they were scored."""
+    found = {}
+    for folder, card in cards.items():
+        path = folder / VALIDATION / SUMMARY
+        if card.fold != "all" and path.is_file():
+            score = read_json(path).get("foreground_mean", {}).get("Dice")
+            if isinstance(score, float):
+                found[f"{card.configuration}, fold {card.fold}"] = score
+    return found
+
+
+def _licence(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        content.decode("utf-8-sig")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}; give the licence's text file") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: is not UTF-8 text (byte {error.start}); give the licence as text") from error
+    if not content.strip() or len(content) > _LONGEST:
+        raise DatasetError(f"{path}: has {len(content)} bytes; a licence's text has 1 to {_LONGEST}")
+    return content
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes | IO[bytes]) -> Packed:
+    """Put a file into an archive, and return its hash; texts are compressed, weights would not shrink."""
+    info, digest, size = zipfile.ZipInfo(name, _THEN), hashlib.sha256(), 0
+    info.external_attr = 0o644 << 16
+    info.compress_type = zipfile.ZIP_DEFLATED if isinstance(content, bytes) else zipfile.ZIP_STORED
+    with archive.open(info, "w", force_zip64=not isinstance(content, bytes)) as target:
+        blocks = [content] if isinstance(content, bytes) else iter(lambda: content.read(1 << 20), b"")
+        for block in blocks:
+            digest.update(block)
+            size += len(block)
+            target.write(block)
+    return Packed(digest.hexdigest(), size)

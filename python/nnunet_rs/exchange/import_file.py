@@ -1,0 +1,64 @@
+"""One-file models, unpacked as models of ours."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.files import write_atomically
+from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.exchange.import_nnunet import PLAN, Imported, ImportOptions, require_no_model
+from nnunet_rs.model.card import CARD, read_card
+from nnunet_rs.model.checkpoint import WEIGHTS
+from nnunet_rs.model.model_file import LICENCE, READ_ME, model_source
+from nnunet_rs.predict.choice import BEST, read_choice
+from nnunet_rs.predict.models import MODELS
+from nnunet_rs.predict.postprocess import PostProcessing
+
+
+def import_file(
+    source: Path, output: Path, options: ImportOptions | None = None, progress: Progress | None = None
+) -> Imported:
+    """Unpack what `export_file` wrote; parameters and errors as `import_nnunet`."""
+    options, progress = options or ImportOptions(), progress or Silent()
+    with model_source(source) as folder, Outputs(output, overwrite=options.overwrite, say=progress.say) as outputs:
+        there = [path.parent for path in sorted(folder.glob(f"{MODELS}/*/fold_*/{CARD}"))]
+        wanted = _wanted(source, there, options)
+        beside = [name for name in (PLAN, BEST, READ_ME, LICENCE) if (folder / name).is_file()]
+        if (output / PLAN).exists():
+            beside.remove(PLAN)  # each model has its own
+        if BEST in beside and len(wanted) < len(there):
+            beside.remove(BEST)  # it is about all of them
+        choice = read_choice(folder) if BEST in beside else None
+        places = [output / path.relative_to(folder) for path in wanted]
+        require_no_model(places)
+        outputs.require(output / name for name in beside)
+        with progress.task("import", len(places)) as task:
+            for path, place in zip(wanted, places, strict=True):
+                for name in (WEIGHTS, CARD):  # the card last: where it is, the model is whole
+                    with write_atomically(place / name) as temporary:
+                        shutil.copyfile(path / name, temporary)
+                task.advance(1, f"{place.parent.name}, {place.name}")
+        with outputs.new_files(PLAN) as staged:
+            for name in beside:
+                shutil.copyfile(folder / name, staged / name)
+    if choice is None:
+        return Imported(tuple(places), (), PostProcessing())
+    return Imported(tuple(places), choice.configurations, choice.postprocessing)
+
+
+def _wanted(source: Path, there: Sequence[Path], options: ImportOptions) -> list[Path]:
+    cards = {path: read_card(path) for path in there}
+    wanted = [
+        path
+        for path, card in cards.items()
+        if (options.configurations is None or card.configuration in options.configurations)
+        and (options.folds is None or card.fold in options.folds)
+    ]
+    if not wanted:
+        names = ", ".join(f"{card.configuration} fold {card.fold}" for card in cards.values()) or "none"
+        raise CheckpointError(f"{source}: has no such model; there are {names}")
+    return wanted
