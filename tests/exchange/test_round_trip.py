@@ -56,6 +56,20 @@ def test_a_model_comes_back_from_nnunets_form(network: dict[str, Any], models, t
         assert torch.equal(after.state_dict()[name], weight), name
 
 
+def test_the_images_ending_is_kept(models, write_nnunet_plans, tmp_path: Path) -> None:
+    ours = models("3d_fullres", folds=(0,))
+    fold = ours / "models" / "3d_fullres" / "fold_0"
+    for ending, reader in ((".nii.gz", "SimpleITKIO"), (".nii", "NibabelIO"), (".nrrd", "SimpleITKIO")):
+        write_nnunet_plans(folder=ours, file_ending=ending)
+        (home,) = export_nnunet([fold], tmp_path / ending)
+        assert json.loads((home / "dataset.json").read_text())["file_ending"] == ending
+        assert json.loads((home / "plans.json").read_text())["image_reader_writer"] == reader
+        back = import_nnunet(home, tmp_path / ending / "back").models
+        assert read_card(back[0]).ending == ending
+        (again,) = export_nnunet(back, tmp_path / ending / "again")
+        assert (again / "dataset.json").read_text() == (home / "dataset.json").read_text()
+
+
 def test_a_cascade_finds_its_first_stage(models, tmp_path: Path, image) -> None:
     ours = models("3d_lowres", "3d_cascade_fullres", folds=(0,))
     folders = [ours / "models" / name / "fold_0" for name in ("3d_lowres", "3d_cascade_fullres")]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunet_rs.core.declaration import declared
+from nnunet_rs.core.declaration import declared, read_document
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_atomically, write_json
 from nnunet_rs.core.outputs import Outputs
@@ -48,8 +48,6 @@ def export_nnunet(
     folders: Sequence[Path],
     target: Path,
     *,
-    ending: str = ".nii.gz",
-    cases: int = 0,
     checkpoint: str = FINAL,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -62,10 +60,6 @@ def export_nnunet(
         Of folds: WORK/models/CONFIGURATION/fold_K.
     target
         The folder of results, made if it is not there.
-    ending
-        Of the image files, for dataset.json.
-    cases
-        Number of training cases, for dataset.json.
     checkpoint
         What the weights' files are called.
     overwrite
@@ -91,7 +85,8 @@ def export_nnunet(
         obstacle = nnunet_obstacle(card)
         if obstacle is not None:
             raise CheckpointError(f"{folder}: cannot be written for nnU-Net: {obstacle}")
-    places = [_home(card, _plans(card, ending)) for _, _, card in loaded]
+    endings = [_ending(folder, card) for folder, _, card in loaded]
+    places = [_home(card, _plans(card, ending)) for (_, _, card), ending in zip(loaded, endings, strict=True)]
     with (
         Outputs(target, overwrite=overwrite, say=progress.say) as outputs,
         progress.task("export", len(loaded)) as task,
@@ -99,8 +94,8 @@ def export_nnunet(
         for (_, _, card), home in zip(loaded, places, strict=True):
             names = (PLANS, DATASET, f"fold_{card.fold}/{checkpoint}")
             outputs.require([target / home / name for name in names], _files_of(folders))
-        for (_, network, card), home in zip(loaded, places, strict=True):
-            plans, dataset = _plans(card, ending), _dataset_json(card, ending, cases)
+        for (_, network, card), home, ending in zip(loaded, places, endings, strict=True):
+            plans, dataset = _plans(card, ending), _dataset_json(card, ending)
             content = _checkpoint(card, dict(network.state_dict()), plans, dataset)
             with outputs.new_files(FINAL) as staged:
                 fold = staged / home / f"fold_{card.fold}"
@@ -144,7 +139,16 @@ def _dataset_name(card: ModelCard) -> str:
     return name if name.startswith("Dataset") and number.isdecimal() and rest else f"Dataset999_{name}"
 
 
-def _dataset_json(card: ModelCard, ending: str, cases: int) -> dict[str, Any]:
+def _ending(folder: Path, card: ModelCard) -> str:
+    """Return the ending of the images' files: nnU-Net predicts no others."""
+    if card.ending:
+        return card.ending
+    path = folder.parents[2] / DATASET if len(folder.parents) > 2 else folder / DATASET
+    return str(read_document(path).get("file_ending", ".nii.gz")) if path.is_file() else ".nii.gz"
+
+
+def _dataset_json(card: ModelCard, ending: str) -> dict[str, Any]:
+    cases = 0 if card.cases is None else len({*card.cases.train, *card.cases.validation})
     channels = {str(number): name for number, name in enumerate(card.plan.channels)}
     return {"channel_names": channels, **declared(card.plan.labels), "numTraining": cases, "file_ending": ending}
 

@@ -47,6 +47,7 @@ class ModelCard:
     first_stage: dict[str, str] | None = None  # of a cascade's second: digests of the models whose segmentations it saw
     config: TrainingConfig | None = None  # all that was asked of the training; None: by an earlier version
     source: str = ""  # of a model that another program trained: which, and what it said of it
+    ending: str = ""  # of the training images' files, as .nrrd; empty: as the work folder's dataset.json says
     library: str = ""  # version of nnunet_rs that trained it
     digest: str = ""  # SHA-256 of weights.safetensors
 

@@ -219,6 +219,7 @@ def load_nnunet_model(
         best=None,
         mirror_axes=found.mirror_axes,
         source=f"nnU-Net v2, {found.trainer}, {checkpoint}, {found.epochs} epochs",
+        ending=described.ending,
         digest=digest_of(path) if digest else "",
     )
     built = unfilled_unet(settings, *network_channels(plan, settings), options)
