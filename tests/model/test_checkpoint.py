@@ -61,7 +61,7 @@ def changed(path: Path, edit: Callable[[dict], object]) -> None:
         (lambda d: d.update(version=99), "version is 99, this release reads 1 to 2"),
         (lambda d: d.update(format="other"), "is no model of nnunet_rs"),
         (lambda d: d.update(configuration="3d_lowres"), 'configuration is "3d_lowres": must be one of'),
-        (lambda d: d.update(fold="two"), 'fold is "two": must be a whole number'),
+        (lambda d: d.update(fold="two"), 'fold is "two": must be one of all or a whole number'),
         (lambda d: d.pop("network"), "the key network is missing"),
         (lambda d: d["plan"].update(transpose=[0, 0, 1]), "transpose is"),
         (lambda d: d["network"].update(norm="layer"), "norm"),

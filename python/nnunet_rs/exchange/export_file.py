@@ -12,6 +12,7 @@ from typing import IO
 from nnunet_rs import __version__
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.files import read_json, write_atomically
+from nnunet_rs.core.names import SUMMARY
 from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.exchange.model_text import Description, describe
 from nnunet_rs.model.card import CARD, ModelCard, read_card
@@ -21,7 +22,6 @@ from nnunet_rs.plan.document import encode, render
 from nnunet_rs.plan.schema import Plan, plan_text
 from nnunet_rs.predict.choice import BEST, Choice, read_choice
 from nnunet_rs.predict.models import MODELS, find_models
-from nnunet_rs.predict.results import SUMMARY
 from nnunet_rs.predict.validate import VALIDATION
 
 PLAN = "plan.json"

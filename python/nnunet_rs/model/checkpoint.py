@@ -16,10 +16,11 @@ from nnunet_rs.model.card import CARD, FORMAT, VERSION, ModelCard, read_card
 from nnunet_rs.model.checked import checked_network
 from nnunet_rs.model.context import Context
 from nnunet_rs.model.functions import as_own
+from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import NetworkFunction, build_unet
 from nnunet_rs.plan.document import encode, render
-from nnunet_rs.plan.schema import plan_to_json
+from nnunet_rs.plan.schema import Configuration, plan_to_json
 
 WEIGHTS = "weights.safetensors"
 
@@ -93,8 +94,16 @@ def _build(card: ModelCard, network: NetworkFunction | None) -> nn.Module:
     return checked_network(bound, bound(card.settings, *card.channels, card.network))
 
 
+def unfilled_unet(
+    configuration: Configuration, in_channels: int, out_channels: int, options: NetworkOptions
+) -> nn.Module:
+    """Build a network whose weights are still to be loaded: drawing them would take longer than reading them."""
+    with torch.device("meta"):
+        return build_unet(configuration, in_channels, out_channels, options)
+
+
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Copy weights into a network.
+    """Copy weights into a network, which may be unfilled.
 
     Raises
     ------
