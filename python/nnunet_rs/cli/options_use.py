@@ -86,6 +86,9 @@ def predict(parser: argparse.ArgumentParser) -> None:
     add_device(group)
     add_threads(group)
     add_precision(group)
+    parser.add_argument(
+        "--unfinished", action="store_true", help="also models that are still trained, by their last checkpoint"
+    )
     add_nnunet_choice(parser)
 
 

@@ -33,6 +33,7 @@ def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
         threads=arguments.threads,
         network=network,
         nnunet=nnunet_choice(arguments),
+        unfinished=arguments.unfinished,
     )
     part, folder = _part(arguments), _one_folder(arguments)
     predictor = load_predictor(

@@ -48,6 +48,7 @@ class ModelCard:
     config: TrainingConfig | None = None  # all that was asked of the training; None: by an earlier version
     source: str = ""  # of a model that another program trained: which, and what it said of it
     ending: str = ""  # of the training images' files, as .nrrd; empty: as the work folder's dataset.json says
+    unfinished: str = ""  # of a checkpoint that is predicted with before the training is done: how far it is
     library: str = ""  # version of nnunet_rs that trained it
     digest: str = ""  # SHA-256 of weights.safetensors
 

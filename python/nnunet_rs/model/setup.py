@@ -190,7 +190,7 @@ def identity_of(setup: Setup, batches: int) -> Identity:
     plan, settings, options = setup.plan, setup.settings, setup.options
     return Identity(
         configuration=settings.name,
-        plan=_digest(encode(settings), encode(plan.labels), encode(plan.normalization), plan.transpose),
+        plan=plan_digest(plan, settings),
         fold=setup.fold,
         cases=_digest(encode(setup.cases)),
         recipe=setup.recipe.name,
@@ -205,6 +205,11 @@ def identity_of(setup: Setup, batches: int) -> Identity:
         custom_network=name_of(options.custom_network),
         first_stage=None if setup.first is None else setup.first.digest,
     )
+
+
+def plan_digest(plan: Plan, settings: Configuration) -> str:
+    """Return a hash of all of a plan that a training of a configuration depends on."""
+    return _digest(encode(settings), encode(plan.labels), encode(plan.normalization), plan.transpose)
 
 
 def config_for(setup: Setup, course: Course) -> TrainingConfig:

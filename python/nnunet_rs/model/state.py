@@ -103,6 +103,19 @@ def save_state(path: Path, state: TrainingState, identity: Identity, config: Tra
     write_tensors(path, _tensors(state), json.dumps(document))
 
 
+def read_state(path: Path) -> tuple[Identity, dict[str, Any], dict[str, Tensor]]:
+    """Read a checkpoint: which training it is of, its header, its tensors; errors as `load_state`."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; there is no unfinished training")
+    document, tensors = _read(path)
+    return decode(Identity, document.get("identity"), f"{path}: identity", CheckpointError), document, tensors
+
+
+def weights_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that predict: the averaged ones where there are such."""
+    return _part(tensors, "average") or _part(tensors, "network")
+
+
 def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
     """Bring a freshly built state to where `save_state` left it; random numbers go on too.
 

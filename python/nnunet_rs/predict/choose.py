@@ -162,7 +162,10 @@ def _load_predictor(
         predictor = Predictor.load(model_or_work, device, folds, configuration=name, options=options)
         if predictor.compute.remark:
             progress.say(predictor.compute.remark)
-        if any(card.source for card in predictor.cards):
+        for card in predictor.cards:
+            if card.unfinished:
+                progress.say(f"{card.configuration}, fold {card.fold} is not finished: {card.unfinished}")
+        if any(card.source or card.unfinished for card in predictor.cards):
             return predictor  # of another program's training nothing is known that could have changed
         models = find_models(model_or_work, name, folds)
         chosen = folds is not None or (model_or_work / CARD).is_file()

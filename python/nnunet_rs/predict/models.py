@@ -10,6 +10,7 @@ from pathlib import Path
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.data.folds import count_folds
+from nnunet_rs.model.config import RESUME
 from nnunet_rs.model.nnunet_models import ANY, NnunetChoice, find_nnunet_models, holds_nnunet_models
 
 MODELS = "models"
@@ -22,6 +23,8 @@ def find_models(
     configuration: str | None = None,
     folds: Sequence[FoldName] | None = None,
     choice: NnunetChoice = ANY,
+    *,
+    unfinished: bool = False,
 ) -> tuple[Path, ...]:
     """List the fold folders to load.
 
@@ -36,6 +39,8 @@ def find_models(
         Which folds; None: all that are trained, but for the network of all cases where there are others.
     choice
         Of models of nnU-Net's: which.
+    unfinished
+        Also folds whose training is not finished, by their last checkpoint.
 
     Returns
     -------
@@ -49,14 +54,14 @@ def find_models(
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; give a work folder or a model folder")
-    if (folder / CARD).is_file():
+    if _is_model(folder, unfinished):
         return _single(folder, configuration, folds)
     if holds_nnunet_models(folder):
         return find_nnunet_models(folder, configuration, folds, choice)
-    home = folder if _trained(folder) else _configuration_folder(folder, configuration)
+    home = folder if _trained(folder, unfinished) else _configuration_folder(folder, configuration, unfinished)
     if configuration is not None and home.name != configuration:
         raise CheckpointError(f"{home}: holds models of {home.name}, not of {configuration}; give the work folder")
-    trained = _trained(home)
+    trained = _trained(home, unfinished)
     if not trained:
         raise CheckpointError(f"{home}: holds no finished model (fold_K/{CARD}); train first")
     if folds is not None and list(folds) == ["all"] and "all" not in trained:
@@ -70,10 +75,10 @@ def find_models(
     return tuple(trained[fold] for fold in sorted(set(wanted), key=str))
 
 
-def trained_configurations(work: Path) -> tuple[str, ...]:
-    """Names of the configurations of a work folder with at least one finished fold."""
+def trained_configurations(work: Path, *, unfinished: bool = False) -> tuple[str, ...]:
+    """Names of the configurations of a work folder with at least one finished fold (or one that is begun)."""
     home = work / MODELS
-    return tuple(sorted(path.name for path in home.iterdir() if _trained(path))) if home.is_dir() else ()
+    return tuple(sorted(path.name for path in home.iterdir() if _trained(path, unfinished))) if home.is_dir() else ()
 
 
 def trained_folds(work: Path, configuration: str) -> tuple[int, ...]:
@@ -102,8 +107,8 @@ def _single(folder: Path, configuration: str | None, folds: Sequence[FoldName] |
     return (folder,)
 
 
-def _configuration_folder(work: Path, configuration: str | None) -> Path:
-    there = trained_configurations(work)
+def _configuration_folder(work: Path, configuration: str | None, unfinished: bool) -> Path:
+    there = trained_configurations(work, unfinished=unfinished)
     if configuration is not None:
         return work / MODELS / configuration
     if len(there) > 1:
@@ -111,12 +116,16 @@ def _configuration_folder(work: Path, configuration: str | None) -> Path:
     return work / MODELS / there[0] if there else work
 
 
-def _trained(home: Path) -> dict[FoldName, Path]:
-    """Finished folds of a configuration's folder."""
+def _trained(home: Path, unfinished: bool = False) -> dict[FoldName, Path]:
+    """Finished folds of a configuration's folder, or also those that have a checkpoint."""
     if not home.is_dir():
         return {}
     found = ((_FOLD.fullmatch(path.name), path) for path in home.iterdir())
-    return {_name(match[1]): path for match, path in found if match and (path / CARD).is_file()}
+    return {_name(match[1]): path for match, path in found if match and _is_model(path, unfinished)}
+
+
+def _is_model(folder: Path, unfinished: bool) -> bool:
+    return (folder / CARD).is_file() or (unfinished and (folder / RESUME).is_file())
 
 
 def _name(text: str) -> FoldName:

@@ -19,9 +19,10 @@ from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare
 from nnunet_rs.data.previous import on_grid
 from nnunet_rs.data.resampling import described, require_memory, scores_axis
-from nnunet_rs.model.card import ModelCard, common_mirror_axes
+from nnunet_rs.model.card import CARD, ModelCard, common_mirror_axes
 from nnunet_rs.model.checked import OwnNetwork
 from nnunet_rs.model.checkpoint import load_model
+from nnunet_rs.model.config import RESUME
 from nnunet_rs.model.device import Compute, choose_compute, find_device
 from nnunet_rs.model.functions import as_own
 from nnunet_rs.model.model_file import model_source
@@ -34,6 +35,7 @@ from nnunet_rs.model.nnunet_models import (
 )
 from nnunet_rs.model.switches import Precision
 from nnunet_rs.model.unet import NetworkFunction
+from nnunet_rs.model.unfinished import load_unfinished
 from nnunet_rs.plan.schema import Configuration, Plan
 from nnunet_rs.predict.arrays import as_numbers, as_spacing, require_volume
 from nnunet_rs.predict.blend import Activation
@@ -59,6 +61,7 @@ class PredictOptions:
     threads: int | None = None  # of the kernels; None: all processors
     network: NetworkFunction | None = None  # what builds the network of models whose network is the user's own
     nnunet: NnunetChoice = ANY  # of models of nnU-Net's: which
+    unfinished: bool = False  # also folds whose training is not finished, by their last checkpoint
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +118,7 @@ class Predictor:
                 return cls.load(
                     folder, device, folds, configuration=configuration, options=options, previous_folds=previous_folds
                 )
-        folders = find_models(Path(model_dir), configuration, folds, options.nnunet)
+        folders = find_models(Path(model_dir), configuration, folds, options.nnunet, unfinished=options.unfinished)
         compute = choose_compute(find_device(device), options.precision)
         loaded = (_load_fold(folder, compute, options) for folder in folders)
         networks, cards = zip(*((_told(network, card, options), card) for network, card in loaded), strict=True)
@@ -354,6 +357,8 @@ def _as_trained(compute: Compute, cards: Sequence[ModelCard], precision: Precisi
 
 
 def _load_fold(folder: Path, compute: Compute, options: PredictOptions) -> tuple[nn.Module, ModelCard]:
+    if options.unfinished and not (folder / CARD).is_file() and (folder / RESUME).is_file():
+        return load_unfinished(folder, compute.device, network=options.network)
     if holds_nnunet_models(folder):
         return load_nnunet_model(folder, compute.device, checkpoint=options.nnunet.checkpoint)
     return load_model(folder, compute.device, network=options.network)

@@ -1,0 +1,94 @@
+"""A training's last checkpoint as a model to predict with, before the training is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.model.card import ModelCard, known_mirror_axes
+from nnunet_rs.model.checkpoint import digest_of, load_weights
+from nnunet_rs.model.config import RESUME, TrainingConfig, config_of
+from nnunet_rs.model.setup import plan_digest, with_features
+from nnunet_rs.model.state import Identity, read_state, weights_of
+from nnunet_rs.model.switches import network_channels
+from nnunet_rs.model.unet import NetworkFunction, build_unet
+from nnunet_rs.plan.schema import Plan, read_plan
+
+
+def load_unfinished(
+    folder: Path, device: torch.device | str = "cpu", *, network: NetworkFunction | None = None
+) -> tuple[nn.Module, ModelCard]:
+    """Load the last checkpoint of a training that is not finished.
+
+    Parameters
+    ----------
+    folder
+        WORK/models/CONFIGURATION/fold_K with resume.safetensors, in its work folder: the plan is read from there.
+    device
+        Where the weights go.
+    network
+        As in `load_model`.
+
+    Returns
+    -------
+    network
+        In evaluation mode; the averaged weights where the recipe averages.
+    card
+        Says how many iterations there were.
+
+    Raises
+    ------
+    CheckpointError
+        There is no checkpoint, it is damaged or of an earlier version, or plan.json has been edited since.
+    PlanError
+        The work folder has no plan.
+    """
+    path = folder / RESUME
+    identity, document, tensors = read_state(path)
+    config = config_of(document, path)
+    if config is None:
+        raise CheckpointError(f"{path}: was begun by an earlier version, which did not say all that prediction needs")
+    if identity.custom_network is not None and network is None:
+        raise CheckpointError(f"{path}: the network is {identity.custom_network}; give that function (--network)")
+    plan = _plan(folder, path, identity, config)
+    settings, axes = plan.configurations[identity.configuration], identity.mirror_axes
+    epochs, position = document.get("history", {}).get("epochs", []), document.get("position", {})
+    card = ModelCard(
+        plan=plan,
+        configuration=identity.configuration,
+        network=identity.network,
+        fold=identity.fold,
+        recipe=identity.recipe,
+        seed=identity.seed,
+        iterations=int(position.get("iterations", 0)),
+        end=None,
+        best=None,
+        custom_network=identity.custom_network,
+        augmentation=identity.augmentation,
+        mirror_axes=known_mirror_axes(identity.augmentation, settings.dims) if axes is None else axes,
+        config=config,
+        unfinished=f"{len(epochs)} epochs of {config.epochs or 'a time budget'}",
+        digest=digest_of(path),
+    )
+    build = build_unet if network is None else network
+    built = build(settings, *network_channels(plan, settings), identity.network)
+    load_weights(built, weights_of(tensors), str(path))
+    return built.to(device).eval().requires_grad_(False), card
+
+
+def _plan(folder: Path, path: Path, identity: Identity, config: TrainingConfig) -> Plan:
+    """Read the work folder's plan with what the training was given otherwise."""
+    plan = read_plan(folder.parents[2] / "plan.json")
+    name = identity.configuration
+    if name in plan.configurations:
+        if config.features != plan.configurations[name].features[0]:
+            plan = with_features(plan, name, config.features)
+        settings = replace(plan.configurations[name], batch_size=config.batch_size)
+        plan = replace(plan, configurations={**plan.configurations, name: settings})
+        if plan_digest(plan, settings) == identity.plan:
+            return plan
+    raise CheckpointError(f"{path}: plan.json has been edited since this training began; it cannot be predicted with")

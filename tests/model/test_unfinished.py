@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.model.config import RESUME
+from nnunet_rs.model.options import TrainOptions
+from nnunet_rs.model.recipe import FAST
+from nnunet_rs.model.train import train_fold
+from nnunet_rs.model.unfinished import load_unfinished
+from nnunet_rs.plan.schema import read_plan, write_plan
+
+SHORT = TrainOptions(
+    recipe=FAST, epochs=3, batches=2, validation_batches=1, augmentation="none", device="cpu", precision="float32",
+    threads=1, features=6, batch_size=1,
+)  # fmt: skip
+
+
+@pytest.fixture
+def begun(work: Path) -> Path:
+    """The folder of a training that was stopped, with a checkpoint."""
+    with pytest.raises(RuntimeError):
+        train_fold(work, "3d_fullres", 0, SHORT, on_epoch=_stop_in_the_second)
+    return work / "models" / "3d_fullres" / "fold_0"
+
+
+def _stop_in_the_second(history: object) -> None:
+    if len(history.epochs) == 2:  # type: ignore[attr-defined]
+        raise RuntimeError("stopped by the test")
+
+
+def test_the_last_checkpoint_predicts(begun: Path) -> None:
+    network, card = load_unfinished(begun)
+    assert (card.configuration, card.fold, card.mirror_axes) == ("3d_fullres", 0, ())
+    assert card.settings.features[0] == 6
+    assert card.unfinished == "1 epochs of 3"
+    assert network(torch.zeros(1, 1, *card.settings.patch_size)).shape[:2] == (1, 3)
+
+
+def test_another_plan_or_no_checkpoint_is_refused(begun: Path) -> None:
+    path = begun.parents[2] / "plan.json"
+    plan = read_plan(path)
+    settings = replace(plan.configurations["3d_fullres"], spacing=(3.0, 1.0, 1.0))
+    write_plan(path, replace(plan, configurations={**plan.configurations, "3d_fullres": settings}))
+    with pytest.raises(CheckpointError, match=r"plan\.json has been edited since this training began"):
+        load_unfinished(begun)
+    (begun / RESUME).unlink()
+    with pytest.raises(CheckpointError, match="no such file; there is no unfinished training"):
+        load_unfinished(begun)
