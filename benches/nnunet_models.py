@@ -4,7 +4,7 @@
 
 PEER_BIN holds nnUNetv2_predict_from_modelfolder; SHARED is the folder with `oracles/models`, `peers` and `data`. Each
 command is a new process (cold start included); both sides take turns. The table shows medians, and the largest resident
-memory of any one process: nnU-Net's workers are processes beside it and not counted.
+memory of any one process: nnU-Net's workers beside it do not count. Processor time is that of all of them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Run(NamedTuple):
     """One command that ended well."""
 
     seconds: float
+    processor: float  # seconds of all its threads and processes
     memory: float  # MB
 
 
@@ -39,12 +40,12 @@ def run(command: list[str], env: dict[str, str]) -> Run:
         if status:
             said.seek(0)
             raise SystemExit(f"{' '.join(command)} failed:\n{said.read()[-2000:].decode()}")
-    return Run(seconds, usage.ru_maxrss / 1024)
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def median(runs: list[Run]) -> Run:
-    """Median time and memory."""
-    return Run(statistics.median(r.seconds for r in runs), statistics.median(r.memory for r in runs))
+    """Medians of each."""
+    return Run(*(statistics.median(values) for values in zip(*runs, strict=True)))
 
 
 def images(shared: Path, kind: str, folder: Path) -> Path:
@@ -68,8 +69,8 @@ def predicted(shared: Path, peer_bin: Path, repeats: int, folder: Path) -> None:
         ("one hippocampus, plain, 16 features", shared / "peers" / "nnunetv2_hippocampus", "hippocampus", ("0",)),
         ("eight ACDC scans, two folds", models / "02_acdc_3d_fullres", "acdc", ("0", "1")),
     )
-    print("| `predict`, mirrored | nnunet_rs | nnU-Net | ratio | bfloat16 | MB | nnU-Net, MB |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("| `predict`, mirrored | nnunet_rs | nnU-Net | ratio | processor time | bfloat16 | memory |")
+    print("|---|---:|---:|---:|---|---:|---|")
     for name, model, kind, folds in rows:
         source = folder / kind if (folder / kind).exists() else images(shared, kind, folder)
         out = folder / "out"
@@ -86,8 +87,10 @@ def predicted(shared: Path, peer_bin: Path, repeats: int, folder: Path) -> None:
                 shutil.rmtree(out)
         own, half, other = map(median, sides)
         ratio = f"{other.seconds / own.seconds:.1f}×"
-        times = f"{own.seconds:.2f} s | {other.seconds:.2f} s | {ratio} | {half.seconds:.2f} s"
-        print(f"| {name} | {times} | {own.memory:.0f} | {other.memory:.0f} |", flush=True)
+        used = f"{own.processor:.1f} against {other.processor:.1f} s, {other.processor / own.processor:.1f}×"
+        held = f"{own.memory:.0f} against {other.memory:.0f} MB, {other.memory / own.memory:.1f}×"
+        times = f"{own.seconds:.2f} s | {other.seconds:.2f} s | {ratio} | {used} | {half.seconds:.2f} s"
+        print(f"| {name} | {times} | {held} |", flush=True)
 
 
 def imported(repeats: int, folder: Path) -> None:
@@ -117,7 +120,9 @@ def imported(repeats: int, folder: Path) -> None:
         words = ("import", home, "-o", folder / f"imported_{number}", "-q")
         runs.append(run([sys.executable, "-m", "nnunet_rs", *map(str, words)], dict(os.environ)))
     done = median(runs)
-    print(f"\n`import` of a checkpoint of {size:.0f} MB: {done.seconds:.2f} s, {done.memory:.0f} MB.")
+    print(
+        f"\n`import` of a checkpoint of {size:.0f} MB: {done.seconds:.2f} s ({done.processor:.2f} s of the processor), {done.memory:.0f} MB."
+    )
 
 
 def main() -> None:
