@@ -120,9 +120,8 @@ def imported(repeats: int, folder: Path) -> None:
         words = ("import", home, "-o", folder / f"imported_{number}", "-q")
         runs.append(run([sys.executable, "-m", "nnunet_rs", *map(str, words)], dict(os.environ)))
     done = median(runs)
-    print(
-        f"\n`import` of a checkpoint of {size:.0f} MB: {done.seconds:.2f} s ({done.processor:.2f} s of the processor), {done.memory:.0f} MB."
-    )
+    used = f"{done.seconds:.2f} s ({done.processor:.2f} s of the processor), {done.memory:.0f} MB"
+    print(f"\n`import` of a checkpoint of {size:.0f} MB: {used}.")
 
 
 def main() -> None:
