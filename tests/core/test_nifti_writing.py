@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from nnunet_rs.core.io import read_labels, read_volume, write_labels
+from nnunet_rs.core.nifti import write_channels
 
 
 def oblique(spacing: tuple[float, ...] = (1.5, 0.8, 3.0)) -> np.ndarray:
@@ -115,6 +116,17 @@ def test_the_same_labels_give_the_same_bytes(tmp_path: Path) -> None:
         write_labels(tmp_path / name, voxels((6, 5, 4), "u1"), header)
     assert (tmp_path / "b.nii.gz").read_bytes() == (tmp_path / "c.nii.gz").read_bytes()
     assert gzip.decompress((tmp_path / "b.nii.gz").read_bytes())[:4] == (348).to_bytes(4, "little")
+
+
+def test_channels_of_a_slice_open_beside_it(tmp_path: Path) -> None:
+    """The slice's header leaves its third axis out; a file of channels needs it."""
+    path = saved(tmp_path / "a.nii", voxels((4, 5)), np.diag([2, 3, 1, 1]))
+    image = read_volume([patched(path, {"pixdim": [1, 2, 3, 0, 0, 0, 0, 0], "srow_z": [0, 0, 0, 7]})])
+    scores = np.arange(40, dtype=np.float32).reshape(2, 1, 5, 4)
+    write_channels(tmp_path / "b.nii.gz", [scores], scores.shape, image.header)
+    again = read_volume([tmp_path / "b.nii.gz"])
+    np.testing.assert_array_equal(again.data, scores)
+    assert (again.spacing, again.header.affine) == (image.spacing, image.header.affine)
 
 
 def test_labels_of_another_grid_are_refused(tmp_path: Path) -> None:

@@ -113,6 +113,9 @@ def write_channels(path: Path, parts: Iterable[NDArray[Any]], shape: Shape, head
     """
     block = _label_header(np.broadcast_to(np.uint8(0), shape[1:]), header)
     pixdim = block["pixdim"].copy()
+    if block["dim"][0] == 2:  # of a slice the third axis may be left out
+        pixdim[3] = _spacing(block)[0]
+        block["srow_x"][2], block["srow_y"][2], block["srow_z"][2] = (row[2] for row in header.affine[:3])
     block.set_data_shape(shape[::-1])
     block["pixdim"] = pixdim
     block["pixdim"][4] = 1
