@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.plan.document import encode
 from nnunet_rs.plan.recipe import recipe_named
 from nnunet_rs.plan.schema import Configuration, Plan, read_fingerprint, read_plan
+
+_LATER = ("resampling", "norm", "activation")  # of a configuration; version 0.1 began trainings without
+_ANY = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +211,14 @@ def identity_of(setup: Setup, batches: int) -> Identity:
 
 
 def plan_digest(plan: Plan, settings: Configuration) -> str:
-    """Return a hash of all of a plan that a training of a configuration depends on."""
-    return _digest(encode(settings), encode(plan.labels), encode(plan.normalization), plan.transpose)
+    """Return a hash of all of a plan that a training of a configuration depends on.
+
+    What plans of earlier versions do not say counts only where it is not as it was then: their trainings go on.
+    """
+    usual = {field.name: field.default for field in fields(Configuration) if field.name in _LATER}
+    body = {name: value for name, value in encode(settings).items() if getattr(settings, name) != usual.get(name, _ANY)}
+    turned = [plan.reorient] if plan.reorient else []
+    return _digest(body, encode(plan.labels), encode(plan.normalization), plan.transpose, *turned)
 
 
 def config_for(setup: Setup, course: Course) -> TrainingConfig:
