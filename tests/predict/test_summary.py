@@ -1,10 +1,11 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.predict.scores import METRICS, Score, Target
 from nnunet_rs.predict.summary import KEYS, CaseScores, Summary, read_summary, together
 
@@ -157,3 +158,9 @@ def test_folds_come_together():
     assert together([one, two]).mean("dice")[0] == pytest.approx(0.7)
     assert together([one, replace(two, tolerance=2.0)]).tolerance is None
     assert [case.name for case in THREE.of_cases({"case1"}).cases] == ["case1"]
+
+
+@pytest.mark.parametrize("folder", [".", "/", ".."])
+def test_a_summary_is_not_written_in_a_folders_place(folder):
+    with pytest.raises(NnunetError, match="is a folder"):
+        Summary.files(Path(folder))

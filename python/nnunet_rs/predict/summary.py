@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import read_json, write_atomically, write_json
 from nnunet_rs.predict.scores import Score, Target
 
@@ -155,7 +155,9 @@ class Summary:
 
     @staticmethod
     def files(path: Path) -> tuple[Path, Path]:
-        """Which files `write` makes: JSON and CSV."""
+        """Which files `write` makes: JSON and CSV; raises NnunetError where the path names a folder."""
+        if path.is_dir():  # `.` and `/` have no name that a CSV could be called by
+            raise NnunetError(f"{path}: is a folder, and a file is to be written there; name another output (-o)")
         return path.with_suffix(".json") if path.suffix == ".csv" else path, path.with_suffix(".csv")
 
     def write(self, path: Path, content: Mapping[str, Any] | None = None) -> None:
