@@ -141,6 +141,12 @@ def test_a_dataset_may_stand_where_a_folder_stands(line: str, environment: dict[
     assert (asked.configuration, asked.fold) == ("3d_fullres", 0)
 
 
+def test_a_number_without_nnunets_variables_is_told() -> None:
+    asked = build_parser().parse_args(["train", "27", "3d_fullres", "0"])
+    with pytest.raises(UsageError, match="27: no such folder; as a dataset's number it needs one of nnUNet_raw"):
+        fill(asked, {})
+
+
 def test_a_folder_of_that_name_comes_first(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,16 @@ def test_an_input_is_never_replaced(tmp_path: Path, link: str, overwrite: bool) 
     assert source.read_text() == "scan"
 
 
+def test_a_datasets_own_folders_are_kept_clean(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text("{}")
+    for name in ("imagesTr", "labelsTr", "imagesTs"):
+        with pytest.raises(NnunetError, match="what is written there would be taken for its cases; name another"):
+            write(tmp_path / name, "new.nii.gz", "x")
+        assert not (tmp_path / name).exists()
+    write(tmp_path / "labelsTr", "new.nii.gz", "x", overwrite=True)
+    write(tmp_path / "predictions", "new.nii.gz", "x")
+
+
 def test_links_are_the_users_too(tmp_path: Path) -> None:
     (tmp_path / "a.txt").symlink_to(tmp_path / "on a disk that is away")
     with pytest.raises(NnunetError, match="not known to be made by this tool"):

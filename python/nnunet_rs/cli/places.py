@@ -135,9 +135,11 @@ def _take_positional(arguments: argparse.Namespace, places: Places) -> None:
         _take_words(arguments, words)
     for key in ("data", "work", "model"):
         named = getattr(arguments, key, None)
-        if named is None or arguments.dataset is not None or named.exists() or places == Places(None, None, None):
+        if named is None or arguments.dataset is not None or named.exists():
             continue
-        if str(named).isdecimal() or _FOLDER.fullmatch(str(named)):
+        if places == Places(None, None, None) and str(named).isdecimal():
+            raise UsageError(f"{named}: no such folder; as a dataset's number it needs one of {', '.join(VARIABLES)}")
+        if places != Places(None, None, None) and (str(named).isdecimal() or _FOLDER.fullmatch(str(named))):
             arguments.dataset = str(named)
             setattr(arguments, key, None)
 

@@ -17,6 +17,7 @@ from nnunet_rs.core.files import TEMPORARY, writing
 from nnunet_rs.core.names import examples
 from nnunet_rs.core.record import PREDICTION, TOKEN, Made, Record, file_digest
 
+DATASET_FOLDERS = ("imagesTr", "labelsTr", "imagesTs")
 PREVIOUS = (
     "previous"  # holds, in the folder of the outputs, what was kept aside: previous/1, previous/2, a folder a run
 )
@@ -84,6 +85,7 @@ class Outputs:
             One is a folder, or files are there that this tool did not make or that were changed since, unless they are
             to be kept aside.
         """
+        self._require_no_dataset()
         there = [path for path in paths if os.path.lexists(path)]
         sources = {_identity(path): path for path in inputs if path.exists()} if there else {}
         for path in there:
@@ -102,6 +104,15 @@ class Outputs:
         """Whether a file is as it was written; large ones are read when they are replaced, beside the computing."""
         glance = path.exists() and path.stat().st_size > _LARGE
         return self.record.made_with(path, glance=glance) is not None
+
+    def _require_no_dataset(self) -> None:
+        """Keep out of a dataset's own folders: what is written there would be taken for its cases."""
+        data = self.folder.absolute().parent
+        if self.folder.absolute().name in DATASET_FOLDERS and (data / "dataset.json").is_file() and not self._overwrite:
+            raise NnunetError(
+                f"{self.folder}: belongs to the dataset {data.name}, and what is written there would be taken for its "
+                "cases; name another output (-o), or ask for --overwrite"
+            )
 
     def stage(self, name: str) -> Staged:
         """Return a place for new files, of which the one of this name gets its name last."""
