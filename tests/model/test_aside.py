@@ -40,7 +40,7 @@ def test_a_killed_training_leaves_nothing_half(tmp_path: Path) -> None:
 
 def test_one_at_a_time_but_those_that_follow(tmp_path: Path) -> None:
     folder = tmp_path / "3d_fullres" / "fold_2"
-    said = r"the training of 3d_fullres, fold 2, \(process \d+ on "
+    said = r"the training of 3d_fullres, fold 2 \(process \d+ on "
     with (
         fold_lock(folder, Silent()),
         fold_lock(folder, Silent(), leads=False),  # another process of the same training

@@ -39,7 +39,7 @@ def fold_lock(folder: Path, progress: Progress, *, leads: bool = True) -> Iterat
     if not leads:
         yield
         return
-    with exclusive(folder, f"the training of {folder.parent.name}, {folder.name.replace('_', ' ')},", progress):
+    with exclusive(folder, f"the training of {folder.parent.name}, {folder.name.replace('_', ' ')}", progress):
         _require_writable(folder)
         remove_leftovers(folder)
         if (folder / _MOVING).is_dir():
