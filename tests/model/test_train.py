@@ -456,8 +456,8 @@ def test_a_time_budget_bounds_the_training(work: Path, monkeypatch: pytest.Monke
     ("passes", "seconds", "said"),
     [
         (20, 0.5, "time budget 8.0 s: about .* of it are kept for predicting"),
-        (20, 5.0, "warning: time budget 8.0 s: predicting takes about .*, more than half of that, and comes after it"),
-        (10**6, 0.0, "warning: time budget 8.0 s: predicting takes about .*"),
+        (20, 5.0, "warning: time budget 8.0 s: predicting takes about .*, too much of it: that comes after it"),
+        (10**6, 0.0, "warning: time budget 8.0 s: predicting takes about .*, too much of it"),
     ],
 )
 def test_what_follows_has_its_part_of_the_time_budget(
@@ -483,7 +483,7 @@ def test_a_time_budget_that_is_over_at_once_is_told(work: Path) -> None:
     with fold_lock(model_folder(work, "3d_fullres", 0), heard):
         result = train_locked(work, Model("3d_fullres", 0), replace(SHORT, time_budget=8.0), heard, overhead=overhead)
     assert result.finished
-    assert any("warning: time budget 8.0 s: predicting comes after it" in line for line in heard.lines)
+    assert any("too much of it: that comes after it" in line for line in heard.lines)
 
 
 def test_validation_on_patches_takes_a_tenth_of_a_time_budget(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

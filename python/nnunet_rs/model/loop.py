@@ -95,16 +95,16 @@ class Loop:
         self._shown = self._left()  # what the display counts down from
         self._progress: Progress = Silent()
         self._late = 0.0  # seconds of the time budget that had gone before
-        self._first = 0.0  # seconds of the position after this process's first iteration, which is slower than others
-        self._iterated = 0  # by this process
-        self._pass: float | None = None  # seconds of one sample's forward pass, by the last validation
-        self._following: float | None = None  # seconds that are kept for what follows; None: not known yet
+        self._pass = 0.0  # seconds of one sample's forward pass, about
+        self._cut = False  # whether a validation was cut short, and that said
+        self._following = 0.0  # seconds that are kept for what follows
 
     def run(self, progress: Progress) -> bool:
         """Train until the course is over, or somebody wishes to stop; returns whether it is over."""
         timed = self.job.course.budget is not None
         self._progress, before = progress, self.state.position.seconds
         self._late = self._tick().seconds - before
+        self._share_budget()
         with progress.task(self._title(), self._shown, timed=timed) as task:
             while not self.job.course.over(self._tick(), self._reserve()):
                 with doing(f"epoch {self.state.position.epoch + 1} of {self.job.identity.configuration}"):
@@ -116,7 +116,6 @@ class Loop:
                     epoch = self._finish_epoch()
                 self._show(task)
                 progress.say(describe(epoch, self.state.history.classes, self.job.course.epochs))
-        self._keep_time(over=True)
         return True
 
     def _train(self, task: Task) -> None:
@@ -136,9 +135,6 @@ class Loop:
             position.waiting += ready - before
             position.training += time.monotonic() - ready
             self._tick()
-            self._iterated += 1
-            self._first = position.seconds if self._iterated == 1 else self._first
-            self._keep_time()
             self._show(task)
             if position.seconds - self._saved > SAVE_EVERY:
                 self._save()
@@ -216,7 +212,7 @@ class Loop:
             found = count_voxels(logits, labels, job.labels)
             counts = found if counts is None else counts + found
             done += 1
-            if math.isfinite(allowed) and self._tick().seconds - begun > allowed:
+            if math.isfinite(allowed) and (self._tick().seconds - begun) * (done + 1) / done > allowed:
                 break
         if counts is None:
             return None, (math.nan,) * len(self.state.history.classes)
@@ -282,55 +278,57 @@ class Loop:
         if self.state.history.epochs:
             last = self.state.history.epochs[-1].seconds_validation
         else:
-            batches = self.job.course.validation_batches
-            last = min(batches * self._samples() * (self._pass_seconds() or 0.0), VALIDATION_SHARE * budget)
-        return last + 2 * self._save_seconds + (self._following or 0.0)
+            one = self._samples() * self._pass
+            last = min(self.job.course.validation_batches * one, max(VALIDATION_SHARE * budget, one))
+        return last + 2 * self._save_seconds + self._following
 
-    def _keep_time(self, *, over: bool = False) -> None:
-        """Decide, as soon as the speed is known, whether what follows the training fits into its time; and say so."""
-        budget, overhead, needed = self.job.course.budget, self.job.overhead, self._needed()
-        if budget is None or overhead is None or not overhead.what or self._following is not None:
+    def _share_budget(self) -> None:
+        """Measure the network, decide whether what follows the training fits into the time budget, and say so."""
+        budget, overhead = self.job.course.budget, self.job.overhead
+        if budget is None:
             return
-        if needed is None and not over:
+        self._measure()
+        if overhead is None or not overhead.what:
             return
-        fits = needed is not None and needed <= FOLLOWING_SHARE * budget
-        self._following = needed if fits and not over else 0.0
-        if needed is not None and fits:
+        needed, left = self._needed(overhead), budget - self.state.position.seconds
+        if needed <= min(FOLLOWING_SHARE * budget, left):
+            self._following = needed
             text = f"time budget {clock(budget)}: about {clock(needed)} of it are kept for {overhead.what}"
         else:
-            long = "" if needed is None else f" takes about {clock(needed)}, more than half of that, and"
             text = (
-                f"warning: time budget {clock(budget)}: {overhead.what}{long} comes after it. Ctrl-C then loses "
-                "nothing, --resume scores later"
+                f"warning: time budget {clock(budget)}: {overhead.what} takes about {clock(needed)}, too much of it: "
+                "that comes after it. Ctrl-C then loses nothing, --resume scores later"
             )
         self._progress.say(text)
 
-    def _needed(self) -> float | None:
-        """Return how many seconds what follows will take, about; None: too little is known.
+    @torch.no_grad()
+    def _measure(self) -> None:
+        """Time forward passes as validation and prediction do them; the first one, which is slower, does not count."""
+        model = self.state.model.eval()
+        for batch in self.job.validation.epoch(0, 2):
+            data, _ = self.job.place(batch)
+            begun = self._tick().seconds
+            with self.job.compute.autocast():
+                float(model(data).float().mean())  # which waits for a GPU
+            self._pass = (self._tick().seconds - begun) / self._samples()
+
+    def _needed(self, overhead: Overhead) -> float:
+        """Return how many seconds what follows will take, about.
 
         Half of what loading took comes again: other libraries are loaded then.
         """
-        each, overhead = self._pass_seconds(), self.job.overhead
-        if each is None or overhead is None:
-            return None
         images = 2 ** len(self.job.mirror_axes) if overhead.mirror else 1
-        return MARGIN * overhead.windows * images * each + overhead.seconds + self._late / 2
+        return MARGIN * overhead.windows * images * self._pass + overhead.seconds + self._late / 2
 
     def _note_passes(self, batches: int, seconds: float) -> None:
         """Learn from a validation how long forward passes take; say where the time budget has cut it short."""
         whole = self.job.course.validation_batches
-        if batches < whole and self._pass is None:
+        if batches < whole and not self._cut:
+            self._cut = True
             self._progress.say(f"validation on patches is cut short by the time budget: {batches} of {whole} batches")
         self._pass = seconds / (batches * self._samples())
-        if self._following:
-            self._following = self._needed()
-
-    def _pass_seconds(self) -> float | None:
-        """Return how long one sample's forward pass takes, about; None: too little is known."""
-        if self._pass is not None or self._iterated < 3:
-            return self._pass
-        seconds = self.state.position.seconds - self._first
-        return seconds / (self._iterated - 1) / self._samples() / 2  # backward and step take the greater part
+        if self._following and self.job.overhead is not None:
+            self._following = self._needed(self.job.overhead)
 
     def _samples(self) -> int:
         """Return how many samples of a batch this process takes, at most."""
