@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -93,14 +94,23 @@ numbers = st.one_of(
     st.just(np.float32(2)),
     st.builds(Liar),
 )
+
+
+def tame(shape: Any) -> Any:
+    """A shape of few voxels, or of more than any system has memory for: between them a test would take that memory."""
+    if not isinstance(shape, (list, tuple)) or not all(isinstance(n, (int, np.integer)) for n in shape):
+        return shape
+    return [4] * len(shape) if 2**22 < math.prod(int(n) for n in shape) < 2**44 else shape
+
+
 shapes = st.one_of(
     st.lists(st.integers(1, 6), min_size=2, max_size=3),
     st.lists(st.one_of(st.integers(0, 6), numbers), max_size=4).map(tuple),
-    st.sampled_from([(1,) * 33, (1,) * 100, (2**24, 1, 1), (1, 1, 2**22), (2**20, 2**20, 2**20), (2**62, 4, 4)]),
+    st.sampled_from([(1,) * 33, (1,) * 100, (2**20, 1, 1), (1, 1, 2**20), (2**20, 2**20, 2**20), (2**62, 4, 4)]),
     st.sampled_from(["abc", {}, {1, 2, 3}, range(2**62), np.array([2, 2, 2]), 7, None]),
     st.builds(Liar),
     st.builds(Endless),
-)
+).map(tame)
 matrices = st.one_of(
     st.just(np.eye(3).tolist()), st.just(np.eye(2)), st.lists(shapes, max_size=3), shapes, st.just(range(2**40))
 )
@@ -182,8 +192,7 @@ def test_bytes_of_accumulators(answered: Answered, place: int, value: int, cut: 
 def test_windows(answered: Answered, size: Any, tile: Any, step: Any) -> None:
     check(answered, nnunet_rs.window_starts, size, tile, step)
     check(answered, nnunet_rs.window_starts, size, tile)
-    if not (isinstance(tile, tuple) and any(isinstance(n, int) and 2**22 < n < 2**33 for n in tile)):  # gigabytes
-        check(answered, nnunet_rs.gaussian_importance, tile)
+    check(answered, nnunet_rs.gaussian_importance, tile)
 
 
 @given(numbers, shapes, shapes, numbers, names, threads, arrays(), shapes)
@@ -298,7 +307,8 @@ def test_mirrored_statistics_and_labels(shape: Any, seed: int, dtype: str) -> No
     stats = nnunet_rs.foreground_statistics(image, np.ones(shape, bool))[0]
     values = image[0].astype(np.float64)
     assert stats.mean == pytest.approx(values.mean(), abs=1e-9, rel=1e-12)
-    assert (stats.min, stats.max, stats.median) == (values.min(), values.max(), np.median(values))
+    assert (stats.min, stats.max) == (values.min(), values.max())
+    assert stats.median == pytest.approx(np.median(values), abs=1e-12, rel=1e-14)
     if dtype in ("f4", "f2"):
         labels = nnunet_rs.logits_to_labels(image, shape)
         np.testing.assert_array_equal(labels, image.argmax(axis=0))
