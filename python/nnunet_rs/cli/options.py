@@ -154,6 +154,17 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="train anew what is finished or begun; the old model is kept aside"
     )
+    _add_schedule(parser)
+    _add_network(parser)
+    group = parser.add_argument_group("resources")
+    add_device(group, "; several models: cuda:0,cuda:1 trains one on each (auto: on every GPU)")
+    add_threads(group)
+    add_precision(group)
+    group.add_argument("--compile", action="store_true", help="compile the network first (torch.compile)")
+    parser.add_argument("--tensorboard", action="store_true", help="also record the epochs for TensorBoard")
+
+
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("schedule")
     group.add_argument(
         "--recipe",
@@ -193,13 +204,6 @@ def train(parser: argparse.ArgumentParser) -> None:
         help="mirror samples, and images in prediction, along these axes of the image only: none, all, or some of "
         "z,y,x or 0,1,2 (default: the augmentation's, all or none)",
     )
-    _add_network(parser)
-    group = parser.add_argument_group("resources")
-    add_device(group, "; several models: cuda:0,cuda:1 trains one on each (auto: on every GPU)")
-    add_threads(group)
-    add_precision(group)
-    group.add_argument("--compile", action="store_true", help="compile the network first (torch.compile)")
-    parser.add_argument("--tensorboard", action="store_true", help="also record the epochs for TensorBoard")
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
