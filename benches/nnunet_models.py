@@ -98,9 +98,9 @@ def imported(repeats: int, folder: Path) -> None:
     import torch
     from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
     from nnunet_rs.exchange.export_nnunet import export_nnunet
-    from nnunet_rs.model.card import ModelCard
     from nnunet_rs.model.checkpoint import save_model
-    from nnunet_rs.model.switches import NetworkOptions, network_channels
+    from nnunet_rs.model.metadata import ModelMetadata
+    from nnunet_rs.model.network_options import NetworkOptions, network_channels
     from nnunet_rs.model.unet import build_unet
     from nnunet_rs.plan.planner import make_plan
     from nnunet_rs.plan.schema import CasePrint, Fingerprint
@@ -111,8 +111,8 @@ def imported(repeats: int, folder: Path) -> None:
     plan = make_plan(dataset, Fingerprint((print_,) * 30, (ChannelStats(5, 1, 5, 0, 9, 1, 8),), 1.0), "v2")
     settings, network = plan.configurations["3d_fullres"], NetworkOptions(deep_supervision=True)
     built = build_unet(settings, *network_channels(plan, settings), network)
-    card = ModelCard(plan, "3d_fullres", network, 0, "v2", 0, 0, None, None, mirror_axes=(0, 1, 2))
-    save_model(folder / "fold_0", built.state_dict(), card)
+    metadata = ModelMetadata(plan, "3d_fullres", network, 0, "v2", 0, 0, None, None, mirror_axes=(0, 1, 2))
+    save_model(folder / "fold_0", built.state_dict(), metadata)
     (home,) = export_nnunet([folder / "fold_0"], folder / "results")
     size = (home / "fold_0" / "checkpoint_final.pth").stat().st_size / 1e6
     runs = []

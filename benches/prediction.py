@@ -83,7 +83,7 @@ def our_predictor(classes: int, spacing: float, mirror: bool, threads: int, tile
     """A predictor of logits around the made-up network."""
     import torch
     from nnunet_rs.core.types import LabelSet
-    from nnunet_rs.model.checkpoint import ModelCard
+    from nnunet_rs.model.checkpoint import ModelMetadata
     from nnunet_rs.model.device import choose_compute
     from nnunet_rs.model.unet import NetworkOptions
     from nnunet_rs.plan.schema import Configuration, Normalization, Plan
@@ -98,9 +98,9 @@ def our_predictor(classes: int, spacing: float, mirror: bool, threads: int, tile
     labels = LabelSet(names, tuple(range(classes)))
     rules = (Normalization("zscore", False, None),)
     plan = Plan("made up", "v2", (0, 1, 2), ("MR",), labels, rules, {"3d_fullres": configuration})
-    card = ModelCard(plan, "3d_fullres", NetworkOptions(), 0, "v2", 0, 0, None, None)
+    metadata = ModelMetadata(plan, "3d_fullres", NetworkOptions(), 0, "v2", 0, 0, None, None)
     options = PredictOptions(mirror=mirror, threads=threads)
-    return Predictor((make_network(classes),), (card,), choose_compute(torch.device("cpu"), "float32"), options)
+    return Predictor((make_network(classes),), (metadata,), choose_compute(torch.device("cpu"), "float32"), options)
 
 
 def ours_around(folder: Path, mirror: bool, threads: int) -> dict[str, float]:

@@ -22,7 +22,7 @@ from typing import Any
 import blosc2
 import numpy as np
 from nnunet_rs.core.types import Shape
-from nnunet_rs.data.frames import partition, read_frame
+from nnunet_rs.data.chunked_arrays import partition, read_frame
 from nnunet_rs.data.store import Store
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter

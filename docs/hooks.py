@@ -1,16 +1,21 @@
-"""What the site makes of itself: the reference of commands, from their grammar."""
+"""What the site makes of itself: the reference of commands from their grammar, the source tree from its modules."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from nnunet_rs.cli.parser import COMMANDS, build_parser
 
+sys.path.insert(0, str(Path(__file__).parent))
+from tree import source_tree
+
 MARK = "<!-- commands -->"
+TREE = "<!-- tree -->"
 
 
 def on_config(config: Any) -> None:
@@ -28,7 +33,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     pages = "\n".join(
         f"## {command.name}\n\n```text\n{text}```\n" for command, text in zip(COMMANDS, helps(), strict=True)
     )
-    return re.sub(r"<!-- tests: .*? -->\n", "", markdown).replace(MARK, pages)
+    markdown = re.sub(r"<!-- tests: .*? -->\n", "", markdown).replace(MARK, pages)
+    return markdown.replace(TREE, source_tree()) if TREE in markdown else markdown
 
 
 def helps() -> list[str]:

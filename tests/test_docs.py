@@ -8,11 +8,13 @@ docker) are not run.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -129,3 +131,14 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in ROOT.glob("docs/**/*.md"):
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             assert "://" in target or (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_source_tree_describes_every_module() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        tree = importlib.import_module("tree")
+        lines = [line for line in tree.source_tree().splitlines() if line.startswith("- ")]
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+    assert any(line.startswith("- `geometry.py`: ") for line in lines)
+    assert [line for line in lines if line.endswith(": ")] == []

@@ -7,37 +7,12 @@ from pathlib import Path
 from nnunet_rs.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("python/**/*.py", "python/**/*.pyi", "rust/*/src/**/*.rs")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
     found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
     return [text for named, text in found if named == language]
-
-
-def tree() -> list[str]:
-    """Paths that the tree names; folders end with a slash."""
-    (text,) = [block for block in blocks("") if block.startswith("Makefile")]
-    paths: list[str] = []
-    folders: list[str] = []
-    for indent, name in re.findall(r"^( *)(\S+)", text, re.MULTILINE):
-        folders = folders[: len(indent) // 4]
-        paths.append("".join(folders) + name)
-        folders.append(name)
-    return paths
-
-
-def test_the_tree_names_what_is_there_and_all_of_it() -> None:
-    named = tree()
-    for path in named:
-        assert (ROOT / path).exists(), path
-        assert (ROOT / path).is_dir() == path.endswith("/"), path
-    folders = [path for path in named if path.endswith("/")]
-    closed = tuple(folder for folder in folders if sum(path.startswith(folder) for path in named) == 1)
-    sources = {str(path.relative_to(ROOT)) for pattern in SOURCES for path in ROOT.glob(pattern)}
-    unnamed = {path for path in sources - set(named) if not path.startswith(closed)}
-    assert {Path(path).name for path in unnamed} <= {"__init__.py", "mod.rs", "lib.rs"}, unnamed
 
 
 def test_every_command_line_is_understood() -> None:

@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from nnunet_rs.core.types import ChannelStats, Dataset, Labels, LabelSet, Volume
     from nnunet_rs.data.pipeline import PrepareOptions, plan_dataset, prepare_dataset
     from nnunet_rs.data.preprocess import Prepared, prepare
+    from nnunet_rs.evaluate.folders import evaluate_folders
+    from nnunet_rs.evaluate.summary import Summary
     from nnunet_rs.model.options import TrainOptions
     from nnunet_rs.model.recipe import find_recipe
     from nnunet_rs.model.train import train_fold
     from nnunet_rs.plan.planner import PlanOverrides, make_plan
     from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan, write_plan
-    from nnunet_rs.predict.choose import choose_best, load_predictor
-    from nnunet_rs.predict.evaluate import evaluate_folders
     from nnunet_rs.predict.folder import FolderOptions, predict_folder
     from nnunet_rs.predict.predictor import PredictOptions, Predictor
     from nnunet_rs.predict.probabilities import Probabilities, open_probabilities, read_probabilities
-    from nnunet_rs.predict.summary import Summary
-    from nnunet_rs.predict.validate import validate_fold
+    from nnunet_rs.select.cross_validation import validate_fold
+    from nnunet_rs.select.selection import choose_best, load_predictor
 
     __version__: str
 
@@ -109,13 +109,13 @@ _HOMES = {
     "model.train": "train_fold",
     "plan.planner": "PlanOverrides make_plan",
     "plan.schema": "Fingerprint Plan read_fingerprint read_plan write_plan",
-    "predict.choose": "choose_best load_predictor",
-    "predict.evaluate": "evaluate_folders",
+    "select.selection": "choose_best load_predictor",
+    "evaluate.folders": "evaluate_folders",
     "predict.folder": "FolderOptions predict_folder",
     "predict.predictor": "PredictOptions Predictor",
     "predict.probabilities": "Probabilities open_probabilities read_probabilities",
-    "predict.summary": "Summary",
-    "predict.validate": "validate_fold",
+    "evaluate.summary": "Summary",
+    "select.cross_validation": "validate_fold",
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from nnunet_rs.cli import doctor, main
-from nnunet_rs.core.machine import processors
+from nnunet_rs.core.resources import processors
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from torch import distributed
 
 def test_without_torchrun_a_process_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with processes_joined(Namespace(device="cpu"), Console()) as leads:
-        assert leads
+    with processes_joined(Namespace(device="cpu"), Console()) as is_rank_0:
+        assert is_rank_0
         assert not distributed.is_initialized()
 
 
@@ -43,5 +43,5 @@ def test_an_environment_that_is_not_torchruns(
 @pytest.mark.parametrize("size", ["", "1"])
 def test_one_process_needs_no_more(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", size)
-    with processes_joined(Namespace(device="cpu"), Console()) as leads:
-        assert leads
+    with processes_joined(Namespace(device="cpu"), Console()) as is_rank_0:
+        assert is_rank_0

@@ -5,9 +5,9 @@ from dataclasses import fields
 import pytest
 from nnunet_rs.cli.learn import train_options
 from nnunet_rs.cli.parser import build_parser
-from nnunet_rs.model.functions import OwnFunction
 from nnunet_rs.model.losses import build_loss
 from nnunet_rs.model.options import TrainOptions
+from nnunet_rs.model.plugins import Plugin
 from nnunet_rs.model.recipe import V2
 from nnunet_rs.model.unet import build_unet
 
@@ -61,7 +61,7 @@ def test_all_models_go_on_where_they_were() -> None:
 def test_functions_of_the_users_own() -> None:
     options = asked("--network nnunet_rs.model.unet:build_unet --loss nnunet_rs.model.losses:build_loss")
     own = (options.custom_network, options.custom_loss)
-    assert [(str(function), function.function) for function in own if isinstance(function, OwnFunction)] == [
+    assert [(str(function), function.function) for function in own if isinstance(function, Plugin)] == [
         ("--network nnunet_rs.model.unet:build_unet", build_unet),
         ("--loss nnunet_rs.model.losses:build_loss", build_loss),
     ]

@@ -69,7 +69,7 @@ def test_help_names_what_there_is_to_choose_from() -> None:
 
 
 def test_metrics_to_compare_by_are_measured() -> None:
-    from nnunet_rs.predict.summary import KEYS
+    from nnunet_rs.evaluate.summary import KEYS
 
     assert set(options_use.METRICS) < set(KEYS)
 
@@ -146,7 +146,7 @@ def test_arguments_that_do_not_go_together_are_wrong_usage(
 def test_a_folder_that_is_not_named_is_wrong_usage(
     arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nnunet_rs.predict.choose.load_predictor", lambda *_, **__: None)
+    monkeypatch.setattr("nnunet_rs.select.selection.load_predictor", lambda *_, **__: None)
     assert main(arguments) == 2
     err = capsys.readouterr().err
     assert said in err

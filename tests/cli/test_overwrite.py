@@ -12,8 +12,8 @@ from nnunet_rs.cli import main
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.data.pipeline import plan_dataset
-from nnunet_rs.demo import DemoOptions, run_demo
-from nnunet_rs.phantom import DATASET, write_dataset
+from nnunet_rs.run.demo import DemoOptions, run_demo
+from nnunet_rs.run.phantom import DATASET, write_dataset
 
 
 @pytest.fixture

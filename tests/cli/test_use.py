@@ -10,7 +10,7 @@ import pytest
 from nnunet_rs.cli import main
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.predict.settings import settings, write_settings
+from nnunet_rs.predict.prediction_json import settings, write_settings
 
 
 @pytest.fixture

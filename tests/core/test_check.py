@@ -13,9 +13,10 @@ import nibabel
 import numpy as np
 import pytest
 from nnunet_rs.core import check
-from nnunet_rs.core.check import Fault, FaultError, check_case, check_dataset, fatal, require_none
+from nnunet_rs.core.check import check_case, check_dataset
 from nnunet_rs.core.dataset import read_dataset
-from nnunet_rs.core.machine import resident_memory
+from nnunet_rs.core.issues import Issue, IssueError, fatal, require_none
+from nnunet_rs.core.resources import resident_memory
 from nnunet_rs.core.types import Progress
 
 Make = Callable[..., Path]
@@ -50,9 +51,9 @@ def cut(path: Path) -> None:
 
 
 def told(root: Path, threads: int = 1) -> list[tuple[str, str, bool]]:
-    faults = check_dataset(read_dataset(root), threads=threads)
-    assert all("\n" not in str(fault) for fault in faults)
-    return [(fault.rule, fault.file.name, fault.fatal) for fault in faults]
+    issues = check_dataset(read_dataset(root), threads=threads)
+    assert all("\n" not in str(issue) for issue in issues)
+    return [(issue.rule, issue.file.name, issue.fatal) for issue in issues]
 
 
 IMAGE, LABEL = "imagesTr/case_1_0000.nii.gz", "labelsTr/case_1.nii.gz"
@@ -126,9 +127,9 @@ def test_every_fault_of_a_case_with_channels(raw_dataset: Make) -> None:
 def test_a_sound_case_comes_with_image_and_class_indices(decathlon_dataset: Make, made_up_case: Any) -> None:
     root = decathlon_dataset(cases=1, channels=("T1", "T2"), labels={"background": 0, "large": 1, "small": 2})
     dataset = read_dataset(root)
-    volume, labels, faults = check_case(dataset, dataset.training[0])
+    volume, labels, issues = check_case(dataset, dataset.training[0])
     image, truth = made_up_case(0, channels=2)
-    assert faults == ()
+    assert issues == ()
     assert volume is not None
     assert labels is not None
     np.testing.assert_array_equal(volume.data, image)
@@ -141,9 +142,9 @@ def test_values_that_are_not_consecutive_become_class_indices(raw_dataset: Make)
     values = np.array([0, 10, 200], np.uint8)
     edit(root / "labelsTr/case_0.nii.gz", lambda voxels: with_value(255, "u1")(values[voxels]))
     dataset = read_dataset(root)
-    _, labels, faults = check_case(dataset, dataset.training[0])
+    _, labels, issues = check_case(dataset, dataset.training[0])
     assert labels is not None
-    assert (np.unique(labels.data).tolist(), faults) == ([0, 1, 2, 3], ())
+    assert (np.unique(labels.data).tolist(), issues) == ([0, 1, 2, 3], ())
 
 
 def test_a_case_that_cannot_be_used_comes_without_what_is_broken(raw_dataset: Make) -> None:
@@ -180,9 +181,9 @@ def test_no_foreground_anywhere_is_fatal(raw_dataset: Make) -> None:
 
 def test_a_class_that_no_case_holds_is_a_warning(raw_dataset: Make) -> None:
     root = raw_dataset(cases=2, labels={"background": 0, "large": 1, "small": 2, "rare": 3})
-    (fault,) = check_dataset(read_dataset(root))
-    assert (fault.rule, fault.fatal) == ("label-unused", False)
-    assert "no case holds 'rare' (3)" in str(fault)
+    (issue,) = check_dataset(read_dataset(root))
+    assert (issue.rule, issue.fatal) == ("label-unused", False)
+    assert "no case holds 'rare' (3)" in str(issue)
 
 
 def test_cases_together_tell_of_a_spacing_in_another_unit(raw_dataset: Make) -> None:
@@ -251,26 +252,26 @@ def test_a_case_beyond_the_memory_is_a_fault_and_the_others_are_checked(raw_data
     big = np.zeros((300, 300, 300), np.uint8)  # more than a hundred megabytes as float32
     save_nifti(root / IMAGE, big, (3, 1, 1))
     (root / "labelsTr" / "case_2.nii.gz").write_bytes(b"")
-    faults = check_dataset(read_dataset(root), threads=1, memory=resident_memory() + (110 << 20))
-    assert [(fault.case, fault.rule) for fault in fatal(faults)] == [("case_1", "memory"), ("case_2", "file-empty")]
-    assert "raise --memory" in faults[0].advice
+    issues = check_dataset(read_dataset(root), threads=1, memory=resident_memory() + (110 << 20))
+    assert [(issue.case, issue.rule) for issue in fatal(issues)] == [("case_1", "memory"), ("case_2", "file-empty")]
+    assert "raise --memory" in issues[0].advice
 
 
 def test_the_first_fatal_fault_is_raised() -> None:
-    warning = Fault(Path("a"), "units", "x", "y", fatal=False)
-    fault = Fault(Path("b.nii"), "shape-mismatch", "1, not 2", "resample it")
+    warning = Issue(Path("a"), "units", "x", "y", fatal=False)
+    issue = Issue(Path("b.nii"), "shape-mismatch", "1, not 2", "resample it")
     require_none((warning,))
-    assert fatal((warning, fault)) == (fault,)
-    with pytest.raises(FaultError, match=r"^b\.nii: shape-mismatch: 1, not 2; resample it$"):
-        require_none((warning, fault))
+    assert fatal((warning, issue)) == (issue,)
+    with pytest.raises(IssueError, match=r"^b\.nii: shape-mismatch: 1, not 2; resample it$"):
+        require_none((warning, issue))
 
 
 def test_faults_are_plain_values(raw_dataset: Make) -> None:
     root = raw_dataset(cases=1)
     edit(root / "labelsTr/case_0.nii.gz", with_value(9))
-    (fault,) = fatal(check_dataset(read_dataset(root)))
-    assert (fault.case, fault.rule) == ("case_0", "label-undeclared")
-    assert json.loads(json.dumps(fault.value)).startswith("values 9 (1 voxel)")
+    (issue,) = fatal(check_dataset(read_dataset(root)))
+    assert (issue.case, issue.rule) == ("case_0", "label-undeclared")
+    assert json.loads(json.dumps(issue.value)).startswith("values 9 (1 voxel)")
 
 
 def test_real_datasets_are_sound(shared: Path) -> None:
@@ -288,5 +289,5 @@ def test_a_stack_whose_spacing_file_would_be_one_of_ours_is_told(tmp_path: Path,
         sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / folder / file))
     content = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "a": 1}, "file_ending": ".tif"}
     (tmp_path / "dataset.json").write_text(json.dumps({**content, "numTraining": 1}))
-    found = [fault for fault in fatal(check_dataset(read_dataset(tmp_path))) if fault.rule == "case-name"]
-    assert [f"{name}.json" in fault.value for fault in found] == ([] if name == "scan" else [True])
+    found = [issue for issue in fatal(check_dataset(read_dataset(tmp_path))) if issue.rule == "case-name"]
+    assert [f"{name}.json" in issue.value for issue in found] == ([] if name == "scan" else [True])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from nnunet_rs.core.content import kind_of, read_content, reason, require_kind, require_memory
-from nnunet_rs.core.faults import FaultError
+from nnunet_rs.core.issues import IssueError
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_another_format_than_the_ending_says_is_named_with_a_way_out() -> None:
         (b"GIF89a", "save it as PNG"),
         (b"version https://git-lfs", "pull"),
     ):
-        with pytest.raises(FaultError, match=advice):
+        with pytest.raises(IssueError, match=advice):
             require_kind(Path("a.png"), content, "PNG")
 
 
 def test_what_no_machine_holds_is_refused_before_it_is_asked_for() -> None:
     require_memory(Path("a.png"), 1000, "10 x 100 pixels")
-    with pytest.raises(FaultError, match=r"memory: 1000000 x 1000000 pixels take 1000\.00 GB, .* GB of memory"):
+    with pytest.raises(IssueError, match=r"memory: 1000000 x 1000000 pixels take 1000\.00 GB, .* GB of memory"):
         require_memory(Path("a.png"), 10**12, "1000000 x 1000000 pixels")
 
 
@@ -50,7 +50,7 @@ def test_a_reason_is_one_line_without_addresses() -> None:
 
 
 def test_folders_and_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(FaultError, match="unreadable"):
+    with pytest.raises(IssueError, match="unreadable"):
         read_content(tmp_path)
-    with pytest.raises(FaultError, match="missing: no such file"):
+    with pytest.raises(IssueError, match="missing: no such file"):
         read_content(tmp_path / "a")

@@ -33,7 +33,7 @@ def decathlon(root: Path, training: Any, **keys: Any) -> Path:
 
 
 def rules(dataset: Dataset) -> list[tuple[str, str, bool]]:
-    return [(fault.rule, fault.case, fault.fatal) for fault in dataset.faults]
+    return [(issue.rule, issue.case, issue.fatal) for issue in dataset.issues]
 
 
 # ---- sound datasets --------------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def test_nnunet_layout(raw_dataset: Make) -> None:
     dataset = read_dataset(root)
     assert (dataset.name, dataset.layout, dataset.channels) == ("Dataset001_Made", "nnunet", ("T1", "T2"))
     assert dataset.labels.names == ("background", "large", "small")
-    assert dataset.faults == ()
+    assert dataset.issues == ()
     assert dataset.training[1] == Case(
         "case_1",
         (root / "imagesTr/case_1_0000.nii.gz", root / "imagesTr/case_1_0001.nii.gz"),
@@ -59,7 +59,7 @@ def test_decathlon_layout(decathlon_dataset: Make) -> None:
     assert (dataset.layout, dataset.channels, dataset.ending) == ("decathlon", ("T1", "T2"), ".nii.gz")
     assert dataset.training[0] == Case("case_0", (root / "imagesTr/case_0.nii.gz",), root / "labelsTr/case_0.nii.gz")
     assert dataset.test == (Case("x", (root / "imagesTs/x.nii.gz",)),)
-    assert [str(fault).partition(": ")[2] for fault in dataset.faults] == [
+    assert [str(issue).partition(": ")[2] for issue in dataset.issues] == [
         "test-image: 1 of 2 images listed under 'test' are not there: gone.nii.gz; restore them, or correct the list"
     ]
 
@@ -71,7 +71,7 @@ def test_resource_forks_and_editors_files_are_no_cases(tmp_path: Path) -> None:
     (raw / "imagesTr" / "old.nii.gz").mkdir()
     dataset = read_dataset(raw)
     assert [case.name for case in dataset.training] == ["a"]
-    assert [fault.value for fault in dataset.faults] == [
+    assert [issue.value for issue in dataset.issues] == [
         "1 folder is left out (old.nii.gz): folders within are not looked into",
         "1 file is left out (_b_0000.nii.gz): names that begin with _ are taken for no data",
     ]
@@ -103,7 +103,7 @@ def test_files_that_dataset_json_lists(tmp_path: Path) -> None:
     touch(elsewhere, "a.nii.gz")
     dataset = read_dataset(root)
     assert [case.images[0] for case in dataset.training] == [elsewhere / "a.nii.gz", root / "files/b.nii.gz"]
-    assert dataset.faults == ()
+    assert dataset.issues == ()
 
 
 def test_listed_paths_may_name_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_listed_paths_may_name_environment_variables(tmp_path: Path, monkeypatch
     dataset = read_dataset(root)
     assert dataset.training[0].images == (tmp_path / "archive" / "a.nii.gz",)
     assert dataset.training[0].label.samefile(tmp_path / "truth" / "a.nii.gz")
-    assert [str(fault).partition(": ")[2] for fault in dataset.faults] == [
+    assert [str(issue).partition(": ")[2] for issue in dataset.issues] == [
         "image-missing: the environment variable NOWHERE is not set; set it, or write the path"
     ]
 
@@ -128,7 +128,7 @@ def test_a_label_with_a_channel_number_is_named_as_the_mistake_it_is(tmp_path: P
     touch(root, "imagesTr/a_0000.nii.gz", "labelsTr/a_0000.nii.gz", "imagesTr/b_0000.nii.gz", "labelsTr/b.nii.gz")
     dataset = read_dataset(root)
     assert [case.name for case in dataset.training] == ["b"]
-    assert [str(fault) for fault in dataset.faults] == [
+    assert [str(issue) for issue in dataset.issues] == [
         f"{root}/labelsTr/a_0000.nii.gz: label-name: has a channel number, it is the label of 'a'; "
         "name it a.nii.gz: labels have no channels"
     ]
@@ -139,7 +139,7 @@ def test_files_per_channel_under_a_decathlon_like_json(tmp_path: Path) -> None:
     touch(root, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
     dataset = read_dataset(root)
     assert dataset.training == (Case("a", (root / "imagesTr/a_0000.nii.gz",), root / "labelsTr/a.nii.gz"),)
-    assert dataset.faults == ()
+    assert dataset.issues == ()
 
 
 def test_cases_are_sorted_by_name_as_text(tmp_path: Path) -> None:
@@ -151,9 +151,9 @@ def test_cases_are_sorted_by_name_as_text(tmp_path: Path) -> None:
 
 def test_real_datasets(shared: Path) -> None:
     hippocampus = read_dataset(shared / "data" / "Task04_Hippocampus")
-    assert (hippocampus.layout, len(hippocampus.training), hippocampus.faults) == ("decathlon", 208, ())
+    assert (hippocampus.layout, len(hippocampus.training), hippocampus.issues) == ("decathlon", 208, ())
     acdc = read_dataset(shared / "data" / "Dataset027_ACDC")
-    assert (acdc.layout, len(acdc.training), acdc.faults) == ("nnunet", 24, ())
+    assert (acdc.layout, len(acdc.training), acdc.issues) == ("nnunet", 24, ())
 
 
 def test_many_cases_are_listed_by_one_look_at_each_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def test_what_is_missing_is_told_and_left_out(tmp_path: Path) -> None:
         ("label-missing", "b", True),
         ("num-training", "", False),
     ]
-    texts = "\n".join(map(str, dataset.faults))
+    texts = "\n".join(map(str, dataset.issues))
     assert "c_0001.nii.gz: channels: channels 0001, 2 expected (0000 … 0001); give every channel a file" in texts
     assert "num-training: numTraining is 9, found 6 cases" in texts
     assert "imagesTr: ending: 1 file is left out (g_0000.nii): file_ending is .nii.gz; convert them" in texts
@@ -222,18 +222,18 @@ def test_numbers_of_cases_taken_for_channels_are_named_as_such(tmp_path: Path, f
     root = declare(tmp_path, numTraining=6)
     for number in range(first, first + 6):
         touch(root, f"imagesTr/word_{number:04d}.nii.gz", f"labelsTr/word_{number:04d}.nii.gz")
-    faults = read_dataset(root).faults
-    assert [(fault.rule, fault.case) for fault in faults] == [
+    issues = read_dataset(root).issues
+    assert [(issue.rule, issue.case) for issue in issues] == [
         ("image-name", f"word_{number:04d}") for number in range(first, first + 6)
     ]
-    assert str(faults[5 - first]) == (
+    assert str(issues[5 - first]) == (
         f"{root}/imagesTr/word_0005.nii.gz: image-name: 0005 was read as a channel of 'word', and labelsTr names its "
         "cases like that; add the channel: name it word_0005_0000.nii.gz, and leave the label"
     )
-    for fault in faults:  # the advice, followed
-        fault.file.rename(fault.file.with_name(fault.advice.split()[5].rstrip(",")))
+    for issue in issues:  # the advice, followed
+        issue.file.rename(issue.file.with_name(issue.advice.split()[5].rstrip(",")))
     assert len(read_dataset(root).training) == 6
-    assert read_dataset(root).faults == ()
+    assert read_dataset(root).issues == ()
 
 
 def test_no_advice_gives_two_files_one_name(tmp_path: Path) -> None:
@@ -244,8 +244,8 @@ def test_no_advice_gives_two_files_one_name(tmp_path: Path) -> None:
     touch(root, "labelsTr/b.nii.gz", "labelsTr/b_0000.nii.gz", "labelsTr/c.nii.gz")
     dataset = read_dataset(root)
     assert [case.name for case in dataset.training] == ["b", "c"]
-    texts = [str(fault) for fault in dataset.faults]
-    assert [fault.fatal for fault in dataset.faults] == [True, False]
+    texts = [str(issue) for issue in dataset.issues]
+    assert [issue.fatal for issue in dataset.issues] == [True, False]
     assert "2 labels have channel numbers of 'a': a_0000.nii.gz, a_0001.nii.gz; labels have no" in texts[0]
     assert "'b' has a label without one; labels have no channels: b.nii.gz is used; move the other away" in texts[1]
 
@@ -257,17 +257,17 @@ def test_labels_of_another_ending_are_named(tmp_path: Path) -> None:
     touch(root, "labelsTr/c.nii.gz", "labelsTr/a.seg.nrrd", "labelsTr/notes.txt")
     dataset = read_dataset(root)
     assert [case.name for case in dataset.training] == ["c"]
-    assert [(fault.rule, fault.case, fault.file.name) for fault in dataset.faults] == [
+    assert [(issue.rule, issue.case, issue.file.name) for issue in dataset.issues] == [
         ("label-missing", "a", "a.nii"),
         ("label-missing", "b", "b.nii"),
         ("ending", "", "labelsTr"),
         ("left-out", "", "labelsTr"),
     ]
     assert "no label of 'a' that ends in .nii.gz, but a.nii, a.seg.nrrd; file_ending holds for" in str(
-        dataset.faults[0]
+        dataset.issues[0]
     )
-    assert dataset.faults[2].value == "1 file is left out (c.nii): file_ending is .nii.gz"
-    assert dataset.faults[3].value == "1 file is left out (notes.txt): not of a format that is read"
+    assert dataset.issues[2].value == "1 file is left out (c.nii): file_ending is .nii.gz"
+    assert dataset.issues[3].value == "1 file is left out (notes.txt): not of a format that is read"
 
 
 def test_slicers_segmentations_count_once(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_endings_in_capitals_are_endings(tmp_path: Path) -> None:
     touch(root, "imagesTr/a_0000.NII.GZ", "labelsTr/a.nii.gz", "imagesTr/b_0000.nii.gz", "labelsTr/b.NII.gz")
     dataset = read_dataset(root)
     assert [case.label and case.label.name for case in dataset.training] == ["a.nii.gz", "b.NII.gz"]
-    assert dataset.faults == ()
+    assert dataset.issues == ()
     touch(root, "imagesTr/a_0000.nii.gz", "labelsTr/b.nii.gz")
     assert sorted(rules(read_dataset(root))) == [("case-twice", "a", True), ("case-twice", "b", True)]
 
@@ -292,14 +292,14 @@ def test_what_dataset_json_does_not_list_is_told(tmp_path: Path) -> None:
     )
     touch(root, "imagesTr/a.nii.gz", "imagesTr/c.nii.gz", "imagesTr/d.nii.gz", "labelsTr/a.nii.gz", "imagesTs/e.nii.gz")
     touch(root, "b.nii", "labelsTr/x.json")
-    assert [f"{fault.file.name}: {fault.value}" for fault in read_dataset(root).faults] == [
+    assert [f"{issue.file.name}: {issue.value}" for issue in read_dataset(root).issues] == [
         "imagesTr: 2 files are left out (c.nii.gz, d.nii.gz): not listed in dataset.json",
         "labelsTr: 1 file is left out (x.json): not of a format that is read",
         "imagesTs: 1 file is left out (e.nii.gz): not listed in dataset.json",
     ]
     raw = declare(tmp_path / "raw", dataset={"a": {"images": ["scans/a.nii.gz"], "label": "truth/a.nii.gz"}})
     touch(raw, "scans/a.nii.gz", "truth/a.nii.gz", "truth/b.nii.gz", "imagesTr/c_0000.nii.gz", "archive/d.nii.gz")
-    assert [f"{fault.file.name}: {fault.value}" for fault in read_dataset(raw).faults] == [
+    assert [f"{issue.file.name}: {issue.value}" for issue in read_dataset(raw).issues] == [
         "imagesTr: 1 file is left out (c_0000.nii.gz): not listed in dataset.json",
         "truth: 1 file is left out (b.nii.gz): not listed in dataset.json",
     ]
@@ -317,7 +317,7 @@ def test_files_that_belong_to_an_image_are_not_left_out(tmp_path: Path) -> None:
     touch(tiff, "imagesTr/a_0000.tif", "imagesTr/a.json", "labelsTr/a.tif", "labelsTr/a.json")
     mhd = declare(tmp_path / "mhd", file_ending=".mhd")
     touch(mhd, "imagesTr/a_0000.mhd", "imagesTr/a_0000.zraw", "labelsTr/a.mhd", "labelsTr/a.raw")
-    assert read_dataset(tiff).faults == read_dataset(mhd).faults == ()
+    assert read_dataset(tiff).issues == read_dataset(mhd).issues == ()
 
 
 # ---- what stops everything -------------------------------------------------------------------------------------------
@@ -401,8 +401,8 @@ def test_an_ending_that_no_image_has(tmp_path: Path) -> None:
 )
 def test_input_cases(tmp_path: Path, names: list[str], channels: int, cases: dict[str, int]) -> None:
     touch(tmp_path, *names)
-    found, faults = find_input_cases(tmp_path, channels, ".nii.gz")
-    assert not [fault for fault in faults if fault.fatal]
+    found, issues = find_input_cases(tmp_path, channels, ".nii.gz")
+    assert not [issue for issue in issues if issue.fatal]
     assert {case.name: len(case.images) for case in found} == cases
     assert [case.name for case in found] == sorted(cases)
 
@@ -426,22 +426,22 @@ def test_input_folders_that_do_not_fit(tmp_path: Path, names: list[str], channel
 
 def test_input_cases_that_cannot_be_used_leave_the_others_alone(tmp_path: Path) -> None:
     touch(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz", "b_0001.nii.gz", "c_0000.nii.gz", "c.nii.gz")
-    cases, faults = find_input_cases(tmp_path, 2)
+    cases, issues = find_input_cases(tmp_path, 2)
     assert [case.name for case in cases] == ["a"]
-    assert {fault.case: fault.rule for fault in faults} == {"b": "channels", "c": "case-twice"}
+    assert {issue.case: issue.rule for issue in issues} == {"b": "channels", "c": "case-twice"}
 
 
 def test_what_an_input_folder_holds_besides_is_told(tmp_path: Path) -> None:
     touch(tmp_path, "a.NII.GZ", "dataset.json", "notes.txt", "a.seg.nrrd", "_b.nii.gz", ".DS_Store", "scans/c.nii.gz")
-    cases, faults = find_input_cases(tmp_path, 1)
+    cases, issues = find_input_cases(tmp_path, 1)
     assert [case.name for case in cases] == ["a"]
-    assert [fault.value for fault in faults] == [
+    assert [issue.value for issue in issues] == [
         "1 folder is left out (scans): folders within are not looked into",
         "1 file is left out (_b.nii.gz): names that begin with _ are taken for no data",
         "1 file is left out (a.seg.nrrd): a segmentation by its ending, no image",
         "1 file is left out (notes.txt): not of a format that is read",
     ]
-    assert not any(fault.fatal for fault in faults)
+    assert not any(issue.fatal for issue in issues)
 
 
 def test_without_an_ending_every_format_is_taken(tmp_path: Path) -> None:

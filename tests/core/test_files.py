@@ -15,10 +15,10 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def write_and_raise(path: Path, fault: BaseException) -> None:
+def write_and_raise(path: Path, issue: BaseException) -> None:
     with write_atomically(path) as temporary:
         temporary.write_bytes(b"half")
-        raise fault
+        raise issue
 
 
 def test_a_file_appears_whole_under_its_name(tmp_path: Path) -> None:
@@ -33,12 +33,12 @@ def test_a_file_appears_whole_under_its_name(tmp_path: Path) -> None:
     assert names(path.parent) == ["a.nii.gz"]
 
 
-@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, fault: type[BaseException]) -> None:
+@pytest.mark.parametrize("issue", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, issue: type[BaseException]) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
-    with pytest.raises(fault):
-        write_and_raise(path, fault())
+    with pytest.raises(issue):
+        write_and_raise(path, issue())
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
 

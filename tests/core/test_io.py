@@ -8,9 +8,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from nnunet_rs.core.faults import FaultError, fatal
+from nnunet_rs.core.image_file import Grid, compare_grids, smallest_integer
 from nnunet_rs.core.io import can_read, gather, read_labels, read_scan, read_volume, write_labels
-from nnunet_rs.core.scan import Grid, compare_grids, smallest_integer
+from nnunet_rs.core.issues import IssueError, fatal
 
 Save = Callable[..., Path]
 EYE = tuple(tuple(map(float, row)) for row in np.eye(4))
@@ -56,16 +56,16 @@ def test_one_file_per_channel(tmp_path: Path, save_nifti: Save) -> None:
 def test_channels_of_different_grids_are_refused(tmp_path: Path, save_nifti: Save) -> None:
     paths = [save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16))]
     paths.append(save_nifti(tmp_path / "b.nii", np.zeros((3, 4, 6), np.int16)))
-    with pytest.raises(FaultError, match=r"b\.nii: shape-mismatch: \(z, y, x\) is \(3, 4, 6\), a\.nii has \(3, 4, 5\)"):
+    with pytest.raises(IssueError, match=r"b\.nii: shape-mismatch: \(z, y, x\) is \(3, 4, 6\), a\.nii has \(3, 4, 5\)"):
         read_volume(paths, "a")
     paths[1] = save_nifti(tmp_path / "c.nii", np.zeros((3, 4, 5), np.int16), (2, 1, 1))
-    with pytest.raises(FaultError, match=r"c\.nii: spacing-mismatch: \(2.0, 1.0, 1.0\), a\.nii has \(1.0, 1.0, 1.0\)"):
+    with pytest.raises(IssueError, match=r"c\.nii: spacing-mismatch: \(2.0, 1.0, 1.0\), a\.nii has \(1.0, 1.0, 1.0\)"):
         read_volume(paths)
 
 
 def test_a_channel_file_with_several_channels_is_refused(tmp_path: Path, save_nifti: Save) -> None:
     paths = [save_nifti(tmp_path / f"{n}.nii", np.zeros((n, 3, 4, 5), np.int16)) for n in (1, 2)]
-    with pytest.raises(FaultError, match=r"2\.nii: channels: 2 channels in one of several files"):
+    with pytest.raises(IssueError, match=r"2\.nii: channels: 2 channels in one of several files"):
         read_volume(paths)
 
 
@@ -73,15 +73,15 @@ def test_all_faults_of_a_case_are_gathered(tmp_path: Path, save_nifti: Save) -> 
     broken = np.ones((3, 4, 5), np.float32)
     broken[0, 0, 0] = np.inf
     paths = [save_nifti(tmp_path / "a.nii", broken), save_nifti(tmp_path / "b.nii", np.ones((2, 2, 2), np.int16))]
-    image, faults = gather([read_scan(path) for path in paths])
-    assert [fault.rule for fault in faults] == ["shape-mismatch", "non-finite"]
+    image, issues = gather([read_scan(path) for path in paths])
+    assert [issue.rule for issue in issues] == ["shape-mismatch", "non-finite"]
     assert image.shape == (1, 3, 4, 5)
 
 
 def test_a_constant_image_is_a_warning(tmp_path: Path, save_nifti: Save) -> None:
     image = np.stack([np.arange(8).reshape(2, 2, 2), np.full((2, 2, 2), 3)]).astype(np.int16)
-    _, faults = gather([read_scan(save_nifti(tmp_path / "a.nii", image))])
-    assert [(fault.rule, fault.value, fault.fatal) for fault in faults] == [
+    _, issues = gather([read_scan(save_nifti(tmp_path / "a.nii", image))])
+    assert [(issue.rule, issue.value, issue.fatal) for issue in issues] == [
         ("image-constant", "all voxels of channel 1 are 3.0", False)
     ]
 
@@ -104,39 +104,39 @@ def test_a_constant_image_is_a_warning(tmp_path: Path, save_nifti: Save) -> None
     ],
 )
 def test_differences_between_grids(other: Grid, rules: list[str], is_fatal: bool) -> None:
-    faults = compare_grids(grid(file=Path("a.nii")), other)
-    assert [fault.rule for fault in faults] == rules
-    assert bool(fatal(faults)) is is_fatal
-    assert all(fault.file == Path("b.nii") for fault in faults)
+    issues = compare_grids(grid(file=Path("a.nii")), other)
+    assert [issue.rule for issue in issues] == rules
+    assert bool(fatal(issues)) is is_fatal
+    assert all(issue.file == Path("b.nii") for issue in issues)
 
 
 def test_files_named_alike_are_told_with_their_folders() -> None:
     here, there = Path("predictions/a.nii"), Path("labels/a.nii")
-    (fault,) = compare_grids(grid(file=there), grid(file=here, shape=(3, 4, 6)))
-    assert str(fault).startswith(f"{here}: shape-mismatch: (z, y, x) is (3, 4, 6), {there} has (3, 4, 5); store it on")
+    (issue,) = compare_grids(grid(file=there), grid(file=here, shape=(3, 4, 6)))
+    assert str(issue).startswith(f"{here}: shape-mismatch: (z, y, x) is (3, 4, 6), {there} has (3, 4, 5); store it on")
 
 
 def test_the_advice_is_never_to_mirror_labels() -> None:
-    (fault,) = compare_grids(grid(), grid(affine=moved(a00=-1)))
-    assert fault.advice.startswith("store it again in the image's orientation")
-    (fault,) = compare_grids(grid(), grid(affine=moved(a03=9)))
-    assert fault.advice == "copy the image's header, if the voxels belong together"
+    (issue,) = compare_grids(grid(), grid(affine=moved(a00=-1)))
+    assert issue.advice.startswith("store it again in the image's orientation")
+    (issue,) = compare_grids(grid(), grid(affine=moved(a03=9)))
+    assert issue.advice == "copy the image's header, if the voxels belong together"
 
 
 def test_either_of_two_places_will_do() -> None:
     both = grid(file=Path("a.nii"), affine=moved(a03=9), qform=EYE)
-    (fault,) = compare_grids(both, grid())
-    assert (fault.rule, fault.fatal) == ("qform-sform", False)
-    (fault,) = compare_grids(grid(file=Path("a.nii")), grid(affine=moved(a03=9), qform=EYE))
-    assert (fault.rule, fault.fatal) == ("qform-sform", False)
-    (fault,) = compare_grids(both, grid(affine=moved(a13=9)))
-    assert (fault.rule, fault.fatal) == ("origin-mismatch", True)
+    (issue,) = compare_grids(both, grid())
+    assert (issue.rule, issue.fatal) == ("qform-sform", False)
+    (issue,) = compare_grids(grid(file=Path("a.nii")), grid(affine=moved(a03=9), qform=EYE))
+    assert (issue.rule, issue.fatal) == ("qform-sform", False)
+    (issue,) = compare_grids(both, grid(affine=moved(a13=9)))
+    assert (issue.rule, issue.fatal) == ("origin-mismatch", True)
 
 
 def test_warnings_of_reading_are_told_on_request(tmp_path: Path, save_nifti: Save) -> None:
     told: list[str] = []
     path = save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16))
-    read_volume(path, "a", lambda fault: told.append(str(fault)))
+    read_volume(path, "a", lambda issue: told.append(str(issue)))
     assert told == [f"{path}: image-constant: all voxels of channel 0 are 0.0; " + told[0].split("; ", 1)[1]]
 
 
@@ -163,13 +163,13 @@ def test_what_does_not_fit_into_memory_is_told_with_its_file(
     for owner, name in (("nnunet_rs.core.nifti", "read"), ("nnunet_rs.core.io", "gather")):
         with monkeypatch.context() as patch:
             patch.setattr(f"{owner}.{name}", full)
-            with pytest.raises(FaultError, match=r"a\.nii: memory: does not fit into memory: Unable to allocate 83"):
+            with pytest.raises(IssueError, match=r"a\.nii: memory: does not fit into memory: Unable to allocate 83"):
                 read_volume(path)
 
 
 def test_an_orientation_is_told_by_where_the_axes_point() -> None:
-    (fault,) = compare_grids(grid(), grid(affine=moved(a00=-1)))
-    assert fault.value == (
+    (issue,) = compare_grids(grid(), grid(affine=moved(a00=-1)))
+    assert issue.value == (
         "LAS (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), "
         "b.nii has RAS (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)"
     )

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.faults import FaultError
 from nnunet_rs.core.io import read_header, read_labels, read_scan, read_volume, write_labels
+from nnunet_rs.core.issues import IssueError
 
 DIRECTION = (0.0, -1.0, 0.0, 0.8, 0.0, -0.6, 0.6, 0.0, 0.8)  # a rotation, row by row
 ORIGIN = (-12.5, 30.0, 7.75)
@@ -109,7 +109,7 @@ def test_the_spacing_of_a_tiff_stack_stands_beside_it(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text()) == {"spacing": [4.0, 0.5, 0.5]}
     assert read_labels(tmp_path / "out.tif").spacing == (4.0, 0.5, 0.5)
     (tmp_path / "case.json").write_text("{}")
-    with pytest.raises(FaultError, match=r"case\.json: spacing-invalid: spacing is None; give three numbers"):
+    with pytest.raises(IssueError, match=r"case\.json: spacing-invalid: spacing is None; give three numbers"):
         read_volume([path])
 
 
@@ -130,24 +130,24 @@ def test_the_spacing_of_a_tiff_stack_stands_beside_it(tmp_path: Path) -> None:
 def test_broken_files_are_told(tmp_path: Path, name: str, content: bytes, rule: str) -> None:
     (tmp_path / name).write_bytes(content)
     for read in (read_scan, read_header):
-        with pytest.raises(FaultError) as caught:
+        with pytest.raises(IssueError) as caught:
             read(tmp_path / name)
-        assert caught.value.fault.rule == rule
+        assert caught.value.issue.rule == rule
         assert "\n" not in str(caught.value)
 
 
 def test_a_truncated_file_is_told(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.nrrd", noise((8, 9, 10)))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(FaultError, match=r"a\.nrrd: file-truncated: ends early: 620 bytes of voxels"):
+    with pytest.raises(IssueError, match=r"a\.nrrd: file-truncated: ends early: 620 bytes of voxels"):
         read_volume([path])
 
 
 def test_missing_and_complex_files(tmp_path: Path) -> None:
-    with pytest.raises(FaultError, match="missing: no such file"):
+    with pytest.raises(IssueError, match="missing: no such file"):
         read_volume([tmp_path / "a.png"])
     path = saved(tmp_path / "a.nrrd", np.zeros((3, 4, 5), np.complex64))
-    with pytest.raises(FaultError, match="voxel-type: complex"):
+    with pytest.raises(IssueError, match="voxel-type: complex"):
         read_volume([path])
 
 
@@ -161,5 +161,5 @@ def test_what_a_picture_cannot_hold_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_labels_in_colour_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FaultError, match=r"channels: 3 channels .* in one label file"):
+    with pytest.raises(IssueError, match=r"channels: 3 channels .* in one label file"):
         read_labels(saved(tmp_path / "a.png", noise((6, 7, 3)), vector=True))

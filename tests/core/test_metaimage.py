@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from nnunet_rs.core.faults import FaultError
 from nnunet_rs.core.io import read_grid, read_labels, read_scan
+from nnunet_rs.core.issues import IssueError
 
 TYPES = {"CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4", "LONG": "i4"}
 TYPES |= {"ULONG": "u4", "LONG_LONG": "i8", "ULONG_LONG": "u8", "FLOAT": "f4", "DOUBLE": "f8"}
@@ -105,10 +105,10 @@ def test_voxels_in_a_file_beside(tmp_path: Path) -> None:
     (tmp_path / "v.raw").write_bytes(b"abc" + SHORTS)
     same_as_itk(path)
     (tmp_path / "v.raw").write_bytes(SHORTS)
-    with pytest.raises(FaultError, match=r"v\.raw: file-truncated: ends early: 45 bytes of voxels"):
+    with pytest.raises(IssueError, match=r"v\.raw: file-truncated: ends early: 45 bytes of voxels"):
         read_scan(path)
     (tmp_path / "v.raw").unlink()
-    with pytest.raises(FaultError, match=r"v\.raw: missing: no such file"):
+    with pytest.raises(IssueError, match=r"v\.raw: missing: no such file"):
         read_scan(path)
 
 
@@ -129,8 +129,8 @@ def test_voxels_in_a_file_beside(tmp_path: Path) -> None:
 def test_headers_that_are_refused(tmp_path: Path, header: str, text: str) -> None:
     path = meta(tmp_path / "a.mha", header, SHORTS)
     try:
-        told = " ".join(map(str, read_scan(path).faults))
-    except FaultError as error:
+        told = " ".join(map(str, read_scan(path).issues))
+    except IssueError as error:
         told = str(error)
     assert re.search(text, told), told
 
@@ -139,17 +139,17 @@ def test_what_is_cut_short_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[
     whole = meta(tmp_path / "a.mha", SHORT, SHORTS).read_bytes()
     for cut in (1, len(SHORTS) - 1):
         (tmp_path / "a.mha").write_bytes(whole[:-cut])
-        with pytest.raises(FaultError, match=rf"file-truncated: ends early: {48 - cut} bytes .* promises 48; copy"):
+        with pytest.raises(IssueError, match=rf"file-truncated: ends early: {48 - cut} bytes .* promises 48; copy"):
             read_scan(tmp_path / "a.mha")
     (tmp_path / "a.mha").write_bytes(whole[: whole.index(b"ElementDataFile")])
-    with pytest.raises(FaultError, match="ElementDataFile is missing: the header is cut short"):
+    with pytest.raises(IssueError, match="ElementDataFile is missing: the header is cut short"):
         read_scan(tmp_path / "a.mha")
     packed = zlib.compress(SHORTS)
-    with pytest.raises(FaultError, match="file-truncated: the compressed voxels end early"):
+    with pytest.raises(IssueError, match="file-truncated: the compressed voxels end early"):
         read_scan(meta(tmp_path / "a.mha", f"{SHORT}CompressedData = True", packed[:-12]))
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_intensity_function_and_an_assumed_spacing_are_warnings(tmp_path: Path) -> None:
     scan = read_scan(meta(tmp_path / "a.mha", f"{SHORT}ElementToIntensityFunctionSlope = 2", SHORTS))
-    assert [(fault.rule, fault.fatal) for fault in scan.faults] == [("spacing-assumed", False), ("scaling", False)]
+    assert [(issue.rule, issue.fatal) for issue in scan.issues] == [("spacing-assumed", False), ("scaling", False)]

@@ -15,9 +15,9 @@ import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core import nifti
-from nnunet_rs.core.faults import FaultError
+from nnunet_rs.core.image_file import compare_grids
 from nnunet_rs.core.io import read_header, read_labels, read_volume, write_labels
-from nnunet_rs.core.scan import compare_grids
+from nnunet_rs.core.issues import IssueError
 
 KINDS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
 
@@ -57,11 +57,11 @@ def patched(path: Path, changes: dict[str, Any]) -> Path:
 
 
 def rule(call: Callable[[], object]) -> str:
-    with pytest.raises(FaultError) as caught:
+    with pytest.raises(IssueError) as caught:
         call()
-    assert str(caught.value.fault.file) in str(caught.value)
+    assert str(caught.value.issue.file) in str(caught.value)
     assert "\n" not in str(caught.value)
-    return caught.value.fault.rule
+    return caught.value.issue.rule
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -154,7 +154,7 @@ def test_scaled_labels_between_whole_numbers_are_refused(tmp_path: Path, slope: 
 def test_a_label_that_is_no_whole_number_is_told_with_its_place(tmp_path: Path) -> None:
     array = np.zeros((2, 3, 4), "f4")
     array[1, 2, 3] = np.nextafter(np.float32(1), np.float32(2))
-    with pytest.raises(FaultError, match=r"a\.nii: label-not-integral: value 1\.0000001\d* at z=3 y=2 x=1; round"):
+    with pytest.raises(IssueError, match=r"a\.nii: label-not-integral: value 1\.0000001\d* at z=3 y=2 x=1; round"):
         read_labels(saved(tmp_path / "a.nii", array))
 
 
@@ -218,7 +218,7 @@ def test_a_file_cut_at_any_place_is_told(tmp_path: Path) -> None:
 def test_a_truncated_file_names_both_sizes(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.nii", voxels())
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(FaultError, match="file-truncated: ends early: 200 bytes of voxels, the header promises 240"):
+    with pytest.raises(IssueError, match="file-truncated: ends early: 200 bytes of voxels, the header promises 240"):
         read_volume([path])
 
 
@@ -246,7 +246,7 @@ def test_files_of_too_few_or_too_many_axes(tmp_path: Path, shape: tuple[int, ...
 )
 def test_voxels_that_are_no_real_numbers_are_named(tmp_path: Path, kind: Any, name: str) -> None:
     path = saved(tmp_path / "a.nii", np.zeros((2, 2, 2), kind))
-    with pytest.raises(FaultError, match=f"voxel-type: {name} \\(code"):
+    with pytest.raises(IssueError, match=f"voxel-type: {name} \\(code"):
         read_volume([path])
 
 
@@ -304,9 +304,9 @@ def test_an_sform_of_zeros_gives_way_to_the_qform(tmp_path: Path) -> None:
     path = both_forms(tmp_path / "a.nii", oblique(), oblique())
     patched(path, {"srow_x": [0] * 4, "srow_y": [0] * 4, "srow_z": [0] * 4})
     scan = nifti.read(path)
-    (fault,) = scan.faults
-    assert (fault.rule, fault.fatal) == ("qform-sform", False)
-    assert fault.advice.startswith("the qform is used")
+    (issue,) = scan.issues
+    assert (issue.rule, issue.fatal) == ("qform-sform", False)
+    assert issue.advice.startswith("the qform is used")
     np.testing.assert_allclose(scan.header.affine, oblique(), atol=1e-5)
     write_labels(tmp_path / "b.nii", voxels((6, 5, 4), "u1"), scan.header)
     np.testing.assert_allclose(nibabel.load(tmp_path / "b.nii").affine, oblique(), atol=1e-5)
@@ -317,8 +317,8 @@ def test_a_label_placed_by_the_qform_belongs_to_an_image_that_has_both(tmp_path:
     shifted[0, 3] += 40
     image = nifti.read(both_forms(tmp_path / "a.nii", shifted, oblique()))
     label = nifti.read(saved(tmp_path / "b.nii", voxels(), oblique()))
-    (fault,) = compare_grids(image.grid, label.grid)
-    assert (fault.rule, fault.fatal) == ("qform-sform", False)
+    (issue,) = compare_grids(image.grid, label.grid)
+    assert (issue.rule, issue.fatal) == ("qform-sform", False)
 
 
 @pytest.mark.parametrize(
@@ -359,8 +359,8 @@ def test_headers_that_contradict(tmp_path: Path, fields: dict[str, Any], expecte
 def test_headers_that_are_taken_with_a_warning_or_none(tmp_path: Path, fields: dict[str, Any], expected: Any) -> None:
     path = patched(saved(tmp_path / "a.nii", voxels(), sform_code=2), fields)
     scan = nifti.read(path)
-    assert [fault.rule for fault in scan.faults] == ([expected] if expected else [])
-    assert not any(fault.fatal for fault in scan.faults)
+    assert [issue.rule for issue in scan.issues] == ([expected] if expected else [])
+    assert not any(issue.fatal for issue in scan.issues)
     read_volume([path])
 
 
@@ -368,7 +368,7 @@ def test_nan_and_infinity_are_told_with_count_and_place(tmp_path: Path) -> None:
     array = np.zeros((3, 4, 5), "f4")
     array[2, 3, 1] = np.nan
     array[2, 3, 4] = -np.inf
-    with pytest.raises(FaultError, match="non-finite: 2 voxels are not finite, the first is nan at z=1 y=3 x=2"):
+    with pytest.raises(IssueError, match="non-finite: 2 voxels are not finite, the first is nan at z=1 y=3 x=2"):
         read_volume([saved(tmp_path / "a.nii", array)])
 
 
@@ -400,9 +400,9 @@ def test_a_damaged_header_is_read_or_told_never_more(tmp_path: Path, changes: li
     for place, value in changes:
         content[place] = value
     path.write_bytes(content)
-    with suppress(FaultError):
+    with suppress(IssueError):
         read_volume([path])
-    with suppress(FaultError):
+    with suppress(IssueError):
         read_labels(path)
-    with suppress(FaultError):
+    with suppress(IssueError):
         read_header(path)

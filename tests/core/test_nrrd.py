@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from nnunet_rs.core.faults import FaultError
 from nnunet_rs.core.io import read_grid, read_labels, read_scan
+from nnunet_rs.core.issues import IssueError
 
 KINDS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
 NAMES = {"i1": "int8", "u1": "uchar", "i2": "short", "u2": "unsigned short", "i4": "int", "u4": "uint32_t"}
@@ -118,10 +118,10 @@ def test_voxels_in_a_file_beside(tmp_path: Path) -> None:
     (tmp_path / "a.nrrd").write_text(f"NRRD0004\r\n{SHORT}dimension: 3\r\nsizes: 2 3 4\r\ndata file: v.raw\r\n")
     same_as_itk(tmp_path / "a.nrrd")
     (tmp_path / "v.raw").write_bytes(SHORTS[:-5])
-    with pytest.raises(FaultError, match=r"v\.raw: file-truncated: ends early: 43 bytes of voxels"):
+    with pytest.raises(IssueError, match=r"v\.raw: file-truncated: ends early: 43 bytes of voxels"):
         read_scan(tmp_path / "a.nrrd")
     (tmp_path / "v.raw").unlink()
-    with pytest.raises(FaultError, match=r"v\.raw: missing: no such file"):
+    with pytest.raises(IssueError, match=r"v\.raw: missing: no such file"):
         read_scan(tmp_path / "a.nrrd")
 
 
@@ -151,8 +151,8 @@ def test_voxels_in_a_file_beside(tmp_path: Path) -> None:
 def test_headers_that_are_refused(tmp_path: Path, header: str, text: str | None) -> None:
     path = nrrd(tmp_path / "a.nrrd", SHORT + header, SHORTS)
     try:
-        told = " ".join(map(str, read_scan(path).faults))
-    except FaultError as error:
+        told = " ".join(map(str, read_scan(path).issues))
+    except IssueError as error:
         told = str(error)
     assert text is None or re.search(text, told), told
 
@@ -161,17 +161,17 @@ def test_damaged_compressed_voxels_are_told(tmp_path: Path) -> None:
     header = "type: short\nendian: little\nencoding: gzip\ndimension: 3\nsizes: 20 30 4"
     whole = gzip.compress(np.random.default_rng(0).integers(0, 99, 2400).astype("<i2").tobytes())
     for cut in (0, 5, 12, 100, len(whole) - 9):
-        with pytest.raises(FaultError, match=r"a\.nrrd: file-truncated: .*end"):
+        with pytest.raises(IssueError, match=r"a\.nrrd: file-truncated: .*end"):
             read_scan(nrrd(tmp_path / "a.nrrd", header, whole[:cut]))
     changed = bytearray(whole)
     changed[-6] ^= 1  # of the checksum
-    with pytest.raises(FaultError, match=r"unreadable: the compressed voxels are damaged"):
+    with pytest.raises(IssueError, match=r"unreadable: the compressed voxels are damaged"):
         read_scan(nrrd(tmp_path / "a.nrrd", header, bytes(changed)))
 
 
 def test_an_assumed_spacing_and_other_numbers_are_warnings(tmp_path: Path) -> None:
     path = nrrd(tmp_path / "a.nrrd", f"{SHORT}dimension: 3\nsizes: 2 3 4\nold min: 0.5", SHORTS)
-    assert [(fault.rule, fault.fatal) for fault in read_scan(path).faults] == [
+    assert [(issue.rule, issue.fatal) for issue in read_scan(path).issues] == [
         ("spacing-assumed", False),
         ("scaling", False),
     ]

@@ -17,8 +17,8 @@ def cases(count: int = 6, shape: Shape3 = (20, 36, 32), spacing: Spacing3 = (2.5
 
 def told(measured: list[Measured], channels: tuple[str, ...] = ("MRI",)) -> list[tuple[str, str]]:
     found = outliers(FILE, measured, channels)
-    assert not any(fault.fatal for fault in found)
-    return [(fault.rule, fault.case) for fault in found]
+    assert not any(issue.fatal for issue in found)
+    return [(issue.rule, issue.case) for issue in found]
 
 
 @pytest.mark.parametrize("factor", [1000, 100, 10, 0.1, 0.01, 0.001, 1e-6])
@@ -42,8 +42,8 @@ def test_one_axis_in_another_unit(axis: int, factor: float) -> None:
 def test_the_fault_names_both_spacings() -> None:
     measured = cases()
     measured[3] = replace(measured[3], spacing=(2500, 1000, 1000))
-    (fault,) = outliers(FILE, measured, ("MRI",))
-    assert str(fault).startswith(
+    (issue,) = outliers(FILE, measured, ("MRI",))
+    assert str(issue).startswith(
         "c3.nii.gz: spacing-outlier: spacing (z, y, x) is (2500, 1000, 1000) mm, 1,000 times that of the median case, "
         "(2.5, 1, 1) mm; see that the header is in mm"
     )
@@ -77,9 +77,9 @@ def test_of_two_cases_both_are_named() -> None:
 
 @pytest.mark.parametrize(("factor", "unit"), [(1e-3, "metres"), (1e3, "micrometres")])
 def test_all_spacings_in_another_unit(factor: float, unit: str) -> None:
-    (fault,) = outliers(FILE, cases(spacing=(2.5 * factor, factor, factor)), ("MRI",))
-    assert (fault.rule, fault.case) == ("spacing-unit", "")
-    assert fault.advice == f"spacing is in mm: see that it is not in {unit}"
+    (issue,) = outliers(FILE, cases(spacing=(2.5 * factor, factor, factor)), ("MRI",))
+    assert (issue.rule, issue.case) == ("spacing-unit", "")
+    assert issue.advice == f"spacing is in mm: see that it is not in {unit}"
 
 
 def test_pictures_have_no_size() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nnunet_rs.core.faults import FaultError
 from nnunet_rs.core.io import read_grid, read_labels, read_scan, read_volume
+from nnunet_rs.core.issues import IssueError
 from PIL import Image
 
 WIDTH, HEIGHT = 13, 7
@@ -75,7 +75,7 @@ def test_colours_of_a_png_are_channels(tmp_path: Path, depth: int, colour: int, 
     path = png(tmp_path / "a.png", samples(depth, count), depth, colour)
     np.testing.assert_array_equal(read_scan(path).voxels, channels(samples(depth, count)))
     assert read_grid(path) == ((count, 1, HEIGHT, WIDTH), (1.0, 1.0, 1.0))
-    with pytest.raises(FaultError, match=f"channels: {count} channels"):
+    with pytest.raises(IssueError, match=f"channels: {count} channels"):
         read_labels(path)
 
 
@@ -93,7 +93,7 @@ def test_opaque_alpha_beside_grey_is_left_out_other_alpha_refused(tmp_path: Path
     path = png(tmp_path / "a.png", both, depth, 4)
     np.testing.assert_array_equal(read_scan(path).voxels, channels(both[..., 0]))
     both[3, 3, 1] = 0
-    with pytest.raises(FaultError, match="channels: grey, and an alpha channel that is not opaque"):
+    with pytest.raises(IssueError, match="channels: grey, and an alpha channel that is not opaque"):
         read_scan(png(path, both, depth, 4))
 
 
@@ -106,7 +106,7 @@ def test_a_transparent_colour_changes_no_number(tmp_path: Path) -> None:
 
 def test_an_animation_is_refused(tmp_path: Path) -> None:
     path = png(tmp_path / "a.png", samples(8), 8, 0, more=chunk(b"acTL", struct.pack(">II", 2, 0)))
-    with pytest.raises(FaultError, match="dimensions: an animation of several pictures"):
+    with pytest.raises(IssueError, match="dimensions: an animation of several pictures"):
         read_scan(path)
 
 
@@ -143,13 +143,13 @@ def test_run_length_encoded_bmp(tmp_path: Path) -> None:
 def test_what_is_no_png_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(samples(8).astype(np.uint8)).save(path, "JPEG")
-    with pytest.raises(FaultError, match="format: the content is JPEG, not PNG; save it as PNG from a source without"):
+    with pytest.raises(IssueError, match="format: the content is JPEG, not PNG; save it as PNG from a source without"):
         read_scan(path)
     Image.fromarray(samples(8).astype(np.uint8)).save(path, "TIFF")
-    with pytest.raises(FaultError, match=r"format: the content is TIFF, not PNG; name it \.tif"):
+    with pytest.raises(IssueError, match=r"format: the content is TIFF, not PNG; name it \.tif"):
         read_grid(path)
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
-    with pytest.raises(FaultError, match=r"Git LFS pointer.*git lfs pull"):
+    with pytest.raises(IssueError, match=r"Git LFS pointer.*git lfs pull"):
         read_scan(path)
 
 
@@ -157,16 +157,16 @@ def test_cut_and_changed_files_are_told(tmp_path: Path) -> None:
     whole = png(tmp_path / "a.png", samples(8), 8, 0).read_bytes()
     for cut in range(9, len(whole), 7):
         (tmp_path / "a.png").write_bytes(whole[:cut])
-        with pytest.raises(FaultError, match="file-truncated: ends early"):
+        with pytest.raises(IssueError, match="file-truncated: ends early"):
             read_scan(tmp_path / "a.png")
     changed = bytearray(whole)
     changed[60] ^= 4
     (tmp_path / "a.png").write_bytes(changed)
-    with pytest.raises(FaultError, match="unreadable: the checksum of its part 'IDAT' is wrong"):
+    with pytest.raises(IssueError, match="unreadable: the checksum of its part 'IDAT' is wrong"):
         read_scan(tmp_path / "a.png")
     whole = bmp(tmp_path / "a.bmp", samples(8), 8, GREYS).read_bytes()
     (tmp_path / "a.bmp").write_bytes(whole[:-3])
-    with pytest.raises(FaultError, match=r"file-truncated: ends early: 109 bytes of voxels, the header promises 112"):
+    with pytest.raises(IssueError, match=r"file-truncated: ends early: 109 bytes of voxels, the header promises 112"):
         read_scan(tmp_path / "a.bmp")
 
 
@@ -178,7 +178,7 @@ def test_damaged_rows_under_a_right_checksum_are_told(tmp_path: Path, capfd: pyt
         content[at + 4 + size - 2] ^= 1  # of zlib's checksum
         content[at + 4 + size : at + 8 + size] = struct.pack(">I", zlib.crc32(content[at : at + 4 + size]))
         (tmp_path / "a.png").write_bytes(content)
-        with pytest.raises(FaultError, match="unreadable: the compressed rows are damaged"):
+        with pytest.raises(IssueError, match="unreadable: the compressed rows are damaged"):
             read_scan(tmp_path / "a.png")
     assert capfd.readouterr() == ("", "")
 
@@ -189,5 +189,5 @@ def test_a_header_that_promises_too_much_asks_for_no_memory(tmp_path: Path) -> N
     for side in (30_000, 2**31 - 1):
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
         path.write_bytes(content[:8] + header + content[33:])
-        with pytest.raises(FaultError, match=r"file-truncated|memory"):
+        with pytest.raises(IssueError, match=r"file-truncated|memory"):
             read_volume([path])

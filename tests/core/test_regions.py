@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_rs.core.declaration import read_labels
-from nnunet_rs.core.regions import declaration_faults, fitting_order, painted
+from nnunet_rs.core.dataset_json import read_labels
+from nnunet_rs.core.regions import dataset_json_issues, fitting_order, painted
 from nnunet_rs.core.types import LabelSet
 
 FILE = Path("dataset.json")
@@ -18,9 +18,9 @@ def declared(names: str, order: list[int], held: dict[str, Any] = HELD) -> Label
 
 
 def told(labels: LabelSet) -> list[str]:
-    faults = declaration_faults(FILE, labels)
-    assert all(fault.rule == "regions-order" and not fault.fatal for fault in faults)
-    return [fault.value.split("'")[1] for fault in faults]
+    issues = dataset_json_issues(FILE, labels)
+    assert all(issue.rule == "regions-order" and not issue.fatal for issue in issues)
+    return [issue.value.split("'")[1] for issue in issues]
 
 
 def test_the_last_region_that_holds_a_class_paints_it() -> None:
@@ -47,11 +47,11 @@ def test_the_last_region_that_holds_a_class_paints_it() -> None:
 def test_regions_that_do_not_come_back(names: str, order: list[int], lost: list[str], advice: str) -> None:
     labels = declared(names, order)
     assert told(labels) == lost
-    assert {fault.advice for fault in declaration_faults(FILE, labels)} == ({advice} if advice else set())
+    assert {issue.advice for issue in dataset_json_issues(FILE, labels)} == ({advice} if advice else set())
 
 
 def test_the_fault_tells_what_becomes_of_which_label() -> None:
-    (first, _) = declaration_faults(FILE, declared("whole core tip", [1, 2, 3]))
+    (first, _) = dataset_json_issues(FILE, declared("whole core tip", [1, 2, 3]))
     assert first.value == (
         "'core' does not come back from an exported segmentation: by the order [1, 2, 3] voxels of label 4 (outside "
         "it) are written as 1 (inside it)"
@@ -81,9 +81,9 @@ def test_the_order_that_is_advised_is_right() -> None:
     ],
 )
 def test_values_with_gaps_are_what_nnunet_refuses(labels: dict[str, int], values: str | None) -> None:
-    faults = declaration_faults(FILE, read_labels(FILE, {"labels": labels}))
+    issues = dataset_json_issues(FILE, read_labels(FILE, {"labels": labels}))
     wanted = [] if values is None else [("label-values", f"the values {values} are not consecutive", False)]
-    assert [(fault.rule, fault.value, fault.fatal) for fault in faults] == wanted
+    assert [(issue.rule, issue.value, issue.fatal) for issue in issues] == wanted
 
 
 def test_many_classes_take_no_time() -> None:

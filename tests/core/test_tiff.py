@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from nnunet_rs.core.faults import FaultError
 from nnunet_rs.core.io import read_grid, read_labels, read_scan
+from nnunet_rs.core.issues import IssueError
 from PIL import Image
 
 KINDS = ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"]
@@ -51,7 +51,7 @@ def test_a_compression_that_is_not_read_is_named(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.tif", noise((37, 45)))
     with tifffile.TiffFile(path, mode="r+b") as file:
         file.pages[0].tags["Compression"].overwrite(34934)
-    with pytest.raises(FaultError, match=r"unreadable: compression JPEGXR \(34934\); save it with Deflate"):
+    with pytest.raises(IssueError, match=r"unreadable: compression JPEGXR \(34934\); save it with Deflate"):
         read_scan(path)
 
 
@@ -99,7 +99,7 @@ def test_a_stack_of_imagej_with_one_page_for_all_slices(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + stack[1:].tobytes())
     np.testing.assert_array_equal(read_scan(path).voxels[0], stack)
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(FaultError, match="file-truncated"):
+    with pytest.raises(IssueError, match="file-truncated"):
         read_scan(path)
 
 
@@ -120,15 +120,15 @@ def test_pages_of_several_sizes_and_stacks_in_time_are_refused(tmp_path: Path) -
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(noise((37, 45)))
         file.write(noise((9, 9)))
-    with pytest.raises(FaultError, match="dimensions: 2 images that differ: 37 x 45, 9 x 9"):
+    with pytest.raises(IssueError, match="dimensions: 2 images that differ: 37 x 45, 9 x 9"):
         read_scan(tmp_path / "a.tif")
     path = saved(tmp_path / "b.tif", noise((2, 3, 37, 45)), imagej=True, metadata={"axes": "TZYX"})
-    with pytest.raises(FaultError, match="dimensions: axes TZYX of size 2 x 3 x 37 x 45"):
+    with pytest.raises(IssueError, match="dimensions: axes TZYX of size 2 x 3 x 37 x 45"):
         read_scan(path)
 
 
 def test_complex_samples_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FaultError, match="voxel-type: complex64 samples"):
+    with pytest.raises(IssueError, match="voxel-type: complex64 samples"):
         read_scan(saved(tmp_path / "a.tif", noise((37, 45), "c8")))
 
 
@@ -161,18 +161,18 @@ def test_what_viewers_turn_is_taken_as_stored_with_a_warning(
     array = noise((37, 45))
     scan = read_scan(saved(tmp_path / "a.tif", array, **options))
     np.testing.assert_array_equal(scan.voxels[0, 0], array)
-    assert [(fault.rule, fault.fatal) for fault in scan.faults] == [(rule, False)]
+    assert [(issue.rule, issue.fatal) for issue in scan.issues] == [(rule, False)]
 
 
 def test_an_assumed_spacing_is_told_of_stacks(tmp_path: Path) -> None:
     path = saved(tmp_path / "case_0000.tif", noise((3, 6, 7)), **GREY)
-    (fault,) = read_scan(path).faults
-    assert (fault.rule, fault.fatal) == ("spacing-assumed", False)
-    assert fault.advice == 'write case.json beside it: {"spacing": [z, y, x]}'
+    (issue,) = read_scan(path).issues
+    assert (issue.rule, issue.fatal) == ("spacing-assumed", False)
+    assert issue.advice == 'write case.json beside it: {"spacing": [z, y, x]}'
     (tmp_path / "case.json").write_text(json.dumps({"spacing": [4, 0.5, 0.5]}))
-    assert read_scan(path).faults == ()
+    assert read_scan(path).issues == ()
     assert read_scan(path).spacing == (4.0, 0.5, 0.5)
-    assert read_scan(saved(tmp_path / "slice_0000.tif", noise((6, 7)))).faults == ()
+    assert read_scan(saved(tmp_path / "slice_0000.tif", noise((6, 7)))).issues == ()
 
 
 @pytest.mark.parametrize("spacing", [None, [1, 2], [1, 2, "3"], [1, True, 1], [0, 1, 1], [1, 1, -1], [1, 1, 10**400]])
@@ -180,10 +180,10 @@ def test_a_spacing_that_is_none(tmp_path: Path, spacing: Any) -> None:
     path = saved(tmp_path / "case_0000.tif", noise((3, 6, 7)), **GREY)
     (tmp_path / "case.json").write_text(json.dumps({"spacing": spacing}))
     try:
-        faults = read_scan(path).faults
-    except FaultError as error:
-        faults = (error.fault,)
-    assert [fault.rule for fault in faults] == ["spacing-invalid"]
+        issues = read_scan(path).issues
+    except IssueError as error:
+        issues = (error.issue,)
+    assert [issue.rule for issue in issues] == ["spacing-invalid"]
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}, {"imagej": True}])
@@ -192,7 +192,7 @@ def test_a_file_cut_at_any_place_is_told(tmp_path: Path, options: dict[str, Any]
     content = whole.read_bytes()
     for cut in (5, 20, 200, len(content) // 2, len(content) - 400):
         (tmp_path / "b.tif").write_bytes(content[:cut])
-        with pytest.raises(FaultError, match=r"file-truncated|is a damaged TIFF|holds no image") as caught:
+        with pytest.raises(IssueError, match=r"file-truncated|is a damaged TIFF|holds no image") as caught:
             read_scan(tmp_path / "b.tif")
         assert "0x" not in str(caught.value)
 
@@ -202,7 +202,7 @@ def test_a_missing_strip_is_told(tmp_path: Path) -> None:
     with tifffile.TiffFile(path, mode="r+b") as file:
         tag = file.pages[0].tags["StripByteCounts"]
         tag.overwrite([*tag.value[:3], 0])
-    with pytest.raises(FaultError, match="file-truncated: 3 of 4 strips or tiles are there"):
+    with pytest.raises(IssueError, match="file-truncated: 3 of 4 strips or tiles are there"):
         read_scan(path)
 
 
@@ -212,5 +212,5 @@ def test_a_header_that_promises_too_much_asks_for_no_memory(tmp_path: Path) -> N
         with tifffile.TiffFile(path, mode="r+b") as file:
             for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
                 file.pages[0].tags[name].overwrite(60_000)
-        with pytest.raises(FaultError, match=r"ends early|memory"):
+        with pytest.raises(IssueError, match=r"ends early|memory"):
             read_scan(path)

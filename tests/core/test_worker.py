@@ -58,38 +58,38 @@ def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_says_and_returns(functions: ModuleType) -> None:
     worker = Worker.start(functions.add, 2, 3)
-    assert worker.hear() == Said("2 and 3")
-    assert worker.hear() == Result(5)
+    assert worker.receive() == Said("2 and 3")
+    assert worker.receive() == Result(5)
 
 
 def test_how_a_process_was_lost(functions: ModuleType) -> None:
     worker = Worker.start(functions.die, signal.SIGKILL)
-    assert worker.hear() == Said("before")
+    assert worker.receive() == Said("before")
     with pytest.raises(LostError, match="ended by SIGKILL; the system kills by SIGKILL when memory runs out"):
-        worker.hear()
+        worker.receive()
     with pytest.raises(LostError, match="exit code 3"):
-        Worker.start(functions.leave).hear()
+        Worker.start(functions.leave).receive()
 
 
 def test_asked_to_stop_and_out_of_the_terminals_reach(functions: ModuleType) -> None:
     workers = [Worker.start(functions.wait) for _ in range(2)]
     for worker in workers:
-        assert worker.hear() == Said("True")
+        assert worker.receive() == Said("True")
     assert Worker.audible(workers, 0.0) == ()
     workers[1].ask_to_stop()
     assert Worker.audible(workers, 30.0) == (workers[1],)
-    assert workers[1].hear() == Result("asked")
+    assert workers[1].receive() == Result("asked")
     workers[0].kill()
     with pytest.raises(LostError, match="SIGKILL"):
-        workers[0].hear()
+        workers[0].receive()
 
 
 def test_the_end_unwinds_what_runs(functions: ModuleType, tmp_path: Path) -> None:
     worker = Worker.start(functions.hold, tmp_path / "unwound")
-    assert worker.hear() == Said("holding")
+    assert worker.receive() == Said("holding")
     worker.ask_to_stop()
     with pytest.raises(LostError, match="ended by SIGTERM"):
-        worker.hear()
+        worker.receive()
     assert (tmp_path / "unwound").is_file()
 
 
@@ -106,7 +106,7 @@ def test_a_worker_whose_program_is_gone_ends(tmp_path: Path) -> None:
         "if __name__ == '__main__':\n"
         "    from deserted_functions import speak\n"
         "    from nnunet_rs.core.worker import Worker\n"
-        "    Worker.start(speak, sys.argv[1]).hear()\n"
+        "    Worker.start(speak, sys.argv[1]).receive()\n"
         "    os._exit(0)\n"
     )
     (tmp_path / "deserted_functions.py").write_text(

@@ -14,7 +14,7 @@ from nnunet_rs.core.types import Header, LabelSet
 from nnunet_rs.data.augment import Augmentation, build_augmentation
 from nnunet_rs.data.loader import Batch, Loader, LoaderOptions
 from nnunet_rs.data.preprocess import Prepared
-from nnunet_rs.data.previous import PreviousStore
+from nnunet_rs.data.previous_stage import PreviousStore
 from nnunet_rs.data.store import Layout, Store
 from nnunet_rs.plan.schema import Configuration
 

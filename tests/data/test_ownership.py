@@ -188,10 +188,10 @@ def test_a_moved_dataset_is_known_by_a_work_folder_that_keeps_no_digests(raw_dat
     root, work = raw_dataset(), tmp_path / "work"
     other = other_scans(raw_dataset, "Dataset002_Other")
     prepare(root, work)
-    survey = json.loads((work / "survey.json").read_bytes())
-    for case in survey["cases"].values():
+    scan = json.loads((work / "survey.json").read_bytes())
+    for case in scan["cases"].values():
         case["digest"] = ""
-    (work / "survey.json").write_text(json.dumps(survey))
+    (work / "survey.json").write_text(json.dumps(scan))
     refused(other, work, "is the work folder of")
     new = tmp_path / "new" / root.name
     shutil.copytree(root, new, copy_function=shutil.copyfile)

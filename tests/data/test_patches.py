@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.types import LabelSet, Region
-from nnunet_rs.data.locations import sample_locations
+from nnunet_rs.data.class_locations import sample_locations
 from nnunet_rs.data.patches import PatchRule, choose_start, is_forced
 
 PLAIN = LabelSet(("background", "a", "b"), (0, 1, 2))

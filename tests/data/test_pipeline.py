@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import DatasetError, NnunetError, PlanError
-from nnunet_rs.core.faults import FaultError
 from nnunet_rs.core.io import read_labels, read_volume
+from nnunet_rs.core.issues import IssueError
 from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.types import Silent
-from nnunet_rs.data import stage
+from nnunet_rs.data import runner
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
 from nnunet_rs.data.pipeline import PrepareOptions, PrepareSummary, plan_dataset, prepare_dataset
 from nnunet_rs.data.preprocess import prepare
@@ -234,7 +234,7 @@ def test_faults_stop_or_are_skipped(raw_dataset, tmp_path) -> None:
     assert not (work / "prepared").exists()
     summary = _prepare(root, work, skip_faulty=True)
     assert summary.cases == 4
-    assert {fault.rule for fault in summary.skipped} == {"gzip-truncated", "label-missing"}
+    assert {issue.rule for issue in summary.skipped} == {"gzip-truncated", "label-missing"}
     assert [case.name for case in read_dataset(work).training] == ["case_0", "case_2", "case_4", "case_5"]
     assert Store(work / "prepared" / "2d").names() == ("case_0", "case_2", "case_4", "case_5")
 
@@ -256,7 +256,7 @@ def test_labels_of_background_only_are_told_as_the_fault_that_check_tells(raw_da
 def test_a_case_that_cannot_be_prepared(raw_dataset, tmp_path, monkeypatch) -> None:
     root, work = raw_dataset(channels=("rgb_to_0_1",)), tmp_path / "work"  # values beyond 255
     with pytest.raises(
-        FaultError, match=r"case_\d_0000\.nii\.gz: preparation: channel 0: values from .* expects 0 … 255"
+        IssueError, match=r"case_\d_0000\.nii\.gz: preparation: channel 0: values from .* expects 0 … 255"
     ):
         _prepare(root, work)
     summary = _prepare(root, work, skip_faulty=True)
@@ -291,7 +291,7 @@ def test_a_cascade_shares_what_is_prepared(raw_dataset, tmp_path) -> None:
 def test_the_memory_decides_who_waits_not_what_comes_out(raw_dataset, tmp_path, monkeypatch) -> None:
     root = raw_dataset(cases=6)
     _prepare(root, tmp_path / "free")
-    monkeypatch.setattr(stage, "_WRITING", 0)
+    monkeypatch.setattr(runner, "_WRITING", 0)
     monkeypatch.setattr("nnunet_rs.data.pipeline.memory_for_cases", lambda *_: 400_000)  # less than two cases
     _prepare(root, tmp_path / "tight", threads=4)
     assert _files(tmp_path / "tight") == _files(tmp_path / "free")
@@ -302,7 +302,7 @@ def test_too_little_memory(raw_dataset, tmp_path, monkeypatch) -> None:
     with pytest.raises(DatasetError, match=r"the memory allowed, 0\.01 GB, does not suffice"):
         _prepare(root, tmp_path / "work", memory=10 << 20)
     monkeypatch.setattr("nnunet_rs.data.pipeline.memory_for_cases", lambda *_: 1 << 20)
-    with pytest.raises(FaultError, match=r"memory: the case may take .* raise --memory"):
+    with pytest.raises(IssueError, match=r"memory: the case may take .* raise --memory"):
         _prepare(root, tmp_path / "work")
 
 
@@ -319,11 +319,11 @@ def test_one_spacing_in_another_unit(raw_dataset, save_nifti, tmp_path, factor, 
         image = nibabel.load(root / name)
         voxels = np.asarray(image.dataobj).transpose(2, 1, 0)
         save_nifti(root / name, voxels, (3 * factor, factor, factor))
-    with pytest.raises(FaultError, match=rf"case_2_0000\.nii\.gz: {rule}: .*{text}"):
+    with pytest.raises(IssueError, match=rf"case_2_0000\.nii\.gz: {rule}: .*{text}"):
         _prepare(root, tmp_path / "work")
     summary = _prepare(root, tmp_path / "work", skip_faulty=True)
-    assert [(fault.case, fault.rule) for fault in summary.skipped] == [("case_2", rule)]
-    assert ("case_2", "spacing-outlier") in [(fault.case, fault.rule) for fault in summary.warnings]
+    assert [(issue.case, issue.rule) for issue in summary.skipped] == [("case_2", rule)]
+    assert ("case_2", "spacing-outlier") in [(issue.case, issue.rule) for issue in summary.warnings]
 
 
 def test_one_process_at_a_time(raw_dataset, tmp_path) -> None:
@@ -372,7 +372,7 @@ def test_real_anisotropic_cases(shared, tmp_path) -> None:
     for case in few.training:
         geometry = store.record(case.name).geometry
         assert geometry.resampled[0] == geometry.cropped_shape[0] or geometry.spacing[0] < 10
-        assert sorted(store.locations(case.name).spans) == [1, 2, 3]
+        assert sorted(store.class_locations(case.name).spans) == [1, 2, 3]
 
 
 def test_written_json_is_plain(raw_dataset, tmp_path) -> None:

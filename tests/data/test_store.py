@@ -87,7 +87,7 @@ def test_record_and_locations_come_back(stores) -> None:
     assert store.names() == ("a",)
     assert store.shape("a") == SHAPE
     assert store.record("a").geometry == prepared.geometry
-    found = store.locations("a")
+    found = store.class_locations("a")
     for c in (1, 2):
         start, stop = found.spans[c]
         np.testing.assert_array_equal(found.flat[start:stop], np.flatnonzero(prepared.labels == c))
@@ -158,7 +158,7 @@ def test_writing_again_replaces_and_is_byte_identical(tmp_path: Path) -> None:
 
 
 def test_large_arrays_go_through_a_file(stores, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("nnunet_rs.data.frames._IN_MEMORY", 1000)
+    monkeypatch.setattr("nnunet_rs.data.chunked_arrays._IN_MEMORY", 1000)
     store = Store(tmp_path)
     store.write("a", _prepared(), ("key",), LAYOUT)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
@@ -206,7 +206,7 @@ def test_without_labels_mask_or_foreground(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has no labels"):
         store.write("a", Prepared(whole.image, None, None, whole.geometry), ("key",), LAYOUT)
     store.write("a", Prepared(whole.image, np.zeros(SHAPE, np.uint8), None, whole.geometry), ("key",), LAYOUT)
-    assert store.locations("a").spans == {}
+    assert store.class_locations("a").spans == {}
     assert store.read_patch("a", (0, 0, 0), (2, 2, 2))[2] is None
 
 
@@ -255,7 +255,7 @@ def test_a_changed_byte_is_told_and_nothing_is_made_of_it(tmp_path: Path, cache:
     content[int(share * len(content))] ^= 1
     path.write_bytes(content)
     store = Store(tmp_path, cache=cache)
-    for read in (lambda: store.read_patch("a", (0, 0, 0), (1, 1, 1)), lambda: store.locations("a")):
+    for read in (lambda: store.read_patch("a", (0, 0, 0), (1, 1, 1)), lambda: store.class_locations("a")):
         with pytest.raises(DatasetError, match=r"a\.zip: damaged \(its bytes .* have changed\); run preprocess again"):
             read()
     path.unlink()

@@ -154,7 +154,7 @@ def test_json_lists_the_faults_for_machines(
     result = json.loads(capsys.readouterr().out)
     assert not result["ok"]
     assert (result["cases"], result["faulty"]) == (3, ["case_1", "case_2"])
-    assert {(fault["case"], fault["rule"]) for fault in result["faults"] if fault["severity"] == "error"} == {
+    assert {(issue["case"], issue["rule"]) for issue in result["faults"] if issue["severity"] == "error"} == {
         ("case_1", "gzip-truncated"),
         ("case_2", "label-missing"),
     }

@@ -11,10 +11,10 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from nnunet_rs import single
 from nnunet_rs.cli import main
 from nnunet_rs.core.io import read_volume
 from nnunet_rs.predict.predictor import Predictor
+from nnunet_rs.run import one_model
 
 SMALL = ("--features", 4, "--patch-size", "8,12,12", "--batch-size", 2)
 SHORT = ("--recipe", "fast", "--epochs", 1, "--batches", 2, "--augmentation", "light", "-j", 1)
@@ -47,9 +47,9 @@ def work(raw_dataset: Callable[..., Path], tmp_path: Path, capsys: pytest.Captur
 @pytest.fixture
 def no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of the time of so short a training."""
-    monkeypatch.setattr(single, "picture_ranked", lambda *_: ())
-    monkeypatch.setattr(single, "training_curves", lambda *_: None)
-    monkeypatch.setattr(single, "curves_on_the_way", lambda *_: lambda _: None)
+    monkeypatch.setattr(one_model, "picture_ranked", lambda *_: ())
+    monkeypatch.setattr(one_model, "training_curves", lambda *_: None)
+    monkeypatch.setattr(one_model, "curves_on_the_way", lambda *_: lambda _: None)
 
 
 def states(result: dict[str, Any]) -> dict[tuple[str, int], str]:

@@ -16,7 +16,7 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.io import read_labels
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.data.store import Store, open_store
-from nnunet_rs.model.card import read_card
+from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.plan.schema import read_plan
 
 
@@ -59,8 +59,8 @@ def test_an_edited_plans_json_is_prepared_trained_and_predicted_by(raw_dataset, 
     assert open_store(work, followed, "3d_fullres").shape("case_0")[-2:] == (18, 14)
     line = ("train", work, "-c", "3d_fullres", "-f", 0, "--epochs", 1, "--batches", 2, "--device", "cpu")
     assert run(*line, "--threads", 1) == 0
-    card = read_card(work / "models" / "3d_fullres" / "fold_0")
-    assert (card.network.norm, card.network.activation, card.settings.batch_size) == ("batch", "relu", 3)
+    metadata = read_metadata(work / "models" / "3d_fullres" / "fold_0")
+    assert (metadata.network.norm, metadata.network.activation, metadata.settings.batch_size) == ("batch", "relu", 3)
     assert run("predict", work, "-i", data / "imagesTr", "-o", tmp_path / "out", "--device", "cpu") == 0
     assert read_labels(tmp_path / "out" / "case_0.nii.gz").data.shape == (10, 24, 20)
     capsys.readouterr()

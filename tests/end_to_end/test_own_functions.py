@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from nnunet_rs.cli import main
-from nnunet_rs.model.card import read_card
+from nnunet_rs.model.metadata import read_metadata
 
 MINE = """
 from torch import nn
@@ -50,8 +50,8 @@ def test_several_devices_best_and_predict(work: Path, tmp_path: Path, capsys: py
     own = ("--network", "mine.py:net", "--loss", "mine.py:loss")
     short = ("--recipe", "fast", "--epochs", 1, "--batches", 2, "-j", 1, "--device", "cpu,cpu")
     assert run("train", work, "--all", "-c", "3d_fullres", *short, *own) == 0
-    card = read_card(work / "models/3d_fullres/fold_1")
-    assert (card.custom_network, card.loss) == ("mine:net", "mine:loss")
+    metadata = read_metadata(work / "models/3d_fullres/fold_1")
+    assert (metadata.custom_network, metadata.loss) == ("mine:net", "mine:loss")
     capsys.readouterr()
 
     assert run("best", work, "--device", "cpu") == 1

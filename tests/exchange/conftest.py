@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nnunet_rs.model.card import ModelCard
 from nnunet_rs.model.checkpoint import save_model
-from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.model.metadata import ModelMetadata
+from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 
@@ -28,8 +28,8 @@ def models(tmp_path: Path, write_nnunet_plans: Callable[..., tuple[Path, Path]])
             for fold in folds:
                 torch.manual_seed(len(name) + (9 if fold == "all" else fold))
                 built = build_unet(settings, *network_channels(plan, settings), options)
-                card = ModelCard(plan, name, options, fold, "v2", 0, 0, None, None, mirror_axes=(0, 2))
-                save_model(tmp_path / "ours" / "models" / name / f"fold_{fold}", built.state_dict(), card)
+                metadata = ModelMetadata(plan, name, options, fold, "v2", 0, 0, None, None, mirror_axes=(0, 2))
+                save_model(tmp_path / "ours" / "models" / name / f"fold_{fold}", built.state_dict(), metadata)
         return tmp_path / "ours"
 
     return make

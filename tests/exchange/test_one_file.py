@@ -14,10 +14,10 @@ from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
 from nnunet_rs.exchange.export_file import export_file
 from nnunet_rs.exchange.import_file import import_file
 from nnunet_rs.exchange.import_nnunet import ImportOptions
-from nnunet_rs.model.card import read_card
-from nnunet_rs.predict.choose import Chosen, load_predictor
-from nnunet_rs.predict.models import find_models
+from nnunet_rs.model.metadata import read_metadata
+from nnunet_rs.model.trained_models import find_models
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
+from nnunet_rs.select.selection import Chosen, load_predictor
 
 EXACT = PredictOptions(precision="float32")
 
@@ -29,7 +29,9 @@ def segment(source: Path, image: Any, configuration: str = "3d_fullres") -> Any:
 
 def choose(work: Path, *configurations: str) -> None:
     """Write a best.json as `best` does."""
-    models = {name: {path.name: read_card(path).digest for path in find_models(work, name)} for name in configurations}
+    models = {
+        name: {path.name: read_metadata(path).digest for path in find_models(work, name)} for name in configurations
+    }
     content = {
         "configurations": configurations,
         "postprocessing": {"keep_largest": [[1, 2]], "reasons": []},

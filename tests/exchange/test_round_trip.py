@@ -15,8 +15,8 @@ from nnunet_rs.core.errors import CheckpointError, NnunetError
 from nnunet_rs.core.io import read_labels
 from nnunet_rs.exchange.export_nnunet import export_nnunet
 from nnunet_rs.exchange.import_nnunet import ImportOptions, import_nnunet
-from nnunet_rs.model.card import read_card
 from nnunet_rs.model.checkpoint import load_model
+from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.nnunet_models import NnunetChoice
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
 
@@ -47,9 +47,9 @@ def test_a_model_comes_back_from_nnunets_form(network: dict[str, Any], models, t
     back = import_nnunet(home.parent, tmp_path / "back")
     assert [path.name for path in back.models] == ["fold_0", "fold_1"]
     np.testing.assert_array_equal(segment(tmp_path / "back", image), expected)
-    card = read_card(back.models[0])
-    assert (card.mirror_axes, card.network.norm) == ((0, 2), network.get("norm", "instance"))
-    assert "nnU-Net v2, nnUNetTrainer, checkpoint_final.pth" in card.source
+    metadata = read_metadata(back.models[0])
+    assert (metadata.mirror_axes, metadata.network.norm) == ((0, 2), network.get("norm", "instance"))
+    assert "nnU-Net v2, nnUNetTrainer, checkpoint_final.pth" in metadata.source
     before, _ = load_model(folders[1])
     after, _ = load_model(back.models[1])
     for name, weight in before.state_dict().items():
@@ -65,7 +65,7 @@ def test_the_images_ending_is_kept(models, write_nnunet_plans, tmp_path: Path) -
         assert json.loads((home / "dataset.json").read_text())["file_ending"] == ending
         assert json.loads((home / "plans.json").read_text())["image_reader_writer"] == reader
         back = import_nnunet(home, tmp_path / ending / "back").models
-        assert read_card(back[0]).ending == ending
+        assert read_metadata(back[0]).ending == ending
         (again,) = export_nnunet(back, tmp_path / ending / "again")
         assert (again / "dataset.json").read_text() == (home / "dataset.json").read_text()
 

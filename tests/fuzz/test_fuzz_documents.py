@@ -14,20 +14,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.dataset import read_dataset
-from nnunet_rs.core.declaration import declared
+from nnunet_rs.core.dataset_json import declared
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.regions import declaration_faults
+from nnunet_rs.core.regions import dataset_json_issues
 from nnunet_rs.data.folds import count_folds, read_splits
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.data.resampling import spacing_remark
-from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.unet import build_unet
+from nnunet_rs.plan.dataset_scan import recorded_files, scan_dataset, scanned_classes
 from nnunet_rs.plan.explain import explain
 from nnunet_rs.plan.nnunet import as_nnunet, read_nnunet
 from nnunet_rs.plan.planner import make_plan
 from nnunet_rs.plan.schema import plan_from_json, plan_to_json, read_fingerprint, read_plan
-from nnunet_rs.plan.survey import recorded_files, survey_dataset, surveyed_classes
-from nnunet_rs.predict.settings import labels_of
+from nnunet_rs.predict.prediction_json import labels_of
 
 Answered = Callable[..., Any]
 FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -163,8 +163,8 @@ def test_dataset_json(folder: Path, answered: Answered, content: bytes) -> None:
     (folder / "dataset.json").write_bytes(content)
     with answered():
         dataset = read_dataset(folder)
-        assert declaration_faults(folder, dataset.labels) is not None
-        assert all("\n" not in str(fault) for fault in dataset.faults)
+        assert dataset_json_issues(folder, dataset.labels) is not None
+        assert all("\n" not in str(issue) for issue in dataset.issues)
         assert len({case.name for case in dataset.training}) == len(dataset.training)
         json.dumps(declared(dataset.labels))
 
@@ -244,10 +244,10 @@ def test_survey_json(work: tuple[Path, Path], answered: Answered, data: st.DataO
         file = Path(place, "survey.json")
         file.write_bytes(data.draw(damaged(document)))
         recorded_files(Path(place))
-        _accepted(answered, file, lambda: surveyed_classes(Path(place)))
+        _accepted(answered, file, lambda: scanned_classes(Path(place)))
         with answered():  # what cannot be used of it is read again
-            survey = survey_dataset(dataset, Path(place), Budget(1 << 30), threads=1)
-            assert survey.sound() == tuple(case.name for case in dataset.training)
+            scan = scan_dataset(dataset, Path(place), Budget(1 << 30), threads=1)
+            assert scan.sound() == tuple(case.name for case in dataset.training)
 
 
 @FUZZ

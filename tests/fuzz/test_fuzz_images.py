@@ -19,8 +19,8 @@ import SimpleITK
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nnunet_rs.core.faults import FaultError
 from nnunet_rs.core.io import read_grid, read_labels, read_scan, read_volume
+from nnunet_rs.core.issues import IssueError
 from PIL import Image
 
 ARRAY = np.random.default_rng(0).integers(0, 3, (4, 10, 12)).astype(np.uint8)
@@ -114,7 +114,7 @@ def read(tmp_path: Path, answered: Answered) -> Callable[[str, bytes], None]:
         try:
             scan = read_scan(path)
             assert read_grid(path)[0] == scan.voxels.shape
-        except FaultError as error:
+        except IssueError as error:
             told = str(error)
         assert not told or told.startswith(str(tmp_path))
         assert not re.search("0x[0-9a-f]{4}", told), "no addresses of memory"

@@ -12,24 +12,24 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.begin import read_saved
-from nnunet_rs.model.card import ModelCard, read_card
 from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.config import RESUME, TrainingConfig, usual_config
+from nnunet_rs.model.ema import WeightEMA
 from nnunet_rs.model.history import Epoch, History
+from nnunet_rs.model.metadata import ModelMetadata, read_metadata
+from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.optimiser import build_optimiser
 from nnunet_rs.model.recipe import FAST, PAPER, V2, TrainRecipe
 from nnunet_rs.model.state import Identity, Position, TrainingState, load_state, save_state
-from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import build_unet
-from nnunet_rs.plan.document import encode
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan
-from nnunet_rs.predict.choice import BEST, Candidate, Choice, read_choice
-from nnunet_rs.predict.postprocess import PostProcessing
+from nnunet_rs.select.choice import BEST, Candidate, Choice, read_choice
+from nnunet_rs.select.postprocessing import PostProcessing
 
 SETTINGS = Configuration(
     name="3d_fullres", spacing=(2.0, 1.0, 1.0), patch_size=(4, 8, 8), batch_size=2, median_shape=(8, 16, 16),
@@ -57,7 +57,7 @@ def state(recipe: TrainRecipe = FAST) -> TrainingState:
     torch.manual_seed(0)
     network = build_unet(SETTINGS, 1, 2, NetworkOptions())
     optimiser = build_optimiser(recipe, network.parameters())
-    average = None if recipe.average is None else WeightAverage(network, recipe.average)
+    average = None if recipe.average is None else WeightEMA(network, recipe.average)
     return TrainingState(network, optimiser, torch.amp.GradScaler("cpu", enabled=False), average, HISTORY)
 
 
@@ -73,10 +73,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained.network(torch.zeros(1, 1, 4, 8, 8)).square().mean().backward()
     trained.optimiser.step()
     first, last = EPOCHS
-    card = ModelCard(
+    metadata = ModelMetadata(
         PLAN, "3d_fullres", NetworkOptions(), 0, "fast", 0, 6, last, first, mirror_axes=(0,), config=config()
     )
-    save_model(folder, trained.network.state_dict(), card)
+    save_model(folder, trained.network.state_dict(), metadata)
     HISTORY.write(folder / "metrics.jsonl")
     save_state(folder / RESUME, trained, IDENTITY, config())
     choice = Choice(("3d_fullres",), PostProcessing(), (0,), (Candidate(("3d_fullres",), 0.5, {"large": None}),))
@@ -90,7 +90,7 @@ def resume(folder: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "model.json": lambda folder: (read_card(folder), load_model(folder)),
+    "model.json": lambda folder: (read_metadata(folder), load_model(folder)),
     "weights.safetensors": load_model,
     RESUME: resume,
     "metrics.jsonl": lambda folder: History.read(folder / "metrics.jsonl", ("large",)),

@@ -19,17 +19,17 @@ from nnunet_rs.data.folds import read_splits
 from nnunet_rs.data.ownership import require_own
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.data.placement import prepared_folder
-from nnunet_rs.data.previous import PreviousStore
+from nnunet_rs.data.previous_stage import PreviousStore
 from nnunet_rs.data.store import Store
+from nnunet_rs.plan.dataset_scan import recorded_files, scanned_classes
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import read_fingerprint, read_plan
-from nnunet_rs.plan.survey import recorded_files, surveyed_classes
 
 WHOLE = (slice(None),) * 3
 READERS: dict[str, Callable[[Path], object]] = {
     "plan.json": lambda work: read_plan(work / "plan.json"),
     "fingerprint.json": lambda work: read_fingerprint(work / "fingerprint.json"),
-    "survey.json": lambda work: (surveyed_classes(work), recorded_files(work)),
+    "survey.json": lambda work: (scanned_classes(work), recorded_files(work)),
     "splits.json": lambda work: read_splits(work / "splits.json", [f"case_{k}" for k in range(4)]),
     "dataset.json": read_dataset,
     "prepared.json": prepared_folder,
@@ -99,9 +99,9 @@ def test_a_damaged_case_is_told_or_read_as_it_was(work: Path, answered, damages:
         damaged_store.has("case_0", "key")
     with answered():
         assert damaged_store.shape("case_0") == shape
-        locations, sound = damaged_store.locations("case_0"), store.locations("case_0")
-        np.testing.assert_array_equal(locations.flat, sound.flat)
-        assert (locations.spans, locations.voxels) == (sound.spans, sound.voxels)
+        class_locations, sound = damaged_store.class_locations("case_0"), store.class_locations("case_0")
+        np.testing.assert_array_equal(class_locations.flat, sound.flat)
+        assert (class_locations.spans, class_locations.voxels) == (sound.spans, sound.voxels)
     with answered():
         for found, there in zip(damaged_store.read_patch("case_0", (0, 0, 0), (9, 9, 9)), expected, strict=True):
             assert (found is None) == (there is None)

@@ -15,7 +15,6 @@ from nnunet_rs.core.types import Silent
 from nnunet_rs.data.augment import Augmentation
 from nnunet_rs.data.folds import Fold, make_folds, write_splits
 from nnunet_rs.data.store import open_store
-from nnunet_rs.model.card import ModelCard, read_card
 from nnunet_rs.model.cascade import (
     first_stage_sources,
     next_stages,
@@ -24,9 +23,10 @@ from nnunet_rs.model.cascade import (
     tell_never_held_out,
 )
 from nnunet_rs.model.checkpoint import load_model, save_model
+from nnunet_rs.model.metadata import ModelMetadata, read_metadata
+from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST
-from nnunet_rs.model.switches import NetworkOptions, network_channels
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Configuration, Plan, read_plan, write_plan
@@ -58,8 +58,8 @@ def train_first(work: Path, *folds: int, seed: int = 0) -> Plan:
     for fold in folds:
         torch.manual_seed(10 * seed + fold)
         network = build_unet(settings, *network_channels(plan, settings), NetworkOptions())
-        card = ModelCard(plan, FIRST, NetworkOptions(), fold, "fast", 0, 0, None, None)
-        save_model(work / "models" / FIRST / f"fold_{fold}", network.state_dict(), card)
+        metadata = ModelMetadata(plan, FIRST, NetworkOptions(), fold, "fast", 0, 0, None, None)
+        save_model(work / "models" / FIRST / f"fold_{fold}", network.state_dict(), metadata)
     return plan
 
 
@@ -153,11 +153,11 @@ def test_learns_from_the_first_segmentation(cascade: Path) -> None:
     alone = train_fold(cascade, "3d_fullres", 0, options)
     assert second.finished
     assert second.history.epochs[-1].loss < alone.history.epochs[-1].loss - 0.1
-    _, card = load_model(second.folder)
-    assert card.channels == (3, 3)
-    firsts = {f"fold_{fold}": read_card(cascade / "models" / FIRST / f"fold_{fold}").digest for fold in range(3)}
-    assert card.first_stage == firsts
-    assert card.settings.previous == FIRST
+    _, metadata = load_model(second.folder)
+    assert metadata.channels == (3, 3)
+    firsts = {f"fold_{fold}": read_metadata(cascade / "models" / FIRST / f"fold_{fold}").digest for fold in range(3)}
+    assert metadata.first_stage == firsts
+    assert metadata.settings.previous == FIRST
 
 
 class StopAfter:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.model.card import ModelCard, common_mirror_axes, read_card
 from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.history import Epoch
-from nnunet_rs.model.switches import NetworkOptions
+from nnunet_rs.model.metadata import ModelMetadata, common_mirror_axes, read_metadata
+from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Plan
 from torch import nn
@@ -18,21 +18,21 @@ END = Epoch(4, 50, -0.5, -0.4, (0.8, None), 1e-5, 3.0, 0.5, 2.0, 0.5)
 
 
 @pytest.fixture
-def card(small_plan: Plan) -> ModelCard:
-    return ModelCard(small_plan, "3d_fullres", NetworkOptions(activation="relu"), 2, "fast", 7, 50, END, END)
+def metadata(small_plan: Plan) -> ModelMetadata:
+    return ModelMetadata(small_plan, "3d_fullres", NetworkOptions(activation="relu"), 2, "fast", 7, 50, END, END)
 
 
 @pytest.fixture
-def model(tmp_path: Path, card: ModelCard) -> tuple[Path, nn.Module]:
-    network = build_unet(card.settings, *card.channels, card.network)
-    save_model(tmp_path / "fold_2", network.state_dict(), card)
+def model(tmp_path: Path, metadata: ModelMetadata) -> tuple[Path, nn.Module]:
+    network = build_unet(metadata.settings, *metadata.channels, metadata.network)
+    save_model(tmp_path / "fold_2", network.state_dict(), metadata)
     return tmp_path / "fold_2", network
 
 
-def test_comes_back_whole(model: tuple[Path, nn.Module], card: ModelCard) -> None:
+def test_comes_back_whole(model: tuple[Path, nn.Module], metadata: ModelMetadata) -> None:
     folder, network = model
     loaded, read = load_model(folder)
-    assert replace(read, library="", digest="") == card
+    assert replace(read, library="", digest="") == metadata
     assert len(read.digest) == 64
     x = torch.randn(1, 1, 4, 8, 8)
     assert torch.equal(loaded(x), network.eval()(x))
@@ -78,10 +78,10 @@ def test_a_card_that_does_not_fit(model: tuple[Path, nn.Module], edit: Callable[
 
 def test_missing_and_unfinished(tmp_path: Path, model: tuple[Path, nn.Module]) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
-        read_card(tmp_path / "fold_9")
+        read_metadata(tmp_path / "fold_9")
     (model[0] / "model.json").unlink()
     with pytest.raises(CheckpointError, match="holds no model"):
-        read_card(model[0])
+        read_metadata(model[0])
     (model[0] / "resume.safetensors").touch()
     with pytest.raises(CheckpointError, match="train --resume"):
         load_model(model[0])
@@ -101,12 +101,12 @@ def test_weights_missing_cut_or_changed(model: tuple[Path, nn.Module]) -> None:
         load_model(model[0])
 
 
-def test_a_network_of_the_users_own(tmp_path: Path, card: ModelCard) -> None:
+def test_a_network_of_the_users_own(tmp_path: Path, metadata: ModelMetadata) -> None:
     def build(configuration, inputs, outputs, options):
         return nn.Conv3d(inputs, outputs, 1)
 
-    network = build(card.settings, 1, 3, card.network)
-    save_model(tmp_path, network.state_dict(), replace(card, custom_network="mine:build"))
+    network = build(metadata.settings, 1, 3, metadata.network)
+    save_model(tmp_path, network.state_dict(), replace(metadata, custom_network="mine:build"))
     loaded, _ = load_model(tmp_path, network=build)
     assert torch.equal(loaded.weight, network.weight)
 
@@ -120,18 +120,18 @@ def test_a_card_of_the_first_version_mirrors_by_its_augmentations_name(model, na
         del document["mirror_axes"]
 
     changed(model[0] / "model.json", edit)
-    assert read_card(model[0]).mirror_axes == axes
+    assert read_metadata(model[0]).mirror_axes == axes
 
 
 @pytest.mark.parametrize("axes", [[3], [1, 0], [-1], [0, 0]])
 def test_axes_that_the_patch_does_not_have(model, axes) -> None:
     changed(model[0] / "model.json", lambda document: document.update(mirror_axes=axes))
     with pytest.raises(CheckpointError, match=r"mirror_axes is .*: must be axes of the patch in ascending order"):
-        read_card(model[0])
+        read_metadata(model[0])
 
 
-def test_models_share_the_axes_that_all_have(card: ModelCard) -> None:
-    cards = [replace(card, mirror_axes=axes) for axes in ((0, 1, 2), (1, 2), (0, 2))]
-    assert common_mirror_axes(cards) == (2,)
-    assert common_mirror_axes(cards[:2]) == (1, 2)
-    assert common_mirror_axes([*cards, card]) == ()
+def test_models_share_the_axes_that_all_have(metadata: ModelMetadata) -> None:
+    all_metadata = [replace(metadata, mirror_axes=axes) for axes in ((0, 1, 2), (1, 2), (0, 2))]
+    assert common_mirror_axes(all_metadata) == (2,)
+    assert common_mirror_axes(all_metadata[:2]) == (1, 2)
+    assert common_mirror_axes([*all_metadata, metadata]) == ()

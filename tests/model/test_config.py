@@ -7,10 +7,10 @@ from nnunet_rs.cli.learn import train_options
 from nnunet_rs.cli.parser import build_parser
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.model.config import TrainingConfig, command_words, followed, own_words, unlike, usual_config
-from nnunet_rs.model.course import Course
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.setup import config_for, set_up
+from nnunet_rs.model.training_schedule import TrainingSchedule
 from nnunet_rs.plan.schema import Plan
 
 NAME = "3d_fullres"
@@ -26,7 +26,7 @@ def test_every_option_is_recorded_or_known_not_to_be() -> None:
 
 def config(work: Path, options: TrainOptions) -> TrainingConfig:
     setup = set_up(work, NAME, 0, options)
-    return config_for(setup, Course.of(setup.recipe, options))
+    return config_for(setup, TrainingSchedule.of(setup.recipe, options))
 
 
 def test_nothing_is_left_open(work: Path) -> None:

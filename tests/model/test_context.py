@@ -7,7 +7,7 @@ import torch
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.model.context import Context
 from nnunet_rs.model.losses import build_loss
-from nnunet_rs.model.switches import NetworkOptions
+from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.plan.schema import Plan
 
 

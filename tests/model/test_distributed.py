@@ -10,7 +10,7 @@ import pytest
 import torch
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import LabelSet, Region
-from nnunet_rs.model.distributed import SharedLoss, Team, joined
+from nnunet_rs.model.distributed import ProcessGroup, SharedLoss, joined
 from nnunet_rs.model.losses import build_loss
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import V2
@@ -129,26 +129,26 @@ def test_losses_of_a_shared_batch_are_those_of_the_whole(kind: str, batch_dice: 
 def test_a_users_own_loss_weighs_by_samples() -> None:
     logits, target = torch.randn(3, 2, 8), torch.randint(2, (3, 8))
     halves = TwoHalves()
-    team = type("Two", (), {"size": 2, "total": staticmethod(halves)})()
-    shared = SharedLoss(mean_error, team)
+    group = type("Two", (), {"size": 2, "total": staticmethod(halves)})()
+    shared = SharedLoss(mean_error, group)
     values = halves.play(lambda half: shared(logits[half::2], target[half::2]))
     assert torch.stack(values).tolist() == pytest.approx([mean_error(logits, target).item()] * 2, abs=1e-6)
 
 
 def test_alone_nothing_changes() -> None:
-    team, network, sums = Team(), nn.BatchNorm2d(3), torch.ones(2)
-    assert team.leads
-    assert team.total(sums) is sums
-    assert team.agree(1.5, True) == (1.5, True)
-    assert team.wrap(network) is network
-    assert team.prepare(network, torch.device("cpu")) is network
-    team.wait()
-    team.check_batch(1)
+    group, network, sums = ProcessGroup(), nn.BatchNorm2d(3), torch.ones(2)
+    assert group.is_rank_0
+    assert group.total(sums) is sums
+    assert group.agree(1.5, True) == (1.5, True)
+    assert group.wrap(network) is network
+    assert group.prepare(network, torch.device("cpu")) is network
+    group.wait()
+    group.check_batch(1)
 
 
 def test_what_several_processes_cannot_share() -> None:
-    team = Team(0, 4)
+    group = ProcessGroup(0, 4)
     with pytest.raises(PlanError, match="batch size is 2: 4 processes need at least one sample each"):
-        team.check_batch(2)
+        group.check_batch(2)
     with pytest.raises(PlanError, match="batch norm: PyTorch shares its statistics among GPUs only"):
-        team.prepare(nn.Sequential(nn.BatchNorm3d(2)), torch.device("cpu"))
+        group.prepare(nn.Sequential(nn.BatchNorm3d(2)), torch.device("cpu"))

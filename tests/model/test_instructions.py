@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from nnunet_rs.core.machine import Processor
+from nnunet_rs.core.resources import Processor
 from nnunet_rs.model import instructions
 from nnunet_rs.model.device import choose_compute
 from nnunet_rs.model.instructions import VARIABLES, amx_permitted, bounded_instructions, has_amx

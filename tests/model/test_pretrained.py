@@ -9,12 +9,12 @@ import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.exchange.export_nnunet import export_nnunet
-from nnunet_rs.model.card import ModelCard, read_card
 from nnunet_rs.model.checkpoint import load_model, save_model
+from nnunet_rs.model.metadata import ModelMetadata, read_metadata
+from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.pretrained import take_pretrained
 from nnunet_rs.model.recipe import FAST
-from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Configuration, Plan, read_plan
@@ -38,8 +38,8 @@ def source(small_plan: Plan, small3d: Configuration, tmp_path: Path) -> Path:
     """A work folder with a model of 3d_fullres, fold 0: one channel, three classes."""
     torch.manual_seed(1)
     network = build_unet(small3d, 1, 3)
-    card = ModelCard(small_plan, "3d_fullres", NetworkOptions(), 0, "v2", 0, 0, None, None)
-    save_model(tmp_path / "source" / "models" / "3d_fullres" / "fold_0", network.state_dict(), card)
+    metadata = ModelMetadata(small_plan, "3d_fullres", NetworkOptions(), 0, "v2", 0, 0, None, None)
+    save_model(tmp_path / "source" / "models" / "3d_fullres" / "fold_0", network.state_dict(), metadata)
     return tmp_path / "source"
 
 
@@ -95,21 +95,21 @@ def test_a_training_begins_with_them_and_says_so(source: Path, work: Path) -> No
     options = replace(SHORT, pretrained=str(source), epochs=1, batches=1, learning_rate=1e-30)
     train_fold(work, "3d_fullres", 0, options)
     there, _ = load_model(source / "models" / "3d_fullres" / "fold_0")
-    mine, card = load_model(work / "models" / "3d_fullres" / "fold_0")
-    assert card.config is not None
-    assert card.config.pretrained == str(source)
+    mine, metadata = load_model(work / "models" / "3d_fullres" / "fold_0")
+    assert metadata.config is not None
+    assert metadata.config.pretrained == str(source)
     for name, tensor in there.state_dict().items():
         torch.testing.assert_close(mine.state_dict()[name], tensor, atol=1e-6, rtol=1e-6)
 
 
 def test_one_network_of_every_case(work: Path) -> None:
     result = train_fold(work, "3d_fullres", "all", SHORT)
-    card = read_card(work / "models" / "3d_fullres" / "fold_all")
+    metadata = read_metadata(work / "models" / "3d_fullres" / "fold_all")
     names = {name for fold in json.loads((work / "splits.json").read_text()) for name in fold["val"]}
     assert result.finished
-    assert card.fold == "all"
-    assert card.cases is not None
-    assert (set(card.cases.train), card.cases.validation) == (names, ())
+    assert metadata.fold == "all"
+    assert metadata.cases is not None
+    assert (set(metadata.cases.train), metadata.cases.validation) == (names, ())
     assert [epoch.validation_loss for epoch in result.history.epochs] == [None]
     assert read_plan(work / "plan.json").configurations
 

@@ -15,9 +15,9 @@ def test_one_cycle_rises_for_a_tenth_then_falls() -> None:
     assert one_cycle(0.1) == pytest.approx(1)
     assert one_cycle(0.55) == pytest.approx((1 + 1e-3) / 2)
     assert one_cycle(1) == one_cycle(7) == pytest.approx(1e-3)
-    course = [one_cycle(step / 100) for step in range(101)]
-    assert course[:11] == sorted(course[:11])
-    assert course[10:] == sorted(course[10:], reverse=True)
+    schedule = [one_cycle(step / 100) for step in range(101)]
+    assert schedule[:11] == sorted(schedule[:11])
+    assert schedule[10:] == sorted(schedule[10:], reverse=True)
 
 
 def test_plateau_by_hand() -> None:

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 from nnunet_rs.model.config import default_network
+from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.setup import identity_of, set_up
-from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.plan.schema import Plan, read_plan, write_plan
 
 
@@ -51,4 +51,4 @@ def test_what_is_the_users_own_goes_by_its_name(work: Path) -> None:
 
 
 def test_one_process_is_a_team(work: Path) -> None:
-    assert set_up(work, "2d", 0, TrainOptions()).team.size == 1
+    assert set_up(work, "2d", 0, TrainOptions()).group.size == 1

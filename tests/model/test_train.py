@@ -19,19 +19,19 @@ from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, Pl
 from nnunet_rs.core.locks import HeldError, exclusive
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.data.folds import read_splits
-from nnunet_rs.model.aside import fold_lock
-from nnunet_rs.model.card import read_card
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.config import RESUME
-from nnunet_rs.model.course import Overhead
 from nnunet_rs.model.history import History
 from nnunet_rs.model.loop import Loop
+from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
+from nnunet_rs.model.previous_models import fold_lock
 from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.schedule import PlateauRule
 from nnunet_rs.model.setup import model_folder
 from nnunet_rs.model.state import save_state
 from nnunet_rs.model.train import train_fold, train_locked
+from nnunet_rs.model.training_schedule import Overhead
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import read_plan, write_plan
 from torch import nn
@@ -95,10 +95,10 @@ def test_learns_and_leaves_a_model(work: Path) -> None:
     assert [len(history.epochs) for history in drawn] == [1, 2, 3, 4, 5, 6]
     assert heard.done == 240
     assert sum(line.startswith("epoch") for line in heard.lines) == 6
-    card = read_card(result.folder)
-    assert (card.fold, card.recipe, card.seed, card.iterations) == (1, "fast", 3, 240)
-    assert card.end == last
-    assert card.cases == read_splits(work / "splits.json", [f"case_{k}" for k in range(6)])[1]
+    metadata = read_metadata(result.folder)
+    assert (metadata.fold, metadata.recipe, metadata.seed, metadata.iterations) == (1, "fast", 3, 240)
+    assert metadata.end == last
+    assert metadata.cases == read_splits(work / "splits.json", [f"case_{k}" for k in range(6)])[1]
     assert History.read(result.folder / "metrics.jsonl", ("large", "small")) == result.history
 
 
@@ -107,7 +107,7 @@ def test_learns_and_leaves_a_model(work: Path) -> None:
 def test_other_recipes_in_two_and_three_dimensions(work: Path, recipe, configuration: str) -> None:
     result = train_fold(work, configuration, 0, replace(SHORT, recipe=recipe, epochs=1, augmentation=None))
     assert result.finished
-    assert read_card(result.folder).network.deep_supervision is (recipe is V2)
+    assert read_metadata(result.folder).network.deep_supervision is (recipe is V2)
 
 
 def test_the_same_seed_gives_the_same_training(work: Path) -> None:
@@ -298,16 +298,16 @@ def test_resuming_needs_no_option_again(work: Path) -> None:
         loss="ce", deep_supervision=True, seed=5, time_budget=3600.0,
     )  # fmt: skip
     whole = train_fold(work, "3d_fullres", 0, options)
-    expected, card = weights(whole.folder), read_card(whole.folder)
+    expected, metadata = weights(whole.folder), read_metadata(whole.folder)
     with monkeypatch_stop(3):
         assert not train_fold(work, "3d_fullres", 0, replace(options, fresh=True)).finished
     rest = train_fold(work, "3d_fullres", 0, TrainOptions(resume=True, device="cpu", threads=1))
     assert rest.finished
     assert losses(rest) == pytest.approx(losses(whole), abs=1e-6)
     assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in weights(rest.folder).items())
-    assert read_card(rest.folder).config == card.config
-    assert card.config is not None
-    assert (card.config.recipe.learning_rate, card.config.features, card.config.epochs) == (1e-3, 2, 3)
+    assert read_metadata(rest.folder).config == metadata.config
+    assert metadata.config is not None
+    assert (metadata.config.recipe.learning_rate, metadata.config.features, metadata.config.epochs) == (1e-3, 2, 3)
 
 
 @contextmanager
@@ -343,7 +343,7 @@ def test_a_longer_training_says_where_its_rate_goes_on(work: Path) -> None:
     heard = Heard()
     assert train_fold(work, "3d_fullres", 0, replace(options, epochs=2, learning_rate=1e-4), heard).finished
     assert [line for line in heard.lines if "learning rate goes on at" in line]
-    assert read_card(model_folder(work, "3d_fullres", 0)).config.recipe.learning_rate == 1e-4
+    assert read_metadata(model_folder(work, "3d_fullres", 0)).config.recipe.learning_rate == 1e-4
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_another_finished_model_is_not_taken_for_what_is_asked(work: Path, chang
 
 def test_the_plans_recipe_is_followed_and_told(work: Path) -> None:
     heard, brief = Heard(), replace(SHORT, recipe=None, epochs=1, batches=1)
-    assert read_card(train_fold(work, "3d_fullres", 0, brief, heard).folder).recipe == "v2"
+    assert read_metadata(train_fold(work, "3d_fullres", 0, brief, heard).folder).recipe == "v2"
     assert "training recipe: v2, the recipe of plans by v2" in heard.lines
     plan = read_plan(work / "plan.json")
     for planned, trained in (("paper", "paper"), ("v2-resenc-l", "v2")):
@@ -506,9 +506,9 @@ def test_the_papers_rate_becomes_too_small(work: Path) -> None:
 
 def test_overrides_stand_in_the_card(work: Path) -> None:
     options = replace(SHORT, epochs=1, features=2, batch_size=1, loss="ce")
-    card = read_card(train_fold(work, "3d_fullres", 0, options).folder)
-    assert card.settings.features == (2, 4, 8)
-    assert card.settings.batch_size == 1
+    metadata = read_metadata(train_fold(work, "3d_fullres", 0, options).folder)
+    assert metadata.settings.features == (2, 4, 8)
+    assert metadata.settings.batch_size == 1
     assert read_plan(work / "plan.json").configurations["3d_fullres"].features == (4, 6, 8)
 
 
@@ -521,7 +521,7 @@ def test_network_and_optimiser_of_the_users_own(work: Path) -> None:
         SHORT, epochs=1, custom_network=wide, custom_optimiser=lambda parameters: torch.optim.Adagrad(parameters)
     )
     folder = train_fold(work, "3d_fullres", 0, options).folder
-    assert read_card(folder).custom_network.endswith("test_train:wide")
+    assert read_metadata(folder).custom_network.endswith("test_train:wide")
     loaded, _ = load_model(folder, network=wide)
     assert loaded.heads[0].in_channels == 5
 
@@ -600,8 +600,8 @@ def test_a_paper_plan_has_the_decoder_of_2019(work: Path) -> None:
 def test_ablations_stand_in_the_card_and_load(work: Path, change: dict[str, Any]) -> None:
     """The switches of the paper's Figure 2, and of what came later."""
     folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, batches=1, **change)).folder
-    network, card = load_model(folder)
-    said = {name: getattr(card.network, name, getattr(card, name, None)) for name in change}
+    network, metadata = load_model(folder)
+    said = {name: getattr(metadata.network, name, getattr(metadata, name, None)) for name in change}
     assert said == change
     assert isinstance(network(torch.zeros(1, 1, 4, 8, 8)), torch.Tensor)
     kinds = {type(module).__name__ for module in network.modules()}
@@ -628,8 +628,8 @@ def twice(configuration, normalization):
 
 def test_an_augmentation_of_the_users_own(work: Path) -> None:
     folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, custom_augmentation=twice)).folder
-    assert read_card(folder).augmentation.endswith("test_train:twice")
-    assert read_card(folder).mirror_axes == ()
+    assert read_metadata(folder).augmentation.endswith("test_train:twice")
+    assert read_metadata(folder).mirror_axes == ()
 
 
 def turned(configuration, normalization):
@@ -653,5 +653,5 @@ def turned(configuration, normalization):
 def test_the_model_knows_what_it_was_trained_mirrored_along(work: Path, configuration, changes, axes, said) -> None:
     heard = Heard()
     folder = train_fold(work, configuration, 0, replace(SHORT, epochs=1, batches=1, **changes), heard).folder
-    assert read_card(folder).mirror_axes == axes
+    assert read_metadata(folder).mirror_axes == axes
     assert any(re.fullmatch(f"mirrored in training, and so in prediction: {said}.*", line) for line in heard.lines)

@@ -6,7 +6,7 @@ import torch
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.model.blocks import BlockStyle, ConvBlock, ResidualBlock, pointwise
-from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Configuration, Plan
 from torch import nn

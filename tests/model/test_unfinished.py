@@ -33,11 +33,11 @@ def _stop_in_the_second(history: object) -> None:
 
 
 def test_the_last_checkpoint_predicts(begun: Path) -> None:
-    network, card = load_unfinished(begun)
-    assert (card.configuration, card.fold, card.mirror_axes) == ("3d_fullres", 0, ())
-    assert card.settings.features[0] == 6
-    assert card.unfinished == "1 epochs of 3"
-    assert network(torch.zeros(1, 1, *card.settings.patch_size)).shape[:2] == (1, 3)
+    network, metadata = load_unfinished(begun)
+    assert (metadata.configuration, metadata.fold, metadata.mirror_axes) == ("3d_fullres", 0, ())
+    assert metadata.settings.features[0] == 6
+    assert metadata.unfinished == "1 epochs of 3"
+    assert network(torch.zeros(1, 1, *metadata.settings.patch_size)).shape[:2] == (1, 3)
 
 
 def test_another_plan_or_no_checkpoint_is_refused(begun: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from nnunet_rs.core.declaration import read_channels, read_labels
+from nnunet_rs.core.dataset_json import read_channels, read_labels
 from nnunet_rs.core.types import Dataset, LabelSet
 from nnunet_rs.plan.schema import CasePrint, ChannelStats, Fingerprint
 

@@ -12,9 +12,9 @@ import pytest
 from nnunet_rs.core.check import check_case
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.faults import FaultError
 from nnunet_rs.core.io import read_labels, read_volume
-from nnunet_rs.core.machine import resident_memory
+from nnunet_rs.core.issues import IssueError
+from nnunet_rs.core.resources import resident_memory
 from nnunet_rs.core.types import Dataset, Header, Silent, Volume
 from nnunet_rs.plan.fingerprint import FingerprintBuilder, fingerprint_dataset
 
@@ -146,14 +146,14 @@ def test_the_first_fault_in_the_cases_order_is_told(raw_dataset: Make) -> None:
     for broken in ("case_3", "case_1"):
         file = root / "imagesTr" / f"{broken}_0000.nii.gz"
         file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(FaultError, match=r"case_1_0000\.nii\.gz: gzip-truncated"):
+    with pytest.raises(IssueError, match=r"case_1_0000\.nii\.gz: gzip-truncated"):
         fingerprint_dataset(read_dataset(root), threads=4)
 
 
 def test_faults_of_the_folder_come_first(raw_dataset: Make) -> None:
     root = raw_dataset(cases=3)
     (root / "labelsTr" / "case_1.nii.gz").unlink()
-    with pytest.raises(FaultError, match=r"case_1"):
+    with pytest.raises(IssueError, match=r"case_1"):
         fingerprint_dataset(read_dataset(root))
 
 

@@ -1,18 +1,18 @@
 import pytest
 import torch
-from nnunet_rs.predict.blend import DeviceSums, HostSums, open_sums
-from nnunet_rs.predict.sweep import plan_sweep
+from nnunet_rs.predict.blend import DeviceAccumulator, HostAccumulator, open_sums
+from nnunet_rs.predict.window_grid import plan_sweep
 
 
 def test_sums_that_leave_no_room_for_windows_stay_off_the_device(monkeypatch):
-    sweep, device = plan_sweep((40, 8, 8), (8, 8, 8)), torch.device("cuda")
-    taken = DeviceSums.bytes_of(5, sweep, span=4)
+    window_grid, device = plan_sweep((40, 8, 8), (8, 8, 8)), torch.device("cuda")
+    taken = DeviceAccumulator.bytes_of(5, window_grid, span=4)
     assert taken == 4 * 6 * 13 * 8 * 8  # classes and weights, 8 + 4 + 1 planes
     made = []
-    monkeypatch.setattr(DeviceSums, "__init__", lambda self, *arguments: made.append(arguments))
-    for free, kind in ((taken, HostSums), (taken + 4 * 4 * 5 * 8**3, DeviceSums)):
+    monkeypatch.setattr(DeviceAccumulator, "__init__", lambda self, *arguments: made.append(arguments))
+    for free, kind in ((taken, HostAccumulator), (taken + 4 * 4 * 5 * 8**3, DeviceAccumulator)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 2 * free))
-        assert isinstance(open_sums(5, sweep, 4, "softmax", device), kind)
+        assert isinstance(open_sums(5, window_grid, 4, "softmax", device), kind)
     assert len(made) == 1
 
 
@@ -20,23 +20,26 @@ def test_a_device_that_refuses_is_done_without(monkeypatch):
     def refuse(self, *arguments):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(DeviceSums, "__init__", refuse)
+    monkeypatch.setattr(DeviceAccumulator, "__init__", refuse)
     sums = open_sums(2, plan_sweep((4, 4, 4), (4, 4, 4)), 0, "none", torch.device("mps"))
-    assert isinstance(sums, HostSums)
+    assert isinstance(sums, HostAccumulator)
 
 
 @pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
 def test_both_kinds_of_sums_are_the_same(activation):
-    sweep = plan_sweep((7, 6, 5), (4, 4, 5))
+    window_grid = plan_sweep((7, 6, 5), (4, 4, 5))
     torch.manual_seed(0)
-    sums = [HostSums(3, sweep, activation), DeviceSums(3, sweep, 2, activation, torch.device("cpu"))]
-    layers = sorted({start[0] for start in sweep.starts})
+    sums = [
+        HostAccumulator(3, window_grid, activation),
+        DeviceAccumulator(3, window_grid, 2, activation, torch.device("cpu")),
+    ]
+    layers = sorted({start[0] for start in window_grid.starts})
     for index, layer in enumerate(layers):
-        starts = [start for start in sweep.starts if start[0] == layer]
-        outputs = torch.randn(len(starts), 3, *sweep.tile)
+        starts = [start for start in window_grid.starts if start[0] == layer]
+        outputs = torch.randn(len(starts), 3, *window_grid.tile)
         for each in sums:
             each.add(outputs, starts, (0, 2))
-        stop = layers[index + 1] if index + 1 < len(layers) else sweep.padded[0]
+        stop = layers[index + 1] if index + 1 < len(layers) else window_grid.padded[0]
         host, device = (torch.from_numpy(each.mean((layer, 0, 0), (stop, 6, 5))) for each in sums)
         torch.testing.assert_close(host, device, rtol=1e-5, atol=1e-6)
         for each in sums:

@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.types import LabelSet, Region
-from nnunet_rs.predict.ensemble import Ensemble, ensemble_folders, side_by_side, together
+from nnunet_rs.predict.ensemble import Ensemble, side_by_side, together
 from nnunet_rs.predict.folder import FolderOptions, predict_folder
 from nnunet_rs.predict.probabilities import open_probabilities
+from nnunet_rs.select.ensemble_folders import ensemble_folders
 
 REGIONS = LabelSet(("background", "oedema", "core"), (0, 1, 2), (Region("whole", (1, 2), 1), Region("core", (2,), 2)))
 

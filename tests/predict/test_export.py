@@ -8,8 +8,8 @@ from nnunet_rs.core.geometry import Geometry, lowres_axis
 from nnunet_rs.core.kernels import logits_to_labels, resample_probabilities
 from nnunet_rs.core.types import Header, LabelSet, Region
 from nnunet_rs.predict.export import Decision, Target, _activated, export_labels
-from nnunet_rs.predict.sweep import plan_sweep
-from nnunet_rs.predict.window import Region as Part
+from nnunet_rs.predict.sliding_window import Region as Part
+from nnunet_rs.predict.window_grid import plan_sweep
 
 HEADER = Header("itk", ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))
 LABELS = LabelSet(("background", "a", "b"), (0, 3, 7))
@@ -20,7 +20,7 @@ def geometry(cropped, resampled, spacing=(1.0, 1.0, 1.0)):
     return Geometry(cropped, spacing, (0, 1, 2), tuple((0, n) for n in cropped), resampled, HEADER)
 
 
-class Kept:
+class CaseCache:
     def __init__(self):
         self.groups = []
 
@@ -29,10 +29,10 @@ class Kept:
         self.groups.append(values)
 
 
-def parts(scores, sweep, plane_cuts, row_cuts=()):
+def parts(scores, window_grid, plane_cuts, row_cuts=()):
     """Cut scores up as a sliding window hands them out; reading what is forgotten or not there yet fails."""
-    swept = scores.transpose(0, *(axis + 1 for axis in sweep.axes))
-    planes, rows = ([0, *cuts, n] for cuts, n in zip((plane_cuts, row_cuts), sweep.size, strict=False))
+    swept = scores.transpose(0, *(axis + 1 for axis in window_grid.axes))
+    planes, rows = ([0, *cuts, n] for cuts, n in zip((plane_cuts, row_cuts), window_grid.size, strict=False))
     for (low, high), (left, right) in itertools.product(itertools.pairwise(planes), itertools.pairwise(rows)):
 
         def read(planes, rows, low=low, high=high, left=left, right=right):
@@ -54,18 +54,18 @@ sizes = st.tuples(*[st.integers(1, 12)] * 3)
 @given(sizes, sizes, st.sampled_from([(1.0, 1.0, 1.0), (9.0, 1.0, 1.0), (1.0, 1.0, 9.0)]), st.data())
 def test_however_it_is_cut_the_labels_are_those_of_the_whole(size, shape, spacing, data):
     scores = np.random.default_rng(sum(size)).normal(size=(3, *size)).astype(np.float32)
-    sweep = plan_sweep(size, (4, 4, 4))
-    cuts = draw_cuts(data, sweep.size[0])
+    window_grid = plan_sweep(size, (4, 4, 4))
+    cuts = draw_cuts(data, window_grid.size[0])
     grid = geometry(shape, size, spacing)
-    target = Target.of(sweep, grid, lowres_axis(grid.working_spacing, spacing))
-    kept = Kept()
-    result = export_labels(parts(scores, sweep, cuts), target, grid, Decision(LABELS, True), kept)
+    target = Target.of(window_grid, grid, lowres_axis(grid.working_spacing, spacing))
+    kept = CaseCache()
+    result = export_labels(parts(scores, window_grid, cuts), target, grid, Decision(LABELS, True), kept)
     coarse = spacing.index(9.0) if 9.0 in spacing else None
-    swept = np.ascontiguousarray(scores.transpose(0, *(axis + 1 for axis in sweep.axes)))
-    lowres = None if coarse is None else sweep.axes.index(coarse)
-    whole = logits_to_labels(swept, target.shape, lowres_axis=lowres).transpose(sweep.back)
+    swept = np.ascontiguousarray(scores.transpose(0, *(axis + 1 for axis in window_grid.axes)))
+    lowres = None if coarse is None else window_grid.axes.index(coarse)
+    whole = logits_to_labels(swept, target.shape, lowres_axis=lowres).transpose(window_grid.back)
     np.testing.assert_array_equal(result, np.array(LABELS.values, np.uint8)[whole])
-    smaller = parts(scores, sweep, cuts, draw_cuts(data, sweep.size[1]))
+    smaller = parts(scores, window_grid, cuts, draw_cuts(data, window_grid.size[1]))
     np.testing.assert_array_equal(export_labels(smaller, target, grid, Decision(LABELS, True)), result)
     np.testing.assert_array_equal(
         np.concatenate(kept.groups, axis=1), resample_probabilities(swept, target.shape, lowres_axis=lowres)
@@ -77,9 +77,9 @@ def test_labels_take_the_smallest_type_and_lie_in_the_crop_box():
     scores = np.zeros((3, *size), np.float32)
     scores[2] = 1
     grid = Geometry((4, 4, 4), (1.0,) * 3, (0, 1, 2), ((1, 3), (1, 3), (2, 4)), size, HEADER)
-    sweep = plan_sweep(size, size)
-    target = Target.of(sweep, grid, None)
-    result = export_labels(parts(scores, sweep, []), target, grid, Decision(LABELS, True))
+    window_grid = plan_sweep(size, size)
+    target = Target.of(window_grid, grid, None)
+    result = export_labels(parts(scores, window_grid, []), target, grid, Decision(LABELS, True))
     assert result.dtype == np.uint8
     assert (result == 7).sum() == 8
     assert (result[1:3, 1:3, 2:4] == 7).all()
@@ -92,9 +92,9 @@ def test_regions_are_painted_in_order_at_one_half(probabilities, threshold):
     scores[0, 0, 0] = threshold, threshold, threshold - 1e-6, threshold + 1
     scores[1, 0, 0] = threshold - 1e-6, threshold, threshold + 0.1, threshold - 1
     grid = geometry(size, size)
-    sweep = plan_sweep(size, size)
-    target = Target.of(sweep, grid, None)
-    result = export_labels(parts(scores, sweep, []), target, grid, Decision(REGIONS, probabilities))
+    window_grid = plan_sweep(size, size)
+    target = Target.of(window_grid, grid, None)
+    result = export_labels(parts(scores, window_grid, []), target, grid, Decision(REGIONS, probabilities))
     assert result.dtype == np.uint16
     assert result[0, 0].tolist() == [1, 300, 300, 1]
 
@@ -104,11 +104,11 @@ def test_logits_become_probabilities_after_resampling(labels):
     size, shape = (3, 4, 5), (5, 7, 9)
     logits = 100 * np.random.default_rng(0).normal(size=(labels.outputs, *size)).astype(np.float32)
     grid = geometry(shape, size)
-    sweep = plan_sweep(size, (3, 4, 4))
-    kept = Kept()
-    target = Target.of(sweep, grid, None)
-    export_labels(parts(logits, sweep, [2]), target, grid, Decision(labels, False), kept)
-    swept = np.ascontiguousarray(logits.transpose(0, *(axis + 1 for axis in sweep.axes)))
+    window_grid = plan_sweep(size, (3, 4, 4))
+    kept = CaseCache()
+    target = Target.of(window_grid, grid, None)
+    export_labels(parts(logits, window_grid, [2]), target, grid, Decision(labels, False), kept)
+    swept = np.ascontiguousarray(logits.transpose(0, *(axis + 1 for axis in window_grid.axes)))
     whole = resample_probabilities(swept, target.shape).astype(np.float64)
     with np.errstate(over="ignore"):
         expected = 1 / (1 + np.exp(-whole)) if labels.regions else np.exp(whole - whole.max(0))

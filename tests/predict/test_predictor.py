@@ -11,9 +11,9 @@ from nnunet_rs import Predictor
 from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.model.checkpoint import save_model
-from nnunet_rs.model.switches import NetworkOptions, network_channels
+from nnunet_rs.model.network_options import NetworkOptions, network_channels
+from nnunet_rs.model.trained_models import find_models
 from nnunet_rs.model.unet import build_unet
-from nnunet_rs.predict.models import find_models
 from nnunet_rs.predict.predictor import PredictOptions, as_volume
 
 
@@ -26,8 +26,8 @@ def train(tmp_path, make_card):
         settings = plan.configurations[name]
         torch.manual_seed(fold)
         network = build_unet(settings, *network_channels(plan, settings), NetworkOptions())
-        card = make_card(plan, fold, name)
-        save_model(tmp_path / "work" / "models" / name / f"fold_{fold}", network.state_dict(), card)
+        metadata = make_card(plan, fold, name)
+        save_model(tmp_path / "work" / "models" / name / f"fold_{fold}", network.state_dict(), metadata)
         return tmp_path / "work"
 
     return make
@@ -172,7 +172,7 @@ def test_bfloat16_stays_close_to_float32(train, make_plan):
 def test_prediction_loads_no_training():
     code = "import sys, nnunet_rs.predict.folder; sys.exit('nnunet_rs.model.train' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    code = "import sys, nnunet_rs.predict.evaluate; sys.exit('torch' in sys.modules)"
+    code = "import sys, nnunet_rs.evaluate.folders; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -180,8 +180,8 @@ def test_prediction_loads_no_training():
 def test_prediction_mirrors_what_training_did(make_predictor, make_card, trained, named):
     """The mean over the mirror images that the model's card names, made by hand."""
     plain = make_predictor(patch_size=(8, 8, 8))
-    cards = (replace(plain.cards[0], mirror_axes=trained),)
-    found = replace(plain, cards=cards, options=PredictOptions())
+    all_metadata = (replace(plain.all_metadata[0], mirror_axes=trained),)
+    found = replace(plain, all_metadata=all_metadata, options=PredictOptions())
     assert (found.describe()["mirror_axes"], found.describe()["mirror"]) == (list(named), bool(named))
     prepared = found.prepare(as_volume(image(8, 8, 8), (1, 1, 1)))
     (_, scores), *_ = found.stream_probabilities(prepared, found.target(prepared, axis=0))
@@ -195,13 +195,16 @@ def test_prediction_mirrors_what_training_did(make_predictor, make_card, trained
 
 def test_axes_are_those_of_the_image(make_predictor):
     turned = make_predictor(patch_size=(8, 8, 8), transpose=(2, 0, 1))
-    cards = (replace(turned.cards[0], mirror_axes=(0,)),)
-    assert replace(turned, cards=cards, options=PredictOptions()).describe()["mirror_axes"] == ["x"]
+    all_metadata = (replace(turned.all_metadata[0], mirror_axes=(0,)),)
+    assert replace(turned, all_metadata=all_metadata, options=PredictOptions()).describe()["mirror_axes"] == ["x"]
     flat = make_predictor(patch_size=(8, 8), mirror=True)
     assert flat.describe()["mirror_axes"] == ["y", "x"]
 
 
 def test_folds_mirror_along_the_axes_that_all_have(make_predictor):
     pair = make_predictor(folds=2, patch_size=(8, 8, 8))
-    cards = tuple(replace(card, mirror_axes=axes) for card, axes in zip(pair.cards, [(0, 1, 2), (0, 2)], strict=True))
-    assert replace(pair, cards=cards, options=PredictOptions()).mirror_axes == (0, 2)
+    all_metadata = tuple(
+        replace(metadata, mirror_axes=axes)
+        for metadata, axes in zip(pair.all_metadata, [(0, 1, 2), (0, 2)], strict=True)
+    )
+    assert replace(pair, all_metadata=all_metadata, options=PredictOptions()).mirror_axes == (0, 2)

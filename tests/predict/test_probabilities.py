@@ -3,13 +3,13 @@ from types import SimpleNamespace
 import blosc2
 import numpy as np
 import pytest
+from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import Header
-from nnunet_rs.plan.document import encode
 from nnunet_rs.predict.export import Target
 from nnunet_rs.predict.probabilities import ProbabilityFile, open_probabilities, read_probabilities
-from nnunet_rs.predict.sweep import plan_sweep
+from nnunet_rs.predict.window_grid import plan_sweep
 
 HEADER = Header("itk", ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))
 
@@ -22,11 +22,11 @@ def test_planes_land_where_they_belong(tmp_path, make_plan, transpose, axis):
     box = ((0, working[0]), (1, working[1] - 1), (0, working[2] - 2))
     geometry = Geometry(shape, (1.0, 1.0, 1.0), transpose, box, working, HEADER)
     cropped = geometry.cropped_shape
-    sweep = plan_sweep(cropped, cropped, axis=axis)
-    target = Target.of(sweep, geometry, None)
+    window_grid = plan_sweep(cropped, cropped, axis=axis)
+    target = Target.of(window_grid, geometry, None)
     plan = make_plan(transpose=transpose)
     values = np.random.default_rng(0).random((3, *cropped)).astype(np.float32)
-    swept = values.transpose(0, *(i + 1 for i in sweep.axes))
+    swept = values.transpose(0, *(i + 1 for i in window_grid.axes))
     file = ProbabilityFile(tmp_path / "a.b2nd", plan, target, SimpleNamespace(geometry=geometry))
     file.put(0, swept[:, :2])
     file.put(2, swept[:, 2:])

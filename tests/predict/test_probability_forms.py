@@ -5,8 +5,9 @@ from nnunet_rs import read_probabilities
 from nnunet_rs.core.io import read_volume
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.predict import probability_forms
-from nnunet_rs.predict.ensemble import Ensemble, ensemble_folders
+from nnunet_rs.predict.ensemble import Ensemble
 from nnunet_rs.predict.folder import FolderOptions, predict_folder
+from nnunet_rs.select.ensemble_folders import ensemble_folders
 
 REGIONS = LabelSet(("background", "oedema", "core"), (0, 1, 2), (Region("whole", (1, 2), 1), Region("core", (2,), 2)))
 

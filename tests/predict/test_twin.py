@@ -171,8 +171,8 @@ def test_labels_are_those_of_the_twin(name, folds, mirror, make_plan, make_card,
     of_plan, of_volume = CASES[name]
     plan = make_plan(**{"labels": CLASSES, **of_plan})
     networks = tuple(make_network(plan, seed) for seed in range(folds))
-    cards = tuple(make_card(plan, fold) for fold in range(folds))
-    predictor = Predictor(networks, cards, CPU, PredictOptions(mirror=mirror, batch=3))
+    all_metadata = tuple(make_card(plan, fold) for fold in range(folds))
+    predictor = Predictor(networks, all_metadata, CPU, PredictOptions(mirror=mirror, batch=3))
     volume = make_volume(**of_volume)
     expected, ties = twin(predictor, volume)
     result = predictor.predict_volume(volume)

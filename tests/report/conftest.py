@@ -15,14 +15,14 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.data.pipeline import PrepareOptions, plan_dataset, prepare_dataset
-from nnunet_rs.model.card import ModelCard
+from nnunet_rs.evaluate.folders import evaluate_pairs
 from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.history import Epoch, History
-from nnunet_rs.model.switches import NetworkOptions
+from nnunet_rs.model.metadata import ModelMetadata
+from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import read_plan
-from nnunet_rs.predict.evaluate import evaluate_pairs
-from nnunet_rs.predict.validate import pairs_of, validation_cases, validation_folder
+from nnunet_rs.select.cross_validation import pairs_of, validation_cases, validation_folder
 
 OVERRIDES = PlanOverrides(0.02, features=4)
 
@@ -49,7 +49,7 @@ class Maker:
         history = History(plan.labels.names[1:], tuple(epoch(number) for number in range(epochs)))
         history.write(folder / "metrics.jsonl")
         if finished:
-            card = ModelCard(
+            metadata = ModelMetadata(
                 plan=plan,
                 configuration=configuration,
                 network=NetworkOptions(),
@@ -60,7 +60,7 @@ class Maker:
                 end=history.epochs[-1],
                 best=history.best,
             )
-            save_model(folder, {"weight": torch.full((2,), float(fold))}, card)
+            save_model(folder, {"weight": torch.full((2,), float(fold))}, metadata)
         return folder
 
     def validation(self, configuration: str, fold: int) -> Path:

@@ -3,7 +3,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 from nnunet_rs.core.dataset import read_dataset
-from nnunet_rs.predict.evaluate import evaluate_folders
+from nnunet_rs.evaluate.folders import evaluate_folders
 from nnunet_rs.report.cases import picture_ranked
 
 

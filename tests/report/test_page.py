@@ -5,15 +5,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import Silent
-from nnunet_rs.plan.document import encode
-from nnunet_rs.predict.choice import BEST, Candidate, Choice
-from nnunet_rs.predict.postprocess import PostProcessing
 from nnunet_rs.report.blocks import Viewer
 from nnunet_rs.report.page import Report, write_report
 from nnunet_rs.report.sections.cases import Shown, cases_section
 from nnunet_rs.report.workfolder import read_work_folder
+from nnunet_rs.select.choice import BEST, Candidate, Choice
+from nnunet_rs.select.postprocessing import PostProcessing
 
 VOID = {"meta", "img", "input", "br", "path", "use"}
 SECTIONS = ["dataset", "plan", "training", "scores", "cases", "choice", "provenance"]

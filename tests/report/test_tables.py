@@ -1,14 +1,14 @@
 import math
 from pathlib import Path
 
-from nnunet_rs.core.faults import Fault
+from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.predict.choice import Candidate, Choice
-from nnunet_rs.predict.compare import Comparison
-from nnunet_rs.predict.postprocess import PostProcessing
-from nnunet_rs.predict.scores import score_case, scored_targets
-from nnunet_rs.predict.summary import CaseScores, Summary
+from nnunet_rs.evaluate.comparison import Comparison
+from nnunet_rs.evaluate.scores import score_case, scored_targets
+from nnunet_rs.evaluate.summary import CaseScores, Summary
 from nnunet_rs.report.tables import Table, choice_table, comparison_table, faults_table, number, scores_table
+from nnunet_rs.select.choice import Candidate, Choice
+from nnunet_rs.select.postprocessing import PostProcessing
 
 LABELS = LabelSet(names=("background", "liver", "spleen"), values=(0, 1, 2))
 
@@ -40,11 +40,11 @@ def test_lines_align_the_first_column_left_and_the_others_right() -> None:
 
 def test_faults_are_words_aligned_left_with_files_by_their_place_in_the_dataset() -> None:
     root = Path("data")
-    faults = (
-        Fault(root / "labelsTr" / "a.nii.gz", "no-foreground", "background only", "see", "a", fatal=False),
-        Fault(Path("elsewhere.nii"), "missing", "no such file", "restore it", "b"),
+    issues = (
+        Issue(root / "labelsTr" / "a.nii.gz", "no-foreground", "background only", "see", "a", fatal=False),
+        Issue(Path("elsewhere.nii"), "missing", "no such file", "restore it", "b"),
     )
-    assert faults_table(root, faults).lines() == [
+    assert faults_table(root, issues).lines() == [
         "data:",
         "         file               rule           found            what to do",
         "warning  labelsTr/a.nii.gz  no-foreground  background only  see",

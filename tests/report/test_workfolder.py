@@ -28,7 +28,7 @@ def test_trainings_are_found_finished_or_not_in_the_plans_order(maker) -> None:
     (made.work / "models" / "3d_fullres" / "fold_x").mkdir()
     work = read_work_folder(made.work)
     found = [
-        (t.configuration, t.fold, t.card is not None, len(t.history.epochs), t.summary is not None)
+        (t.configuration, t.fold, t.metadata is not None, len(t.history.epochs), t.summary is not None)
         for t in work.trainings
     ]
     assert found == [("2d", 0, False, 2, False), ("3d_fullres", 0, True, 4, False), ("3d_fullres", 1, True, 4, True)]

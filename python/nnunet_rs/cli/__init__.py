@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = time.monotonic()
     try:
         from nnunet_rs.cli.commands import run, warnings_shown
-        from nnunet_rs.cli.places import fill
+        from nnunet_rs.cli.paths import fill
 
         fill(arguments, os.environ, console.say)
         with termination_unwinds(watched=True), warnings_shown(arguments.verbose):

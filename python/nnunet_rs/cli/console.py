@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nnunet_rs.core.clock import clock as clock
+from nnunet_rs.core.text import clock as clock
 from nnunet_rs.report.tables import Table
 
 if TYPE_CHECKING:

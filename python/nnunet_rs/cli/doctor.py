@@ -17,8 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from nnunet_rs.cli.places import VARIABLES
-from nnunet_rs.core.machine import available_memory, processor, processors, total_memory
+from nnunet_rs.cli.paths import VARIABLES
+from nnunet_rs.core.resources import available_memory, processor, processors, total_memory
 from nnunet_rs.report.tables import Table
 
 PACKAGES = ("nnunet-rs", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "blosc2", "isal", "connected-components-3d")

@@ -44,10 +44,10 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     if arguments.licence:
         raise UsageError("--licence goes into one-file models (--format file); nnU-Net's folders have no place for it")
     from nnunet_rs.exchange.export_nnunet import difference, export_nnunet, zip_results
-    from nnunet_rs.model.card import read_card
+    from nnunet_rs.model.metadata import read_metadata
 
     folders = _folders(arguments)
-    remarks = dict.fromkeys(filter(None, (difference(read_card(folder)) for folder in folders)))
+    remarks = dict.fromkeys(filter(None, (difference(read_metadata(folder)) for folder in folders)))
     for remark in remarks:
         console.say(f"warning: {remark}")
     if output.suffix != ".zip":
@@ -101,7 +101,7 @@ def nnunet_choice(arguments: argparse.Namespace) -> NnunetChoice:
 
 def _folders(arguments: argparse.Namespace) -> Sequence[Path]:
     """List the folds to write: of the configurations that were named, or of all."""
-    from nnunet_rs.predict.models import find_models, trained_configurations
+    from nnunet_rs.model.trained_models import find_models, trained_configurations
 
     names = arguments.configuration or trained_configurations(arguments.models) or (None,)
     return [folder for name in names for folder in find_models(arguments.models, name, arguments.fold)]

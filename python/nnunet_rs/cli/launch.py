@@ -37,8 +37,8 @@ def processes_joined(arguments: argparse.Namespace, console: Console) -> Iterato
     from nnunet_rs.model.device import find_device
     from nnunet_rs.model.distributed import joined
 
-    leads = rank == 0
-    if leads:
+    is_rank_0 = rank == 0
+    if is_rank_0:
         console.say(f"waiting for {size} processes at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}")
     else:
         console.display = replace(console.display, quiet=True, json=False)
@@ -46,7 +46,7 @@ def processes_joined(arguments: argparse.Namespace, console: Console) -> Iterato
     if device.type == "cuda":
         arguments.device = f"cuda:{_whole('LOCAL_RANK')}"
     with joined(find_device(arguments.device)):
-        yield leads
+        yield is_rank_0
 
 
 def _whole(name: str, otherwise: int | None = None) -> int:

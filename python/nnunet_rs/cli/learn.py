@@ -14,10 +14,10 @@ from nnunet_rs.cli.launch import processes_joined
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import FoldName
+    from nnunet_rs.evaluate.summary import Summary
     from nnunet_rs.model.options import TrainOptions, TrainResult
-    from nnunet_rs.model_queue import Outcome as Trained
-    from nnunet_rs.predict.summary import Summary
-    from nnunet_rs.single import ModelOptions
+    from nnunet_rs.run.one_model import ModelOptions
+    from nnunet_rs.run.queue import Outcome as Trained
 
 INTERRUPT = 2  # the signal of Ctrl-C
 AGAIN = "run the same command with --resume to go on"
@@ -41,8 +41,10 @@ def train(arguments: argparse.Namespace, console: Console) -> Outcome:
         console.say(
             "-f all: one network of all cases, as in nnU-Net; every fold in turn is --folds all since this version"
         )
-    with processes_joined(arguments, console) as leads, _changes_told(arguments, console):
-        return _train_many(arguments, console, leads) if several else _train_one(arguments, console, leads, begun)
+    with processes_joined(arguments, console) as is_rank_0, _changes_told(arguments, console):
+        return (
+            _train_many(arguments, console, is_rank_0) if several else _train_one(arguments, console, is_rank_0, begun)
+        )
 
 
 @contextmanager
@@ -52,22 +54,22 @@ def _changes_told(arguments: argparse.Namespace, console: Console) -> Iterator[N
     Before a first stage is trained, warn of folds that its second stage will refuse.
     """
     from nnunet_rs.model.cascade import next_stages, tell_never_held_out
+    from nnunet_rs.model.staleness import report_staleness_in
     from nnunet_rs.plan.schema import read_plan
-    from nnunet_rs.predict.changes import tell_changes_in
 
     plan = read_plan(arguments.work / "plan.json")
     names = (arguments.configuration,) if arguments.configuration else tuple(plan.configurations)
     tell_never_held_out(arguments.work, plan, names, console)
-    tell_changes_in(arguments.work, names, console)
+    report_staleness_in(arguments.work, names, console)
     yield
     following = {stage for name in names for stage in next_stages(plan, name)}
-    tell_changes_in(arguments.work, following.difference(names), console)
+    report_staleness_in(arguments.work, following.difference(names), console)
 
 
-def _train_one(arguments: argparse.Namespace, console: Console, leads: bool, begun: float) -> Outcome:
+def _train_one(arguments: argparse.Namespace, console: Console, is_rank_0: bool, begun: float) -> Outcome:
     from nnunet_rs.model.options import Model
     from nnunet_rs.report.tables import scores_table
-    from nnunet_rs.single import train_model
+    from nnunet_rs.run.one_model import train_model
 
     model = Model(arguments.configuration, arguments.fold)
     options = replace(_model_options(arguments), begun=begun)
@@ -75,11 +77,11 @@ def _train_one(arguments: argparse.Namespace, console: Console, leads: bool, beg
     if not done.training.finished:
         console.say(f"stopped in epoch {len(done.training.history.epochs) + 1}; {AGAIN}")
         return Outcome({"folds": [], "finished": False}, (), 128 + (done.training.signal or INTERRUPT))
-    if done.summary is None and leads:
+    if done.summary is None and is_rank_0:
         entry = _model_json(model.fold, done.training, None)
         line = f"{model}: model and curves: {done.training.folder}; nothing was held out to score it by"
         return Outcome({"configuration": model.configuration, "folds": [entry], "finished": True}, (line,))
-    if done.summary is None or not leads:
+    if done.summary is None or not is_rank_0:
         return Outcome({})
     entry = _model_json(model.fold, done.training, done.summary)
     note = f"model, curves, validation and pictures: {done.training.folder}"
@@ -87,10 +89,10 @@ def _train_one(arguments: argparse.Namespace, console: Console, leads: bool, beg
     return Outcome({"configuration": model.configuration, "folds": [entry], "finished": True}, (table,))
 
 
-def _train_many(arguments: argparse.Namespace, console: Console, leads: bool) -> Outcome:
+def _train_many(arguments: argparse.Namespace, console: Console, is_rank_0: bool) -> Outcome:
     from nnunet_rs.model.device import find_devices
     from nnunet_rs.model.distributed import is_shared
-    from nnunet_rs.series import every_model, train_series
+    from nnunet_rs.run.series import every_model, train_series
 
     devices = (arguments.device,) if is_shared() else find_devices(arguments.device)
     models = every_model(arguments.work, arguments.configuration)
@@ -101,11 +103,11 @@ def _train_many(arguments: argparse.Namespace, console: Console, leads: bool) ->
             raise UsageError(f"--folds {missing[0]}: there is no such fold in {arguments.work / 'splits.json'}")
     outcomes = train_series(arguments.work, models, _model_options(arguments), devices, console)
     outcome = _series_outcome(arguments, outcomes)
-    return outcome if leads else Outcome({}, (), outcome.code)
+    return outcome if is_rank_0 else Outcome({}, (), outcome.code)
 
 
 def _series_outcome(arguments: argparse.Namespace, outcomes: Sequence[Trained]) -> Outcome:
-    from nnunet_rs.series import outcomes_table
+    from nnunet_rs.run.series import outcomes_table
 
     lost = [outcome for outcome in outcomes if not outcome.there]
     signals = [outcome.training.signal or INTERRUPT for outcome in lost if outcome.training is not None]
@@ -133,8 +135,8 @@ def _after(reason: str) -> str:
 
 def train_options(arguments: argparse.Namespace) -> TrainOptions:
     """Gather what the user wants otherwise than plan and recipe say; options are named as the fields that they set."""
-    from nnunet_rs.model.functions import own_function
     from nnunet_rs.model.options import TrainOptions
+    from nnunet_rs.model.plugins import own_function
     from nnunet_rs.model.recipe import find_recipe
 
     wanted = vars(arguments)
@@ -150,7 +152,7 @@ def train_options(arguments: argparse.Namespace) -> TrainOptions:
 
 def _model_options(arguments: argparse.Namespace) -> ModelOptions:
     from nnunet_rs.predict.predictor import PredictOptions
-    from nnunet_rs.single import ModelOptions
+    from nnunet_rs.run.one_model import ModelOptions
 
     training = train_options(arguments)
     predicting = PredictOptions(precision=training.precision, network=training.custom_network)
@@ -171,12 +173,12 @@ def _model_json(fold: FoldName, trained: TrainResult | None, summary: Summary | 
 
 def best(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Choose a configuration or a pair, and post-processing, by cross-validation."""
-    from nnunet_rs.model.functions import own_function
-    from nnunet_rs.plan.document import encode
-    from nnunet_rs.predict.choice import BEST
-    from nnunet_rs.predict.choose import choose_best
+    from nnunet_rs.core.document import encode
+    from nnunet_rs.model.plugins import own_function
     from nnunet_rs.predict.predictor import PredictOptions
     from nnunet_rs.report.tables import choice_table
+    from nnunet_rs.select.choice import BEST
+    from nnunet_rs.select.selection import choose_best
 
     network = own_function("network", arguments.network) if arguments.network else None
     options = PredictOptions(

@@ -11,8 +11,8 @@ from nnunet_rs.cli.console import Console, Outcome, clock, counted
 
 def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Show everything, on made-up scans."""
-    from nnunet_rs.demo import DemoOptions, run_demo
     from nnunet_rs.report.tables import scores_table
+    from nnunet_rs.run.demo import DemoOptions, run_demo
 
     options = DemoOptions(seed=arguments.seed, device=arguments.device)
     if arguments.time_budget:

@@ -10,13 +10,13 @@ from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import LabelSet
-    from nnunet_rs.predict.postprocess_folder import Decision, Process
+    from nnunet_rs.select.postprocessing_folder import Decision, Process
 
 
 def postprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Post-process a folder by one of the four ways to say how."""
-    from nnunet_rs.model.functions import own_function
-    from nnunet_rs.predict.postprocess_folder import postprocess_folder, write_decision
+    from nnunet_rs.model.plugins import own_function
+    from nnunet_rs.select.postprocessing_folder import postprocess_folder, write_decision
 
     if arguments.folder is None:
         raise UsageError("postprocess needs the FOLDER of segmentations")
@@ -47,9 +47,9 @@ def postprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 
 def _decision(arguments: argparse.Namespace, console: Console) -> Decision:
-    from nnunet_rs.predict.evaluate import pair_files
-    from nnunet_rs.predict.postprocess import choose_postprocessing
-    from nnunet_rs.predict.postprocess_folder import Decision, keep_largest, read_decision
+    from nnunet_rs.evaluate.folders import pair_files
+    from nnunet_rs.select.postprocessing import choose_postprocessing
+    from nnunet_rs.select.postprocessing_folder import Decision, keep_largest, read_decision
 
     if arguments.source is not None:
         return read_decision(arguments.source)
@@ -62,9 +62,9 @@ def _decision(arguments: argparse.Namespace, console: Console) -> Decision:
 
 def _labels(arguments: argparse.Namespace) -> LabelSet:
     """Take the labels from the dataset.json that was named or lies beside, as they were predicted, or as values."""
-    from nnunet_rs.core.declaration import read_declared_labels
-    from nnunet_rs.predict.evaluate import Pair, found_labels, label_files
-    from nnunet_rs.predict.settings import labels_of
+    from nnunet_rs.core.dataset_json import read_declared_labels
+    from nnunet_rs.evaluate.folders import Pair, found_labels, label_files
+    from nnunet_rs.predict.prediction_json import labels_of
 
     beside: Path = arguments.folder / "dataset.json"
     file = arguments.dataset_json or (beside if beside.is_file() else None)

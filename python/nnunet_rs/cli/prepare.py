@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli.console import Console, Outcome, UsageError, clock, counted
-from nnunet_rs.core.machine import processors
+from nnunet_rs.core.resources import processors
 
 if TYPE_CHECKING:
-    from nnunet_rs.core.faults import Fault
+    from nnunet_rs.core.issues import Issue
     from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.core.types import Dataset
     from nnunet_rs.data.pipeline import PrepareOptions, PrepareSummary
@@ -24,41 +24,42 @@ if TYPE_CHECKING:
 
 def check(arguments: argparse.Namespace, console: Console) -> Outcome:
     """List every fault of a dataset."""
-    from nnunet_rs.core.check import check_dataset, fatal
+    from nnunet_rs.core.check import check_dataset
     from nnunet_rs.core.dataset import read_dataset
+    from nnunet_rs.core.issues import fatal
     from nnunet_rs.report.tables import faults_table
 
     dataset = read_dataset(arguments.data)
-    faults = check_dataset(dataset, console, arguments.threads or processors(), arguments.memory)
-    errors = fatal(faults)
-    faulty = {fault.case for fault in errors if fault.case}
+    issues = check_dataset(dataset, console, arguments.threads or processors(), arguments.memory)
+    errors = fatal(issues)
+    faulty = {issue.case for issue in errors if issue.case}
     cases = len(faulty | {case.name for case in dataset.training})
     result = {
         "dataset": dataset.name,
         "layout": dataset.layout,
         "cases": cases,
         "faulty": sorted(faulty),
-        "faults": [_fault_json(fault) for fault in faults],
+        "faults": [_fault_json(issue) for issue in issues],
     }
-    table = (faults_table(dataset.root, faults),) if faults else ()
-    verdict = _verdict(dataset.name, cases, len(faulty), faults)
+    table = (faults_table(dataset.root, issues),) if issues else ()
+    verdict = _verdict(dataset.name, cases, len(faulty), issues)
     return Outcome(result, (*table, verdict), 1 if errors else 0)
 
 
-def _fault_json(fault: Fault) -> dict[str, Any]:
+def _fault_json(issue: Issue) -> dict[str, Any]:
     return {
-        "severity": "error" if fault.fatal else "warning",
-        "case": fault.case or None,
-        "file": fault.file,
-        "rule": fault.rule,
-        "value": fault.value,
-        "advice": fault.advice,
+        "severity": "error" if issue.fatal else "warning",
+        "case": issue.case or None,
+        "file": issue.file,
+        "rule": issue.rule,
+        "value": issue.value,
+        "advice": issue.advice,
     }
 
 
-def _verdict(name: str, cases: int, faulty: int, faults: tuple[Fault, ...]) -> str:
-    errors = sum(fault.fatal for fault in faults)
-    there, notes = counted(cases, "training case"), counted(len(faults) - errors, "warning")
+def _verdict(name: str, cases: int, faulty: int, issues: tuple[Issue, ...]) -> str:
+    errors = sum(issue.fatal for issue in issues)
+    there, notes = counted(cases, "training case"), counted(len(issues) - errors, "warning")
     if not errors:
         return f"{name} is sound: {there}, {notes}"
     skip = "; preprocess --skip-faulty goes on without them" if 0 < faulty < cases else ""
@@ -121,8 +122,8 @@ def _plan_from_nnunet(arguments: argparse.Namespace, console: Console) -> tuple[
     from nnunet_rs.data.ownership import require_free
     from nnunet_rs.plan.nnunet import read_nnunet
     from nnunet_rs.plan.planner import make_plan
+    from nnunet_rs.plan.reconcile import replace_plan
     from nnunet_rs.plan.schema import write_fingerprint
-    from nnunet_rs.plan.settle import replace_plan
 
     if arguments.output:
         require_free(arguments.output)
@@ -149,11 +150,11 @@ def preprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
     done = prepare_dataset(dataset, arguments.output, _prepare_options(arguments, dataset), console)
     result = {
         **{field.name: getattr(done, field.name) for field in fields(done)},
-        "skipped": [_fault_json(fault) for fault in done.skipped],
-        "warnings": [_fault_json(fault) for fault in done.warnings],
+        "skipped": [_fault_json(issue) for issue in done.skipped],
+        "warnings": [_fault_json(issue) for issue in done.warnings],
         "megavoxels_per_second": done.voxels / 1e6 / max(done.seconds, 1e-9),
     }
-    return Outcome(result, (*(f"left out: {fault}" for fault in done.skipped), _summary(done), _next(done)))
+    return Outcome(result, (*(f"left out: {issue}" for issue in done.skipped), _summary(done), _next(done)))
 
 
 def _summary(done: PrepareSummary) -> str:

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted, plain
 from nnunet_rs.cli.exchange import nnunet_choice
-from nnunet_rs.core.machine import processors
+from nnunet_rs.core.resources import processors
 
 if TYPE_CHECKING:
     from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.core.types import LabelSet
+    from nnunet_rs.evaluate.summary import Summary
     from nnunet_rs.predict.results import FolderResult
-    from nnunet_rs.predict.summary import Summary
 
 
 def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Segment a folder of images, or one image."""
-    from nnunet_rs.model.functions import own_function
-    from nnunet_rs.predict.choose import load_predictor
+    from nnunet_rs.model.plugins import own_function
     from nnunet_rs.predict.folder import FolderOptions, predict_files, predict_folder
     from nnunet_rs.predict.predictor import PredictOptions
+    from nnunet_rs.select.selection import load_predictor
 
     network = own_function("network", arguments.network) if arguments.network else None
     options = PredictOptions(
@@ -94,7 +94,7 @@ def _part(arguments: argparse.Namespace) -> tuple[int, int]:
 
 def ensemble(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Average saved probabilities."""
-    from nnunet_rs.predict.ensemble import ensemble_folders
+    from nnunet_rs.select.ensemble_folders import ensemble_folders
 
     folders = [*arguments.folders, *(arguments.input or ())]
     if not folders:
@@ -118,7 +118,7 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> Outcome:
         for folder, summary in zip((arguments.predictions, arguments.against), scored, strict=False)
     ]
     if arguments.against:
-        from nnunet_rs.predict.compare import compare
+        from nnunet_rs.evaluate.comparison import compare
         from nnunet_rs.report.tables import comparison_table
 
         first, second = scored
@@ -136,7 +136,7 @@ def _scores_files(arguments: argparse.Namespace, console: Console) -> Outputs:
     """See that the scores may be written where they are wanted, before anything is scored."""
     from nnunet_rs.core.io import can_read
     from nnunet_rs.core.outputs import Outputs
-    from nnunet_rs.predict.summary import Summary
+    from nnunet_rs.evaluate.summary import Summary
 
     named = [path for path in (arguments.predictions, arguments.reference, arguments.against) if path]
     found = [file for path in named for file in (path.iterdir() if path.is_dir() else (path,))]
@@ -148,7 +148,7 @@ def _scores_files(arguments: argparse.Namespace, console: Console) -> Outputs:
 
 def _tell_exchanged(predictions: Path, reference: Path, console: Console) -> None:
     """Warn where the references are what predict wrote: nnU-Net's command names the two folders in another order."""
-    from nnunet_rs.predict.settings import read_settings
+    from nnunet_rs.predict.prediction_json import read_settings
 
     if read_settings(reference) is not None and read_settings(predictions) is None:
         console.say(
@@ -158,7 +158,7 @@ def _tell_exchanged(predictions: Path, reference: Path, console: Console) -> Non
 
 def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:
     """Score the predictions, and those that they are compared with, on the same classes and cases."""
-    from nnunet_rs.predict.evaluate import TOLERANCE, evaluate_pairs, found_labels, pair_files
+    from nnunet_rs.evaluate.folders import TOLERANCE, evaluate_pairs, found_labels, pair_files
 
     folders = [folder for folder in (arguments.predictions, arguments.against) if folder]
     found = [pair_files(folder, arguments.reference, partial=arguments.partial) for folder in folders]
@@ -175,7 +175,7 @@ def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:
 def _tell_left_out(reference: Path, folders: list[Path], scored: set[str], console: Console) -> None:
     """Say of --partial which references count nowhere."""
     from nnunet_rs.core.names import examples
-    from nnunet_rs.predict.evaluate import label_files
+    from nnunet_rs.evaluate.folders import label_files
 
     names = label_files(reference).keys()
     missing = sorted(names - scored)
@@ -186,8 +186,8 @@ def _tell_left_out(reference: Path, folders: list[Path], scored: set[str], conso
 
 def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:
     """Take the labels from the dataset.json that was named or lies beside either folder, or as they were predicted."""
-    from nnunet_rs.core.declaration import read_declared_labels
-    from nnunet_rs.predict.settings import labels_of
+    from nnunet_rs.core.dataset_json import read_declared_labels
+    from nnunet_rs.predict.prediction_json import labels_of
 
     named = (arguments.predictions, arguments.reference)
     predictions, reference = (path.parent if path.is_file() else path for path in named)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from nnunet_rs.core.errors import DatasetError, doing
-from nnunet_rs.core.machine import available_memory, resident_memory
+from nnunet_rs.core.resources import available_memory, resident_memory
 
 SHARE = 0.8  # of the free memory that is used where the user sets no limit
 _OVERHEAD = 32 << 20  # bytes a thread may hold besides its case: small arrays, caches of the allocator

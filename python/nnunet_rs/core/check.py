@@ -10,39 +10,27 @@ from pathlib import Path
 
 from nnunet_rs.core.budget import Budget, in_parallel, memory_for_cases
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.extent import case_extent
-from nnunet_rs.core.faults import Fault, FaultError, fatal, require_none
+from nnunet_rs.core.image_file import Grid, ImageFile, compare_grids
 from nnunet_rs.core.io import companions, gather, read_scan
+from nnunet_rs.core.issues import Issue, IssueError, fatal
 from nnunet_rs.core.labels import encode_labels, present_classes
-from nnunet_rs.core.machine import processors
+from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.names import TAKEN, ending_of
 from nnunet_rs.core.outliers import Measured, outliers
-from nnunet_rs.core.scan import Grid, Scan, compare_grids
+from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Progress, Silent, Volume
-
-__all__ = [
-    "Fault",
-    "FaultError",
-    "Seen",
-    "check_case",
-    "check_dataset",
-    "dataset_faults",
-    "fatal",
-    "require_none",
-    "too_large",
-]
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What one case contributes to the verdict on the dataset."""
 
-    faults: tuple[Fault, ...]
+    issues: tuple[Issue, ...]
     classes: tuple[bool, ...] = ()  # which classes it holds, the ignore label last; empty: unknown
     measured: Measured | None = None  # None: its image cannot be read
 
 
-def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | None, tuple[Fault, ...]]:
+def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | None, tuple[Issue, ...]]:
     """Read a case and list everything that is wrong with it.
 
     Fingerprint and preprocessing take image and labels from here, so that each file is read once.
@@ -65,13 +53,13 @@ def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | No
     return (
         volume,
         labels,
-        tuple(dataclasses.replace(fault, case=case.name) for fault in (*_name_faults(case), *found, *more)),
+        tuple(dataclasses.replace(issue, case=case.name) for issue in (*_name_faults(case), *found, *more)),
     )
 
 
 def check_dataset(
     dataset: Dataset, progress: Progress | None = None, threads: int | None = None, memory: int | None = None
-) -> tuple[Fault, ...]:
+) -> tuple[Issue, ...]:
     """Read every training case and list every fault of the dataset.
 
     Parameters
@@ -103,10 +91,10 @@ def check_dataset(
             seen[case.name] = result
             task.advance(1, case.name)
     ordered = [seen[case.name] for case in dataset.training]
-    return (*dataset.faults, *(fault for one in ordered for fault in one.faults), *dataset_faults(dataset, ordered))
+    return (*dataset.issues, *(issue for one in ordered for issue in one.issues), *dataset_faults(dataset, ordered))
 
 
-def dataset_faults(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Fault, ...]:
+def dataset_faults(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Issue, ...]:
     """List what only the readable cases together can tell.
 
     Rules: `no-foreground-anywhere` (fatal); `label-unused`, a warning, for each class that no case holds; and the
@@ -117,21 +105,21 @@ def dataset_faults(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Fault, ...]:
     return (*found, *_class_faults(dataset, file, [one.classes for one in seen if one.classes]))
 
 
-def _class_faults(dataset: Dataset, file: Path, known: Sequence[tuple[bool, ...]]) -> tuple[Fault, ...]:
+def _class_faults(dataset: Dataset, file: Path, known: Sequence[tuple[bool, ...]]) -> tuple[Issue, ...]:
     if not known:
         return ()
     held = [any(flags) for flags in zip(*known, strict=True)][1 : dataset.labels.count]
     if not any(held):
         value = f"no label file holds any of {', '.join(dataset.labels.names[1:])}"
-        return (Fault(file, "no-foreground-anywhere", value, "see that the right label files are in place"),)
+        return (Issue(file, "no-foreground-anywhere", value, "see that the right label files are in place"),)
     return tuple(
-        Fault(file, "label-unused", f"no case holds '{name}' ({value})", "nothing can be learnt for it", fatal=False)
+        Issue(file, "label-unused", f"no case holds '{name}' ({value})", "nothing can be learnt for it", fatal=False)
         for name, value, here in zip(dataset.labels.names[1:], dataset.labels.values[1:], held, strict=True)
         if not here
     )
 
 
-def too_large(case: Case, needed: int, budget: Budget, becomes: str = "") -> Fault:
+def too_large(case: Case, needed: int, budget: Budget, becomes: str = "") -> Issue:
     """Return the fault of a case that does not fit into the memory that the user allows.
 
     `becomes` says what it is resampled to: a wrong spacing is what most often makes a case large.
@@ -142,17 +130,17 @@ def too_large(case: Case, needed: int, budget: Budget, becomes: str = "") -> Fau
     advice = "raise --memory, or leave the case out"
     if becomes:
         value, advice = f"{becomes}: {value}", f"see that the spacing in the header is right, and in mm; else {advice}"
-    return Fault(case.images[0], "memory", value, advice, case.name)
+    return Issue(case.images[0], "memory", value, advice, case.name)
 
 
 def _see(dataset: Dataset, budget: Budget, case: Case) -> Seen:
-    needed = case_extent(case, len(dataset.channels)).reading
+    needed = estimate_case_memory(case, len(dataset.channels)).reading
     if needed > budget.total:
         return Seen((too_large(case, needed, budget),))
     with budget.hold(needed):
-        volume, labels, faults = check_case(dataset, case)
+        volume, labels, issues = check_case(dataset, case)
         measured = None if volume is None else _measured(case, volume)
-        return Seen(faults, present_classes(labels.data, dataset.labels) if labels else (), measured)
+        return Seen(issues, present_classes(labels.data, dataset.labels) if labels else (), measured)
 
 
 def _measured(case: Case, volume: Volume) -> Measured:
@@ -161,71 +149,71 @@ def _measured(case: Case, volume: Volume) -> Measured:
     return Measured(case.name, case.images[0], (z, y, x), volume.spacing, lows)
 
 
-def _name_faults(case: Case) -> list[Fault]:
+def _name_faults(case: Case) -> list[Issue]:
     """See that a TIFF's spacing file, beside a result of this case, would not be a file of this tool's."""
     result = case.images[0].with_name(case.name + ending_of(case.images[0].name))
     taken = [file.name for file in companions(result) if file.name.lower() in TAKEN]
     value = f"its spacing file {', '.join(taken)} has the name of a file that this tool puts beside results"
-    return [Fault(case.images[0], "case-name", value, "give the case another name")] if taken else []
+    return [Issue(case.images[0], "case-name", value, "give the case another name")] if taken else []
 
 
-def _read_all(paths: Sequence[Path]) -> tuple[list[Scan], list[Fault]]:
+def _read_all(paths: Sequence[Path]) -> tuple[list[ImageFile], list[Issue]]:
     """Read files; those that cannot be read are among the faults instead."""
-    scans: list[Scan] = []
-    faults: list[Fault] = []
+    scans: list[ImageFile] = []
+    issues: list[Issue] = []
     for path in paths:
         try:
             scans.append(read_scan(path))
-        except FaultError as error:
-            faults.append(error.fault)
+        except IssueError as error:
+            issues.append(error.issue)
         except MemoryError:
-            faults.append(Fault(path, "memory", "does not fit into memory", "free memory, or use fewer threads"))
-    return scans, faults
+            issues.append(Issue(path, "memory", "does not fit into memory", "free memory, or use fewer threads"))
+    return scans, issues
 
 
-def _check_image(dataset: Dataset, case: Case) -> tuple[Volume | None, Grid | None, list[Fault]]:
-    scans, faults = _read_all(case.images)
+def _check_image(dataset: Dataset, case: Case) -> tuple[Volume | None, Grid | None, list[Issue]]:
+    scans, issues = _read_all(case.images)
     if not scans:
-        return None, None, faults
+        return None, None, issues
     data, found = gather(scans)
-    faults += found
+    issues += found
     if len(scans) == len(case.images) and not fatal(tuple(found)):
-        faults += _channel_fault(dataset, case, len(data))
-    volume = None if fatal(tuple(faults)) else Volume(data, scans[0].spacing, scans[0].header)
-    return volume, scans[0].grid, faults
+        issues += _channel_fault(dataset, case, len(data))
+    volume = None if fatal(tuple(issues)) else Volume(data, scans[0].spacing, scans[0].header)
+    return volume, scans[0].grid, issues
 
 
-def _channel_fault(dataset: Dataset, case: Case, found: int) -> list[Fault]:
+def _channel_fault(dataset: Dataset, case: Case, found: int) -> list[Issue]:
     if found == len(dataset.channels):
         return []
     value = f"{found} channels, dataset.json declares {len(dataset.channels)}: {', '.join(dataset.channels)}"
     advice = "give one file per channel ({case}_0000, {case}_0001 …) or one with all, or correct dataset.json"
-    return [Fault(case.images[0], "channels", value, advice)]
+    return [Issue(case.images[0], "channels", value, advice)]
 
 
-def _check_label(path: Path, image: Grid | None, labels: LabelSet) -> tuple[Labels | None, list[Fault]]:
+def _check_label(path: Path, image: Grid | None, labels: LabelSet) -> tuple[Labels | None, list[Issue]]:
     """Read and encode a label file and hold its grid against the image's."""
-    scans, faults = _read_all([path])
+    scans, issues = _read_all([path])
     if not scans:
-        return None, faults
+        return None, issues
     (scan,) = scans
-    faults += [*scan.faults, *(compare_grids(image, scan.grid) if image else ())]
+    issues += [*scan.issues, *(compare_grids(image, scan.grid) if image else ())]
     classes, found = _classes(scan, labels)
-    faults += found
-    if classes is None or fatal(tuple(faults)):
-        return None, faults
-    return Labels(classes, scan.spacing, scan.header), faults
+    issues += found
+    if classes is None or fatal(tuple(issues)):
+        return None, issues
+    return Labels(classes, scan.spacing, scan.header), issues
 
 
-def _classes(scan: Scan, labels: LabelSet) -> tuple[IntArray | None, list[Fault]]:
+def _classes(scan: ImageFile, labels: LabelSet) -> tuple[IntArray | None, list[Issue]]:
     try:
         classes = encode_labels(scan.labels(), labels)
-    except FaultError as error:
-        return None, [error.fault]
+    except IssueError as error:
+        return None, [error.issue]
     except DatasetError as error:
         advice = "declare them under 'labels', or correct the file"
-        return None, [Fault(scan.file, "label-undeclared", str(error), advice)]
+        return None, [Issue(scan.file, "label-undeclared", str(error), advice)]
     if classes.any():
         return classes, []
     value = "the label file holds background only"
-    return classes, [Fault(scan.file, "no-foreground", value, "accepted; see that it is meant", fatal=False)]
+    return classes, [Issue(scan.file, "no-foreground", value, "accepted; see that it is meant", fatal=False)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nnunet_rs.core.faults import Fault, FaultError
-from nnunet_rs.core.machine import available_memory
+from nnunet_rs.core.issues import Issue, IssueError
+from nnunet_rs.core.resources import available_memory
 
 COPY_AGAIN = "copy or download the file again"
 DEFLATE = 1032  # deflate's largest ratio
@@ -38,18 +38,18 @@ def read_content(path: Path, limit: int | None = None) -> bytes:
 
     Raises
     ------
-    FaultError
+    IssueError
         `missing`, `unreadable`, `file-empty`.
     """
     try:
         with path.open("rb") as stream:
             content = stream.read() if limit is None else stream.read(limit)
     except FileNotFoundError:
-        raise FaultError(Fault(path, "missing", "no such file", "restore it, or take the case out")) from None
+        raise IssueError(Issue(path, "missing", "no such file", "restore it, or take the case out")) from None
     except OSError as error:
-        raise FaultError(Fault(path, "unreadable", str(error.strerror), "check permissions and the disk")) from error
+        raise IssueError(Issue(path, "unreadable", str(error.strerror), "check permissions and the disk")) from error
     if not content:
-        raise FaultError(Fault(path, "file-empty", "0 bytes", COPY_AGAIN))
+        raise IssueError(Issue(path, "file-empty", "0 bytes", COPY_AGAIN))
     return content
 
 
@@ -60,13 +60,13 @@ def require_kind(path: Path, content: bytes, wanted: str) -> None:
         return
     if not found:
         value = f"the first bytes are {content[:8].hex(' ')}, it is no {wanted} file"
-        raise FaultError(Fault(path, "format", value, COPY_AGAIN))
+        raise IssueError(Issue(path, "format", value, COPY_AGAIN))
     advice = f"name it {_ENDINGS[found]}" if found in _ENDINGS else f"save it as {wanted}"
     if found == "Git LFS pointer":
         advice = "fetch the file itself: git lfs pull"
     elif found == "JPEG":
         advice += " from a source without JPEG's losses"
-    raise FaultError(Fault(path, "format", f"the content is {found}, not {wanted}", advice))
+    raise IssueError(Issue(path, "format", f"the content is {found}, not {wanted}", advice))
 
 
 def kind_of(content: bytes) -> str:
@@ -77,10 +77,10 @@ def kind_of(content: bytes) -> str:
     return "MetaImage"
 
 
-def ends_early(path: Path, there: int, needed: int) -> FaultError:
+def ends_early(path: Path, there: int, needed: int) -> IssueError:
     """Return the fault of a file that holds fewer bytes of voxels than its header promises."""
     value = f"ends early: {max(there, 0)} bytes of voxels, the header promises {needed}"
-    return FaultError(Fault(path, "file-truncated", value, COPY_AGAIN))
+    return IssueError(Issue(path, "file-truncated", value, COPY_AGAIN))
 
 
 def require_memory(path: Path, needed: int, grid: str) -> None:
@@ -88,14 +88,14 @@ def require_memory(path: Path, needed: int, grid: str) -> None:
 
     Raises
     ------
-    FaultError
+    IssueError
         `memory`.
     """
     free = available_memory()
     if needed > free:
         value = f"{grid} take {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB of memory are free"
-        raise FaultError(
-            Fault(path, "memory", value, "see that the header is right, or use a machine with more memory")
+        raise IssueError(
+            Issue(path, "memory", value, "see that the header is right, or use a machine with more memory")
         )
 
 

@@ -9,18 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from nnunet_rs.core.declaration import broken, read_channels, read_document, read_labels, shortened
+from nnunet_rs.core.dataset_json import broken, read_channels, read_document, read_labels, shortened
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.faults import Fault
 from nnunet_rs.core.folders import Folders, left_out
-from nnunet_rs.core.grouping import RESTORE, LabelFiles, Listed, channel_fault, grouped
+from nnunet_rs.core.grouping import RESTORE, LabelFiles, Listed, channel_issue, grouped
 from nnunet_rs.core.io import ENDINGS
-from nnunet_rs.core.labels import decode_labels, encode_labels
+from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.names import HIDDEN, count_endings, ending_of, examples, strip_ending
-from nnunet_rs.core.regions import declaration_faults
+from nnunet_rs.core.regions import dataset_json_issues
 from nnunet_rs.core.types import Case, Dataset
 
-__all__ = ["decode_labels", "encode_labels", "find_input_cases", "read_dataset", "strip_ending"]
 _NO_NAME = frozenset("/\\\0")  # characters that a case's name, which becomes file names, must not have
 
 
@@ -37,7 +35,7 @@ def read_dataset(root: str | Path) -> Dataset:
     Returns
     -------
     Dataset
-        `training` holds the cases whose files are there, sorted by name. What is wrong with the others is in `faults`
+        `training` holds the cases whose files are there, sorted by name. What is wrong with the others is in `issues`
         (`image-missing`, `label-missing`, `label-name`, `channels`, `image-name`, `case-twice`), with the warnings
         `num-training`, `regions-order`, `label-values`, `test-image`, and `ending` and `left-out` for what imagesTr,
         labelsTr, imagesTs and the folders of listed files hold and nobody uses; `check.check_dataset` reports them.
@@ -57,12 +55,12 @@ def read_dataset(root: str | Path) -> Dataset:
     layout = _layout(file, content)
     channels, labels = read_channels(file, content), read_labels(file, content)
     source = _Source(root, file, content, len(channels), _ending(file, content, layout), Folders())
-    cases, faults = _training(source, layout)
+    cases, issues = _training(source, layout)
     test, of_test = _test(source, layout)
-    faults += declaration_faults(file, labels)
-    faults += of_test
-    faults += _count_fault(file, content.get("numTraining"), len(cases) + len({f.case for f in faults if f.fatal}))
-    if not cases and not any(fault.fatal for fault in faults):
+    issues += dataset_json_issues(file, labels)
+    issues += of_test
+    issues += _count_fault(file, content.get("numTraining"), len(cases) + len({f.case for f in issues if f.fatal}))
+    if not cases and not any(issue.fatal for issue in issues):
         raise DatasetError(f"{root}: has no training case; see 'training' in dataset.json, or imagesTr")
     return Dataset(
         name=root.resolve().name,
@@ -73,11 +71,11 @@ def read_dataset(root: str | Path) -> Dataset:
         training=tuple(sorted(cases, key=lambda case: case.name)),
         test=tuple(sorted(test, key=lambda case: case.name)),
         ending=source.ending,
-        faults=tuple(faults),
+        issues=tuple(issues),
     )
 
 
-def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[tuple[Case, ...], tuple[Fault, ...]]:
+def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[tuple[Case, ...], tuple[Issue, ...]]:
     """List the images to predict in a folder.
 
     Parameters
@@ -114,11 +112,11 @@ def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[tup
             f"{folder}: no file ends in {ending or ' '.join(ENDINGS)} (found: {others or 'nothing'}); give the "
             "folder that holds the images"
         )
-    cases, faults = grouped(folder, {name: strip_ending(name) for name in images}, channels, plain=True)
-    broken_ones = {fault.case: fault for fault in reversed(faults)}
+    cases, issues = grouped(folder, {name: strip_ending(name) for name in images}, channels, plain=True)
+    broken_ones = {issue.case: issue for issue in reversed(issues)}
     usable = sorted((case for case in cases if case.name not in broken_ones), key=lambda case: case.name)
     if not usable:
-        raise DatasetError(str(faults[0]))
+        raise DatasetError(str(issues[0]))
     return tuple(usable), (*broken_ones.values(), *left_out(folder, listing, {*images, "dataset.json"}, ending))
 
 
@@ -169,11 +167,11 @@ def _ending(file: Path, content: dict[str, Any], layout: str) -> str:
     return ending
 
 
-def _count_fault(file: Path, declared: object, found: int) -> list[Fault]:
+def _count_fault(file: Path, declared: object, found: int) -> list[Issue]:
     if declared is None or declared == found:
         return []
     value = f"numTraining is {shortened(declared)}, found {found} cases"
-    return [Fault(file, "num-training", value, "correct the number, or restore what is missing", fatal=False)]
+    return [Issue(file, "num-training", value, "correct the number, or restore what is missing", fatal=False)]
 
 
 def _training(source: _Source, layout: str) -> Listed:
@@ -189,18 +187,18 @@ def _test(source: _Source, layout: str) -> Listed:
     folder = source.root / "imagesTs"
     if layout == "nnunet":
         names = source.folders.images(folder, source.ending)
-        cases, faults = grouped(folder, {name: name[: -len(source.ending)] for name in names}, source.channels)
-        incomplete = {fault.case for fault in faults}
-        faults = [replace(fault, fatal=False) for fault in faults]
-        faults += left_out(folder, source.folders.listing(folder), names, source.ending)
-        return [case for case in cases if case.name not in incomplete], faults
+        cases, issues = grouped(folder, {name: name[: -len(source.ending)] for name in names}, source.channels)
+        incomplete = {issue.case for issue in issues}
+        issues = [replace(issue, fatal=False) for issue in issues]
+        issues += left_out(folder, source.folders.listing(folder), names, source.ending)
+        return [case for case in cases if case.name not in incomplete], issues
     paths, wrong = _test_entries(source)
     lost = [*wrong, *(path.name for path in paths if not source.folders.has(path))]
     cases = [Case(strip_ending(path.name), (path,)) for path in paths if source.folders.has(path)]
     if not lost:
         return cases, []
     value = f"{len(lost)} of {len(paths) + len(wrong)} images listed under 'test' are not there: {examples(lost)}"
-    return cases, [Fault(source.file, "test-image", value, "restore them, or correct the list", fatal=False)]
+    return cases, [Issue(source.file, "test-image", value, "restore them, or correct the list", fatal=False)]
 
 
 def _test_entries(source: _Source) -> tuple[list[Path], list[str]]:
@@ -264,28 +262,28 @@ def _raw_entries(source: _Source) -> Iterator[tuple[str, list[Path], Path | None
 def _listed(source: _Source, entries: Iterable[tuple[str, list[Path], Path | None]], places: Collection[str]) -> Listed:
     """Sort what dataset.json lists into cases whose files are there and faults; and tell what it does not list."""
     cases: dict[str, Case] = {}
-    faults: list[Fault] = []
+    issues: list[Issue] = []
     used: set[Path] = set()
     for name, images, label in entries:
         used |= {*images, *([] if label is None else [label])}
         if name in cases:
             advice = "list it once, or give one of them another name"
-            faults.append(Fault(images[0], "case-twice", f"'{name}' is listed twice", advice, name))
+            issues.append(Issue(images[0], "case-twice", f"'{name}' is listed twice", advice, name))
             continue
         found = [_file_missing(image, "image-missing", name) for image in images if not source.folders.has(image)]
         if label is None:
-            found.append(Fault(images[0], "label-missing", "dataset.json names no label", "name it", name))
+            found.append(Issue(images[0], "label-missing", "dataset.json names no label", "name it", name))
         elif not source.folders.has(label):
             found.append(_file_missing(label, "label-missing", name))
         if len(images) not in (1, source.channels):
-            found.append(channel_fault(images[0], f"{len(images)} files", source.channels, name))
-        faults += found
+            found.append(channel_issue(images[0], f"{len(images)} files", source.channels, name))
+        issues += found
         if not found:
             cases[name] = Case(name, tuple(images), label)
-    return list(cases.values()), [*faults, *_not_listed(source, used, places)]
+    return list(cases.values()), [*issues, *_not_listed(source, used, places)]
 
 
-def _not_listed(source: _Source, used: Collection[Path], places: Collection[str]) -> list[Fault]:
+def _not_listed(source: _Source, used: Collection[Path], places: Collection[str]) -> list[Issue]:
     """Tell what the dataset's own folders hold besides what is listed; other folders are others' archives."""
     root, tests = source.root.resolve(), _test_entries(source)[0] if "imagesTs" in places else []
     names: dict[Path, set[str]] = {}
@@ -296,10 +294,10 @@ def _not_listed(source: _Source, used: Collection[Path], places: Collection[str]
         place = folder.resolve()
         if place in own or root in place.parents:
             own.setdefault(place, (folder, set()))[1].update(known)
-    faults: list[Fault] = []
+    issues: list[Issue] = []
     for folder, known in own.values():
-        faults += left_out(folder, source.folders.listing(folder), known)
-    return faults
+        issues += left_out(folder, source.folders.listing(folder), known)
+    return issues
 
 
 # ---- files found by their names --------------------------------------------------------------------------------------
@@ -318,18 +316,18 @@ def _scanned(source: _Source) -> Listed:
     named = source.folders.images(labels, source.ending)
     truths = LabelFiles.of(labels, named, source.ending)
     stems = {name: name[: -len(source.ending)] for name in names}
-    cases, faults = grouped(images, stems, source.channels, labels=truths.stems)
-    told = {fault.case for fault in faults}
+    cases, issues = grouped(images, stems, source.channels, labels=truths.stems)
+    told = {issue.case for issue in issues}
     whole = [case for case in cases if case.name not in told]
     (pairs, more), others_named = truths.paired(whole, told, source.folders)
-    faults += more
-    faults += left_out(images, source.folders.listing(images), names, source.ending)
-    faults += left_out(labels, source.folders.listing(labels), {*named, *others_named}, source.ending)
-    return pairs, faults
+    issues += more
+    issues += left_out(images, source.folders.listing(images), names, source.ending)
+    issues += left_out(labels, source.folders.listing(labels), {*named, *others_named}, source.ending)
+    return pairs, issues
 
 
-def _file_missing(file: Path, rule: str, case: str) -> Fault:
+def _file_missing(file: Path, rule: str, case: str) -> Issue:
     unset = re.search(r"\$\{?(\w+)", str(file))
     if unset:
-        return Fault(file, rule, f"the environment variable {unset[1]} is not set", "set it, or write the path", case)
-    return Fault(file, rule, "no such file", RESTORE, case)
+        return Issue(file, rule, f"the environment variable {unset[1]} is not set", "set it, or write the path", case)
+    return Issue(file, rule, "no such file", RESTORE, case)

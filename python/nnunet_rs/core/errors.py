@@ -27,7 +27,7 @@ class TrainingError(NnunetError):
     """A training cannot go on: its loss is no number, or memory is exhausted."""
 
 
-class OwnCodeError(NnunetError):
+class PluginError(NnunetError):
     """A user's own function or network fails, or returns what cannot be used; the text names it, its file and line."""
 
 

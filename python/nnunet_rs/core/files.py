@@ -174,18 +174,18 @@ def read_json(path: Path, error: type[NnunetError] = DatasetError) -> Any:
         return content
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
-    except OSError as fault:
-        raise error(f"{path}: cannot be read: {fault.strerror}") from fault
-    except UnicodeDecodeError as fault:
-        raise error(f"{path}: is not UTF-8 text (byte {fault.start}); save it as UTF-8") from fault
-    except json.JSONDecodeError as fault:
-        where = f"line {fault.lineno}, column {fault.colno}"
-        raise error(f"{path}: is not JSON: {where}: {fault.msg}; correct that line") from fault
-    except UnicodeEncodeError as fault:
-        half = f"\\u{ord(fault.object[fault.start]):04x}"
-        raise error(f"{path}: holds {half}, half of a character; write the text anew") from fault
-    except ValueError as fault:  # a key twice, or a number of thousands of digits
-        raise error(f"{path}: {fault}; correct it") from fault
+    except OSError as issue:
+        raise error(f"{path}: cannot be read: {issue.strerror}") from issue
+    except UnicodeDecodeError as issue:
+        raise error(f"{path}: is not UTF-8 text (byte {issue.start}); save it as UTF-8") from issue
+    except json.JSONDecodeError as issue:
+        where = f"line {issue.lineno}, column {issue.colno}"
+        raise error(f"{path}: is not JSON: {where}: {issue.msg}; correct that line") from issue
+    except UnicodeEncodeError as issue:
+        half = f"\\u{ord(issue.object[issue.start]):04x}"
+        raise error(f"{path}: holds {half}, half of a character; write the text anew") from issue
+    except ValueError as issue:  # a key twice, or a number of thousands of digits
+        raise error(f"{path}: {issue}; correct it") from issue
     except RecursionError:
         raise error(f"{path}: lists within lists go too deep to be meant; write the file anew") from None
 

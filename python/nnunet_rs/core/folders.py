@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.faults import Fault
+from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.names import HIDDEN, SEGMENTATION, SKIPPED, ending_of, examples, has_ending, strip_ending
 
 # Files that belong to an image of another ending: the spacing of a TIFF, the voxels of a MetaImage header.
@@ -55,7 +55,7 @@ class Folders:
         return path.name in self.files(path.parent)
 
 
-def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str = "") -> list[Fault]:
+def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str = "") -> list[Issue]:
     """Tell by name what a folder holds and nobody uses, a warning for each reason.
 
     Parameters
@@ -74,13 +74,13 @@ def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str 
     """
     companions = tuple(other for name in used for other in _COMPANIONS.get(ending_of(name).lower(), ()))
     rest = {name for name in listing.files - set(used) if not has_ending(name, companions)}
-    faults = [_told(folder, listing.folders, "left-out", "folder", "folders within are not looked into")]
+    issues = [_told(folder, listing.folders, "left-out", "folder", "folders within are not looked into")]
     for rule, reason, advice, holds in _reasons(ending):
         some = {name for name in rest if holds(name)}
-        faults.append(_told(folder, some, rule, "file", reason, advice))
+        issues.append(_told(folder, some, rule, "file", reason, advice))
         rest -= some
-    faults.append(_told(folder, rest, "left-out", "file", "not listed in dataset.json"))
-    return [fault for fault in faults if fault is not None]
+    issues.append(_told(folder, rest, "left-out", "file", "not listed in dataset.json"))
+    return [issue for issue in issues if issue is not None]
 
 
 _Reason = tuple[str, str, str, Callable[[str], bool]]  # rule, reason, advice, whether it holds of a name
@@ -105,12 +105,12 @@ def _is_image(name: str) -> bool:
     return has_ending(name) or has_ending(name, SEGMENTATION)
 
 
-def _told(folder: Path, names: Collection[str], rule: str, kind: str, reason: str, advice: str = _MOVE) -> Fault | None:
+def _told(folder: Path, names: Collection[str], rule: str, kind: str, reason: str, advice: str = _MOVE) -> Issue | None:
     if not names:
         return None
     verb = "is" if len(names) == 1 else "are"
     value = f"{len(names)} {kind}{'s' * (len(names) > 1)} {verb} left out ({examples(names)}): {reason}"
-    return Fault(folder, rule, value, advice, fatal=False)
+    return Issue(folder, rule, value, advice, fatal=False)
 
 
 def _listing(folder: Path) -> Listing:

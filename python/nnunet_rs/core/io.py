@@ -11,8 +11,8 @@ import numpy as np
 
 from nnunet_rs.core import itk, metaimage, nifti, nrrd, pictures, tiff
 from nnunet_rs.core.content import reason
-from nnunet_rs.core.faults import Fault, FaultError, require_none
-from nnunet_rs.core.scan import Scan, compare_grids
+from nnunet_rs.core.image_file import ImageFile, compare_grids
+from nnunet_rs.core.issues import Issue, IssueError, require_none
 from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Shape, Shape3, Spacing3, Volume
 
 _READERS = (nifti, nrrd, metaimage, pictures, tiff)
@@ -25,7 +25,7 @@ def can_read(path: Path) -> bool:
 
 
 def read_volume(
-    paths: str | Path | Sequence[str | Path], case: str = "", warn: Callable[[Fault], None] | None = None
+    paths: str | Path | Sequence[str | Path], case: str = "", warn: Callable[[Issue], None] | None = None
 ) -> Volume:
     """Read an image.
 
@@ -45,21 +45,21 @@ def read_volume(
 
     Raises
     ------
-    FaultError
+    IssueError
         The first fatal fault: a file that cannot be read, grids that differ, `channels`, `spacing-invalid`,
         `spacing-affine`, `non-finite`.
     """
     files = [paths] if isinstance(paths, str | Path) else paths
     scans = [read_scan(Path(path)) for path in files]
     try:
-        data, faults = gather(scans)
+        data, issues = gather(scans)
     except MemoryError as error:
-        raise FaultError(_no_memory(scans[0].file, error)) from error
-    found = tuple(dataclasses.replace(fault, case=case) for fault in faults)
+        raise IssueError(_no_memory(scans[0].file, error)) from error
+    found = tuple(dataclasses.replace(issue, case=case) for issue in issues)
     require_none(found)
     if warn is not None:
-        for fault in found:
-            warn(fault)
+        for issue in found:
+            warn(issue)
     return Volume(data, scans[0].spacing, scans[0].header)
 
 
@@ -73,12 +73,12 @@ def read_labels(path: str | Path) -> Labels:
 
     Raises
     ------
-    FaultError
+    IssueError
         The first fatal fault: as `read_volume`, and `label-not-integral`.
     """
     path = Path(path)
     scan = read_scan(path)
-    require_none(scan.faults)
+    require_none(scan.issues)
     return Labels(scan.labels(), scan.spacing, scan.header)
 
 
@@ -137,16 +137,16 @@ def companions(path: Path) -> tuple[Path, ...]:
     return itk.companions(path)
 
 
-def read_scan(path: Path) -> Scan:
-    """Read one file as it is; the faults of its header are in `Scan.faults`, those that prevent reading are raised."""
+def read_scan(path: Path) -> ImageFile:
+    """Read one file as it is; problems of its header are in `issues`, those that prevent reading are raised."""
     try:
-        scan: Scan = _format(path).read(path)
+        scan: ImageFile = _format(path).read(path)
     except MemoryError as error:
-        raise FaultError(_no_memory(path, error)) from error
+        raise IssueError(_no_memory(path, error)) from error
     return scan
 
 
-def gather(scans: Sequence[Scan]) -> tuple[FloatArray, tuple[Fault, ...]]:
+def gather(scans: Sequence[ImageFile]) -> tuple[FloatArray, tuple[Issue, ...]]:
     """Bring the files of one case together as channels.
 
     Returns
@@ -156,51 +156,51 @@ def gather(scans: Sequence[Scan]) -> tuple[FloatArray, tuple[Fault, ...]]:
     faults
         All of them: of the headers, of grids that differ from the first file's, of intensities.
     """
-    faults = [fault for scan in scans for fault in scan.faults]
+    issues = [issue for scan in scans for issue in scan.issues]
     for scan in scans[1:]:
-        faults += compare_grids(scans[0].grid, scan.grid)
+        issues += compare_grids(scans[0].grid, scan.grid)
     if len(scans) > 1:
-        faults += [_several_channels(scan) for scan in scans if scan.voxels.shape[0] > 1]
+        issues += [_several_channels(scan) for scan in scans if scan.voxels.shape[0] > 1]
     fitting = [scan for scan in scans if scan.shape == scans[0].shape]
     image: FloatArray = np.empty((sum(scan.voxels.shape[0] for scan in fitting), *scans[0].shape), np.float32)
     channel = 0
     for scan in fitting:
         part = image[channel : channel + scan.voxels.shape[0]]
         scan.write_image(part)
-        faults += _intensity_faults(scan, part)
+        issues += _intensity_faults(scan, part)
         channel += len(part)
-    return image, tuple(faults)
+    return image, tuple(issues)
 
 
-def _no_memory(path: Path, error: MemoryError) -> Fault:
+def _no_memory(path: Path, error: MemoryError) -> Issue:
     value = f"does not fit into memory: {reason(error)}"
-    return Fault(path, "memory", value, "see that the header is right, or free memory")
+    return Issue(path, "memory", value, "see that the header is right, or free memory")
 
 
-def _several_channels(scan: Scan) -> Fault:
+def _several_channels(scan: ImageFile) -> Issue:
     value = f"{scan.voxels.shape[0]} channels in one of several files of a case"
-    return Fault(scan.file, "channels", value, "give one file per channel, or one file with all channels")
+    return Issue(scan.file, "channels", value, "give one file per channel, or one file with all channels")
 
 
-def _intensity_faults(scan: Scan, image: FloatArray) -> list[Fault]:
+def _intensity_faults(scan: ImageFile, image: FloatArray) -> list[Issue]:
     # min and max carry NaN and infinity out without a temporary of the volume's size.
     ends = [(float(channel.min()), float(channel.max())) for channel in image]
     if not np.isfinite(ends).all():
         return [_not_finite(scan, image)]
     advice = "nothing can be learnt from it; see that the file is the right one"
     return [
-        Fault(scan.file, "image-constant", f"all voxels of channel {channel} are {low}", advice, fatal=False)
+        Issue(scan.file, "image-constant", f"all voxels of channel {channel} are {low}", advice, fatal=False)
         for channel, (low, high) in enumerate(ends)
         if low == high
     ]
 
 
-def _not_finite(scan: Scan, image: FloatArray) -> Fault:
+def _not_finite(scan: ImageFile, image: FloatArray) -> Issue:
     wrong = np.argwhere(~np.isfinite(image))
     c, z, y, x = wrong[0]
     what = "voxel is" if len(wrong) == 1 else "voxels are"
     value = f"{len(wrong)} {what} not finite, the first is {image[c, z, y, x]} at z={z} y={y} x={x}"
-    return Fault(scan.file, "non-finite", value, "replace NaN and infinity by an intensity that means background")
+    return Issue(scan.file, "non-finite", value, "replace NaN and infinity by an intensity that means background")
 
 
 def _format(path: Path) -> ModuleType:
@@ -209,4 +209,4 @@ def _format(path: Path) -> ModuleType:
         if name.endswith(module.ENDINGS):
             return module
     value = f"ending {''.join(path.suffixes[-2:]) or 'missing'}"
-    raise FaultError(Fault(path, "format", value, f"save it as one of {' '.join(ENDINGS)}"))
+    raise IssueError(Issue(path, "format", value, f"save it as one of {' '.join(ENDINGS)}"))

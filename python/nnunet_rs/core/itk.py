@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nnunet_rs.core.content import reason
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.files import write_atomically, write_json
-from nnunet_rs.core.scan import LPS_TO_RAS, smallest_integer
+from nnunet_rs.core.image_file import LPS_TO_RAS, smallest_integer
 from nnunet_rs.core.tiff import sidecar
 from nnunet_rs.core.types import Header, IntArray
 

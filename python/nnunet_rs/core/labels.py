@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.scan import smallest_integer
+from nnunet_rs.core.image_file import smallest_integer
 from nnunet_rs.core.types import IntArray, LabelSet
 
 MAX_VALUE = 65535  # of a label file; tables and uint16 go no further

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_rs.core.content import kind_of, read_content, require_kind
-from nnunet_rs.core.faults import Fault, FaultError
+from nnunet_rs.core.image_file import ImageFile
+from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.raw import Layout, Placement, axes_of, invalid, numbers, read_layout, sizes_of, spacing_assumed
-from nnunet_rs.core.scan import Scan
 from nnunet_rs.core.types import Shape, Spacing3
 
 ENDINGS = (".mha", ".mhd")
@@ -32,12 +32,12 @@ _TYPES = {  # LONG has four bytes, whatever the machine
 }
 
 
-def read(path: Path) -> Scan:
+def read(path: Path) -> ImageFile:
     """Read a file whole; components, or the fourth axis, hold channels.
 
     Raises
     ------
-    FaultError
+    IssueError
         `missing`, `unreadable`, `file-empty`, `format`, `header-invalid`, `voxel-type`, `dimensions`,
         `file-truncated`.
     """
@@ -59,14 +59,14 @@ def _layout(path: Path) -> Layout:
     sizes = sizes_of(path, numbers(path, "DimSize", fields.get("DimSize", ""), int))
     count = _number(path, fields, "NDims", 0)
     if count != len(sizes):
-        raise FaultError(invalid(path, f"NDims is {count}, DimSize has {len(sizes)} numbers"))
+        raise IssueError(invalid(path, f"NDims is {count}, DimSize has {len(sizes)} numbers"))
     channels = _number(path, fields, "ElementNumberOfChannels", 1)
     sizes = sizes_of(path, [channels, *sizes])
     axes = axes_of(path, list(range(1, len(sizes))), [0], sizes)
     placement, spacing, known = _placement(path, fields, len(sizes) - 1)
-    faults = (*(() if known else (spacing_assumed(path),)), *_intensity_function(path, fields))
+    issues = (*(() if known else (spacing_assumed(path),)), *_intensity_function(path, fields))
     kind, encoding = _voxel_type(path, fields)
-    return Layout(path, data, start, 0, kind, encoding, sizes, axes, placement, spacing, faults)
+    return Layout(path, data, start, 0, kind, encoding, sizes, axes, placement, spacing, issues)
 
 
 def _fields(content: bytes) -> tuple[dict[str, str], int]:
@@ -98,7 +98,7 @@ def _voxel_type(path: Path, fields: dict[str, str]) -> tuple[np.dtype[Any], str]
     name = fields.get("ElementType", "")
     if name not in _TYPES:
         value = f"ElementType is {name or 'missing'}"
-        raise FaultError(Fault(path, "voxel-type", value, "save it with integer or float voxels"))
+        raise IssueError(Issue(path, "voxel-type", value, "save it with integer or float voxels"))
     big = _true(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB")
     kind = np.dtype(_TYPES[name]).newbyteorder(">" if big else "<")
     if not _true(fields, "BinaryData", default=True):
@@ -128,7 +128,7 @@ def _first(fields: dict[str, str], *names: str) -> str:
 def _vector(path: Path, name: str, text: str, count: int) -> list[float]:
     found: list[float] = numbers(path, name, text)
     if found and len(found) < count:
-        raise FaultError(invalid(path, f"{name} has {len(found)} numbers, not {count}"))
+        raise IssueError(invalid(path, f"{name} has {len(found)} numbers, not {count}"))
     return found[:count]
 
 
@@ -136,21 +136,21 @@ def _data(path: Path, fields: dict[str, str], end: int) -> tuple[Path, int]:
     """Return the file that holds the voxels, and where in it they begin."""
     name, skip = fields.get("ElementDataFile", ""), _number(path, fields, "HeaderSize", 0)
     if not name:
-        raise FaultError(invalid(path, "ElementDataFile is missing: the header is cut short"))
+        raise IssueError(invalid(path, "ElementDataFile is missing: the header is cut short"))
     if skip < -1:
-        raise FaultError(invalid(path, f"HeaderSize is {skip}"))
+        raise IssueError(invalid(path, f"HeaderSize is {skip}"))
     if name.upper().startswith("LIST") or "%" in name:
         value = f"the voxels lie in several files ({name})"
-        raise FaultError(Fault(path, "header-invalid", value, "save it as one file"))
+        raise IssueError(Issue(path, "header-invalid", value, "save it as one file"))
     if name.upper() == "LOCAL":
         return path, -1 if skip < 0 else end
     return path.parent / name, skip
 
 
-def _intensity_function(path: Path, fields: dict[str, str]) -> tuple[Fault, ...]:
+def _intensity_function(path: Path, fields: dict[str, str]) -> tuple[Issue, ...]:
     slope = numbers(path, "slope", fields.get("ElementToIntensityFunctionSlope", "")) or [1.0]
     offset = numbers(path, "offset", fields.get("ElementToIntensityFunctionOffset", "")) or [0.0]
     if (slope[0], offset[0]) == (1, 0):
         return ()
     value = f"ElementToIntensityFunction is {slope[0]:g} * voxel + {offset[0]:g}"
-    return (Fault(path, "scaling", value, "voxels are taken as stored, as ITK takes them", fatal=False),)
+    return (Issue(path, "scaling", value, "voxels are taken as stored, as ITK takes them", fatal=False),)

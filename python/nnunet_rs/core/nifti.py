@@ -16,11 +16,11 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from nnunet_rs.core.content import COPY_AGAIN, ends_early, kind_of, read_content
-from nnunet_rs.core.faults import Fault, FaultError
 from nnunet_rs.core.files import write_atomically, write_bytes
 from nnunet_rs.core.geometry import invertible, rounded
+from nnunet_rs.core.image_file import ORIGIN_TOLERANCE, SPACING_TOLERANCE, ImageFile, smallest_integer
+from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.raw import ISAL_ERROR
-from nnunet_rs.core.scan import ORIGIN_TOLERANCE, SPACING_TOLERANCE, Scan, smallest_integer
 from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _TYPES |= {2304: "RGBA32"}  # of datatype: what no image or segmentation of one 
 _RESAVE = "open it in the program that made it and save it as NIfTI"
 
 
-def read(path: Path) -> Scan:
+def read(path: Path) -> ImageFile:
     """Read a file whole.
 
     Parameters
@@ -54,7 +54,7 @@ def read(path: Path) -> Scan:
 
     Raises
     ------
-    FaultError
+    IssueError
         `unreadable`, `file-empty`, `not-gzip`, `gzip-truncated`, `gzip-corrupt`, `not-nifti`, `header-invalid`,
         `voxel-type`, `dimensions`, `file-truncated`.
     """
@@ -67,14 +67,14 @@ def read(path: Path) -> Scan:
     affine = _affine(path, header)
     spacing = _spacing(header)
     voxels = _voxels(path, content, _offset(path, header), kind, shape)
-    return Scan(
+    return ImageFile(
         file=path,
         voxels=voxels,
         spacing=spacing,
         header=Header("nifti", _rows(affine), header.binaryblock if forms else content[: header.sizeof_hdr]),
         slope=slope,
         intercept=intercept,
-        faults=(*forms, *_header_faults(path, header, spacing, affine)),
+        issues=(*forms, *_header_faults(path, header, spacing, affine)),
         qform=_other_form(header),
     )
 
@@ -139,7 +139,7 @@ def _content(path: Path, limit: int | None = None) -> bytes:
     stored = read_content(path, None if limit is None else 64 * 1024)
     zipped = stored[:2] == _GZIP_MAGIC
     if zipped != path.name.lower().endswith(".gz"):
-        raise FaultError(_wrong_ending(path, stored))
+        raise IssueError(_wrong_ending(path, stored))
     return _gunzip(path, stored, limit) if zipped else stored
 
 
@@ -151,17 +151,17 @@ def _gunzip(path: Path, stored: bytes, limit: int | None) -> bytes:
             return bytes(stream.read(limit))
     except EOFError as error:
         value = f"the compressed data end early, after {len(stored)} bytes"
-        raise FaultError(Fault(path, "gzip-truncated", value, COPY_AGAIN)) from error
+        raise IssueError(Issue(path, "gzip-truncated", value, COPY_AGAIN)) from error
     except (ISAL_ERROR, gzip.BadGzipFile, zlib.error, OSError) as error:
-        raise FaultError(Fault(path, "gzip-corrupt", str(error), COPY_AGAIN)) from error
+        raise IssueError(Issue(path, "gzip-corrupt", str(error), COPY_AGAIN)) from error
 
 
-def _wrong_ending(path: Path, stored: bytes) -> Fault:
+def _wrong_ending(path: Path, stored: bytes) -> Issue:
     if stored[:2] == _GZIP_MAGIC:
-        return Fault(path, "not-nifti", "is gzip-compressed", "name it .nii.gz")
+        return Issue(path, "not-nifti", "is gzip-compressed", "name it .nii.gz")
     found = kind_of(stored)
     value = f"the first bytes are {stored[:4].hex(' ')}, not 1f 8b" + (f": it is {found}" if found else "")
-    return Fault(path, "not-gzip", value, "compress it with gzip, or name it .nii if it is plain NIfTI")
+    return Issue(path, "not-gzip", value, "compress it with gzip, or name it .nii if it is plain NIfTI")
 
 
 def _voxels(path: Path, content: bytes, offset: int, kind: np.dtype[Any], shape: Shape) -> np.ndarray[Any, Any]:
@@ -188,7 +188,7 @@ def _parse(path: Path, content: bytes) -> Nifti1Header:
             if magic[:3] != _SIZES[size]:
                 pair = "it is the header of a pair (.hdr and .img), " if magic[:3] in (b"ni1", b"ni2", bytes(3)) else ""
                 value = f"{pair}the magic is {magic!r}, not {_SIZES[size]!r}"
-                raise FaultError(Fault(path, "not-nifti", value, _RESAVE))
+                raise IssueError(Issue(path, "not-nifti", value, _RESAVE))
             kind = Nifti1Header if size == 348 else Nifti2Header
             header = kind(content[:size], endianness=sign, check=False)
             if header["pixdim"][0] not in (-1, 1):  # 0 in many files; the standard and nibabel's own checks take 1
@@ -196,7 +196,7 @@ def _parse(path: Path, content: bytes) -> Nifti1Header:
             return header
     value = f"{len(content)} bytes, beginning {content[:4].hex(' ')}, hold no NIfTI header"
     value += f": it is {kind_of(content)}" if kind_of(content) not in ("", "NIfTI") else ""
-    raise FaultError(Fault(path, "not-nifti", value, _RESAVE))
+    raise IssueError(Issue(path, "not-nifti", value, _RESAVE))
 
 
 def _voxel_type(path: Path, header: Nifti1Header) -> np.dtype[Any]:
@@ -204,10 +204,10 @@ def _voxel_type(path: Path, header: Nifti1Header) -> np.dtype[Any]:
     try:
         kind: np.dtype[Any] = np.dtype(header.get_data_dtype())
     except (KeyError, ValueError, TypeError) as error:
-        raise FaultError(Fault(path, "voxel-type", f"unknown code {code}", _RESAVE)) from error
+        raise IssueError(Issue(path, "voxel-type", f"unknown code {code}", _RESAVE)) from error
     if kind.kind not in "iuf" or kind.itemsize > 8:
         value = f"{_TYPES.get(code, kind)} (code {code})"
-        raise FaultError(Fault(path, "voxel-type", value, "save it with 8- to 64-bit integer or float voxels"))
+        raise IssueError(Issue(path, "voxel-type", value, "save it with 8- to 64-bit integer or float voxels"))
     return kind
 
 
@@ -224,7 +224,7 @@ def _shape(path: Path, header: Nifti1Header) -> Shape:
     if len(sizes) not in (3, 4) or min(sizes) < 1:
         value = f"size {' x '.join(map(str, sizes)) or 'unknown'}"
         advice = "save it as x, y (one slice), x, y, z (one channel) or x, y, z, channel"
-        raise FaultError(Fault(path, "dimensions", value, advice))
+        raise IssueError(Issue(path, "dimensions", value, advice))
     return (sizes[3] if len(sizes) == 4 else 1, *sizes[2::-1])
 
 
@@ -234,7 +234,7 @@ def _scaling(path: Path, header: Nifti1Header) -> tuple[float, float]:
         return 1.0, 0.0
     if not np.isfinite(intercept):
         value = f"scl_slope {slope} with scl_inter {intercept}"
-        raise FaultError(Fault(path, "header-invalid", value, _RESAVE))
+        raise IssueError(Issue(path, "header-invalid", value, _RESAVE))
     return slope, intercept
 
 
@@ -244,7 +244,7 @@ def _offset(path: Path, header: Nifti1Header) -> int:
     if offset == 0:
         return least
     if not least <= offset < math.inf:  # NaN too
-        raise FaultError(Fault(path, "header-invalid", f"vox_offset is {offset}, not at least {least}", _RESAVE))
+        raise IssueError(Issue(path, "header-invalid", f"vox_offset is {offset}, not at least {least}", _RESAVE))
     return int(offset)
 
 
@@ -254,12 +254,12 @@ def _affine(path: Path, header: Nifti1Header) -> np.ndarray[Any, np.dtype[np.flo
         with np.errstate(all="ignore"):
             affine = np.asarray(header.get_best_affine(), np.float64)
     except ValueError as error:
-        raise FaultError(Fault(path, "header-invalid", f"the qform is no rotation: {error}", _RESAVE)) from error
+        raise IssueError(Issue(path, "header-invalid", f"the qform is no rotation: {error}", _RESAVE)) from error
     spanned: np.ndarray[Any, np.dtype[np.float64]] = _spanned(header, affine)
     if not (np.isfinite(spanned).all() and invertible(spanned[:3, :3])):
         value = f"the affine {rounded(spanned)} cannot be inverted"
         # Without sform and qform the affine is the spacing.
-        raise FaultError(_spacing_fault(path, _spacing(header)) or Fault(path, "header-invalid", value, _RESAVE))
+        raise IssueError(_spacing_fault(path, _spacing(header)) or Issue(path, "header-invalid", value, _RESAVE))
     return spanned
 
 
@@ -277,7 +277,7 @@ def _spanned(header: Nifti1Header, affine: np.ndarray[Any, np.dtype[np.float64]]
     return affine
 
 
-def _usable_forms(path: Path, header: Nifti1Header) -> tuple[Fault, ...]:
+def _usable_forms(path: Path, header: Nifti1Header) -> tuple[Issue, ...]:
     """Unset an sform of which nothing can be placed where there is a qform of which all can; say so."""
     if header["sform_code"] <= 0 or header["qform_code"] <= 0:
         return ()
@@ -291,7 +291,7 @@ def _usable_forms(path: Path, header: Nifti1Header) -> tuple[Fault, ...]:
             return ()
     value = f"the sform {rounded(header.get_sform())} cannot be inverted"
     header["sform_code"] = 0
-    return (Fault(path, "qform-sform", value, "the qform is used; see that it is right", fatal=False),)
+    return (Issue(path, "qform-sform", value, "the qform is used; see that it is right", fatal=False),)
 
 
 def _other_form(header: Nifti1Header) -> tuple[tuple[float, ...], ...] | None:
@@ -313,17 +313,17 @@ def _spacing(header: Nifti1Header) -> Spacing3:
     return z, y, x
 
 
-def _spacing_fault(path: Path, spacing: Spacing3) -> Fault | None:
+def _spacing_fault(path: Path, spacing: Spacing3) -> Issue | None:
     if np.isfinite(spacing).all() and min(spacing) > 0:
         return None
-    return Fault(path, "spacing-invalid", f"pixdim (z, y, x) is {spacing}", "set the voxel size in mm in the header")
+    return Issue(path, "spacing-invalid", f"pixdim (z, y, x) is {spacing}", "set the voxel size in mm in the header")
 
 
-def _header_faults(path: Path, header: Nifti1Header, spacing: Spacing3, affine: Any) -> tuple[Fault, ...]:
+def _header_faults(path: Path, header: Nifti1Header, spacing: Spacing3, affine: Any) -> tuple[Issue, ...]:
     """List what is wrong with a header whose voxels could be read."""
-    fault = _spacing_fault(path, spacing)
-    if fault is not None:
-        return (fault,)
+    issue = _spacing_fault(path, spacing)
+    if issue is not None:
+        return (issue,)
     found = []
     columns = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
     with np.errstate(all="ignore"):
@@ -331,14 +331,14 @@ def _header_faults(path: Path, header: Nifti1Header, spacing: Spacing3, affine: 
     if not apart <= SPACING_TOLERANCE[1]:
         lengths = tuple(round(float(size), 6) for size in columns)
         value = f"pixdim (z, y, x) is {spacing}, the affine's columns are {lengths} mm long"
-        found.append(Fault(path, "spacing-affine", value, "correct the one that is wrong"))
+        found.append(Issue(path, "spacing-affine", value, "correct the one that is wrong"))
     apart = _forms_apart(header) / min(spacing)
     if not apart <= ORIGIN_TOLERANCE[1]:
         value = f"sform and qform place voxels up to {apart:.3g} voxels apart"
-        found.append(Fault(path, "qform-sform", value, "the sform is used; see that it is right", fatal=False))
+        found.append(Issue(path, "qform-sform", value, "the sform is used; see that it is right", fatal=False))
     unit = _OTHER_UNITS.get(int(header["xyzt_units"]) & 7)
     if unit:
-        found.append(Fault(path, "units", f"spacing in {unit}", "the numbers are taken as mm", fatal=False))
+        found.append(Issue(path, "units", f"spacing in {unit}", "the numbers are taken as mm", fatal=False))
     return tuple(found)
 
 

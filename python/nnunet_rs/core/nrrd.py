@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_rs.core.content import read_content, require_kind
-from nnunet_rs.core.faults import Fault, FaultError
+from nnunet_rs.core.image_file import ImageFile
+from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.raw import Layout, Placement, axes_of, invalid, numbers, read_layout, sizes_of, spacing_assumed
-from nnunet_rs.core.scan import Scan
 from nnunet_rs.core.types import Shape, Spacing3
 
 ENDINGS = (".nrrd",)
@@ -42,12 +42,12 @@ _RAS = {"right-anterior-superior", "ras", "right-anterior-superior-time", "rast"
 _LAS = {"left-anterior-superior", "las", "left-anterior-superior-time", "last"}
 
 
-def read(path: Path) -> Scan:
+def read(path: Path) -> ImageFile:
     """Read a file whole; one axis of components, or the fourth in space, holds channels.
 
     Raises
     ------
-    FaultError
+    IssueError
         `missing`, `unreadable`, `file-empty`, `format`, `header-invalid`, `voxel-type`, `dimensions`,
         `file-truncated`.
     """
@@ -69,18 +69,18 @@ def _layout(path: Path) -> Layout:
     vectors = _vectors(path, fields.get("space directions", ""))
     dimension = numbers(path, "dimension", fields.get("dimension", ""), int)
     if not [len(sizes)] == [len(kinds)] == [len(vectors or sizes)] == dimension:
-        raise FaultError(invalid(path, "dimension, sizes, kinds and space directions count different numbers of axes"))
+        raise IssueError(invalid(path, "dimension, sizes, kinds and space directions count different numbers of axes"))
     if "complex" in kinds:
-        raise FaultError(Fault(path, "voxel-type", "complex numbers", "save it with integer or float voxels"))
+        raise IssueError(Issue(path, "voxel-type", "complex numbers", "save it with integer or float voxels"))
     inside = [kind in _IN_SPACE and (not vectors or vectors[axis] is not None) for axis, kind in enumerate(kinds)]
     spatial = [axis for axis in range(len(sizes)) if inside[axis]]
     axes = axes_of(path, spatial, [axis for axis in range(len(sizes)) if not inside[axis]], sizes)
     placement, known = _placement(path, fields, [axis for axis in axes[:0:-1] if axis is not None], vectors)
     data, start, lines = _data(path, fields, end)
     x, y, z = (*(float(np.linalg.norm(vector)) for vector in placement.directions), 1.0)[:3]
-    faults = (*(() if known else (spacing_assumed(path),)), *_quantised(path, fields))
+    issues = (*(() if known else (spacing_assumed(path),)), *_quantised(path, fields))
     kind, encoding = _voxel_type(path, fields)
-    return Layout(path, data, start, lines, kind, encoding, sizes, axes, placement, (z, y, x), faults)
+    return Layout(path, data, start, lines, kind, encoding, sizes, axes, placement, (z, y, x), issues)
 
 
 def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
@@ -98,21 +98,21 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
             fields[re.sub(r"\s+", " ", name.strip().lower())] = value.strip()
     if "data file" in fields or "datafile" in fields:
         return fields, len(content)
-    raise FaultError(invalid(path, "the header does not end (there is no empty line)"))
+    raise IssueError(invalid(path, "the header does not end (there is no empty line)"))
 
 
 def _voxel_type(path: Path, fields: dict[str, str]) -> tuple[np.dtype[Any], str]:
     name, encoding = fields.get("type", "").lower(), _ENCODINGS.get(fields.get("encoding", "").lower(), "")
     if name not in _KINDS:
-        raise FaultError(Fault(path, "voxel-type", f"type is {name!r}", "save it with integer or float voxels"))
+        raise IssueError(Issue(path, "voxel-type", f"type is {name!r}", "save it with integer or float voxels"))
     if not encoding:
         value = f"encoding is {fields.get('encoding', 'missing')!r}"
-        raise FaultError(Fault(path, "header-invalid", value, "save it as raw, gzip, bzip2, ascii or hex"))
+        raise IssueError(Issue(path, "header-invalid", value, "save it as raw, gzip, bzip2, ascii or hex"))
     kind = np.dtype(_KINDS[name])
     endian = fields.get("endian", "").lower()
     if kind.itemsize > 1 and encoding != "text":
         if endian not in ("little", "big"):
-            raise FaultError(invalid(path, f"endian is {endian or 'missing'}, not little or big"))
+            raise IssueError(invalid(path, f"endian is {endian or 'missing'}, not little or big"))
         kind = kind.newbyteorder("<" if endian == "little" else ">")
     return kind, encoding
 
@@ -131,7 +131,7 @@ def _placement(
         directions = [(vectors[axis] or [])[:3] for axis in axes]
         (origin, *_) = [(vector or [])[:3] for vector in _vectors(path, fields.get("space origin", ""))] or [[]]
         if any(len(vector) not in (2, 3) for vector in directions) or len(origin) not in (0, 2, 3):
-            raise FaultError(invalid(path, "space directions and space origin are not vectors of two or three numbers"))
+            raise IssueError(invalid(path, "space directions and space origin are not vectors of two or three numbers"))
         signs = _signs(fields.get("space", "").lower())
         return Placement(_times(origin, signs), tuple(_times(vector, signs) for vector in directions)), True
     words = numbers(path, "spacings", fields.get("spacings", ""))
@@ -167,18 +167,18 @@ def _data(path: Path, fields: dict[str, str], end: int) -> tuple[Path, int, int]
     skips = (fields.get("byte skip", fields.get("byteskip", "0")), fields.get("line skip", fields.get("lineskip", "0")))
     (skip,), (lines,) = ((numbers(path, "skip", text, int) or [0])[:1] for text in skips)
     if skip < -1 or not 0 <= lines < _HEADER:
-        raise FaultError(invalid(path, f"byte skip is {skip}, line skip is {lines}"))
+        raise IssueError(invalid(path, f"byte skip is {skip}, line skip is {lines}"))
     if name.upper().startswith("LIST") or "%" in name:
         value = f"the voxels lie in several files ({name})"
-        raise FaultError(Fault(path, "header-invalid", value, "save it as one file"))
+        raise IssueError(Issue(path, "header-invalid", value, "save it as one file"))
     if name:
         return path.parent / name, skip, lines
     return path, -1 if skip < 0 else end + skip, lines
 
 
-def _quantised(path: Path, fields: dict[str, str]) -> tuple[Fault, ...]:
+def _quantised(path: Path, fields: dict[str, str]) -> tuple[Issue, ...]:
     held = [name for name in ("old min", "oldmin", "old max", "oldmax") if name in fields]
     if not held:
         return ()
     value = f"{held[0]} is {fields[held[0]]}: the voxels were other numbers once"
-    return (Fault(path, "scaling", value, "they are taken as stored, as ITK takes them", fatal=False),)
+    return (Issue(path, "scaling", value, "they are taken as stored, as ITK takes them", fatal=False),)

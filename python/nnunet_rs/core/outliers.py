@@ -10,7 +10,7 @@ from statistics import median
 
 import numpy as np
 
-from nnunet_rs.core.faults import Fault
+from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.types import Shape3, Spacing3
 
 # Warnings are for mistakes alone: factors that scans of one kind do not differ by. Slices of 0.5 to 10 mm are of one
@@ -33,7 +33,7 @@ class Measured:
     lows: tuple[float, ...] = ()  # the smallest intensity of each channel; empty: unknown
 
 
-def outliers(dataset_file: Path, cases: Sequence[Measured], channels: Sequence[str]) -> list[Fault]:
+def outliers(dataset_file: Path, cases: Sequence[Measured], channels: Sequence[str]) -> list[Issue]:
     """Warn of cases that are far from the median of all, and of a unit that none of them can have.
 
     Rules: `spacing-unit` (of all cases), `spacing-outlier`, `size-outlier`, `intensity-outlier` (of CT).
@@ -41,12 +41,12 @@ def outliers(dataset_file: Path, cases: Sequence[Measured], channels: Sequence[s
     if not cases:
         return []
     spacing, shape = _typical([case.spacing for case in cases]), _typical([case.shape for case in cases])
-    single = [fault for case in cases for fault in _spacing(case, spacing, shape) or _size(case, spacing, shape)]
-    faults = single or _unit(dataset_file, cases)
+    single = [issue for case in cases for issue in _spacing(case, spacing, shape) or _size(case, spacing, shape)]
+    issues = single or _unit(dataset_file, cases)
     for channel, name in enumerate(channels):
         if name.lower() == "ct":
-            faults += _air(cases, channel)
-    return faults
+            issues += _air(cases, channel)
+    return issues
 
 
 def far_off(shape: Sequence[float], spacing: Sequence[float], usual: Sequence[float], extent: Sequence[float]) -> bool:
@@ -80,7 +80,7 @@ def _typical(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
     return tuple(float(size) for size in np.exp(np.median(np.log(rows), axis=0)))
 
 
-def _unit(file: Path, cases: Sequence[Measured]) -> list[Fault]:
+def _unit(file: Path, cases: Sequence[Measured]) -> list[Issue]:
     if all(set(case.spacing) == {1.0} for case in cases):
         return []  # pictures have no size
     longest = median(max(np.multiply(case.shape, case.spacing)) for case in cases)
@@ -88,20 +88,20 @@ def _unit(file: Path, cases: Sequence[Measured]) -> list[Fault]:
         return []
     unit = "metres" if longest < EXTENT[0] else "micrometres"
     value = f"what is scanned is {longest:.3g} mm long (median of the cases), by the spacing in the headers"
-    return [Fault(file, "spacing-unit", value, f"spacing is in mm: see that it is not in {unit}", fatal=False)]
+    return [Issue(file, "spacing-unit", value, f"spacing is in mm: see that it is not in {unit}", fatal=False)]
 
 
-def _spacing(case: Measured, usual: Sequence[float], shape: Sequence[float]) -> list[Fault]:
+def _spacing(case: Measured, usual: Sequence[float], shape: Sequence[float]) -> list[Issue]:
     if not far_off(case.shape, case.spacing, usual, [edge * count for edge, count in zip(usual, shape, strict=True)]):
         return []
     factors = np.divide(case.spacing, usual)
     farthest = float(max(factors, key=lambda factor: abs(math.log(factor))))
     value = f"spacing (z, y, x) is {mm(case.spacing)}, {times(farthest)} that of the median case, {mm(usual)}"
     advice = "see that the header is in mm and of this scan; a case that is resampled by it is of no use"
-    return [Fault(case.file, "spacing-outlier", value, advice, case.name, fatal=False)]
+    return [Issue(case.file, "spacing-outlier", value, advice, case.name, fatal=False)]
 
 
-def _size(case: Measured, spacing: Sequence[float], shape: Sequence[float]) -> list[Fault]:
+def _size(case: Measured, spacing: Sequence[float], shape: Sequence[float]) -> list[Issue]:
     """Warn of a case that has many times more, or fewer, voxels and millimetres than the others; or one slice."""
     factor = math.prod(case.shape) / math.prod(shape)
     room = factor * math.prod(case.spacing) / math.prod(spacing)
@@ -110,10 +110,10 @@ def _size(case: Measured, spacing: Sequence[float], shape: Sequence[float]) -> l
         return []
     typical = tuple(round(size) for size in shape)
     value = f"(z, y, x) is {case.shape} voxels, {times(factor)} those of the median case, {typical}"
-    return [Fault(case.file, "size-outlier", value, "see that it is a scan like the others", case.name, fatal=False)]
+    return [Issue(case.file, "size-outlier", value, "see that it is a scan like the others", case.name, fatal=False)]
 
 
-def _air(cases: Sequence[Measured], channel: int) -> list[Fault]:
+def _air(cases: Sequence[Measured], channel: int) -> list[Issue]:
     """Warn of CTs that hold no air where others do, or the reverse: Hounsfield units, and something else."""
     known = [case for case in cases if len(case.lows) > channel]
     if len(known) < 3:
@@ -125,5 +125,5 @@ def _air(cases: Sequence[Measured], channel: int) -> list[Fault]:
         low = case.lows[channel]
         if min(low, usual) <= AIR and max(low, usual) >= 0:
             value = f"the smallest intensity of the CT is {low:g}, that of the median case {usual:g}"
-            found.append(Fault(case.file, "intensity-outlier", value, advice, case.name, fatal=False))
+            found.append(Issue(case.file, "intensity-outlier", value, advice, case.name, fatal=False))
     return found

@@ -19,9 +19,9 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from nnunet_rs.core.content import COPY_AGAIN, DEFLATE, ends_early, read_content, reason, require_kind, require_memory
-from nnunet_rs.core.faults import Fault, FaultError
+from nnunet_rs.core.image_file import ImageFile, in_pixels
+from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.raw import ISAL_ERROR
-from nnunet_rs.core.scan import Scan, in_pixels
 from nnunet_rs.core.types import Shape, Spacing3
 
 ENDINGS = (".png", ".bmp")
@@ -55,12 +55,12 @@ class Picture:
     palette: NDArray[np.uint8] | None = None  # (n, 3) red, green, blue
 
 
-def read(path: Path) -> Scan:
+def read(path: Path) -> ImageFile:
     """Read a picture as a volume of one slice.
 
     Raises
     ------
-    FaultError
+    IssueError
         `missing`, `unreadable`, `file-empty`, `format`, `header-invalid`, `dimensions`, `channels`, `memory`,
         `file-truncated`.
     """
@@ -86,17 +86,17 @@ def _header(path: Path, content: bytes) -> Picture:
     try:
         picture = _png_header(path, content) if png else _bmp_header(path, content)
     except struct.error:
-        raise FaultError(Fault(path, "file-truncated", "ends early, within the header", COPY_AGAIN)) from None
+        raise IssueError(Issue(path, "file-truncated", "ends early, within the header", COPY_AGAIN)) from None
     if min(picture.width, picture.height) < 1:
-        raise FaultError(Fault(path, "dimensions", f"size {picture.width} x {picture.height}", COPY_AGAIN))
+        raise IssueError(Issue(path, "dimensions", f"size {picture.width} x {picture.height}", COPY_AGAIN))
     return picture
 
 
-def _painted(path: Path, indices: NDArray[Any], palette: NDArray[np.uint8], picture: Picture) -> Scan:
+def _painted(path: Path, indices: NDArray[Any], palette: NDArray[np.uint8], picture: Picture) -> ImageFile:
     """Look a palette's colours up; the greys of a BMP, which has no other way to hold them, are one channel."""
     if int(indices.max()) >= len(palette):
         value = f"a pixel has colour {int(indices.max())} of a palette of {len(palette)}"
-        raise FaultError(Fault(path, "unreadable", value, COPY_AGAIN))
+        raise IssueError(Issue(path, "unreadable", value, COPY_AGAIN))
     black_white = picture.depth == 1 and palette.tolist() == [[0, 0, 0], [255, 255, 255]]
     if picture.channels == 1:
         voxels = indices[np.newaxis] if black_white else palette[indices, 0][np.newaxis]
@@ -117,7 +117,7 @@ def _png_header(path: Path, content: bytes) -> Picture:
     width, height, depth, colour, packing, filters, order = struct.unpack(">IIBBBBB", content[16:29])
     if content[12:16] != b"IHDR" or depth not in _DEPTHS.get(colour, ()) or packing or filters or order > 1:
         value = f"bit depth {depth} of colour type {colour}, methods {packing}, {filters}, {order} are none of PNG's"
-        raise FaultError(Fault(path, "header-invalid", value, COPY_AGAIN))
+        raise IssueError(Issue(path, "header-invalid", value, COPY_AGAIN))
     channels = {_PALETTE: 3, _GREY_ALPHA: 1}.get(colour, _SAMPLES[colour])
     return Picture(height, width, depth, channels, colour)
 
@@ -127,7 +127,7 @@ def _chunks(path: Path, content: bytes) -> Iterator[tuple[bytes, bytes]]:
     at = 8
     while True:
         if at + 12 > len(content):
-            raise FaultError(Fault(path, "file-truncated", f"ends early, after {len(content)} bytes", COPY_AGAIN))
+            raise IssueError(Issue(path, "file-truncated", f"ends early, after {len(content)} bytes", COPY_AGAIN))
         size, name = struct.unpack(">I4s", content[at : at + 8])
         part = content[at + 8 : at + 8 + size]
         (checksum,) = struct.unpack(">I", content[at + 8 + size : at + 12 + size].ljust(4, b"\0"))
@@ -135,7 +135,7 @@ def _chunks(path: Path, content: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise ends_early(path, len(part), size)
         if zlib.crc32(part, zlib.crc32(name)) != checksum:
             value = f"the checksum of its part {name.decode('latin-1')!r} is wrong"
-            raise FaultError(Fault(path, "unreadable", value, COPY_AGAIN))
+            raise IssueError(Issue(path, "unreadable", value, COPY_AGAIN))
         yield name, part
         if name == b"IEND":
             return
@@ -147,7 +147,7 @@ def _png(path: Path, content: bytes, picture: Picture) -> Decoded:
     rows, palette = [], b""
     for name, part in _chunks(path, content):
         if name == b"acTL":
-            raise FaultError(Fault(path, "dimensions", "an animation of several pictures", "save each as a file"))
+            raise IssueError(Issue(path, "dimensions", "an animation of several pictures", "save each as a file"))
         rows += [part] if name == b"IDAT" else []
         palette = part if name == b"PLTE" else palette
     needed = picture.height * -(-picture.width * picture.depth * _SAMPLES[picture.colour] // 8)
@@ -172,7 +172,7 @@ def _require_rows(path: Path, stored: bytes, needed: int) -> None:
             if not part and not inflate.eof:
                 raise ends_early(path, there, needed)
     except ISAL_ERROR as error:
-        raise FaultError(Fault(path, "unreadable", f"the compressed rows are damaged: {error}", COPY_AGAIN)) from error
+        raise IssueError(Issue(path, "unreadable", f"the compressed rows are damaged: {error}", COPY_AGAIN)) from error
     if there < needed:
         raise ends_early(path, there, needed)
 
@@ -189,7 +189,7 @@ def _png_samples(path: Path, content: bytes, picture: Picture) -> NDArray[Any]:
         with PngImageFile(io.BytesIO(content)) as image:
             samples = _plain(np.asarray(image))
     except Exception as error:  # what is wrong with a file is raised as anything
-        raise FaultError(Fault(path, "unreadable", f"is a damaged PNG: {reason(error)}", COPY_AGAIN)) from error
+        raise IssueError(Issue(path, "unreadable", f"is a damaged PNG: {reason(error)}", COPY_AGAIN)) from error
     if picture.colour == _GREY and picture.depth in (2, 4):  # Pillow stretches them to 0 … 255
         samples = (samples // (255 // (2**picture.depth - 1))).astype(np.uint8)
     return samples
@@ -199,7 +199,7 @@ def _without_alpha(path: Path, samples: NDArray[Any]) -> NDArray[Any]:
     alpha = samples[..., 1]
     if int(alpha.min()) != np.iinfo(alpha.dtype).max:
         value = "grey, and an alpha channel that is not opaque everywhere"
-        raise FaultError(Fault(path, "channels", value, "save it as grey, without transparency"))
+        raise IssueError(Issue(path, "channels", value, "save it as grey, without transparency"))
     return samples[..., 0]
 
 
@@ -217,7 +217,7 @@ def _bmp_header(path: Path, content: bytes) -> Picture:
         entry = 4
     if depth not in (1, 2, 4, 8, 16, 24, 32) or used > 1 << 16:
         value = f"{depth} bits a pixel, {used} colours are none of BMP's"
-        raise FaultError(Fault(path, "header-invalid", value, COPY_AGAIN))
+        raise IssueError(Issue(path, "header-invalid", value, COPY_AGAIN))
     if depth > 8:
         return Picture(abs(height), width, depth, 3 if depth < 32 else _bmp_channels(content), start=start)
     count = min(used or 2**depth, 2**depth)
@@ -254,7 +254,7 @@ def _bmp(path: Path, content: bytes, picture: Picture) -> Decoded:
         with BmpImageFile(io.BytesIO(content)) as image:
             samples = np.asarray(image)
     except Exception as error:  # what is wrong with a file is raised as anything
-        raise FaultError(Fault(path, "unreadable", f"is a damaged BMP: {reason(error)}", COPY_AGAIN)) from error
+        raise IssueError(Issue(path, "unreadable", f"is a damaged BMP: {reason(error)}", COPY_AGAIN)) from error
     return _plain(samples), picture.palette
 
 

@@ -14,9 +14,9 @@ from isal import igzip_lib, isal_zlib
 from numpy.typing import NDArray
 
 from nnunet_rs.core.content import COPY_AGAIN, ends_early, read_content
-from nnunet_rs.core.faults import Fault, FaultError
 from nnunet_rs.core.geometry import invertible, rounded
-from nnunet_rs.core.scan import LPS_TO_RAS, Scan
+from nnunet_rs.core.image_file import LPS_TO_RAS, ImageFile
+from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.types import Header, Shape, Spacing3
 
 ISAL_ERROR: type[Exception] = cast(Any, igzip_lib).IsalError  # its stub declares an instance
@@ -59,7 +59,7 @@ class Layout:
     axes: tuple[int | None, ...]  # which of them are channel, z, y, x
     placement: Placement
     spacing: Spacing3
-    faults: tuple[Fault, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -67,12 +67,12 @@ class Layout:
         return tuple(1 if axis is None else self.sizes[axis] for axis in self.axes)
 
 
-def read_layout(layout: Layout) -> Scan:
+def read_layout(layout: Layout) -> ImageFile:
     """Read the voxels that a header describes.
 
     Raises
     ------
-    FaultError
+    IssueError
         `missing`, `unreadable`, `file-empty`, `file-truncated`, `header-invalid`.
     """
     count = math.prod(layout.sizes)
@@ -80,12 +80,12 @@ def read_layout(layout: Layout) -> Scan:
     order = [len(layout.sizes) - 1 - axis for axis in layout.axes if axis is not None]
     voxels = voxels.transpose(order + [axis for axis in range(voxels.ndim) if axis not in order])
     affine = layout.placement.affine()
-    return Scan(
+    return ImageFile(
         file=layout.header,
         voxels=voxels.reshape(layout.shape),
         spacing=layout.spacing,
         header=Header("itk", tuple(tuple(map(float, row)) for row in affine)),
-        faults=(*_place_faults(layout, affine), *layout.faults),
+        issues=(*_place_faults(layout, affine), *layout.issues),
     )
 
 
@@ -93,7 +93,7 @@ def sizes_of(path: Path, sizes: list[int]) -> Shape:
     """Return the sizes of a header; refuse those that are none."""
     if not sizes or min(sizes) < 1 or max(sizes) > _LONGEST:
         text = " x ".join(map(str, sizes)) or "unknown"
-        raise FaultError(Fault(path, "dimensions", f"size {text[:80]}", _GRID))
+        raise IssueError(Issue(path, "dimensions", f"size {text[:80]}", _GRID))
     return tuple(sizes)
 
 
@@ -105,7 +105,7 @@ def axes_of(path: Path, spatial: list[int], others: list[int], sizes: Shape) -> 
         spatial = spatial[:3]
     if len(spatial) not in (2, 3) or len(others) > 1:
         value = f"size {' x '.join(map(str, sizes))}, {len(spatial)} axes in space"
-        raise FaultError(Fault(path, "dimensions", value, "save it in 2-D or 3-D, with one axis of channels at most"))
+        raise IssueError(Issue(path, "dimensions", value, "save it in 2-D or 3-D, with one axis of channels at most"))
     x, y, z = (*spatial, None)[:3]
     return (others[0] if others else None, z, y, x)
 
@@ -115,24 +115,24 @@ def numbers(path: Path, field: str, text: str, kind: type[Any] = float) -> list[
     try:
         return [kind(word) for word in text.replace(",", " ").split()]
     except ValueError:
-        raise FaultError(invalid(path, f"{field} is {text[:60]!r}, not numbers")) from None
+        raise IssueError(invalid(path, f"{field} is {text[:60]!r}, not numbers")) from None
 
 
-def invalid(path: Path, value: str) -> Fault:
+def invalid(path: Path, value: str) -> Issue:
     """Return the fault of a header that contradicts its format."""
-    return Fault(path, "header-invalid", value, "open it in the program that made it and save it again")
+    return Issue(path, "header-invalid", value, "open it in the program that made it and save it again")
 
 
-def spacing_assumed(path: Path) -> Fault:
+def spacing_assumed(path: Path) -> Issue:
     """Return the warning that a file says nothing of its voxels' size."""
     value = "the header gives no spacing, 1 x 1 x 1 mm is assumed"
-    return Fault(path, "spacing-assumed", value, "set the voxel size in the header", fatal=False)
+    return Issue(path, "spacing-assumed", value, "set the voxel size in the header", fatal=False)
 
 
-def _place_faults(layout: Layout, affine: NDArray[np.float64]) -> tuple[Fault, ...]:
+def _place_faults(layout: Layout, affine: NDArray[np.float64]) -> tuple[Issue, ...]:
     if not (np.isfinite(layout.spacing).all() and min(layout.spacing) > 0):
         value = f"spacing (z, y, x) is {layout.spacing}"
-        return (Fault(layout.header, "spacing-invalid", value, "set the voxel size in mm in the header"),)
+        return (Issue(layout.header, "spacing-invalid", value, "set the voxel size in mm in the header"),)
     if not (np.isfinite(affine).all() and invertible(affine[:3, :3])):
         return (invalid(layout.header, f"the affine {rounded(affine)} cannot be inverted"),)
     return ()
@@ -146,12 +146,12 @@ def _stored(layout: Layout) -> memoryview:
     try:
         content = read_content(layout.data)
     except ValueError:  # a name that no file can have
-        raise FaultError(invalid(layout.header, "the header names no file of voxels")) from None
+        raise IssueError(invalid(layout.header, "the header names no file of voxels")) from None
     start = layout.start
     if start < 0:
         needed = math.prod(layout.sizes) * layout.kind.itemsize
         if layout.encoding != "raw":
-            raise FaultError(invalid(layout.header, "the voxels are the file's last bytes, and compressed"))
+            raise IssueError(invalid(layout.header, "the voxels are the file's last bytes, and compressed"))
         start = max(0, len(content) - needed)
     for _ in range(layout.lines):
         start = content.find(b"\n", start) + 1
@@ -193,10 +193,10 @@ def _unpacked(path: Path, stored: memoryview, needed: int, make: Any) -> bytes:
             more = b"" if left or stream.eof else stream.decompress(getattr(stream, "unconsumed_tail", b""), 1)
             if not stream.eof and not more:
                 value = f"the compressed voxels end early: {needed - left} bytes of {needed}"
-                raise FaultError(Fault(path, "file-truncated", value, COPY_AGAIN))
+                raise IssueError(Issue(path, "file-truncated", value, COPY_AGAIN))
     except (ISAL_ERROR, zlib.error, OSError, EOFError, ValueError) as error:
-        raise FaultError(
-            Fault(path, "unreadable", f"the compressed voxels are damaged: {error}", COPY_AGAIN)
+        raise IssueError(
+            Issue(path, "unreadable", f"the compressed voxels are damaged: {error}", COPY_AGAIN)
         ) from error
     return b"".join(parts)
 
@@ -205,15 +205,15 @@ def _from_text(layout: Layout, stored: memoryview, count: int) -> NDArray[Any]:
     words = bytes(stored).split()
     if len(words) < count:
         value = f"ends early: {len(words)} numbers, the header promises {count}"
-        raise FaultError(Fault(layout.data, "file-truncated", value, COPY_AGAIN))
+        raise IssueError(Issue(layout.data, "file-truncated", value, COPY_AGAIN))
     try:
         return np.array(words[:count]).astype(layout.kind.newbyteorder("="))
     except (ValueError, OverflowError):
-        raise FaultError(invalid(layout.data, f"the voxels are text that is no {layout.kind.name}")) from None
+        raise IssueError(invalid(layout.data, f"the voxels are text that is no {layout.kind.name}")) from None
 
 
 def _from_hex(layout: Layout, stored: memoryview) -> bytes:
     try:
         return bytes.fromhex(bytes(stored).decode("ascii"))
     except ValueError:
-        raise FaultError(invalid(layout.data, "the voxels are no hexadecimal numbers")) from None
+        raise IssueError(invalid(layout.data, "the voxels are no hexadecimal numbers")) from None

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_rs.core.faults import Fault
+from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.types import LabelSet, Region
 
 
-def declaration_faults(file: Path, labels: LabelSet) -> list[Fault]:
+def dataset_json_issues(file: Path, labels: LabelSet) -> list[Issue]:
     """List what labels that can be read contradict; warnings, for nnU-Net takes such datasets.
 
     Rules: `regions-order` for each region that does not come back; `label-values` where the values have gaps.
     """
-    return [*_region_faults(file, labels), *_gaps(file, labels)]
+    return [*_region_issues(file, labels), *_gaps(file, labels)]
 
 
 def painted(labels: LabelSet) -> tuple[int, ...]:
@@ -60,7 +60,7 @@ def _fitting(labels: LabelSet, regions: Sequence[Region]) -> tuple[Region, ...] 
     return tuple(found)
 
 
-def _region_faults(file: Path, labels: LabelSet) -> list[Fault]:
+def _region_issues(file: Path, labels: LabelSet) -> list[Issue]:
     lost = {region.name: lost_classes(labels, region) for region in labels.regions}
     if not any(lost.values()):
         return []
@@ -68,7 +68,7 @@ def _region_faults(file: Path, labels: LabelSet) -> list[Fault]:
     return [_not_given_back(file, labels, name, classes[0], advice) for name, classes in lost.items() if classes]
 
 
-def _not_given_back(file: Path, labels: LabelSet, name: str, index: int, advice: str) -> Fault:
+def _not_given_back(file: Path, labels: LabelSet, name: str, index: int, advice: str) -> Issue:
     written, value = painted(labels)[index], labels.values[index]
     inside = index in next(region for region in labels.regions if region.name == name).classes
     sides = ("inside", "outside") if inside else ("outside", "inside")
@@ -77,7 +77,7 @@ def _not_given_back(file: Path, labels: LabelSet, name: str, index: int, advice:
         f"'{name}' does not come back from an exported segmentation: by the order {order} voxels of label {value} "
         f"({sides[0]} it) are written as {written} ({sides[1]} it)"
     )
-    return Fault(file, "regions-order", said, advice, fatal=False)
+    return Issue(file, "regions-order", said, advice, fatal=False)
 
 
 def _advice(labels: LabelSet) -> str:
@@ -90,10 +90,10 @@ def _advice(labels: LabelSet) -> str:
     return f"list the regions in the order {', '.join(r.name for r in fitting)}, with regions_class_order {order}"
 
 
-def _gaps(file: Path, labels: LabelSet) -> list[Fault]:
+def _gaps(file: Path, labels: LabelSet) -> list[Issue]:
     values = [*labels.values, *([] if labels.ignore is None else [labels.ignore])]
     if values == list(range(len(values))):
         return []
     shown = ", ".join(map(str, values[:12])) + (" …" if len(values) > 12 else "")
     advice = f"accepted here; nnU-Net refuses such labels: number them 0 … {len(values) - 1} if it is to read them"
-    return [Fault(file, "label-values", f"the values {shown} are not consecutive", advice, fatal=False)]
+    return [Issue(file, "label-values", f"the values {shown} are not consecutive", advice, fatal=False)]

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.content import COPY_AGAIN, DEFLATE, ends_early, read_content, reason, require_kind, require_memory
-from nnunet_rs.core.faults import Fault, FaultError
 from nnunet_rs.core.files import read_json
-from nnunet_rs.core.scan import Scan, in_pixels
+from nnunet_rs.core.image_file import ImageFile, in_pixels
+from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.types import Shape, Spacing3
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _REDUCED = 1  # bit of NewSubfileType: a smaller copy of another page
 _ONE_STACK = "save it as one stack of slices of one size"
 
 
-def read(path: Path) -> Scan:
+def read(path: Path) -> ImageFile:
     """Read a file whole.
 
     The spacing of a stack may stand in a JSON file `{case}.json` beside it, `{"spacing": [z, y, x]}` (nnU-Net's
@@ -46,7 +46,7 @@ def read(path: Path) -> Scan:
 
     Raises
     ------
-    FaultError
+    IssueError
         `missing`, `unreadable`, `file-empty`, `format`, `dimensions`, `voxel-type`, `memory`, `file-truncated`,
         `spacing-invalid`.
     """
@@ -55,13 +55,13 @@ def read(path: Path) -> Scan:
         _require_whole(path, series)
         voxels = _samples(path, series, order).reshape(shape)
         page = series[0].keyframe
-        faults = _shown_otherwise(path, page)
+        issues = _shown_otherwise(path, page)
     spacing = _spacing(path)
     if spacing is None and shape[1] > 1:
         value = "there is no file of the stack's spacing, 1 x 1 x 1 mm is assumed"
         advice = f'write {sidecar(path).name} beside it: {{"spacing": [z, y, x]}}'
-        faults += (Fault(path, "spacing-assumed", value, advice, fatal=False),)
-    return in_pixels(path, voxels, spacing or (1.0, 1.0, 1.0), faults=faults)
+        issues += (Issue(path, "spacing-assumed", value, advice, fatal=False),)
+    return in_pixels(path, voxels, spacing or (1.0, 1.0, 1.0), issues=issues)
 
 
 def read_grid(path: Path) -> tuple[Shape, Spacing3]:
@@ -87,7 +87,7 @@ def _spacing(path: Path) -> Spacing3 | None:
     content = read_json(file)
     spacing = content.get("spacing") if isinstance(content, dict) else None
     if not (isinstance(spacing, list) and len(spacing) == 3 and all(type(size) in (int, float) for size in spacing)):
-        raise FaultError(Fault(file, "spacing-invalid", f"spacing is {spacing!r}", "give three numbers: z, y, x in mm"))
+        raise IssueError(Issue(file, "spacing-invalid", f"spacing is {spacing!r}", "give three numbers: z, y, x in mm"))
     z, y, x = (size if abs(size) < 1e300 else math.inf for size in spacing)
     return float(z), float(y), float(x)
 
@@ -106,11 +106,11 @@ def _opened(path: Path) -> Iterator[list[TiffPageSeries]]:
         with tifffile.TiffFile(path, _multifile=False) as file:
             _require_pages(path, file)
             yield _images(path, file)
-    except (FaultError, MemoryError):
+    except (IssueError, MemoryError):
         raise
     except Exception as error:  # what is wrong with a file is raised as anything
         value = f"is a damaged TIFF, or one of a kind that tifffile does not read: {reason(error)}"
-        raise FaultError(Fault(path, "unreadable", value, f"{COPY_AGAIN}, or save it uncompressed")) from error
+        raise IssueError(Issue(path, "unreadable", value, f"{COPY_AGAIN}, or save it uncompressed")) from error
 
 
 def _require_pages(path: Path, file: TiffFile) -> None:
@@ -125,7 +125,7 @@ def _require_pages(path: Path, file: TiffFile) -> None:
             held = stream.read(struct.calcsize(code))
             if len(held) < struct.calcsize(code):
                 value = f"ends early: page {len(seen)} lies beyond its {size} bytes"
-                raise FaultError(Fault(path, "file-truncated", value, COPY_AGAIN))
+                raise IssueError(Issue(path, "file-truncated", value, COPY_AGAIN))
             return int(struct.unpack(order + code, held)[0])
 
         at = number(8 if wide else 4, next_)
@@ -136,7 +136,7 @@ def _require_pages(path: Path, file: TiffFile) -> None:
     images = sum(_images_of(one) for one in file.series) if promised > 1 else promised
     if at or len(file.pages) != len(seen) or promised > images:
         value = f"its pages are a chain that breaks: {len(seen)} of {max(promised, len(seen) + 1)} can be found"
-        raise FaultError(Fault(path, "file-truncated", value, COPY_AGAIN))
+        raise IssueError(Issue(path, "file-truncated", value, COPY_AGAIN))
 
 
 def _images_of(series: TiffPageSeries) -> int:
@@ -148,10 +148,10 @@ def _images(path: Path, file: TiffFile) -> list[TiffPageSeries]:
     found = [one for one in file.series if one.shape and 0 not in one.shape]
     full = [one for one in found if not int(one.keyframe.subfiletype or 0) & _REDUCED] or found
     if not full:
-        raise FaultError(Fault(path, "dimensions", "holds no image", COPY_AGAIN))
+        raise IssueError(Issue(path, "dimensions", "holds no image", COPY_AGAIN))
     if len({(one.shape, str(one.dtype), one.axes) for one in full}) > 1:
         shapes = ", ".join(" x ".join(map(str, one.shape)) for one in full[:3])
-        raise FaultError(Fault(path, "dimensions", f"{len(full)} images that differ: {shapes}", _ONE_STACK))
+        raise IssueError(Issue(path, "dimensions", f"{len(full)} images that differ: {shapes}", _ONE_STACK))
     return full
 
 
@@ -162,11 +162,11 @@ def _layout(path: Path, series: list[TiffPageSeries]) -> tuple[Shape, list[int]]
     kind = series[0].dtype
     if kind is None or kind.kind not in "biuf":
         value = f"{kind or 'unknown'} samples"
-        raise FaultError(Fault(path, "voxel-type", value, "save it with integer or float samples"))
+        raise IssueError(Issue(path, "voxel-type", value, "save it with integer or float samples"))
     compression = series[0].keyframe.compression
     if int(compression) not in _RATIOS | dict.fromkeys(_ALSO_READ):
         value = f"compression {getattr(compression, 'name', '')} ({int(compression)})"
-        raise FaultError(Fault(path, "unreadable", value, "save it with Deflate, or uncompressed"))
+        raise IssueError(Issue(path, "unreadable", value, "save it with Deflate, or uncompressed"))
     long = [axis for axis, name in enumerate(axes) if name not in "YXS" and sizes[axis] > 1]
     channels = [axis for axis, name in enumerate(axes) if name == "S"]
     if len(long) == 2 and not channels:  # slices and channels, as microscopes write them
@@ -174,11 +174,11 @@ def _layout(path: Path, series: list[TiffPageSeries]) -> tuple[Shape, list[int]]
         compression = series[0].keyframe.compression
     if int(compression) not in _RATIOS | dict.fromkeys(_ALSO_READ):
         value = f"compression {getattr(compression, 'name', '')} ({int(compression)})"
-        raise FaultError(Fault(path, "unreadable", value, "save it with Deflate, or uncompressed"))
+        raise IssueError(Issue(path, "unreadable", value, "save it with Deflate, or uncompressed"))
     long = [axis for axis in long if axis not in channels]
     if len(long) > 1 or len(channels) > 1 or axes.count("Y") != 1 or axes.count("X") != 1:
         value = f"axes {''.join(axes)} of size {' x '.join(map(str, sizes))}"
-        raise FaultError(Fault(path, "dimensions", value, _ONE_STACK))
+        raise IssueError(Issue(path, "dimensions", value, _ONE_STACK))
     spatial = [*long, axes.index("Y"), axes.index("X")]
     order = [*channels, *(axis for axis in range(len(axes)) if axis not in (*channels, *spatial)), *spatial]
     c, z = (math.prod(sizes[axis] for axis in some) for some in (channels, long))
@@ -188,8 +188,8 @@ def _layout(path: Path, series: list[TiffPageSeries]) -> tuple[Shape, list[int]]
 def _samples(path: Path, series: list[TiffPageSeries], order: list[int]) -> NDArray[Any]:
     parts = [np.asarray(one.asarray(maxworkers=1)) for one in series]
     if any(part.shape != one.shape for part, one in zip(parts, series, strict=True)):
-        raise FaultError(
-            Fault(path, "unreadable", "its pages are not of the size that its header promises", COPY_AGAIN)
+        raise IssueError(
+            Issue(path, "unreadable", "its pages are not of the size that its header promises", COPY_AGAIN)
         )
     samples = np.stack(parts) if len(parts) > 1 else parts[0]
     if samples.dtype.kind == "b":
@@ -209,7 +209,7 @@ def _require_whole(path: Path, series: list[TiffPageSeries]) -> None:
             continue
         for page in one.pages:
             if page is None:
-                raise FaultError(Fault(path, "file-truncated", "pages that its header names are missing", COPY_AGAIN))
+                raise IssueError(Issue(path, "file-truncated", "pages that its header names are missing", COPY_AGAIN))
             _require_whole_page(path, page, one.keyframe, size)
 
 
@@ -219,7 +219,7 @@ def _require_whole_page(path: Path, page: Any, keyframe: TiffPage, size: int) ->
     parts = math.prod(keyframe.chunked)
     if len(ends) < max(1, parts):
         value = f"{len(ends)} of {parts} strips or tiles are there"
-        raise FaultError(Fault(path, "file-truncated", value, COPY_AGAIN))
+        raise IssueError(Issue(path, "file-truncated", value, COPY_AGAIN))
     if max(ends) > size:
         raise ends_early(path, size - min(offsets), max(ends) - min(offsets))
     stored, needed = sum(counts), _packed(keyframe)
@@ -234,15 +234,15 @@ def _packed(page: TiffPage) -> int:
     return int(math.prod(page.shape)) * int(bits) // 8
 
 
-def _shown_otherwise(path: Path, page: TiffPage) -> tuple[Fault, ...]:
+def _shown_otherwise(path: Path, page: TiffPage) -> tuple[Issue, ...]:
     """Warn of what a viewer applies and the readers of nnU-Net and this library do not."""
     advice = "the numbers are taken as stored, as nnU-Net takes them; see that image and labels agree"
     found = []
     turned = page.tags.get(274)
     if turned is not None and turned.value != 1:
         value = f"the orientation tag is {int(turned.value)}: viewers show it turned or mirrored"
-        found.append(Fault(path, "orientation-tag", value, advice, fatal=False))
+        found.append(Issue(path, "orientation-tag", value, advice, fatal=False))
     if page.photometric == 0:
         value = "white is zero (PhotometricInterpretation 0): viewers show it inverted"
-        found.append(Fault(path, "white-is-zero", value, advice, fatal=False))
+        found.append(Issue(path, "white-is-zero", value, advice, fatal=False))
     return tuple(found)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.faults import Fault
+from nnunet_rs.core.issues import Issue
 
 Shape: TypeAlias = tuple[int, ...]
 Shape3: TypeAlias = tuple[int, int, int]
@@ -116,7 +116,7 @@ class Dataset:
     training: tuple[Case, ...]  # sorted by name
     test: tuple[Case, ...] = ()
     ending: str = ".nii.gz"
-    faults: tuple[Fault, ...] = ()  # found by listing the files; cases with a fatal one are not in `training`
+    issues: tuple[Issue, ...] = ()  # found by listing the files; cases with a fatal one are not in `training`
 
 
 class Task(Protocol):

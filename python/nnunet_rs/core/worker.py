@@ -68,7 +68,7 @@ class Worker:
             mouth.close()
         return cls(process, voice)
 
-    def hear(self) -> Said | Result:
+    def receive(self) -> Said | Result:
         """Wait for the next message.
 
         Raises

@@ -11,15 +11,15 @@ import numpy as np
 
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
+from nnunet_rs.data.cascade_augmentation import CascadeAugmentation, CascadeAugmentationRule, MoveSegAsOneHot
 from nnunet_rs.data.intensity import Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, ZeroOutside
 from nnunet_rs.data.mirroring import is_mirror
-from nnunet_rs.data.mistakes import MistakeRule, Mistakes, Reveal
 from nnunet_rs.data.spatial import BatchgeneratorsSpatial, Spatial, SpatialRange, SpatialRule
 from nnunet_rs.data.transform import Transform, run
 from nnunet_rs.data.warp import WarpSpatial
 from nnunet_rs.plan.schema import Configuration, Normalization
 
-NNUNET_MISTAKES = MistakeRule()
+NNUNET_MISTAKES = CascadeAugmentationRule()
 
 Chain: TypeAlias = Callable[[SpatialRange], tuple[Transform, ...]]
 
@@ -33,7 +33,9 @@ class AugmentationRecipe:
     engine: Callable[[SpatialRange], Spatial] = WarpSpatial
     mirror: Callable[[Shape], Transform] = Mirror  # of axes of the patch; the last of the chain
     mirrored: bool = True  # along every axis, unless others are asked for
-    mistakes: MistakeRule | None = NNUNET_MISTAKES  # in the first segmentation, of a cascade's second stage
+    cascade_augmentation: CascadeAugmentationRule | None = (
+        NNUNET_MISTAKES  # in the first segmentation, of a cascade's second stage
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,11 @@ def build_augmentation(
         chain = (*chain, ZeroOutside(masked))
     spatial = None if recipe.spatial is None else recipe.engine(ranges)
     augmentation = Augmentation(patch=ranges.patch, spatial=spatial, transforms=chain)
-    return augmentation if configuration.previous is None else revealing(augmentation, classes, recipe.mistakes)
+    return (
+        augmentation
+        if configuration.previous is None
+        else revealing(augmentation, classes, recipe.cascade_augmentation)
+    )
 
 
 def own_mirror_axes(name: str, dims: int) -> Shape:
@@ -157,10 +163,12 @@ def with_mirror_axes(augmentation: Augmentation, axes: Shape) -> Augmentation:
     return replace(augmentation, transforms=(*kept, Mirror(axes)) if axes else kept, mirror_axes=axes)
 
 
-def revealing(augmentation: Augmentation, classes: int, mistakes: MistakeRule | None = NNUNET_MISTAKES) -> Augmentation:
+def revealing(
+    augmentation: Augmentation, classes: int, cascade_augmentation: CascadeAugmentationRule | None = NNUNET_MISTAKES
+) -> Augmentation:
     """Let an augmentation end by making channels of a first segmentation, with mistakes in it (None: as it is)."""
-    made = () if mistakes is None else (Mistakes(mistakes, classes),)
-    return replace(augmentation, transforms=(*augmentation.transforms, *made, Reveal(classes)))
+    made = () if cascade_augmentation is None else (CascadeAugmentation(cascade_augmentation, classes),)
+    return replace(augmentation, transforms=(*augmentation.transforms, *made, MoveSegAsOneHot(classes)))
 
 
 _STILL = SpatialRule(p_rotation=0, p_scaling=0, angle=0, scale=(1, 1))
@@ -211,7 +219,7 @@ AUGMENTATIONS = {
     "paper-batchgenerators": AugmentationRecipe(
         _PAPER, _paper_batchgenerators, BatchgeneratorsSpatial, _mirror_batchgenerators
     ),
-    "v2": AugmentationRecipe(_V2, _v2, mistakes=replace(NNUNET_MISTAKES, p_class=0.5)),
+    "v2": AugmentationRecipe(_V2, _v2, cascade_augmentation=replace(NNUNET_MISTAKES, p_class=0.5)),
     "light": AugmentationRecipe(_LIGHT, _light),  # ours, for processors
-    "none": AugmentationRecipe(None, _none, mirrored=False, mistakes=None),
+    "none": AugmentationRecipe(None, _none, mirrored=False, cascade_augmentation=None),
 }

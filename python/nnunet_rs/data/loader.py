@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, named
-from nnunet_rs.core.machine import processors
+from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import FloatArray, LabelSet, Shape, Shape3
 from nnunet_rs.data.augment import Augmentation
 from nnunet_rs.data.patches import PatchRule, choose_start, is_forced
-from nnunet_rs.data.previous import PreviousStore
+from nnunet_rs.data.previous_stage import PreviousStore
 from nnunet_rs.data.store import Store
 from nnunet_rs.plan.schema import Configuration
 
@@ -176,7 +176,7 @@ class Loader:
         return name
 
     def _make(self, name: str, forced: bool, rng: np.random.Generator) -> tuple[FloatArray, NDArray[np.integer]]:
-        start = choose_start(self._rule, self._store.locations(name), forced, rng)
+        start = choose_start(self._rule, self._store.class_locations(name), forced, rng)
         drawn = self.augmentation.draw(rng)
         region = self.augmentation.region(drawn)
         size = (1, *region)[-3:]

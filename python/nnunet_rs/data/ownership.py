@@ -14,7 +14,7 @@ from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.data.archive import read_archive
 from nnunet_rs.data.placement import prepared_folder
-from nnunet_rs.plan.survey import FilesRecord, case_signature, files_digest, recorded_files
+from nnunet_rs.plan.dataset_scan import FilesRecord, case_signature, files_digest, recorded_files
 
 MARK = "nnunet_rs"  # the key of dataset.json by which this tool knows its own, with the dataset's folder
 _FORMERLY = {"name", "channel_names", "labels", "regions_class_order", "numTraining", "file_ending", "dataset"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_rs.core.types import LabelSet, Shape3
-from nnunet_rs.data.locations import Locations
+from nnunet_rs.data.class_locations import ClassLocations
 
 FOREGROUND_SHARE = 0.33  # of the samples of a batch that are centred on foreground
 
@@ -41,7 +41,7 @@ def is_forced(sample: int, batch_size: int, index: int, share: float = FOREGROUN
     return sample >= batch_size - math.ceil(share * batch_size)
 
 
-def choose_start(rule: PatchRule, locations: Locations, forced: bool, rng: np.random.Generator) -> Shape3:
+def choose_start(rule: PatchRule, class_locations: ClassLocations, forced: bool, rng: np.random.Generator) -> Shape3:
     """Draw where a patch starts in a case.
 
     Parameters
@@ -62,12 +62,12 @@ def choose_start(rule: PatchRule, locations: Locations, forced: bool, rng: np.ra
         hangs over the border: a case smaller than the patch is centred in it, and a patch centred on foreground may
         hang over the far end, as nnU-Net's `get_bbox` lets it.
     """
-    bounds = [_bounds(size, length) for size, length in zip(rule.patch, locations.shape, strict=True)]
-    target = _target(rule, locations, forced, rng)
+    bounds = [_bounds(size, length) for size, length in zip(rule.patch, class_locations.shape, strict=True)]
+    target = _target(rule, class_locations, forced, rng)
     if target is None:
         z, y, x = (int(rng.integers(low, high + 1)) for low, high in bounds)
         return z, y, x
-    voxel = locations.pick(target, rng)
+    voxel = class_locations.pick(target, rng)
     z, y, x = (max(low, v - size // 2) for (low, _), v, size in zip(bounds, voxel, rule.patch, strict=True))
     return z, y, x
 
@@ -78,12 +78,14 @@ def _bounds(size: int, length: int) -> tuple[int, int]:
     return -(lacking // 2) - lacking % 2, length - size + lacking // 2 + lacking % 2
 
 
-def _target(rule: PatchRule, locations: Locations, forced: bool, rng: np.random.Generator) -> tuple[int, ...] | None:
+def _target(
+    rule: PatchRule, class_locations: ClassLocations, forced: bool, rng: np.random.Generator
+) -> tuple[int, ...] | None:
     """Return the classes to centre on, None for anywhere."""
     if forced:
-        present = [target for target in rule.targets if any(c in locations.spans for c in target)]
+        present = [target for target in rule.targets if any(c in class_locations.spans for c in target)]
         if present:
             return present[rng.integers(len(present))]
-    if any(c in locations.spans for c in rule.annotated):
+    if any(c in class_locations.spans for c in rule.annotated):
         return rule.annotated
     return None

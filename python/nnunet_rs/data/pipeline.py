@@ -13,23 +13,23 @@ from typing import Any
 
 from nnunet_rs.core.budget import Budget, memory_for_cases
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.faults import Fault, fatal
 from nnunet_rs.core.files import keep_aside, read_json, remove_leftovers, write_json
+from nnunet_rs.core.issues import Issue, fatal
 from nnunet_rs.core.locks import exclusive
-from nnunet_rs.core.machine import peak_memory, processors
+from nnunet_rs.core.resources import peak_memory, processors
 from nnunet_rs.core.types import Case, Dataset, Progress, Share, Silent, Task
+from nnunet_rs.data.chunked_arrays import warm_up
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
-from nnunet_rs.data.frames import warm_up
 from nnunet_rs.data.ownership import MARK, require_own
 from nnunet_rs.data.placement import Placement, place_prepared, prepared_folder
 from nnunet_rs.data.preprocess import find_configuration
-from nnunet_rs.data.stage import Kept, Stage, Staged, manner
+from nnunet_rs.data.runner import CaseCache, Stage, Staged, manner
 from nnunet_rs.data.store import prepared_name
+from nnunet_rs.plan.dataset_scan import DatasetScan, Visit, scan_dataset
 from nnunet_rs.plan.fingerprint import COUNTERS
 from nnunet_rs.plan.planner import PlanOverrides
+from nnunet_rs.plan.reconcile import reconcile_plan
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
-from nnunet_rs.plan.settle import settle_plan
-from nnunet_rs.plan.survey import Survey, Visit, survey_dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class PrepareSummary:
     bytes_written: int
     seconds: float
     peak_memory: int  # bytes; 0 where the system does not tell
-    skipped: tuple[Fault, ...]  # why cases were left out
-    warnings: tuple[Fault, ...]
+    skipped: tuple[Issue, ...]  # why cases were left out
+    warnings: tuple[Issue, ...]
 
 
 def prepare_dataset(
@@ -112,16 +112,16 @@ def prepare_dataset(
         prepared = prepared_folder(work)
         for folder in (work, *prepared.glob("*/")):
             remove_leftovers(folder)
-        kept = Kept(run.budget)
+        kept = CaseCache(run.budget)
         if not any(prepared.glob("*/*.zip")):  # else perhaps nothing is left to write
             warm_up()
         with run.progress.task("preprocess", len(dataset.training)) as whole:
             task = Share(whole, 0.5)  # each case is read, then prepared
-            survey = run.survey(task, kept.visit)
-            task.advance(len(dataset.training) - len(survey.sound()))
-            plan = run.settle(survey)
-            staged = run.prepare(survey, plan, kept, task)
-    return run.summary(time.monotonic() - started, survey, plan, staged)
+            scan = run.scan(task, kept.visit)
+            task.advance(len(dataset.training) - len(scan.sound()))
+            plan = run.reconcile(scan)
+            staged = run.prepare(scan, plan, kept, task)
+    return run.summary(time.monotonic() - started, scan, plan, staged)
 
 
 def plan_dataset(
@@ -137,10 +137,10 @@ def plan_dataset(
     with exclusive(work, "plan", run.progress):
         remove_leftovers(work)
         with run.progress.task("fingerprint", len(dataset.training)) as task:
-            survey = run.survey(task)
-        plan = run.settle(survey)
-    assert survey.fingerprint is not None
-    return survey.fingerprint, plan
+            scan = run.scan(task)
+        plan = run.reconcile(scan)
+    assert scan.fingerprint is not None
+    return scan.fingerprint, plan
 
 
 @dataclass(slots=True)
@@ -159,11 +159,11 @@ class _Run:
         counters = 2 * _counters(self.options.memory)
         self.budget = Budget(memory_for_cases(self.options.memory, self.threads, counters))
 
-    def survey(self, task: Task, visit: Visit | None = None) -> Survey:
+    def scan(self, task: Task, visit: Visit | None = None) -> DatasetScan:
         """Read the dataset; raise unless its faults may be skipped."""
         if not self.options.resume:
             (self.work / "survey.json").unlink(missing_ok=True)
-        survey = survey_dataset(
+        scan = scan_dataset(
             self.dataset,
             self.work,
             self.budget,
@@ -172,28 +172,28 @@ class _Run:
             task=task,
             visit=visit,
         )
-        _tell_warnings(survey, self.progress)
-        _require_sound(self.dataset, survey, self.options.skip_faulty)
-        return survey
+        _tell_warnings(scan, self.progress)
+        _require_sound(self.dataset, scan, self.options.skip_faulty)
+        return scan
 
-    def settle(self, survey: Survey) -> Plan:
+    def reconcile(self, scan: DatasetScan) -> Plan:
         """Write dataset.json, plan.json and splits.json, or follow those that are there."""
-        assert survey.fingerprint is not None
-        cases, names = self._sound(survey), survey.sound()
+        assert scan.fingerprint is not None
+        cases, names = self._sound(scan), scan.sound()
         write_json(self.work / "dataset.json", _dataset_json(self.dataset, cases))
         asked = self.options
-        plan = settle_plan(
-            self.dataset, survey.fingerprint, self.work, asked.recipe, asked.overrides, self.progress, asked.plans
+        plan = reconcile_plan(
+            self.dataset, scan.fingerprint, self.work, asked.recipe, asked.overrides, self.progress, asked.plans
         )
-        settle_splits(self.work / "splits.json", names, self.options.groups, self.options.strata, self.progress)
+        reconcile_splits(self.work / "splits.json", names, self.options.groups, self.options.strata, self.progress)
         return plan
 
-    def prepare(self, survey: Survey, plan: Plan, kept: Kept, task: Task) -> dict[str, Staged]:
+    def prepare(self, scan: DatasetScan, plan: Plan, kept: CaseCache, task: Task) -> dict[str, Staged]:
         """Prepare all sound cases."""
         configurations = _wanted(plan, self.options.configurations)
         stage = Stage(
             dataset=self.dataset,
-            survey=survey,
+            scan=scan,
             plan=plan,
             configurations=configurations,
             manners={c.name: manner(plan, c, self.options.half) for c in plan.configurations.values()},
@@ -204,17 +204,17 @@ class _Run:
             resume=self.options.resume,
             threads=self.threads,
         )
-        return stage.run(self._sound(survey), task, self.options.skip_faulty)
+        return stage.run(self._sound(scan), task, self.options.skip_faulty)
 
-    def _sound(self, survey: Survey) -> list[Case]:
-        return [case for case in self.dataset.training if survey.cases[case.name].print is not None]
+    def _sound(self, scan: DatasetScan) -> list[Case]:
+        return [case for case in self.dataset.training if scan.cases[case.name].print is not None]
 
-    def summary(self, seconds: float, survey: Survey, plan: Plan, staged: dict[str, Staged]) -> PrepareSummary:
+    def summary(self, seconds: float, scan: DatasetScan, plan: Plan, staged: dict[str, Staged]) -> PrepareSummary:
         """Count what was done."""
-        failed = tuple(fault for case in staged.values() for fault in case.faults)
-        done = {name for name, case in staged.items() if not case.faults}
+        failed = tuple(issue for case in staged.values() for issue in case.issues)
+        done = {name for name, case in staged.items() if not case.issues}
         files = [path for case in self.dataset.training if case.name in done for path in (*case.images, case.label)]
-        prints = [case.print for name, case in survey.cases.items() if name in done and case.print]
+        prints = [case.print for name, case in scan.cases.items() if name in done and case.print]
         return PrepareSummary(
             work=self.work,
             configurations=tuple(c.name for c in _wanted(plan, self.options.configurations)),
@@ -226,8 +226,8 @@ class _Run:
             bytes_written=sum(case.bytes for case in staged.values()),
             seconds=seconds,
             peak_memory=peak_memory(),
-            skipped=(*fatal(survey.faults), *failed),
-            warnings=tuple(fault for fault in survey.faults if not fault.fatal),
+            skipped=(*fatal(scan.issues), *failed),
+            warnings=tuple(issue for issue in scan.issues if not issue.fatal),
         )
 
 
@@ -237,7 +237,7 @@ def _kept_out(work: Path, progress: Progress) -> AbstractContextManager[None]:
     return nullcontext() if prepared.parent == work else exclusive(prepared, f"preprocess for {work}", progress)
 
 
-def settle_splits(
+def reconcile_splits(
     path: Path,
     names: Sequence[str],
     groups: Mapping[str, str] | None,
@@ -281,26 +281,26 @@ def _counters(allowed: int | None) -> int:
     return COUNTERS if allowed is None else min(COUNTERS, allowed // 16)
 
 
-def _tell_warnings(survey: Survey, progress: Progress) -> None:
+def _tell_warnings(scan: DatasetScan, progress: Progress) -> None:
     """Tell each kind of warning once."""
-    kinds: dict[str, list[Fault]] = defaultdict(list)
-    for fault in survey.faults:
-        if not fault.fatal:
-            kinds[fault.rule].append(fault)
-    for faults in kinds.values():
-        more = f" (and {len(faults) - 1} more of this kind)" if len(faults) > 1 else ""
-        progress.say(f"warning: {faults[0]}{more}")
+    kinds: dict[str, list[Issue]] = defaultdict(list)
+    for issue in scan.issues:
+        if not issue.fatal:
+            kinds[issue.rule].append(issue)
+    for issues in kinds.values():
+        more = f" (and {len(issues) - 1} more of this kind)" if len(issues) > 1 else ""
+        progress.say(f"warning: {issues[0]}{more}")
 
 
-def _require_sound(dataset: Dataset, survey: Survey, skip_faulty: bool) -> None:
+def _require_sound(dataset: Dataset, scan: DatasetScan, skip_faulty: bool) -> None:
     """Raise for faults that are not to be skipped, or if nothing is left without them."""
-    faults = [fault for fault in fatal(survey.faults) if not (skip_faulty and fault.case)]
-    if faults:
-        others = f"; {len(faults) - 1} more faults, see `check`" if len(faults) > 1 else ""
-        skip = "; --skip-faulty goes on without such cases" if faults[0].case else ""
-        raise DatasetError(f"{faults[0]}{others}{skip}")
-    if not survey.sound():
-        first = next(iter(fatal(survey.faults)), None)
+    issues = [issue for issue in fatal(scan.issues) if not (skip_faulty and issue.case)]
+    if issues:
+        others = f"; {len(issues) - 1} more faults, see `check`" if len(issues) > 1 else ""
+        skip = "; --skip-faulty goes on without such cases" if issues[0].case else ""
+        raise DatasetError(f"{issues[0]}{others}{skip}")
+    if not scan.sound():
+        first = next(iter(fatal(scan.issues)), None)
         raise DatasetError(
             f"{dataset.root}: no training case can be used{f', the first fault: {first}' if first else ''}"
         )

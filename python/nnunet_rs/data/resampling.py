@@ -9,8 +9,8 @@ from typing import cast
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.geometry import Geometry, lowres_axis, new_shape
 from nnunet_rs.core.kernels import resample_image
-from nnunet_rs.core.machine import available_memory
 from nnunet_rs.core.outliers import far_off, mm, times
+from nnunet_rs.core.resources import available_memory
 from nnunet_rs.core.types import FloatArray, Shape3, Spacing3
 from nnunet_rs.plan.schema import Configuration, Plan, Resampling
 

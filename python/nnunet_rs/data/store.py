@@ -24,17 +24,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import temporary_beside, write_atomically
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
 from nnunet_rs.data.archive import Entry, check_entry, read_archive, read_entry, write_archive
-from nnunet_rs.data.frames import BLOCK_VOXELS, Content, encode_frame, read_frame
-from nnunet_rs.data.locations import Locations, sample_locations
+from nnunet_rs.data.chunked_arrays import BLOCK_VOXELS, Content, encode_frame, read_frame
+from nnunet_rs.data.class_locations import ClassLocations, sample_locations
 from nnunet_rs.data.normalize import IntensityMap
 from nnunet_rs.data.placement import prepared_folder
 from nnunet_rs.data.preprocess import Mask, Prepared, Unscaled
-from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.schema import Configuration, Plan
 
 VERSION = 2
@@ -217,9 +217,9 @@ class Store:
         """Return the size of a case, working axes."""
         return self.record(case).geometry.resampled
 
-    def locations(self, case: str) -> Locations:
+    def class_locations(self, case: str) -> ClassLocations:
         """Return the sampled voxels of the case's classes; the indices stay on disk. Errors as `read_patch`."""
-        return self._checked(case).locations
+        return self._checked(case).class_locations
 
     def read_patch(
         self, case: str, start: Sequence[int], size: Sequence[int]
@@ -330,7 +330,7 @@ class _Opened:
 
     entries: dict[str, Entry]
     record: CaseRecord
-    locations: Locations
+    class_locations: ClassLocations
 
 
 def _open(path: Path) -> _Opened:
@@ -340,7 +340,7 @@ def _open(path: Path) -> _Opened:
         name = next(name for name in _LOCATIONS if name in entries)
         _ = entries["image.b2nd"], entries["labels.b2nd"]
         flat = _mapped(path, entries[name], _LOCATIONS[name])
-        return _Opened(entries, record, Locations(record.geometry.resampled, flat, record.spans, record.voxels))
+        return _Opened(entries, record, ClassLocations(record.geometry.resampled, flat, record.spans, record.voxels))
     except (OSError, LookupError, StopIteration, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(f"{path}: damaged, or of another version ({error}); run preprocess again") from error
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import IO
 
 from nnunet_rs import __version__
+from nnunet_rs.core.document import encode, render
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.files import read_json, write_atomically
 from nnunet_rs.core.names import SUMMARY
 from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.exchange.model_text import Description, describe
-from nnunet_rs.model.card import CARD, ModelCard, read_card
 from nnunet_rs.model.checkpoint import WEIGHTS, digest_of
+from nnunet_rs.model.metadata import METADATA, ModelMetadata, read_metadata
 from nnunet_rs.model.model_file import LICENCE, MANIFEST, READ_ME, Manifest, Packed
-from nnunet_rs.plan.document import encode, render
+from nnunet_rs.model.trained_models import MODELS, find_models
 from nnunet_rs.plan.schema import Plan, plan_text
-from nnunet_rs.predict.choice import BEST, Choice, read_choice
-from nnunet_rs.predict.models import MODELS, find_models
-from nnunet_rs.predict.validate import VALIDATION
+from nnunet_rs.select.choice import BEST, Choice, read_choice
+from nnunet_rs.select.cross_validation import VALIDATION
 
 PLAN = "plan.json"
 _THEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same models make the same bytes
@@ -72,21 +72,25 @@ def export_file(
         The file cannot be written.
     """
     progress = progress or Silent()
-    cards = {folder: read_card(folder) for folder in folders}
-    for folder in _first_stages(cards):
-        cards.setdefault(folder, read_card(folder))
-    _require_whole(cards)
-    choice = _choice(source, cards.values(), progress)
-    plan = _plan(cards)
+    all_metadata = {folder: read_metadata(folder) for folder in folders}
+    for folder in _first_stages(all_metadata):
+        all_metadata.setdefault(folder, read_metadata(folder))
+    _require_whole(all_metadata)
+    choice = _choice(source, all_metadata.values(), progress)
+    plan = _plan(all_metadata)
     texts = {PLAN: plan_text(plan).encode()}
     if choice is not None:
         texts[BEST] = (source / BEST).read_bytes()
     if licence is not None:
         texts[LICENCE] = _licence(licence)
-    described = Description(plan, tuple(cards.values()), choice, _scores(cards), licence is not None, target.name)
+    described = Description(
+        plan, tuple(all_metadata.values()), choice, _scores(all_metadata), licence is not None, target.name
+    )
     texts[READ_ME] = describe(described).encode()
-    places = {f"{MODELS}/{card.configuration}/fold_{card.fold}": folder for folder, card in cards.items()}
-    files = {f"{place}/{name}": folder / name for place, folder in places.items() for name in (CARD, WEIGHTS)}
+    places = {
+        f"{MODELS}/{metadata.configuration}/fold_{metadata.fold}": folder for folder, metadata in all_metadata.items()
+    }
+    files = {f"{place}/{name}": folder / name for place, folder in places.items() for name in (METADATA, WEIGHTS)}
     with progress.task("export", len(files)) as task, write_atomically(target) as temporary:
         packed = {}
         with zipfile.ZipFile(temporary, "w") as archive:
@@ -100,12 +104,12 @@ def export_file(
     return ModelFile(target, digest_of(target), tuple(places), choice.configurations if choice else ())
 
 
-def _first_stages(cards: Mapping[Path, ModelCard]) -> list[Path]:
+def _first_stages(all_metadata: Mapping[Path, ModelMetadata]) -> list[Path]:
     """List the folds of the first stages of cascades that nobody named."""
     found: list[Path] = []
-    for folder, card in cards.items():
-        lower = card.settings.previous
-        if lower is not None and not any(other.configuration == lower for other in cards.values()):
+    for folder, metadata in all_metadata.items():
+        lower = metadata.settings.previous
+        if lower is not None and not any(other.configuration == lower for other in all_metadata.values()):
             home = folder.parent.parent / lower
             if not home.is_dir():
                 raise CheckpointError(
@@ -116,28 +120,28 @@ def _first_stages(cards: Mapping[Path, ModelCard]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _require_whole(cards: Mapping[Path, ModelCard]) -> None:
-    first = next(iter(cards.values())).plan
-    for folder, card in cards.items():
-        if not (folder / WEIGHTS).is_file() or digest_of(folder / WEIGHTS) != card.digest:
+def _require_whole(all_metadata: Mapping[Path, ModelMetadata]) -> None:
+    first = next(iter(all_metadata.values())).plan
+    for folder, metadata in all_metadata.items():
+        if not (folder / WEIGHTS).is_file() or digest_of(folder / WEIGHTS) != metadata.digest:
             raise CheckpointError(f"{folder / WEIGHTS}: is missing or damaged (SHA-256 differs); copy the model again")
-        if (card.plan.channels, card.plan.labels) != (first.channels, first.labels):
+        if (metadata.plan.channels, metadata.plan.labels) != (first.channels, first.labels):
             raise CheckpointError(f"{folder}: has other channels or labels than the others; export it alone (-c, -f)")
 
 
-def _plan(cards: Mapping[Path, ModelCard]) -> Plan:
+def _plan(all_metadata: Mapping[Path, ModelMetadata]) -> Plan:
     """Return the plan with the configurations as they were trained."""
-    first = next(iter(cards.values())).plan
-    trained = {card.configuration: card.settings for card in cards.values()}
+    first = next(iter(all_metadata.values())).plan
+    trained = {metadata.configuration: metadata.settings for metadata in all_metadata.values()}
     return replace(first, configurations={**first.configurations, **trained})
 
 
-def _choice(source: Path, cards: Iterable[ModelCard], progress: Progress) -> Choice | None:
+def _choice(source: Path, all_metadata: Iterable[ModelMetadata], progress: Progress) -> Choice | None:
     """Return what best.json decided, where it is about these models."""
     if not (source / BEST).is_file():
         return None
     choice = read_choice(source)
-    digests = {(card.configuration, f"fold_{card.fold}"): card.digest for card in cards}
+    digests = {(metadata.configuration, f"fold_{metadata.fold}"): metadata.digest for metadata in all_metadata}
     there = {configuration for configuration, _ in digests}
     others = {
         (name, fold)
@@ -151,15 +155,15 @@ def _choice(source: Path, cards: Iterable[ModelCard], progress: Progress) -> Cho
     return choice
 
 
-def _scores(cards: Mapping[Path, ModelCard]) -> dict[str, float]:
+def _scores(all_metadata: Mapping[Path, ModelMetadata]) -> dict[str, float]:
     """Mean Dice of the cases held out, by model, where they were scored."""
     found = {}
-    for folder, card in cards.items():
+    for folder, metadata in all_metadata.items():
         path = folder / VALIDATION / SUMMARY
-        if card.fold != "all" and path.is_file():
+        if metadata.fold != "all" and path.is_file():
             score = read_json(path).get("foreground_mean", {}).get("Dice")
             if isinstance(score, float):
-                found[f"{card.configuration}, fold {card.fold}"] = score
+                found[f"{metadata.configuration}, fold {metadata.fold}"] = score
     return found
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunet_rs.core.declaration import declared, read_document
+from nnunet_rs.core.dataset_json import declared, read_document
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_atomically, write_json
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Progress, Silent
-from nnunet_rs.model.card import ModelCard
 from nnunet_rs.model.checkpoint import load_model
+from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.nnunet_models import DATASET, FINAL, PLANS
 from nnunet_rs.model.nnunet_weights import nnunet_weights
 from nnunet_rs.plan.nnunet import as_nnunet, reader_of
@@ -25,11 +25,11 @@ from nnunet_rs.plan.schema import Configuration
 TRAINER = "nnUNetTrainer"
 
 
-def nnunet_obstacle(card: ModelCard) -> str | None:
+def nnunet_obstacle(metadata: ModelMetadata) -> str | None:
     """Say what a model has that nnU-Net cannot express; None: nothing."""
-    network, settings = card.network, card.settings
-    if card.custom_network is not None:
-        return f"its network is {card.custom_network}"
+    network, settings = metadata.network, metadata.settings
+    if metadata.custom_network is not None:
+        return f"its network is {metadata.custom_network}"
     if network.downsampling != "strided":
         return f"it is pooled by {network.downsampling}, nnU-Net's networks by strided convolutions"
     if network.decoder_kernels == "below" and not _alike(settings):
@@ -37,9 +37,9 @@ def nnunet_obstacle(card: ModelCard) -> str | None:
     return None
 
 
-def difference(card: ModelCard) -> str | None:
+def difference(metadata: ModelMetadata) -> str | None:
     """Say in what nnU-Net will predict a little differently; None: in nothing."""
-    if card.plan.recipe == "paper":
+    if metadata.plan.recipe == "paper":
         return "probabilities are averaged here (the recipe paper), logits there: labels may differ where two are close"
     return None
 
@@ -81,30 +81,32 @@ def export_nnunet(
     """
     progress = progress or Silent()
     loaded = [(folder, *load_model(folder)) for folder in folders]
-    for folder, _, card in loaded:
-        obstacle = nnunet_obstacle(card)
+    for folder, _, metadata in loaded:
+        obstacle = nnunet_obstacle(metadata)
         if obstacle is not None:
             raise CheckpointError(f"{folder}: cannot be written for nnU-Net: {obstacle}")
-    endings = [_ending(folder, card) for folder, _, card in loaded]
-    places = [_home(card, _plans(card, ending)) for (_, _, card), ending in zip(loaded, endings, strict=True)]
+    endings = [_ending(folder, metadata) for folder, _, metadata in loaded]
+    places = [
+        _home(metadata, _plans(metadata, ending)) for (_, _, metadata), ending in zip(loaded, endings, strict=True)
+    ]
     with (
         Outputs(target, overwrite=overwrite, say=progress.say) as outputs,
         progress.task("export", len(loaded)) as task,
     ):
-        for (_, _, card), home in zip(loaded, places, strict=True):
-            names = (PLANS, DATASET, f"fold_{card.fold}/{checkpoint}")
+        for (_, _, metadata), home in zip(loaded, places, strict=True):
+            names = (PLANS, DATASET, f"fold_{metadata.fold}/{checkpoint}")
             outputs.require([target / home / name for name in names], _files_of(folders))
-        for (_, network, card), home, ending in zip(loaded, places, endings, strict=True):
-            plans, dataset = _plans(card, ending), _dataset_json(card, ending)
-            content = _checkpoint(card, dict(network.state_dict()), plans, dataset)
+        for (_, network, metadata), home, ending in zip(loaded, places, endings, strict=True):
+            plans, dataset = _plans(metadata, ending), _dataset_json(metadata, ending)
+            content = _checkpoint(metadata, dict(network.state_dict()), plans, dataset)
             with outputs.new_files(FINAL) as staged:
-                fold = staged / home / f"fold_{card.fold}"
+                fold = staged / home / f"fold_{metadata.fold}"
                 fold.mkdir(parents=True)
                 write_json(staged / home / PLANS, plans)
                 write_json(staged / home / DATASET, dataset)
                 with write_atomically(fold / checkpoint) as temporary:
                     torch.save(content, temporary)
-            task.advance(1, f"{card.configuration}, fold {card.fold}")
+            task.advance(1, f"{metadata.configuration}, fold {metadata.fold}")
     return tuple(dict.fromkeys(target / home for home in places))
 
 
@@ -121,51 +123,53 @@ def _alike(settings: Configuration) -> bool:
     return all(above == below for above, below in zip(settings.kernels[:-1], settings.kernels[1:], strict=True))
 
 
-def _plans(card: ModelCard, ending: str) -> dict[str, Any]:
-    return as_nnunet(card.plan, None, reader_of(ending), norm=card.network.norm, activation=card.network.activation)
+def _plans(metadata: ModelMetadata, ending: str) -> dict[str, Any]:
+    return as_nnunet(
+        metadata.plan, None, reader_of(ending), norm=metadata.network.norm, activation=metadata.network.activation
+    )
 
 
-def _home(card: ModelCard, plans: dict[str, Any]) -> str:
-    return f"{_dataset_name(card)}/{TRAINER}__{plans['plans_name']}__{card.configuration}"
+def _home(metadata: ModelMetadata, plans: dict[str, Any]) -> str:
+    return f"{_dataset_name(metadata)}/{TRAINER}__{plans['plans_name']}__{metadata.configuration}"
 
 
 def _files_of(folders: Sequence[Path]) -> list[Path]:
     return [path for folder in folders for path in folder.iterdir() if path.is_file()]
 
 
-def _dataset_name(card: ModelCard) -> str:
-    name = card.plan.dataset
+def _dataset_name(metadata: ModelMetadata) -> str:
+    name = metadata.plan.dataset
     number, _, rest = name.removeprefix("Dataset").partition("_")
     return name if name.startswith("Dataset") and number.isdecimal() and rest else f"Dataset999_{name}"
 
 
-def _ending(folder: Path, card: ModelCard) -> str:
+def _ending(folder: Path, metadata: ModelMetadata) -> str:
     """Return the ending of the images' files: nnU-Net predicts no others."""
-    if card.ending:
-        return card.ending
+    if metadata.ending:
+        return metadata.ending
     path = folder.parents[2] / DATASET if len(folder.parents) > 2 else folder / DATASET
     return str(read_document(path).get("file_ending", ".nii.gz")) if path.is_file() else ".nii.gz"
 
 
-def _dataset_json(card: ModelCard, ending: str) -> dict[str, Any]:
-    cases = 0 if card.cases is None else len({*card.cases.train, *card.cases.validation})
-    channels = {str(number): name for number, name in enumerate(card.plan.channels)}
-    return {"channel_names": channels, **declared(card.plan.labels), "numTraining": cases, "file_ending": ending}
+def _dataset_json(metadata: ModelMetadata, ending: str) -> dict[str, Any]:
+    cases = 0 if metadata.cases is None else len({*metadata.cases.train, *metadata.cases.validation})
+    channels = {str(number): name for number, name in enumerate(metadata.plan.channels)}
+    return {"channel_names": channels, **declared(metadata.plan.labels), "numTraining": cases, "file_ending": ending}
 
 
 def _checkpoint(
-    card: ModelCard, weights: dict[str, Tensor], plans: dict[str, Any], dataset: dict[str, Any]
+    metadata: ModelMetadata, weights: dict[str, Tensor], plans: dict[str, Any], dataset: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what nnU-Net's trainer saves, without the state of an optimiser."""
-    fold = card.fold
+    fold = metadata.fold
     return {
-        "network_weights": nnunet_weights(weights, card.settings),
+        "network_weights": nnunet_weights(weights, metadata.settings),
         "optimizer_state": {},
         "grad_scaler_state": None,
         "logging": {},
         "_best_ema": None,
-        "current_epoch": card.end.epoch if card.end is not None else 0,
-        "init_args": {"plans": plans, "configuration": card.configuration, "fold": fold, "dataset_json": dataset},
+        "current_epoch": metadata.end.epoch if metadata.end is not None else 0,
+        "init_args": {"plans": plans, "configuration": metadata.configuration, "fold": fold, "dataset_json": dataset},
         "trainer_name": TRAINER,
-        "inference_allowed_mirroring_axes": card.mirror_axes or None,
+        "inference_allowed_mirroring_axes": metadata.mirror_axes or None,
     }

@@ -11,12 +11,12 @@ from nnunet_rs.core.files import write_atomically
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.exchange.import_nnunet import PLAN, Imported, ImportOptions, require_no_model
-from nnunet_rs.model.card import CARD, read_card
 from nnunet_rs.model.checkpoint import WEIGHTS
+from nnunet_rs.model.metadata import METADATA, read_metadata
 from nnunet_rs.model.model_file import LICENCE, READ_ME, model_source
-from nnunet_rs.predict.choice import BEST, read_choice
-from nnunet_rs.predict.models import MODELS
-from nnunet_rs.predict.postprocess import PostProcessing
+from nnunet_rs.model.trained_models import MODELS
+from nnunet_rs.select.choice import BEST, read_choice
+from nnunet_rs.select.postprocessing import PostProcessing
 
 
 def import_file(
@@ -25,7 +25,7 @@ def import_file(
     """Unpack what `export_file` wrote; parameters and errors as `import_nnunet`."""
     options, progress = options or ImportOptions(), progress or Silent()
     with model_source(source) as folder, Outputs(output, overwrite=options.overwrite, say=progress.say) as outputs:
-        there = [path.parent for path in sorted(folder.glob(f"{MODELS}/*/fold_*/{CARD}"))]
+        there = [path.parent for path in sorted(folder.glob(f"{MODELS}/*/fold_*/{METADATA}"))]
         wanted = _wanted(source, there, options)
         beside = [name for name in (PLAN, BEST, READ_ME, LICENCE) if (folder / name).is_file()]
         if (output / PLAN).exists():
@@ -38,7 +38,7 @@ def import_file(
         outputs.require(output / name for name in beside)
         with progress.task("import", len(places)) as task:
             for path, place in zip(wanted, places, strict=True):
-                for name in (WEIGHTS, CARD):  # the card last: where it is, the model is whole
+                for name in (WEIGHTS, METADATA):  # the card last: where it is, the model is whole
                     with write_atomically(place / name) as temporary:
                         shutil.copyfile(path / name, temporary)
                 task.advance(1, f"{place.parent.name}, {place.name}")
@@ -51,14 +51,16 @@ def import_file(
 
 
 def _wanted(source: Path, there: Sequence[Path], options: ImportOptions) -> list[Path]:
-    cards = {path: read_card(path) for path in there}
+    all_metadata = {path: read_metadata(path) for path in there}
     wanted = [
         path
-        for path, card in cards.items()
-        if (options.configurations is None or card.configuration in options.configurations)
-        and (options.folds is None or card.fold in options.folds)
+        for path, metadata in all_metadata.items()
+        if (options.configurations is None or metadata.configuration in options.configurations)
+        and (options.folds is None or metadata.fold in options.folds)
     ]
     if not wanted:
-        names = ", ".join(f"{card.configuration} fold {card.fold}" for card in cards.values()) or "none"
+        names = (
+            ", ".join(f"{metadata.configuration} fold {metadata.fold}" for metadata in all_metadata.values()) or "none"
+        )
         raise CheckpointError(f"{source}: has no such model; there are {names}")
     return wanted

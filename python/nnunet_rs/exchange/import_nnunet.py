@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_rs.core.document import encode, render
 from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
 from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import FoldName, Progress, Silent
 from nnunet_rs.exchange.postprocessing import find_postprocessing
-from nnunet_rs.model.card import CARD
 from nnunet_rs.model.checkpoint import save_model
+from nnunet_rs.model.metadata import METADATA
 from nnunet_rs.model.nnunet_models import (
     ANY,
     DATASET,
@@ -26,11 +27,10 @@ from nnunet_rs.model.nnunet_models import (
     results_folder,
 )
 from nnunet_rs.model.setup import model_folder
-from nnunet_rs.plan.document import encode, render
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 from nnunet_rs.plan.schema import write_plan
-from nnunet_rs.predict.choice import BEST, Candidate, Choice
-from nnunet_rs.predict.postprocess import PostProcessing
+from nnunet_rs.select.choice import BEST, Candidate, Choice
+from nnunet_rs.select.postprocessing import PostProcessing
 
 CHOICE = "inference_information.json"
 PLAN = "plan.json"
@@ -94,9 +94,9 @@ def import_nnunet(
         outputs.require([output / BEST] if choice is not None else [])
         written = []
         with progress.task("import", len(loaded)) as task:
-            for configuration, fold, network, card in loaded:
+            for configuration, fold, network, metadata in loaded:
                 target = model_folder(output, configuration, fold)
-                save_model(target, network.state_dict(), card)
+                save_model(target, network.state_dict(), metadata)
                 written.append(target)
                 task.advance(1, f"{configuration}, fold {fold}")
         with outputs.new_files(PLAN) as staged:
@@ -131,7 +131,7 @@ def _folds(model: NnunetFolder, options: ImportOptions) -> dict[FoldName, Path]:
 def require_no_model(places: Iterable[Path]) -> None:
     """Refuse folders of models that hold anything: a finished model, or a training that was begun."""
     for place in places:
-        if (place / CARD).exists():
+        if (place / METADATA).exists():
             raise NnunetError(f"{place}: holds a model already; import to another folder")
         if place.exists() and not (place.is_dir() and not any(place.iterdir())):
             raise NnunetError(f"{place}: holds other files already; import to another folder")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from nnunet_rs import __version__
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.model.card import ModelCard
+from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.plan.schema import Plan
-from nnunet_rs.predict.choice import Choice
+from nnunet_rs.select.choice import Choice
 
 _SCHEMES = {
     "ct": "CT: clipped and scaled by the training cases' foreground",
@@ -26,7 +26,7 @@ class Description:
     """What a file holds."""
 
     plan: Plan
-    cards: tuple[ModelCard, ...]
+    all_metadata: tuple[ModelMetadata, ...]
     choice: Choice | None
     scores: Mapping[str, float]  # mean foreground Dice of cases held out, by model
     licensed: bool  # a licence's text is in the file
@@ -39,7 +39,7 @@ def describe(model: Description) -> str:
         _head(model),
         _labels(model.plan.labels),
         _images(model.plan),
-        _networks(model.cards),
+        _networks(model.all_metadata),
         _scores(model),
         _use(model),
         _licence(model.licensed),
@@ -48,8 +48,10 @@ def describe(model: Description) -> str:
 
 
 def _head(model: Description) -> Iterator[str]:
-    sources = sorted({card.source for card in model.cards if card.source})
-    trained = "; ".join(sources) or f"nnunet_rs {', '.join(sorted({card.library for card in model.cards}))}"
+    sources = sorted({metadata.source for metadata in model.all_metadata if metadata.source})
+    trained = (
+        "; ".join(sources) or f"nnunet_rs {', '.join(sorted({metadata.library for metadata in model.all_metadata}))}"
+    )
     yield f"# {model.plan.dataset}: a segmentation model"
     yield ""
     yield f"Trained with {trained}; written by nnunet_rs {__version__}. Planned by the rules of {model.plan.recipe}."
@@ -85,22 +87,22 @@ def _images(plan: Plan) -> Iterator[str]:
     yield f"CASE_0000.nii.gz and so on, a file a channel, of one case on one grid. Images are {turned}."
 
 
-def _networks(cards: Sequence[ModelCard]) -> Iterator[str]:
+def _networks(all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
     yield "## Networks"
     yield ""
-    names = dict.fromkeys(card.configuration for card in cards)
+    names = dict.fromkeys(metadata.configuration for metadata in all_metadata)
     rows = []
     for name in names:
-        folds = [card for card in cards if card.configuration == name]
+        folds = [metadata for metadata in all_metadata if metadata.configuration == name]
         settings, first = folds[0].settings, folds[0]
         kind = first.custom_network or ("residual encoder U-Net" if settings.residual else "U-Net")
         after = f", after {settings.previous}" if settings.previous else ""
         axes = "not known" if first.mirror_axes is None else ", ".join(map(str, first.mirror_axes)) or "none"
-        cases = {str(len(card.cases.train)) for card in folds if card.cases is not None}
+        cases = {str(len(metadata.cases.train)) for metadata in folds if metadata.cases is not None}
         rows.append(
             (
                 name + after,
-                ", ".join(str(card.fold) for card in folds),
+                ", ".join(str(metadata.fold) for metadata in folds),
                 _by(settings.spacing),
                 _by(settings.patch_size),
                 f"{kind}, {len(settings.strides)} stages",
@@ -143,7 +145,7 @@ def _per_class(scores: Mapping[str, float | None]) -> tuple[str]:
 
 
 def _use(model: Description) -> Iterator[str]:
-    configurations = dict.fromkeys(card.configuration for card in model.cards)
+    configurations = dict.fromkeys(metadata.configuration for metadata in model.all_metadata)
     several = len(configurations) > 1 and model.choice is None
     option = f" -c {next(reversed(configurations))}" if several else ""
     argument = f', configuration="{next(reversed(configurations))}"' if several else ""
@@ -160,7 +162,7 @@ def _use(model: Description) -> Iterator[str]:
     yield f'predictor = nnunet_rs.Predictor.load("{model.name}"{argument})'
     yield "labels = predictor(image, spacing)  # (channels, z, y, x), mm; without post-processing"
     yield "```"
-    custom = {card.custom_network for card in model.cards if card.custom_network}
+    custom = {metadata.custom_network for metadata in model.all_metadata if metadata.custom_network}
     if custom:
         yield ""
         yield f"The network is {', '.join(sorted(custom))}, which is not in this file: give it with --network."

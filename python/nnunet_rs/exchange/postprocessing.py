@@ -10,7 +10,7 @@ from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.exchange.pickled import read_plain_pickle
-from nnunet_rs.predict.postprocess import Classes, PostProcessing
+from nnunet_rs.select.postprocessing import Classes, PostProcessing
 
 _KEEP_LARGEST = "remove_all_but_largest_component_from_segmentation"
 

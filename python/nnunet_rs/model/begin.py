@@ -10,12 +10,12 @@ from pathlib import Path
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Progress
 from nnunet_rs.data.mirroring import axes_named, image_axes, patch_axes
-from nnunet_rs.model.aside import keep_aside
-from nnunet_rs.model.card import CARD, ModelCard, read_card
 from nnunet_rs.model.config import RESUME, TrainingConfig, read_config, unlike
 from nnunet_rs.model.history import History
 from nnunet_rs.model.loop import METRICS, Job
+from nnunet_rs.model.metadata import METADATA, ModelMetadata, read_metadata
 from nnunet_rs.model.options import TrainOptions, TrainResult
+from nnunet_rs.model.previous_models import keep_aside
 from nnunet_rs.model.setup import Setup, class_names
 from nnunet_rs.model.state import TrainingState, load_state
 from nnunet_rs.model.tensors import read_tensors
@@ -31,7 +31,7 @@ def finished_before(folder: Path, options: TrainOptions, progress: Progress) -> 
     """
     if options.resume and options.fresh:
         raise CheckpointError(f"{folder}: resume goes on with what is there, fresh begins anew: ask for one of them")
-    if options.fresh or not (folder / CARD).is_file():
+    if options.fresh or not (folder / METADATA).is_file():
         return None
     if not options.resume:
         raise CheckpointError(
@@ -40,9 +40,9 @@ def finished_before(folder: Path, options: TrainOptions, progress: Progress) -> 
         )
     if (folder / RESUME).is_file():  # killed between the model and the end
         return None
-    card = tell_unlike(folder, options, progress)
-    progress.say(f"{folder}: is trained already ({card.iterations} iterations); nothing to resume")
-    return TrainResult(folder, History.read(folder / METRICS, class_names(card.plan.labels)), 0.0, finished=True)
+    metadata = tell_unlike(folder, options, progress)
+    progress.say(f"{folder}: is trained already ({metadata.iterations} iterations); nothing to resume")
+    return TrainResult(folder, History.read(folder / METRICS, class_names(metadata.plan.labels)), 0.0, finished=True)
 
 
 def read_saved(folder: Path) -> TrainingConfig | None:
@@ -52,7 +52,7 @@ def read_saved(folder: Path) -> TrainingConfig | None:
     return read_config(folder)
 
 
-def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> ModelCard:
+def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> ModelMetadata:
     """Warn where a finished model was trained for another time than is asked for now; returns its card.
 
     Raises
@@ -60,19 +60,19 @@ def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> Mode
     CheckpointError
         It was trained otherwise, so that it is another model; or its card is damaged.
     """
-    card = read_card(folder)
-    found = "" if card.config is None else unlike(options, card.config, folder)
-    if options.mirror_axes is not None and card.mirror_axes is not None:
-        dims, transpose = card.settings.dims, card.plan.transpose
-        if patch_axes(options.mirror_axes, dims, transpose) != card.mirror_axes:
-            axes = axes_named(image_axes(card.mirror_axes, dims, transpose))
+    metadata = read_metadata(folder)
+    found = "" if metadata.config is None else unlike(options, metadata.config, folder)
+    if options.mirror_axes is not None and metadata.mirror_axes is not None:
+        dims, transpose = metadata.settings.dims, metadata.plan.transpose
+        if patch_axes(options.mirror_axes, dims, transpose) != metadata.mirror_axes:
+            axes = axes_named(image_axes(metadata.mirror_axes, dims, transpose))
             raise CheckpointError(
                 f"{folder}: was trained mirrored along {axes}: leave --mirror-axes out to keep it, or train anew with "
                 "--fresh"
             )
     if found:
         progress.say(f"warning: {folder}: was trained with {found}; it stays as it is, --fresh trains anew")
-    return card
+    return metadata
 
 
 def resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Progress) -> None:
@@ -85,19 +85,19 @@ def resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Prog
         return
     if resume:
         progress.say(f"nothing to resume in {job.folder}: training from the beginning")
-    job.team.wait()  # for all to have seen what is there
-    if job.team.leads and (aside := keep_aside(job.folder)):
-        what = "the old model" if (aside / CARD).is_file() else "an unfinished training"
-        advice = "" if (aside / CARD).is_file() else " (--resume would have gone on with it)"
+    job.group.wait()  # for all to have seen what is there
+    if job.group.is_rank_0 and (aside := keep_aside(job.folder)):
+        what = "the old model" if (aside / METADATA).is_file() else "an unfinished training"
+        advice = "" if (aside / METADATA).is_file() else " (--resume would have gone on with it)"
         progress.say(f"{what} was there: kept in {aside}{advice}")
 
 
 def _keep_another(job: Job, state: TrainingState, progress: Progress) -> None:
     """Put a finished model aside that is not of this training, as versions before left it beside the checkpoint."""
-    if not job.team.leads or not (job.folder / CARD).is_file():
+    if not job.group.is_rank_0 or not (job.folder / METADATA).is_file():
         return
     with suppress(CheckpointError):
-        if read_card(job.folder).iterations == state.position.iterations:
+        if read_metadata(job.folder).iterations == state.position.iterations:
             return  # killed between the model and the end
     aside = keep_aside(job.folder, stay=(RESUME, METRICS))
     progress.say(f"an earlier model was there: kept in {aside}")
@@ -108,15 +108,16 @@ def tell_recipe(setup: Setup, asked: TrainOptions, saved: TrainingConfig | None,
     name, plan = setup.recipe.name, setup.plan.recipe
     why = "" if asked.recipe else f", the recipe of plans by {plan}" if saved is None else ", as it was begun"
     progress.say(f"training recipe: {name}{why}")
-    for other in sorted(setup.folder.parent.glob(f"fold_*/{CARD}")):
+    for other in sorted(setup.folder.parent.glob(f"fold_*/{METADATA}")):
         if other.parent == setup.folder:
             continue
         with suppress(CheckpointError):  # whoever uses that model says what is wrong with it
-            card = read_card(other.parent)
-            if card.recipe != name:
+            metadata = read_metadata(other.parent)
+            if metadata.recipe != name:
                 progress.say(
-                    f"warning: {card.configuration}, fold {card.fold} was trained by the recipe {card.recipe}, fold "
-                    f"{setup.fold} is by {name}: scores of folds that are trained alike compare better"
+                    f"warning: {metadata.configuration}, fold {metadata.fold} was trained by the recipe "
+                    f"{metadata.recipe}, fold {setup.fold} is by {name}: scores of folds "
+                    "that are trained alike compare better"
                 )
                 return
 
@@ -125,9 +126,9 @@ def tell_changed_course(job: Job, state: TrainingState, saved: TrainingConfig | 
     """Say where the learning rate goes on, if it is not where it was."""
     if saved is None or not state.position.iterations:
         return
-    before = replace(job.course, epochs=saved.epochs, budget=saved.time_budget)
+    before = replace(job.schedule, epochs=saved.epochs, budget=saved.time_budget)
     before = replace(before, recipe=replace(before.recipe, learning_rate=saved.recipe.learning_rate))
-    old, new = before.rate(state.position), job.course.rate(state.position)
+    old, new = before.rate(state.position), job.schedule.rate(state.position)
     if not math.isclose(old, new, rel_tol=1e-6):
         progress.say(
             f"the learning rate goes on at {new:.3g}, not at {old:.3g}: --epochs, --time-budget or --learning-rate is "

@@ -11,9 +11,9 @@ from pathlib import Path
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Progress
 from nnunet_rs.data.folds import Fold, read_splits
-from nnunet_rs.data.previous import PREVIOUS, VERSION, PreviousStore
+from nnunet_rs.data.previous_stage import PREVIOUS, VERSION, PreviousStore
 from nnunet_rs.data.store import open_store
-from nnunet_rs.model.card import CARD, ModelCard, read_card
+from nnunet_rs.model.metadata import METADATA, ModelMetadata, read_metadata
 from nnunet_rs.plan.schema import Plan, read_fingerprint
 
 
@@ -74,21 +74,21 @@ def first_stage_sources(
     wanted = range(len(splits)) if folds is None else sorted(set(folds))
     models = work / "models" / first
     _require_trained(work, models, configuration, wanted)
-    cards = {fold: read_card(models / f"fold_{fold}") for fold in wanted}
-    made_by = {fold: _made_by(card) for fold, card in cards.items()}
+    all_metadata = {fold: read_metadata(models / f"fold_{fold}") for fold in wanted}
+    made_by = {fold: _made_by(metadata) for fold, metadata in all_metadata.items()}
     prepared = open_store(work, plan, configuration)
     owners = {case: fold for fold in reversed(range(len(splits))) for case in splits[fold].validation}
     return {
-        case: Source(fold, cards[fold].digest, _digest([VERSION, *made_by[fold], prepared.record(case).keys]))
+        case: Source(fold, all_metadata[fold].digest, _digest([VERSION, *made_by[fold], prepared.record(case).keys]))
         for case, fold in sorted(owners.items())
-        if fold in cards
+        if fold in all_metadata
     }
 
 
-def _made_by(card: ModelCard) -> tuple[object, ...]:
+def _made_by(metadata: ModelMetadata) -> tuple[object, ...]:
     """Return what a model's segmentations depend on: weights, and mirror axes unless they are all, as once always."""
-    every = card.mirror_axes == tuple(range(card.settings.dims))
-    return (card.digest,) if every else (card.digest, card.mirror_axes or ())
+    every = metadata.mirror_axes == tuple(range(metadata.settings.dims))
+    return (metadata.digest,) if every else (metadata.digest, metadata.mirror_axes or ())
 
 
 def open_first_stage(work: Path, plan: Plan, configuration: str, cases: Iterable[str]) -> FirstStage:
@@ -173,7 +173,7 @@ def _require_held_out(work: Path, configuration: str, missing: Sequence[str]) ->
 
 
 def _require_trained(work: Path, models: Path, configuration: str, folds: Iterable[int]) -> None:
-    missing = [fold for fold in folds if not (models / f"fold_{fold}" / CARD).is_file()]
+    missing = [fold for fold in folds if not (models / f"fold_{fold}" / METADATA).is_file()]
     if not missing:
         return
     one = len(missing) == 1

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_rs import __version__
+from nnunet_rs.core.document import encode, render
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import write_bytes
-from nnunet_rs.model.card import CARD, FORMAT, VERSION, ModelCard, read_card
-from nnunet_rs.model.checked import checked_network
 from nnunet_rs.model.context import Context
-from nnunet_rs.model.functions import as_own
-from nnunet_rs.model.switches import NetworkOptions
+from nnunet_rs.model.metadata import FORMAT, METADATA, VERSION, ModelMetadata, read_metadata
+from nnunet_rs.model.network_options import NetworkOptions
+from nnunet_rs.model.plugin_checks import check_network
+from nnunet_rs.model.plugins import as_own
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import NetworkFunction, build_unet
-from nnunet_rs.plan.document import encode, render
 from nnunet_rs.plan.schema import Configuration, plan_to_json
 
 WEIGHTS = "weights.safetensors"
 
 
-def save_model(folder: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
+def save_model(folder: Path, weights: Mapping[str, Tensor], metadata: ModelMetadata) -> None:
     """Write weights and card; the card last, so that where it is, the model is whole.
 
     Raises
@@ -33,17 +33,17 @@ def save_model(folder: Path, weights: Mapping[str, Tensor], card: ModelCard) -> 
     NnunetError
         The folder cannot be written or the disk is full; an earlier model there may then lack its card.
     """
-    (folder / CARD).unlink(missing_ok=True)
+    (folder / METADATA).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, weights)
-    body = {**encode(card), "plan": plan_to_json(card.plan), "digest": digest_of(folder / WEIGHTS)}
+    body = {**encode(metadata), "plan": plan_to_json(metadata.plan), "digest": digest_of(folder / WEIGHTS)}
     body["library"] = __version__
     document = {"format": FORMAT, "version": VERSION, **body}
-    write_bytes(folder / CARD, (render(document) + "\n").encode())
+    write_bytes(folder / METADATA, (render(document) + "\n").encode())
 
 
 def load_model(
     folder: Path, device: torch.device | str = "cpu", *, network: NetworkFunction | None = None
-) -> tuple[nn.Module, ModelCard]:
+) -> tuple[nn.Module, ModelMetadata]:
     """Load a finished model for prediction.
 
     Parameters
@@ -68,30 +68,30 @@ def load_model(
     CheckpointError
         The model is missing, unfinished, damaged, of another version, or of another network than `network` builds.
     """
-    card = read_card(folder)
-    if card.custom_network is not None and network is None:
+    metadata = read_metadata(folder)
+    if metadata.custom_network is not None and network is None:
+        name = metadata.custom_network
         raise CheckpointError(
-            f"{folder / CARD}: the network is {card.custom_network}, not nnunet_rs's own; give that function again: "
-            f"--network {card.custom_network}, or --network FILE.py:{card.custom_network.rpartition(':')[2]} where it "
-            "stands in a file"
+            f"{folder / METADATA}: the network is {name}, not nnunet_rs's own; give that function again: "
+            f"--network {name}, or --network FILE.py:{name.rpartition(':')[2]} where it stands in a file"
         )
-    weights = _read_weights(folder / WEIGHTS, card.digest)
-    if card.custom_network is None:
-        _require_likely(card, weights, folder)
+    weights = _read_weights(folder / WEIGHTS, metadata.digest)
+    if metadata.custom_network is None:
+        _require_likely(metadata, weights, folder)
     try:
-        built = _build(card, network)
+        built = _build(metadata, network)
     except PlanError as error:
-        raise CheckpointError(f"{folder / CARD}: {error}") from error
+        raise CheckpointError(f"{folder / METADATA}: {error}") from error
     load_weights(built, weights, str(folder / WEIGHTS))
-    return built.to(device).eval().requires_grad_(False), card
+    return built.to(device).eval().requires_grad_(False), metadata
 
 
-def _build(card: ModelCard, network: NetworkFunction | None) -> nn.Module:
-    own = None if card.custom_network is None else as_own("network", network)
+def _build(metadata: ModelMetadata, network: NetworkFunction | None) -> nn.Module:
+    own = None if metadata.custom_network is None else as_own("network", network)
     if own is None:
-        return unfilled_unet(card.settings, *card.channels, card.network)
-    bound = own.with_context(Context(card.plan, card.settings, card.network))
-    return checked_network(bound, bound(card.settings, *card.channels, card.network))
+        return unfilled_unet(metadata.settings, *metadata.channels, metadata.network)
+    bound = own.with_context(Context(metadata.plan, metadata.settings, metadata.network))
+    return check_network(bound, bound(metadata.settings, *metadata.channels, metadata.network))
 
 
 def unfilled_unet(
@@ -131,28 +131,28 @@ def _require_shapes(network: nn.Module, weights: Mapping[str, Tensor], source: s
             )
 
 
-def _require_likely(card: ModelCard, weights: Mapping[str, Tensor], folder: Path) -> None:
+def _require_likely(metadata: ModelMetadata, weights: Mapping[str, Tensor], folder: Path) -> None:
     """Check that the card describes a network of about so many weights, before memory is asked for it."""
-    settings, tensors = card.settings, len(weights)
+    settings, tensors = metadata.settings, len(weights)
     blocks = sum(settings.blocks_encoder) + sum(settings.blocks_decoder)
-    if not 0 < blocks <= tensors or max((*settings.features, *card.channels)) > max(
+    if not 0 < blocks <= tensors or max((*settings.features, *metadata.channels)) > max(
         max(tensor.shape, default=0) for tensor in weights.values()
     ):
         raise CheckpointError(
-            f"{folder / CARD}: describes a network of {blocks} blocks, up to {max(settings.features)} features; "
+            f"{folder / METADATA}: describes a network of {blocks} blocks, up to {max(settings.features)} features; "
             f"{WEIGHTS} holds the weights of another network"
         )
     try:
-        built = unfilled_unet(settings, *card.channels, card.network)
+        built = unfilled_unet(settings, *metadata.channels, metadata.network)
     except (PlanError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / CARD}: {error}") from error
+        raise CheckpointError(f"{folder / METADATA}: {error}") from error
     _require_shapes(built, weights, str(folder / WEIGHTS))
 
 
 def _read_weights(path: Path, digest: str) -> dict[str, Tensor]:
     weights, _ = read_tensors(path, "copy the model folder again, or train again")
     if digest_of(path) != digest:
-        raise CheckpointError(f"{path}: is damaged, or not the file that {CARD} was written for (SHA-256 differs)")
+        raise CheckpointError(f"{path}: is damaged, or not the file that {METADATA} was written for (SHA-256 differs)")
     return weights
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Shape
-from nnunet_rs.model.functions import spelled
+from nnunet_rs.model.network_options import Activation, Downsampling, NetworkOptions, Norm, Precision
+from nnunet_rs.model.plugins import spelled
 from nnunet_rs.model.recipe import RECIPES, Terms, TrainRecipe, recipe_of_plan
-from nnunet_rs.model.switches import Activation, Downsampling, NetworkOptions, Norm, Precision
-from nnunet_rs.plan.document import decode
 from nnunet_rs.plan.schema import Configuration, Plan
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ def read_config(folder: Path) -> TrainingConfig | None:
     CheckpointError
         The checkpoint or the model's card is damaged.
     """
-    from nnunet_rs.model.card import CARD, read_card
+    from nnunet_rs.model.metadata import METADATA, read_metadata
 
     if (folder / RESUME).is_file():
         return config_of(read_document(folder / RESUME), folder / RESUME)
-    return read_card(folder).config if (folder / CARD).is_file() else None
+    return read_metadata(folder).config if (folder / METADATA).is_file() else None
 
 
 def read_document(path: Path) -> dict[str, Any]:

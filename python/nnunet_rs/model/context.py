@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.model.losses import build_loss, region_table
+from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.recipe import Terms
-from nnunet_rs.model.switches import NetworkOptions, network_channels
 from nnunet_rs.plan.schema import Configuration, Plan
 
 

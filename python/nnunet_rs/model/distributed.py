@@ -24,7 +24,7 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
+class ProcessGroup:
     """The processes of one training, as one of them sees them; by default it is alone."""
 
     rank: int = 0
@@ -32,7 +32,7 @@ class Team:
     control: Any = None  # the process group in which they agree: on processors, so that no GPU is waited for
 
     @property
-    def leads(self) -> bool:
+    def is_rank_0(self) -> bool:
         """Whether this process writes files and speaks."""
         return self.rank == 0
 
@@ -47,7 +47,7 @@ class Team:
         """Return the leader's seconds, and whether any process wishes to stop; all must call it."""
         if self.size == 1:
             return seconds, stop
-        said = torch.tensor([seconds if self.leads else 0.0, float(stop)], dtype=torch.float64)
+        said = torch.tensor([seconds if self.is_rank_0 else 0.0, float(stop)], dtype=torch.float64)
         dist.all_reduce(said, group=self.control)
         return float(said[0]), bool(said[1] > 0)
 
@@ -113,16 +113,16 @@ def is_shared() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def leads() -> bool:
+def is_rank_0() -> bool:
     """Whether this process is the one that writes files and speaks; alone it is."""
     return not is_shared() or dist.get_rank() == 0
 
 
-def current_team() -> Team:
+def current_team() -> ProcessGroup:
     """Return the processes of the default process group; one alone where there is none. All must call it."""
     if not is_shared():
-        return Team()
-    return Team(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=_PATIENCE))
+        return ProcessGroup()
+    return ProcessGroup(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=_PATIENCE))
 
 
 @contextmanager
@@ -151,16 +151,16 @@ def joined(device: torch.device) -> Iterator[None]:
 class SharedLoss(nn.Module):
     """The mean of a loss over the samples of all processes, for losses that know nothing of others."""
 
-    def __init__(self, loss: Callable[[Any, Tensor], Tensor], team: Team) -> None:
+    def __init__(self, loss: Callable[[Any, Tensor], Tensor], group: ProcessGroup) -> None:
         """Wrap `loss`, which sees this process's samples."""
         super().__init__()
-        self.loss, self.team = loss, team
+        self.loss, self.group = loss, group
 
     def forward(self, outputs: Any, target: Tensor) -> Tensor:
         """Return the mean over all processes, each weighing as many as its samples (b, *size)."""
         own: Tensor = self.loss(outputs, target)
-        if self.team.size == 1:
+        if self.group.size == 1:
             return own
         count = own.new_tensor(float(len(target)))
-        sums = self.team.total(torch.stack((own * count, count)))
+        sums = self.group.total(torch.stack((own * count, count)))
         return sums[0] / sums[1]

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_bytes
-from nnunet_rs.plan.document import decode
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_rs.core.machine import processor
+from nnunet_rs.core.resources import processor
 
 LIMIT = "AVX512_CORE_BF16"  # the most that has bfloat16 without AMX
 VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # what oneDNN reads, once, when it is first used

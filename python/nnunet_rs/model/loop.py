@@ -12,18 +12,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from nnunet_rs.core.clock import clock
 from nnunet_rs.core.errors import TrainingError, doing
+from nnunet_rs.core.text import clock
 from nnunet_rs.core.types import LabelSet, Progress, Shape, Silent, Task
 from nnunet_rs.model.config import RESUME, TrainingConfig
-from nnunet_rs.model.course import Course, Overhead
 from nnunet_rs.model.device import Compute
-from nnunet_rs.model.distributed import Team
+from nnunet_rs.model.distributed import ProcessGroup
 from nnunet_rs.model.history import Epoch, History, describe, known_or_none
-from nnunet_rs.model.interrupt import StopWish
 from nnunet_rs.model.metrics import Counts, count_voxels
 from nnunet_rs.model.optimiser import set_rate
 from nnunet_rs.model.state import Identity, Position, TrainingState, save_state
+from nnunet_rs.model.stop_request import StopRequest
+from nnunet_rs.model.training_schedule import Overhead, TrainingSchedule
 
 METRICS = "metrics.jsonl"
 SAVE_EVERY = 300.0  # seconds, within an epoch
@@ -62,14 +62,14 @@ class Job:
     config: TrainingConfig
     labels: LabelSet
     compute: Compute
-    course: Course
+    schedule: TrainingSchedule
     loss: Callable[[Any, Tensor], Tensor]
     training: Batches
     validation: Batches
     dims: int
     mirror_axes: Shape = ()  # of the patch, along which training samples are mirrored
     on_epoch: Callable[[History], None] | None = None
-    team: Team = field(default_factory=Team)
+    group: ProcessGroup = field(default_factory=ProcessGroup)
     overhead: Overhead | None = None
 
     def place(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
@@ -84,10 +84,12 @@ class Job:
 class Loop:
     """A training under way."""
 
-    def __init__(self, job: Job, state: TrainingState, forward: Callable[[Tensor], Any], wish: StopWish) -> None:
+    def __init__(
+        self, job: Job, state: TrainingState, forward: Callable[[Tensor], Any], stop_request: StopRequest
+    ) -> None:
         """Take what is fixed, what changes, and the network's forward pass (itself, or compiled)."""
-        self.job, self.state, self.forward, self.wish = job, state, forward, wish
-        timed = job.overhead is not None and job.course.budget is not None
+        self.job, self.state, self.forward, self.stop_request = job, state, forward, stop_request
+        timed = job.overhead is not None and job.schedule.budget is not None
         self._clock = job.overhead.begun if timed and job.overhead is not None else time.monotonic()
         self._stop = False  # what all processes agree on
         self._saved, self._save_seconds = state.position.seconds, 0.0
@@ -101,12 +103,12 @@ class Loop:
 
     def run(self, progress: Progress) -> bool:
         """Train until the course is over, or somebody wishes to stop; returns whether it is over."""
-        timed = self.job.course.budget is not None
+        timed = self.job.schedule.budget is not None
         self._progress, before = progress, self.state.position.seconds
         self._late = self._tick().seconds - before
         self._share_budget()
         with progress.task(self._title(), self._shown, timed=timed) as task:
-            while not self.job.course.over(self._tick(), self._reserve()):
+            while not self.job.schedule.over(self._tick(), self._reserve()):
                 with doing(f"epoch {self.state.position.epoch + 1} of {self.job.identity.configuration}"):
                     self._train(task)
                 if self._stop:
@@ -115,15 +117,15 @@ class Loop:
                 with doing(f"validation after epoch {self.state.position.epoch + 1}"):
                     epoch = self._finish_epoch()
                 self._show(task)
-                progress.say(describe(epoch, self.state.history.classes, self.job.course.epochs))
+                progress.say(describe(epoch, self.state.history.classes, self.job.schedule.epochs))
         return True
 
     def _train(self, task: Task) -> None:
         """Do the iterations that are left of an epoch."""
         job, position = self.job, self.state.position
         self.state.network.train()
-        batches = iter(job.training.epoch(position.epoch, job.course.batches, position.batch))
-        while position.batch < job.course.batches and not self._stop:
+        batches = iter(job.training.epoch(position.epoch, job.schedule.batches, position.batch))
+        while position.batch < job.schedule.batches and not self._stop:
             before = time.monotonic()
             batch = next(batches)
             ready = time.monotonic()
@@ -138,7 +140,7 @@ class Loop:
             self._show(task)
             if position.seconds - self._saved > SAVE_EVERY:
                 self._save()
-            if job.course.share(position, self._reserve()) >= 1:
+            if job.schedule.share(position, self._reserve()) >= 1:
                 break
         before = time.monotonic()
         self._read_losses()
@@ -147,17 +149,17 @@ class Loop:
     def _iterate(self, batch: TrainingBatch) -> Tensor:
         """Forward, backward, one step of the optimiser; returns the loss, on the device."""
         job, state = self.job, self.state
-        set_rate(state.optimiser, job.course.rate(state.position, self._reserve()))
+        set_rate(state.optimiser, job.schedule.rate(state.position, self._reserve()))
         data, labels = job.place(batch)
         state.optimiser.zero_grad(set_to_none=True)
         with job.compute.autocast():
             outputs = self.forward(data)
         loss = job.loss(outputs, labels)
         # Each process's gradient is its own part of the whole one, and their mean comes back.
-        state.scaler.scale(loss * job.team.size).backward()  # type: ignore[no-untyped-call]
-        if job.course.recipe.gradient_clip is not None:
+        state.scaler.scale(loss * job.group.size).backward()  # type: ignore[no-untyped-call]
+        if job.schedule.recipe.gradient_clip is not None:
             state.scaler.unscale_(state.optimiser)
-            nn.utils.clip_grad_norm_(state.network.parameters(), job.course.recipe.gradient_clip)
+            nn.utils.clip_grad_norm_(state.network.parameters(), job.schedule.recipe.gradient_clip)
         state.scaler.step(state.optimiser)
         state.scaler.update()
         if state.average is not None:
@@ -184,15 +186,15 @@ class Loop:
             seconds_validation=seconds,
         )
         state.history = state.history.with_epoch(epoch)
-        plateau = position.plateau.after(mean, job.course.recipe.plateau)
+        plateau = position.plateau.after(mean, job.schedule.recipe.plateau)
         state.position = replace(
             position, epoch=position.epoch + 1, batch=0, loss=0.0, waiting=0.0, training=0.0, plateau=plateau
         )
-        if job.team.leads:
+        if job.group.is_rank_0:
             state.history.write(job.folder / METRICS)
-        if job.course.over(state.position) or state.position.seconds - self._saved > self._save_seconds / SAVE_COST:
+        if job.schedule.over(state.position) or state.position.seconds - self._saved > self._save_seconds / SAVE_COST:
             self._save()
-        if job.on_epoch is not None and job.team.leads:
+        if job.on_epoch is not None and job.group.is_rank_0:
             job.on_epoch(state.history)
         return epoch
 
@@ -200,11 +202,11 @@ class Loop:
     def _validate(self) -> tuple[float | None, tuple[float, ...]]:
         """Return loss and Dice per class of the model on the validation batches, the same ones every epoch."""
         job, model = self.job, self.state.model
-        begun, allowed, done = self._tick().seconds, VALIDATION_SHARE * (job.course.budget or math.inf), 0
+        begun, allowed, done = self._tick().seconds, VALIDATION_SHARE * (job.schedule.budget or math.inf), 0
         model.eval()
         losses: list[Tensor] = []
         counts: Counts | None = None
-        for batch in job.validation.epoch(0, job.course.validation_batches):
+        for batch in job.validation.epoch(0, job.schedule.validation_batches):
             data, labels = job.place(batch)
             with job.compute.autocast():
                 logits = model(data)
@@ -218,7 +220,7 @@ class Loop:
             return None, (math.nan,) * len(self.state.history.classes)
         mean = float(torch.stack(losses).double().mean())
         self._note_passes(done, self._tick().seconds - begun)
-        return (mean if math.isfinite(mean) else None), counts.over(job.team.total).dice()
+        return (mean if math.isfinite(mean) else None), counts.over(job.group.total).dice()
 
     def _read_losses(self) -> None:
         """Add the losses so far to the epoch's sum.
@@ -254,7 +256,7 @@ class Loop:
     def _save(self) -> None:
         self._read_losses()
         begun = self._tick().seconds
-        if self.job.team.leads:
+        if self.job.group.is_rank_0:
             save_state(self.job.folder / RESUME, self.state, self.job.identity, self.job.config)
         self._saved = self._tick().seconds
         self._save_seconds = self._saved - begun
@@ -265,26 +267,26 @@ class Loop:
         All decisions rest on this clock, so that several processes take the same ones.
         """
         now = time.monotonic()
-        seconds, self._stop = self.job.team.agree(now - self._clock, self.wish.made)
+        seconds, self._stop = self.job.group.agree(now - self._clock, self.stop_request.made)
         self._clock = now
         self.state.position.seconds += seconds
         return self.state.position
 
     def _reserve(self) -> float:
         """Seconds of the time budget for the last validation, the checkpoint, the model, and what follows."""
-        budget = self.job.course.budget
+        budget = self.job.schedule.budget
         if budget is None:
             return 0.0
         if self.state.history.epochs:
             last = self.state.history.epochs[-1].seconds_validation
         else:
             one = self._samples() * self._pass
-            last = min(self.job.course.validation_batches * one, max(VALIDATION_SHARE * budget, one))
+            last = min(self.job.schedule.validation_batches * one, max(VALIDATION_SHARE * budget, one))
         return last + 2 * self._save_seconds + self._following
 
     def _share_budget(self) -> None:
         """Measure the network, decide whether what follows the training fits into the time budget, and say so."""
-        budget, overhead = self.job.course.budget, self.job.overhead
+        budget, overhead = self.job.schedule.budget, self.job.overhead
         if budget is None:
             return
         self._measure()
@@ -322,7 +324,7 @@ class Loop:
 
     def _note_passes(self, batches: int, seconds: float) -> None:
         """Learn from a validation how long forward passes take; say where the time budget has cut it short."""
-        whole = self.job.course.validation_batches
+        whole = self.job.schedule.validation_batches
         if batches < whole and not self._cut:
             self._cut = True
             self._progress.say(f"validation on patches is cut short by the time budget: {batches} of {whole} batches")
@@ -332,7 +334,7 @@ class Loop:
 
     def _samples(self) -> int:
         """Return how many samples of a batch this process takes, at most."""
-        return -(-self.job.identity.batch_size // self.job.team.size)
+        return -(-self.job.identity.batch_size // self.job.group.size)
 
     def _show(self, task: Task) -> None:
         """Bring the display up to where the training stands."""
@@ -341,14 +343,14 @@ class Loop:
 
     def _left(self) -> float:
         """Return what is left of the way: seconds where a time budget bounds it, else iterations."""
-        course, position = self.job.course, self.state.position
-        if course.budget is not None:
-            return max(course.budget - position.seconds, 0.0)
-        epochs = course.epochs or 0  # without a budget there is a number of epochs
-        return epochs * course.batches - position.epoch * course.batches - position.batch
+        schedule, position = self.job.schedule, self.state.position
+        if schedule.budget is not None:
+            return max(schedule.budget - position.seconds, 0.0)
+        epochs = schedule.epochs or 0  # without a budget there is a number of epochs
+        return epochs * schedule.batches - position.epoch * schedule.batches - position.batch
 
     def _title(self) -> str:
-        unit = "" if self.job.course.budget is not None else " (batches)"
+        unit = "" if self.job.schedule.budget is not None else " (batches)"
         return f"{self.job.identity.configuration}, fold {self.job.identity.fold}{unit}"
 
     def _note(self) -> str:

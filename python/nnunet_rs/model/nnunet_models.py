@@ -14,10 +14,10 @@ from torch import nn
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.unzip import is_zip, unpacked
-from nnunet_rs.model.card import ModelCard
 from nnunet_rs.model.checkpoint import digest_of, load_weights, unfilled_unet
+from nnunet_rs.model.metadata import ModelMetadata
+from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.nnunet_weights import our_weights, read_nnunet_checkpoint
-from nnunet_rs.model.switches import NetworkOptions, network_channels
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 
 PLANS, DATASET, FINAL = "plans.json", "dataset.json", "checkpoint_final.pth"
@@ -169,7 +169,7 @@ def first_stage_folder(fold_folder: Path, configuration: str) -> Path:
 
 def load_nnunet_model(
     fold_folder: Path, device: torch.device | str = "cpu", *, checkpoint: str = FINAL, digest: bool = True
-) -> tuple[nn.Module, ModelCard]:
+) -> tuple[nn.Module, ModelMetadata]:
     """Load one fold of a model that nnU-Net v2 trained.
 
     Parameters
@@ -207,7 +207,7 @@ def load_nnunet_model(
     options = NetworkOptions(
         norm="batch" if found.batch_norm else settings.norm, activation=settings.activation, deep_supervision=True
     )
-    card = ModelCard(
+    metadata = ModelMetadata(
         plan=plan,
         configuration=found.configuration,
         network=options,
@@ -224,7 +224,7 @@ def load_nnunet_model(
     )
     built = unfilled_unet(settings, *network_channels(plan, settings), options)
     load_weights(built, our_weights(found, list(built.state_dict()), settings, path), str(path))
-    return built.to(device).eval().requires_grad_(False), card
+    return built.to(device).eval().requires_grad_(False), metadata
 
 
 def _down_to_models(folder: Path, source: Path) -> Path:

@@ -9,9 +9,9 @@ from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.data.augment import AugmentationFunction
 from nnunet_rs.model.history import History
 from nnunet_rs.model.losses import LossFunction
+from nnunet_rs.model.network_options import Activation, Downsampling, Norm, Precision
 from nnunet_rs.model.optimiser import OptimiserFunction
 from nnunet_rs.model.recipe import Terms, TrainRecipe
-from nnunet_rs.model.switches import Activation, Downsampling, Norm, Precision
 from nnunet_rs.model.unet import NetworkFunction
 
 
@@ -56,7 +56,7 @@ class TrainOptions:
     compile: bool = False
     threads: int | None = None  # of the processor; None: PyTorch's choice for the network, all for the loader
     cache: int = 1 << 31  # bytes of memory in which prepared cases are kept decoded
-    # A user's own; their names go into the model card as module:function. See `model.functions.OwnFunction`.
+    # A user's own; their names go into the model card as module:function. See `model.functions.Plugin`.
     custom_network: NetworkFunction | None = None
     custom_loss: LossFunction | None = None
     custom_optimiser: OptimiserFunction | None = None

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName, Progress
-from nnunet_rs.model.card import CARD
 from nnunet_rs.model.checkpoint import load_model
+from nnunet_rs.model.metadata import METADATA
 from nnunet_rs.model.nnunet_models import find_nnunet_models, holds_nnunet_models, load_nnunet_model, results_folder
 from nnunet_rs.plan.schema import Configuration
 
@@ -82,10 +82,12 @@ def _weights(source: Path, configuration: str, fold: FoldName) -> Mapping[str, T
 
 def _our_fold(source: Path, configuration: str, fold: FoldName) -> Path | None:
     """Find a fold's folder of ours: the folder itself, or below it."""
-    if (source / CARD).is_file():
+    if (source / METADATA).is_file():
         return source
     for home in (source / "models" / configuration, source):
-        folds = sorted(path for path in home.glob("fold_*") if _FOLD.fullmatch(path.name) and (path / CARD).is_file())
+        folds = sorted(
+            path for path in home.glob("fold_*") if _FOLD.fullmatch(path.name) and (path / METADATA).is_file()
+        )
         if folds:
             return next((path for path in folds if path.name == f"fold_{fold}"), folds[0])
     return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import PlanError, among
 from nnunet_rs.core.types import FoldName, LabelSet, Shape
 from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
@@ -17,14 +18,13 @@ from nnunet_rs.data.mirroring import patch_axes
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
 from nnunet_rs.model.config import TrainingConfig, default_network, own_function, usual_batch
 from nnunet_rs.model.context import Context
-from nnunet_rs.model.course import Course
-from nnunet_rs.model.distributed import Team, current_team
-from nnunet_rs.model.functions import OwnFunction, as_own, name_of
+from nnunet_rs.model.distributed import ProcessGroup, current_team
+from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.options import TrainOptions
+from nnunet_rs.model.plugins import Plugin, as_own, name_of
 from nnunet_rs.model.recipe import TrainRecipe, recipe_of_plan
 from nnunet_rs.model.state import Identity
-from nnunet_rs.model.switches import NetworkOptions
-from nnunet_rs.plan.document import encode
+from nnunet_rs.model.training_schedule import TrainingSchedule
 from nnunet_rs.plan.recipe import recipe_named
 from nnunet_rs.plan.schema import Configuration, Plan, read_fingerprint, read_plan
 
@@ -43,7 +43,7 @@ class Setup:
     cases: Fold
     options: TrainOptions
     recipe: TrainRecipe  # with the learning rate that is asked for
-    team: Team
+    group: ProcessGroup
     first: FirstStage | None = None  # of a cascade's second stage
 
     @property
@@ -86,7 +86,7 @@ class Setup:
         """What own functions may know."""
         return Context(self.plan, self.settings, self.network)
 
-    def own(self, option: str) -> OwnFunction | None:
+    def own(self, option: str) -> Plugin | None:
         """Return the user's own function for an option (network, loss, optimiser, augmentation), if there is one."""
         own = as_own(option, getattr(self.options, f"custom_{option}"))
         return None if own is None else own.with_context(self.context)
@@ -100,13 +100,15 @@ class Setup:
         return replace(default_network(self.plan, self.recipe, self.settings), **given)
 
 
-def own_functions(setup: Setup) -> tuple[OwnFunction, ...]:
+def plugins(setup: Setup) -> tuple[Plugin, ...]:
     """List the user's own functions of a training."""
     found = (setup.own(option) for option in ("network", "loss", "optimiser", "augmentation"))
     return tuple(own for own in found if own is not None)
 
 
-def set_up(work: Path, configuration: str, fold: FoldName, options: TrainOptions, team: Team | None = None) -> Setup:
+def set_up(
+    work: Path, configuration: str, fold: FoldName, options: TrainOptions, group: ProcessGroup | None = None
+) -> Setup:
     """Read the work folder, and put the user's overrides into the plan so that the model card tells the truth."""
     plan, cases = read_plan_and_fold(work, configuration, fold)
     if not cases.validation:
@@ -115,12 +117,12 @@ def set_up(work: Path, configuration: str, fold: FoldName, options: TrainOptions
     plan = _with(plan, _with_batch(plan.configurations[configuration], options, recipe))
     if options.features not in (None, plan.configurations[configuration].features[0]):
         plan = with_features(plan, configuration, options.features)
-    team, settings = team or current_team(), plan.configurations[configuration]
-    team.check_batch(settings.batch_size)
+    group, settings = group or current_team(), plan.configurations[configuration]
+    group.check_batch(settings.batch_size)
     first = None
     if settings.previous is not None:
         first = open_first_stage(work, plan, configuration, (*cases.train, *cases.validation))
-    return Setup(work, plan, settings, fold, cases, options, recipe, team, first)
+    return Setup(work, plan, settings, fold, cases, options, recipe, group, first)
 
 
 def read_plan_and_fold(work: Path, configuration: str, fold: FoldName) -> tuple[Plan, Fold]:
@@ -221,16 +223,16 @@ def plan_digest(plan: Plan, settings: Configuration) -> str:
     return _digest(body, encode(plan.labels), encode(plan.normalization), plan.transpose, *turned)
 
 
-def config_for(setup: Setup, course: Course) -> TrainingConfig:
+def config_for(setup: Setup, schedule: TrainingSchedule) -> TrainingConfig:
     """Return what a training is, with nothing left open."""
     options, settings, network = setup.options, setup.settings, setup.network
     return TrainingConfig(
         recipe=setup.recipe,
         seed=setup.seed,
-        epochs=course.epochs,
-        batches=course.batches,
-        validation_batches=course.validation_batches,
-        time_budget=course.budget,
+        epochs=schedule.epochs,
+        batches=schedule.batches,
+        validation_batches=schedule.validation_batches,
+        time_budget=schedule.budget,
         batch_size=settings.batch_size,
         features=settings.features[0],
         activation=network.activation,

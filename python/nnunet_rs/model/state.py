@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName, Shape
-from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.checkpoint import load_weights
 from nnunet_rs.model.config import TrainingConfig, parsed
+from nnunet_rs.model.ema import WeightEMA
 from nnunet_rs.model.history import History
+from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.optimiser import optimiser_tensors, restore_optimiser
 from nnunet_rs.model.schedule import Plateau
-from nnunet_rs.model.switches import NetworkOptions
 from nnunet_rs.model.tensors import read_tensors, write_tensors
-from nnunet_rs.plan.document import decode, encode
 
 VERSION = 1
 FORMAT = "nnunet_rs training"
@@ -72,7 +72,7 @@ class TrainingState:
     network: nn.Module
     optimiser: Optimizer
     scaler: torch.amp.GradScaler
-    average: WeightAverage | None
+    average: WeightEMA | None
     history: History
     position: Position = field(default_factory=Position)
 

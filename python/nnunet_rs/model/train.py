@@ -14,21 +14,16 @@ from torch import nn
 
 from nnunet_rs.core.errors import DatasetError, NnunetError, TrainingError
 from nnunet_rs.core.geometry import new_shape
-from nnunet_rs.core.machine import processors
+from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import FoldName, Progress, Silent
 from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing, with_mirror_axes
 from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.mirroring import axes_named, image_axes, mirrored_axes, says_what_it_mirrors
 from nnunet_rs.data.resampling import target_spacing
 from nnunet_rs.data.store import Store, normalization_key, open_store
-from nnunet_rs.model.aside import fold_lock
-from nnunet_rs.model.average import WeightAverage
 from nnunet_rs.model.begin import finished_before, read_saved, resume_or_begin, tell_changed_course, tell_recipe
-from nnunet_rs.model.card import ModelCard
-from nnunet_rs.model.checked import checked_augmentation, checked_network, checked_optimiser
 from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.config import RESUME, followed
-from nnunet_rs.model.course import Course, Overhead
 from nnunet_rs.model.device import (
     Compute,
     batch_memory,
@@ -38,28 +33,33 @@ from nnunet_rs.model.device import (
     kernels_measured,
     out_of_memory_explained,
 )
-from nnunet_rs.model.distributed import SharedLoss, current_team, leads
-from nnunet_rs.model.functions import own_code_told
+from nnunet_rs.model.distributed import SharedLoss, current_team, is_rank_0
+from nnunet_rs.model.ema import WeightEMA
 from nnunet_rs.model.history import History
-from nnunet_rs.model.interrupt import StopWish, stop_wishes
 from nnunet_rs.model.loop import METRICS, Job, Loop
 from nnunet_rs.model.losses import DeepSupervision, build_loss
+from nnunet_rs.model.metadata import ModelMetadata
+from nnunet_rs.model.network_options import network_channels
 from nnunet_rs.model.optimiser import build_optimiser
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
+from nnunet_rs.model.plugin_checks import check_augmentation, check_network, check_optimiser
+from nnunet_rs.model.plugin_trial import try_plugins
+from nnunet_rs.model.plugins import own_code_told
 from nnunet_rs.model.pretrained import take_pretrained
+from nnunet_rs.model.previous_models import fold_lock
 from nnunet_rs.model.setup import (
     Setup,
     class_names,
     config_for,
     identity_of,
     model_folder,
-    own_functions,
+    plugins,
     read_plan_and_fold,
     set_up,
 )
 from nnunet_rs.model.state import TrainingState
-from nnunet_rs.model.switches import network_channels
-from nnunet_rs.model.trial import try_own_functions
+from nnunet_rs.model.stop_request import StopRequest, stop_requests
+from nnunet_rs.model.training_schedule import Overhead, TrainingSchedule
 from nnunet_rs.model.unet import build_unet
 
 SMALLER = "train with a smaller --batch-size or --features, or plan for less memory (plan --vram) and preprocess again"
@@ -110,7 +110,7 @@ def train_fold(
     """
     work, progress = Path(work), progress or Silent()
     read_plan_and_fold(work, configuration, fold)  # no folder is made for what there is not
-    with fold_lock(model_folder(work, configuration, fold), progress, leads=leads()):
+    with fold_lock(model_folder(work, configuration, fold), progress, is_rank_0=is_rank_0()):
         return train_locked(work, Model(configuration, fold), options or TrainOptions(), progress, on_epoch)
 
 
@@ -125,36 +125,36 @@ def train_locked(
 ) -> TrainResult:
     """Do what `train_fold` does, for who holds the fold's lock; `overhead` belongs to the time budget as well."""
     folder = model_folder(work, model.configuration, model.fold)
-    team = current_team()
-    team.wait()  # for the leader to have put the folder in order
-    progress = progress if team.leads else Silent()
+    group = current_team()
+    group.wait()  # for the leader to have put the folder in order
+    progress = progress if group.is_rank_0 else Silent()
     if kept := finished_before(folder, options, progress):
         return kept
     saved = read_saved(folder) if options.resume else None
     asked = options
     if saved is not None:
         options = followed(options, saved, folder / RESUME)
-    setup = set_up(work, model.configuration, model.fold, options, team)
+    setup = set_up(work, model.configuration, model.fold, options, group)
     with ExitStack() as stack:
         stack.enter_context(_threads(options.threads))
         stack.enter_context(out_of_memory_explained(SMALLER))
         stack.enter_context(kernels_measured())
-        wish = stack.enter_context(stop_wishes())
+        stop_request = stack.enter_context(stop_requests())
         torch.manual_seed(setup.seed)
         compute = choose_compute(find_device(options.device), options.precision, options.channels_last)
         stack.enter_context(compute.memory())
         if compute.remark:
             progress.say(compute.remark)
-        own = own_functions(setup)
+        own = plugins(setup)
         stack.enter_context(own_code_told(own))
         state = _first_state(setup, compute, progress, resumed=saved is not None)
         training, validation = (stack.enter_context(loader) for loader in _loaders(setup, compute, progress))
         job = replace(_job(setup, compute, state, (training, validation), on_epoch), overhead=overhead)
-        try_own_functions(job, state, setup.context, own)
+        try_plugins(job, state, setup.context, own)
         tell_recipe(setup, asked, saved, progress)
         resume_or_begin(job, state, options.resume, progress)
         tell_changed_course(job, state, saved, progress)
-        return _train(setup, job, state, wish, progress)
+        return _train(setup, job, state, stop_request, progress)
 
 
 def _loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loader]:
@@ -167,8 +167,8 @@ def _loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loa
     previous = None if setup.first is None else setup.first.store
     loading = LoaderOptions(
         setup.seed,
-        threads=options.threads or max(1, processors() // setup.team.size),
-        share=(setup.team.rank, setup.team.size),
+        threads=options.threads or max(1, processors() // setup.group.size),
+        share=(setup.group.rank, setup.group.size),
         empty=partial(batch_memory, compute.device),
     )
     augmentation = _augmentation(setup)
@@ -186,7 +186,7 @@ def _augmentation(setup: Setup) -> Augmentation:
         return build_augmentation(
             setup.augmentation, settings, plan.normalization, plan.labels.count, setup.mirror_axes
         )
-    augmentation = checked_augmentation(own, own(settings, plan.normalization))
+    augmentation = check_augmentation(own, own(settings, plan.normalization))
     if setup.mirror_axes is not None:
         augmentation = with_mirror_axes(augmentation, setup.mirror_axes)
     return augmentation if setup.first is None else revealing(augmentation, plan.labels.count)
@@ -236,14 +236,14 @@ def _first_state(setup: Setup, compute: Compute, progress: Progress, *, resumed:
     drawn = _network(setup)
     if setup.options.pretrained is not None and not resumed:
         take_pretrained(drawn, setup.options.pretrained, setup.settings, setup.fold, progress)
-    network = compute.place(setup.team.prepare(drawn, compute.device), setup.settings.dims)
+    network = compute.place(setup.group.prepare(drawn, compute.device), setup.settings.dims)
     own = setup.own("optimiser")
     if own is not None:
-        optimiser = checked_optimiser(own, own(network.parameters()))
+        optimiser = check_optimiser(own, own(network.parameters()))
     else:
         optimiser = build_optimiser(setup.recipe, network.parameters())
     decay = setup.recipe.average
-    average = None if decay is None else WeightAverage(network, decay)
+    average = None if decay is None else WeightEMA(network, decay)
     return TrainingState(network, optimiser, compute.scaler(), average, History(class_names(setup.plan.labels)))
 
 
@@ -251,7 +251,7 @@ def _network(setup: Setup) -> nn.Module:
     own, given = setup.own("network"), (*network_channels(setup.plan, setup.settings), setup.network)
     if own is None:
         return build_unet(setup.settings, *given)
-    return checked_network(own, own(setup.settings, *given))
+    return check_network(own, own(setup.settings, *given))
 
 
 def _job(
@@ -263,21 +263,21 @@ def _job(
 ) -> Job:
     options = setup.options
     rate = float(state.optimiser.param_groups[0]["lr"])  # a user's own optimiser brings its own
-    course = Course.of(replace(setup.recipe, learning_rate=rate), options)
+    schedule = TrainingSchedule.of(replace(setup.recipe, learning_rate=rate), options)
     return Job(
         folder=setup.folder,
-        identity=identity_of(setup, course.batches),
-        config=config_for(setup, course),
+        identity=identity_of(setup, schedule.batches),
+        config=config_for(setup, schedule),
         labels=setup.plan.labels,
         compute=compute,
-        course=course,
+        schedule=schedule,
         loss=_loss(setup).to(compute.device),
         training=loaders[0],
         validation=loaders[1],
         mirror_axes=mirrored_axes(loaders[0].augmentation),
         dims=setup.settings.dims,
         on_epoch=on_epoch,
-        team=setup.team,
+        group=setup.group,
     )
 
 
@@ -287,25 +287,25 @@ def _loss(setup: Setup) -> nn.Module:
     own = setup.own("loss")
     if own is not None:
         made = own.made()
-        loss = DeepSupervision(SharedLoss(made, setup.team))
+        loss = DeepSupervision(SharedLoss(made, setup.group))
         if isinstance(made.function, nn.Module):
             loss.add_module("own", made.function)  # goes to the device with it
         return loss
-    return DeepSupervision(build_loss(setup.plan.labels, terms, batch_dice=batch_dice, total=setup.team.total))
+    return DeepSupervision(build_loss(setup.plan.labels, terms, batch_dice=batch_dice, total=setup.group.total))
 
 
-def _train(setup: Setup, job: Job, state: TrainingState, wish: StopWish, progress: Progress) -> TrainResult:
-    network = job.team.wrap(state.network)
+def _train(setup: Setup, job: Job, state: TrainingState, stop_request: StopRequest, progress: Progress) -> TrainResult:
+    network = job.group.wrap(state.network)
     compiled = setup.options.compile
     forward: Callable[[torch.Tensor], Any] = torch.compile(network) if compiled else network
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    together = f" and {job.team.size - 1} more" if job.team.size > 1 else ""
+    together = f" and {job.group.size - 1} more" if job.group.size > 1 else ""
     progress.say(f"training on {job.compute.describe()}{together}: {millions:.3g} million weights")
     with _way_on_told(job.folder / RESUME), compiler_explained() if compiled else nullcontext():
-        finished = Loop(job, state, forward, wish).run(progress)
-    if finished and job.team.leads:
+        finished = Loop(job, state, forward, stop_request).run(progress)
+    if finished and job.group.is_rank_0:
         _write_model(setup, job, state)
-    return TrainResult(job.folder, state.history, state.position.seconds, finished, wish.signal)
+    return TrainResult(job.folder, state.history, state.position.seconds, finished, stop_request.signal)
 
 
 @contextmanager
@@ -324,7 +324,7 @@ def _way_on_told(checkpoint: Path) -> Iterator[None]:
 def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:
     """Write weights and card, then drop the checkpoint: a kill in between leaves something to resume."""
     identity, epochs = job.identity, state.history.epochs
-    card = ModelCard(
+    metadata = ModelMetadata(
         plan=setup.plan,
         configuration=identity.configuration,
         network=identity.network,
@@ -344,7 +344,7 @@ def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:
         config=job.config,
     )
     state.history.write(job.folder / METRICS)
-    save_model(job.folder, state.model.state_dict(), card)
+    save_model(job.folder, state.model.state_dict(), metadata)
     (job.folder / RESUME).unlink(missing_ok=True)
 
 

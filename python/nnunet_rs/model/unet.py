@@ -21,7 +21,7 @@ from nnunet_rs.model.blocks import (
     initialise,
     pointwise,
 )
-from nnunet_rs.model.switches import NetworkOptions
+from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.plan.schema import Configuration
 
 NetworkFunction: TypeAlias = Callable[[Configuration, int, int, NetworkOptions], nn.Module]

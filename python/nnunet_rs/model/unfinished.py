@@ -9,19 +9,19 @@ import torch
 from torch import nn
 
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.model.card import ModelCard, known_mirror_axes
 from nnunet_rs.model.checkpoint import digest_of, load_weights
 from nnunet_rs.model.config import RESUME, TrainingConfig, config_of
+from nnunet_rs.model.metadata import ModelMetadata, known_mirror_axes
+from nnunet_rs.model.network_options import network_channels
 from nnunet_rs.model.setup import plan_digest, with_features
 from nnunet_rs.model.state import Identity, read_state, weights_of
-from nnunet_rs.model.switches import network_channels
 from nnunet_rs.model.unet import NetworkFunction, build_unet
 from nnunet_rs.plan.schema import Plan, read_plan
 
 
 def load_unfinished(
     folder: Path, device: torch.device | str = "cpu", *, network: NetworkFunction | None = None
-) -> tuple[nn.Module, ModelCard]:
+) -> tuple[nn.Module, ModelMetadata]:
     """Load the last checkpoint of a training that is not finished.
 
     Parameters
@@ -57,7 +57,7 @@ def load_unfinished(
     plan = _plan(folder, path, identity, config)
     settings, axes = plan.configurations[identity.configuration], identity.mirror_axes
     epochs, position = document.get("history", {}).get("epochs", []), document.get("position", {})
-    card = ModelCard(
+    metadata = ModelMetadata(
         plan=plan,
         configuration=identity.configuration,
         network=identity.network,
@@ -77,7 +77,7 @@ def load_unfinished(
     build = build_unet if network is None else network
     built = build(settings, *network_channels(plan, settings), identity.network)
     load_weights(built, weights_of(tensors), str(path))
-    return built.to(device).eval().requires_grad_(False), card
+    return built.to(device).eval().requires_grad_(False), metadata
 
 
 def _plan(folder: Path, path: Path, identity: Identity, config: TrainingConfig) -> Plan:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from nnunet_rs.core.budget import Budget, in_parallel
 from nnunet_rs.core.check import check_case
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.extent import case_extent
-from nnunet_rs.core.faults import Fault, require_none
 from nnunet_rs.core.geometry import nonzero_box
+from nnunet_rs.core.issues import Issue, require_none
 from nnunet_rs.core.kernels import ForegroundAccumulator
-from nnunet_rs.core.machine import processors, resident_memory
+from nnunet_rs.core.memory_estimate import estimate_case_memory
+from nnunet_rs.core.resources import processors, resident_memory
 from nnunet_rs.core.types import Box, Case, ChannelStats, Dataset, IntArray, Progress, Silent, Volume
 from nnunet_rs.plan.schema import CasePrint, Fingerprint
 from nnunet_rs.plan.spacing import percentile
@@ -126,11 +126,11 @@ class FingerprintBuilder:
     def _statistics(self) -> tuple[ChannelStats, ...]:
         try:
             return self._foreground.finish()
-        except ValueError as fault:
+        except ValueError as issue:
             raise DatasetError(
-                f"{self._dataset.root}: the intensity statistics cannot be taken: {fault}; "
+                f"{self._dataset.root}: the intensity statistics cannot be taken: {issue}; "
                 f"see that the label files hold the declared labels"
-            ) from fault
+            ) from issue
 
 
 def fingerprint_dataset(
@@ -156,12 +156,12 @@ def fingerprint_dataset(
 
     Raises
     ------
-    FaultError
+    IssueError
         A file of a training case is missing, unreadable or contradicts another: the first fault in the cases' order.
     DatasetError
         There is no case, no foreground, or a case that does not fit into the memory.
     """
-    require_none(dataset.faults)
+    require_none(dataset.issues)
     counters = COUNTERS if memory is None else min(COUNTERS, memory // 8)
     builder = FingerprintBuilder(dataset, counters=counters)
     reader = _Reader(dataset, threads or processors(), memory, 2 * counters)
@@ -190,27 +190,27 @@ class _Reader:
 
     def show_all(self, name: str, show: Show, progress: Progress) -> None:
         """Read each case and hand it to `show`; then raise the first fault in the cases' order."""
-        faults: dict[str, tuple[Fault, ...]] = {}
+        issues: dict[str, tuple[Issue, ...]] = {}
         budget = Budget(_UNLIMITED if self.memory is None else self.memory - resident_memory() - self.taken)
         cases = self.dataset.training
         with progress.task(name, len(cases)) as task:
             for case, found in in_parallel(partial(self._show, show, budget), cases, self.threads, budget):
-                faults[case.name] = found
+                issues[case.name] = found
                 task.advance(1, case.name)
-        require_none(tuple(fault for case in cases for fault in faults[case.name]))
+        require_none(tuple(issue for case in cases for issue in issues[case.name]))
 
-    def _show(self, show: Show, budget: Budget, case: Case) -> tuple[Fault, ...]:
-        needed = case_extent(case, len(self.dataset.channels)).reading
+    def _show(self, show: Show, budget: Budget, case: Case) -> tuple[Issue, ...]:
+        needed = estimate_case_memory(case, len(self.dataset.channels)).reading
         if needed > budget.total:
             raise DatasetError(
                 f"{case.images[0]}: reading case {case.name} may take {needed / 1e9:.2g} GB, of the memory allowed "
                 f"{max(0, budget.total) / 1e9:.2g} GB are left; raise --memory"
             )
         with budget.hold(needed):
-            volume, labels, faults = check_case(self.dataset, case)
+            volume, labels, issues = check_case(self.dataset, case)
             if volume is not None and labels is not None:
                 show(case, volume, labels.data)
-        return faults
+        return issues
 
 
 def _shape(data: NDArray[Any]) -> tuple[int, int, int]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.core.declaration import read_channels, read_document, read_labels
+from nnunet_rs.core.dataset_json import read_channels, read_document, read_labels
+from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.errors import DatasetError, PlanError
 from nnunet_rs.core.files import keep_aside, read_json, write_json
 from nnunet_rs.core.types import ChannelStats, Dataset, Spacing3
-from nnunet_rs.plan.document import decode, encode
 from nnunet_rs.plan.schema import (
     Activation,
     CasePrint,

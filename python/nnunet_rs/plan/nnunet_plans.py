@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.core.declaration import read_channels, read_labels
+from nnunet_rs.core.dataset_json import read_channels, read_labels
+from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import DatasetError, PlanError, among
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
-from nnunet_rs.plan.document import decode
 from nnunet_rs.plan.nnunet import RECIPE_OF_PLANNER, SCHEME_OF_CLASS
 from nnunet_rs.plan.planner import with_memory
 from nnunet_rs.plan.schema import Activation, Configuration, Norm, Normalization, Plan, Resampling, Scheme

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from nnunet_rs.core.document import decode, encode, render
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.types import ChannelStats as ChannelStats
 from nnunet_rs.core.types import LabelSet, Shape3, Spacing3
-from nnunet_rs.plan.document import decode, encode, render
 from nnunet_rs.plan.validation import check_fingerprint, check_plan
 
 SCHEMA_VERSION = 1

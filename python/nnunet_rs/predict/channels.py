@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from nnunet_rs.core.declaration import read_channels
+from nnunet_rs.core.dataset_json import read_channels
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import FloatArray, Progress, Volume

@@ -13,8 +13,8 @@ from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.kernels import logits_to_labels, logits_to_regions, resample_probabilities
 from nnunet_rs.core.labels import decode_labels
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3
-from nnunet_rs.predict.sweep import Sweep
-from nnunet_rs.predict.window import Range, Region
+from nnunet_rs.predict.sliding_window import Range, Region
+from nnunet_rs.predict.window_grid import WindowGrid
 
 # In memory at a time. The kernels decide a piece's planes of scores before they interpolate, and neighbouring pieces
 # share one: with many classes pieces of one plane would do that work several times.
@@ -27,19 +27,19 @@ HALF = np.float32(0.5)
 class Target:
     """The grid that scores are brought to, in sweep axes."""
 
-    sweep: Sweep
+    window_grid: WindowGrid
     shape: Shape3  # of the cropped, not resampled image
     lowres_axis: int | None  # takes the nearest plane, as in preprocessing
 
     @classmethod
-    def of(cls, sweep: Sweep, geometry: Geometry, coarse: int | None) -> Target:
+    def of(cls, window_grid: WindowGrid, geometry: Geometry, coarse: int | None) -> Target:
         """Describe the way back of a case; `coarse` is the working axis that takes the nearest plane."""
-        shape = cast("Shape3", tuple(geometry.cropped_shape[axis] for axis in sweep.axes))
-        return cls(sweep, shape, None if coarse is None else sweep.back[coarse])
+        shape = cast("Shape3", tuple(geometry.cropped_shape[axis] for axis in window_grid.axes))
+        return cls(window_grid, shape, None if coarse is None else window_grid.back[coarse])
 
     def neighbours(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First and last voxel of the scores that each output voxel along a sweep axis lies between."""
-        n_in, n_out = self.sweep.size[axis], self.shape[axis]
+        n_in, n_out = self.window_grid.size[axis], self.shape[axis]
         twice = (2 * np.arange(n_out, dtype=np.int64) + 1) * n_in
         if self.lowres_axis == axis:
             nearest = twice // (2 * n_out)
@@ -63,7 +63,7 @@ class Piece:
         return tuple(
             number
             for axis in (0, 1)
-            for number in (axis, self.start[axis], target.sweep.size[axis], outs[axis], target.shape[axis])
+            for number in (axis, self.start[axis], target.window_grid.size[axis], outs[axis], target.shape[axis])
         )
 
     def shape(self, target: Target) -> Shape3:
@@ -107,7 +107,7 @@ class Cutter:
 
     def _planes_at_a_time(self, rows: int) -> int:
         """How many planes of the target: neither the scores read nor the same on the target take much memory."""
-        target, size = self._target, self._target.sweep.size
+        target, size = self._target, self._target.window_grid.size
         count = SCORE_BYTES / (4 * self._channels * rows * size[2] * size[0] / target.shape[0])
         if self._probabilities:
             made = (self._rows[1] - self._rows[0]) * target.shape[2]
@@ -141,7 +141,7 @@ class Decision:
 
     def place(self, decided: IntArray, target: Target, geometry: Geometry) -> IntArray:
         """Bring what `decide` returned for a whole case to the image's grid, as file values of the smallest type."""
-        return cast("IntArray", geometry.undo(self.to_file_values(decided.transpose(target.sweep.back))))
+        return cast("IntArray", geometry.undo(self.to_file_values(decided.transpose(target.window_grid.back))))
 
     def to_file_values(self, decided: IntArray) -> IntArray:
         """Turn what `decide` returned into file values of the smallest type."""
@@ -191,7 +191,7 @@ def export_labels(
     Parameters
     ----------
     regions
-        Of the scores, in order, from `window.sweep_scores`; for a sink they must reach over all rows.
+        Of the scores, in order, from `window.sliding_window_scores`; for a sink they must reach over all rows.
     target
         The cropped grid.
     geometry

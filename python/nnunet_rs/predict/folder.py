@@ -13,23 +13,23 @@ from typing import Any, Protocol
 from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.dataset import find_input_cases
 from nnunet_rs.core.errors import DatasetError, NnunetError, named
-from nnunet_rs.core.extent import case_extent
-from nnunet_rs.core.faults import Warnings
 from nnunet_rs.core.io import read_volume, write_labels
-from nnunet_rs.core.machine import available_memory
+from nnunet_rs.core.issues import Warnings
+from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.outputs import Outputs, Staged
 from nnunet_rs.core.record import digest
+from nnunet_rs.core.resources import available_memory
 from nnunet_rs.core.types import Case, Header, IntArray, Progress, Silent, Task, Volume
 from nnunet_rs.data.resampling import spacing_remark
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.channels import require_declared_order
 from nnunet_rs.predict.ensemble import Pairs
 from nnunet_rs.predict.inputs import one_case, result_place
+from nnunet_rs.predict.prediction_json import settings
 from nnunet_rs.predict.predictor import SinkMaker
 from nnunet_rs.predict.probabilities import ProbabilityFile, open_probabilities
 from nnunet_rs.predict.probability_forms import Form, write_form
 from nnunet_rs.predict.results import FolderResult, Results, tell_left
-from nnunet_rs.predict.settings import settings
 
 SIDE_BY_SIDE = 2  # cases that are read, and cases that are written, at a time
 
@@ -99,16 +99,16 @@ def predict_folder(
     """
     input_dir, output_dir = Path(input_dir), Path(output_dir)
     progress = progress or Silent()
-    cases, faults = find_input_cases(input_dir, len(predictor.plan.channels))
+    cases, issues = find_input_cases(input_dir, len(predictor.plan.channels))
     _require_another_folder(input_dir, output_dir)
     require_declared_order(input_dir, predictor.plan, progress)
     index, count = options.part
     if not 0 <= index < count:
         raise DatasetError(f"part {index} of {count}: the part must be 0 to {count - 1}")
-    broken = {fault.case: str(fault) for fault in faults if fault.fatal} if index == 0 else {}
-    for fault in faults if index == 0 else ():
-        if not fault.fatal:
-            progress.say(f"warning: {fault}")
+    broken = {issue.case: str(issue) for issue in issues if issue.fatal} if index == 0 else {}
+    for issue in issues if index == 0 else ():
+        if not issue.fatal:
+            progress.say(f"warning: {issue}")
     return predict_cases(predictor, cases[index::count], output_dir, options, progress, broken=broken)
 
 
@@ -309,7 +309,7 @@ class _Run:
                 self.fail(case.name, error)
 
     def _read(self, case: Case) -> _Ready:
-        wanted = case_extent(case, len(self.predictor.plan.channels)).reading
+        wanted = estimate_case_memory(case, len(self.predictor.plan.channels)).reading
         with ExitStack() as stack:
             stack.enter_context(self.memory.hold(min(wanted, self.memory.total)))
             volume = read_volume(case.images, case.name, self.warn)

@@ -17,15 +17,14 @@ from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import FloatArray, FoldName, Header, IntArray, Labels, Shape, Share, Task, Volume
 from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare
-from nnunet_rs.data.previous import on_grid
+from nnunet_rs.data.previous_stage import on_grid
 from nnunet_rs.data.resampling import described, require_memory, scores_axis
-from nnunet_rs.model.card import CARD, ModelCard, common_mirror_axes
-from nnunet_rs.model.checked import OwnNetwork
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.config import RESUME
 from nnunet_rs.model.device import Compute, choose_compute, find_device
-from nnunet_rs.model.functions import as_own
+from nnunet_rs.model.metadata import METADATA, ModelMetadata, common_mirror_axes
 from nnunet_rs.model.model_file import model_source
+from nnunet_rs.model.network_options import Precision
 from nnunet_rs.model.nnunet_models import (
     ANY,
     NnunetChoice,
@@ -33,19 +32,20 @@ from nnunet_rs.model.nnunet_models import (
     holds_nnunet_models,
     load_nnunet_model,
 )
-from nnunet_rs.model.switches import Precision
+from nnunet_rs.model.plugin_checks import PluginNetwork
+from nnunet_rs.model.plugins import as_own
+from nnunet_rs.model.staleness import plan_differences
+from nnunet_rs.model.trained_models import find_models
 from nnunet_rs.model.unet import NetworkFunction
 from nnunet_rs.model.unfinished import load_unfinished
 from nnunet_rs.plan.schema import Configuration, Plan
 from nnunet_rs.predict.arrays import as_numbers, as_spacing, require_volume
 from nnunet_rs.predict.blend import Activation
-from nnunet_rs.predict.changes import plan_differences
 from nnunet_rs.predict.channels import require_channels
 from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
-from nnunet_rs.predict.models import find_models
 from nnunet_rs.predict.probabilities import ProbabilityArray
-from nnunet_rs.predict.sweep import plan_sweep
-from nnunet_rs.predict.window import Previous, Region, WindowOptions, sweep_scores
+from nnunet_rs.predict.sliding_window import Previous, Region, WindowOptions, sliding_window_scores
+from nnunet_rs.predict.window_grid import plan_sweep
 
 SinkMaker = Callable[[Target, Prepared], ProbabilitySink]
 
@@ -69,7 +69,7 @@ class Predictor:
     """One configuration's networks (one or several folds), averaged. Safe to call from several threads."""
 
     networks: tuple[nn.Module, ...]
-    cards: tuple[ModelCard, ...]  # one per network
+    all_metadata: tuple[ModelMetadata, ...]  # one per network
     compute: Compute
     options: PredictOptions
     previous: Predictor | None = None  # cascade: whose segmentation is a further input
@@ -121,10 +121,12 @@ class Predictor:
         folders = find_models(Path(model_dir), configuration, folds, options.nnunet, unfinished=options.unfinished)
         compute = choose_compute(find_device(device), options.precision)
         loaded = (_load_fold(folder, compute, options) for folder in folders)
-        networks, cards = zip(*((_told(network, card, options), card) for network, card in loaded), strict=True)
-        compute = _as_trained(compute, cards, options.precision)
-        _require_one_plan(folders, cards)
-        predictor = cls(networks, cards, compute, options)
+        networks, all_metadata = zip(
+            *((_told(network, metadata, options), metadata) for network, metadata in loaded), strict=True
+        )
+        compute = _as_trained(compute, all_metadata, options.precision)
+        _require_one_plan(folders, all_metadata)
+        predictor = cls(networks, all_metadata, compute, options)
         lower = predictor.settings.previous
         if lower is None:
             return predictor
@@ -137,17 +139,17 @@ class Predictor:
     @property
     def plan(self) -> Plan:
         """What the networks were trained for."""
-        return self.cards[0].plan
+        return self.all_metadata[0].plan
 
     @property
     def settings(self) -> Configuration:
         """The configuration of the networks."""
-        return find_configuration(self.plan, self.cards[0].configuration)
+        return find_configuration(self.plan, self.all_metadata[0].configuration)
 
     @property
     def mirror_axes(self) -> Shape:
         """Axes of the patch, 0 the first, along which prediction mirrors: those that every network has learnt by."""
-        return common_mirror_axes(self.cards) if self.options.mirror else ()
+        return common_mirror_axes(self.all_metadata) if self.options.mirror else ()
 
     def __call__(self, array: NDArray[np.generic], spacing: Sequence[float]) -> IntArray:
         """Segment an image in memory.
@@ -180,7 +182,7 @@ class Predictor:
             "version": 1,
             "dataset": self.plan.dataset,
             "configuration": self.settings.name,
-            "models": {f"fold_{card.fold}": card.digest for card in self.cards},
+            "models": {f"fold_{metadata.fold}": metadata.digest for metadata in self.all_metadata},
             "step": self.options.step,
             "mirror": bool(self.mirror_axes),
             "mirror_axes": [
@@ -263,8 +265,8 @@ class Predictor:
     def target(self, prepared: Prepared, axis: int | None = None) -> Target:
         """Lay the windows (along a working axis, or the best one) and tell where their scores go."""
         size = cast("tuple[int, int, int]", prepared.image.shape[1:])
-        sweep = plan_sweep(size, self.settings.patch_size, self.options.step, axis)
-        return Target.of(sweep, prepared.geometry, scores_axis(prepared.geometry, self.settings))
+        window_grid = plan_sweep(size, self.settings.patch_size, self.options.step, axis)
+        return Target.of(window_grid, prepared.geometry, scores_axis(prepared.geometry, self.settings))
 
     def _regions(self, prepared: Prepared, target: Target, task: Task | None, *, by_rows: bool) -> Iterator[Region]:
         self._require_room(prepared, target)
@@ -272,18 +274,20 @@ class Predictor:
         known = self._first_segmentation(prepared, windows, task)
         share = None if task is None else Share(task, 1.0 / windows)
         options = WindowOptions(self.mirror_axes, self._activation(), self.options.batch, by_rows)
-        return sweep_scores(self.networks, prepared.image, target.sweep, options, self.compute, share, previous=known)
+        return sliding_window_scores(
+            self.networks, prepared.image, target.window_grid, options, self.compute, share, previous=known
+        )
 
     def _require_room(self, prepared: Prepared, target: Target) -> None:
         """Refuse, before any window is predicted, a volume whose scores and labels do not fit into memory."""
-        sweep, geometry = target.sweep, prepared.geometry
-        scores = 4 * (self.plan.labels.outputs + 1) * prod((sweep.tile[0], *sweep.padded[1:]))
+        window_grid, geometry = target.window_grid, prepared.geometry
+        scores = 4 * (self.plan.labels.outputs + 1) * prod((window_grid.tile[0], *window_grid.padded[1:]))
         said = described(geometry.cropped_shape, geometry.working_spacing, self.settings)
         require_memory(scores + prod(target.shape), f"{said}, with the scores of {self.plan.labels.outputs} outputs")
 
     def _windows(self, prepared: Prepared, target: Target) -> int:
         """Count the windows of all stages."""
-        own = len(target.sweep.starts)
+        own = len(target.window_grid.starts)
         if self.previous is None or prepared.first is None:
             return own
         return own + self.previous._windows(prepared.first, self.previous.target(prepared.first))
@@ -308,10 +312,10 @@ class Predictor:
         return "sigmoid" if self.plan.labels.regions else "softmax"
 
 
-def _told(network: nn.Module, card: ModelCard, options: PredictOptions) -> nn.Module:
+def _told(network: nn.Module, metadata: ModelMetadata, options: PredictOptions) -> nn.Module:
     """Let errors of a network of the user's own be told as the user's."""
-    own = None if card.custom_network is None else as_own("network", options.network)
-    return network if own is None else OwnNetwork(network, own)
+    own = None if metadata.custom_network is None else as_own("network", options.network)
+    return network if own is None else PluginNetwork(network, own)
 
 
 class _Predicts(Protocol):
@@ -349,15 +353,15 @@ def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:
     return Volume(data, (z, y, x), Header("itk", affine))
 
 
-def _as_trained(compute: Compute, cards: Sequence[ModelCard], precision: Precision) -> Compute:
+def _as_trained(compute: Compute, all_metadata: Sequence[ModelMetadata], precision: Precision) -> Compute:
     """Compute models of other programs on processors as those do, in float32: the labels are to be the same."""
-    if precision != "auto" or compute.device.type != "cpu" or not any(card.source for card in cards):
+    if precision != "auto" or compute.device.type != "cpu" or not any(metadata.source for metadata in all_metadata):
         return compute
     return choose_compute(compute.device, "float32")
 
 
-def _load_fold(folder: Path, compute: Compute, options: PredictOptions) -> tuple[nn.Module, ModelCard]:
-    if options.unfinished and not (folder / CARD).is_file() and (folder / RESUME).is_file():
+def _load_fold(folder: Path, compute: Compute, options: PredictOptions) -> tuple[nn.Module, ModelMetadata]:
+    if options.unfinished and not (folder / METADATA).is_file() and (folder / RESUME).is_file():
         return load_unfinished(folder, compute.device, network=options.network)
     if holds_nnunet_models(folder):
         return load_nnunet_model(folder, compute.device, checkpoint=options.nnunet.checkpoint)
@@ -379,11 +383,11 @@ def _require_same_data(home: Path, first: Plan, second: Plan) -> None:
         )
 
 
-def _require_one_plan(folders: Sequence[Path], cards: Sequence[ModelCard]) -> None:
-    first = cards[0]
-    for folder, card in zip(folders, cards, strict=True):
-        differ = list(plan_differences(first.plan, card.plan, first.configuration))
-        if card.configuration != first.configuration:
+def _require_one_plan(folders: Sequence[Path], all_metadata: Sequence[ModelMetadata]) -> None:
+    first = all_metadata[0]
+    for folder, metadata in zip(folders, all_metadata, strict=True):
+        differ = list(plan_differences(first.plan, metadata.plan, first.configuration))
+        if metadata.configuration != first.configuration:
             differ.insert(0, "configuration")
         if differ:
             raise CheckpointError(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import blosc2_writes
 from nnunet_rs.core.types import FloatArray, LabelSet, Shape3
-from nnunet_rs.plan.document import decode, encode
 
 if TYPE_CHECKING:  # whoever reads needs no torch
     from nnunet_rs.data.preprocess import Prepared
@@ -40,15 +40,15 @@ class ProbabilityFile:
         import blosc2
 
         geometry, channels = prepared.geometry, plan.labels.outputs
-        sweep = target.sweep
-        self._sweep, self._geometry, self._regions = sweep, geometry, bool(plan.labels.regions)
-        self._across = geometry.transpose[sweep.axes[0]]  # file axis that planes are stacked along
+        window_grid = target.window_grid
+        self._sweep, self._geometry, self._regions = window_grid, geometry, bool(plan.labels.regions)
+        self._across = geometry.transpose[window_grid.axes[0]]  # file axis that planes are stacked along
         chunks = (channels, *(1 if axis == self._across else n for axis, n in enumerate(geometry.shape)))
         self._folder, whole = path.parent, (channels, *geometry.shape)
         with blosc2_writes(self._folder):
             self._array = blosc2.empty(whole, dtype=np.float16, chunks=chunks, urlpath=str(path), mode="w")
             self._array.schunk.vlmeta["nnunet_rs"] = {"version": VERSION, "labels": encode(plan.labels)}
-        low, high = geometry.box[sweep.axes[0]]
+        low, high = geometry.box[window_grid.axes[0]]
         for plane in (*range(low), *range(high, geometry.shape[self._across])):
             self._write(plane, None)
 
@@ -86,7 +86,7 @@ class ProbabilityArray:
             self.values[0] = 1
         working = self.values.transpose(0, *(axis + 1 for axis in geometry.transpose))
         inside = working[(slice(None), *(slice(*ends) for ends in geometry.box))]
-        self._swept = inside.transpose(0, *(axis + 1 for axis in target.sweep.axes))
+        self._swept = inside.transpose(0, *(axis + 1 for axis in target.window_grid.axes))
 
     def put(self, first: int, values: FloatArray) -> None:
         """Take the probabilities (c, planes, a, b) of planes `first` and following of the cropped grid, sweep axes."""

@@ -13,9 +13,9 @@ from nnunet_rs.core.io import companions
 from nnunet_rs.core.names import TAKEN, ending_of, examples
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Case, Progress
+from nnunet_rs.predict.prediction_json import SETTINGS, read_settings, require_settings, says_the_same, write_settings
 from nnunet_rs.predict.probabilities import ENDING
 from nnunet_rs.predict.probability_forms import PLACES, Form
-from nnunet_rs.predict.settings import SETTINGS, read_settings, require_settings, says_the_same, write_settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from nnunet_rs.core.io import read_labels, read_volume
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import Case, LabelSet
-from nnunet_rs.predict.summary import Summary
+from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.report.figures import Comparison, overlay_picture
 from nnunet_rs.report.ranking import ranked
 

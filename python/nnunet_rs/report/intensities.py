@@ -67,7 +67,7 @@ def _collect(store: Store, prepared: Sequence[PreparedCase], classes: Sequence[i
 def _patch(store: Store, case: PreparedCase, index: int, rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
     size = [min(SIDE, n) for n in case.shape]
     try:
-        centre = store.locations(case.name).pick([index], rng)
+        centre = store.class_locations(case.name).pick([index], rng)
         start = [int(np.clip(c - s // 2, 0, n - s)) for c, s, n in zip(centre, size, case.shape, strict=True)]
         image, labels, _ = store.read_patch(case.name, start, size)
     except NnunetError:  # a damaged case is told of where the work folder is read

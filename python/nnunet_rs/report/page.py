@@ -119,7 +119,8 @@ def _main_figures(work: WorkFolder) -> dict[str, Any]:
         "configurations": list(work.plan.configurations),
         "prepared": {name: len(cases) for name, cases in work.prepared.items()},
         "trained": [
-            {"configuration": t.configuration, "fold": t.fold, "finished": t.card is not None} for t in work.trainings
+            {"configuration": t.configuration, "fold": t.fold, "finished": t.metadata is not None}
+            for t in work.trainings
         ],
         "dice": {name: summary.foreground_mean() for name, summary in scored.items()},
         "best_configuration": best[0] if best else None,

@@ -53,7 +53,7 @@ def _preparing(work: WorkFolder) -> Iterator[Step]:
 def _training(work: WorkFolder) -> Iterator[Step]:
     """Name trainings that are unfinished, and configurations of which no fold, or not every fold, is trained."""
     for training in work.trainings:
-        if training.card is None:
+        if training.metadata is None:
             done = len(training.history.epochs)
             what = f"the training of {training.name} is not finished ({done} epochs so far)"
             yield Step("train", what, _resume(work, training))

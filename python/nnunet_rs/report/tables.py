@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nnunet_rs.core.faults import Fault
+    from nnunet_rs.core.issues import Issue
+    from nnunet_rs.evaluate.comparison import Comparison
+    from nnunet_rs.evaluate.summary import Summary
     from nnunet_rs.plan.schema import Configuration, Plan
-    from nnunet_rs.predict.choice import Candidate, Choice
-    from nnunet_rs.predict.compare import Comparison
-    from nnunet_rs.predict.summary import Summary
+    from nnunet_rs.select.choice import Candidate, Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +98,18 @@ def choice_table(choice: Choice, note: str = "") -> Table:
 
 def _class_mean(candidate: Candidate, name: str) -> str:
     """Show a class' mean Dice, and on how many cases it rests unless on all."""
-    from nnunet_rs.predict.summary import mean_cell  # NumPy: not for who only asks for help
+    from nnunet_rs.evaluate.summary import mean_cell  # NumPy: not for who only asks for help
 
     value = candidate.per_class.get(name)
     known = candidate.cases_in_mean.get(name, candidate.cases)
     return "-" if value is None else mean_cell(value, known, candidate.cases)
 
 
-def faults_table(root: Path, faults: Sequence[Fault]) -> Table:
+def faults_table(root: Path, issues: Sequence[Issue]) -> Table:
     """Show what is wrong with a dataset: one row a fault, files by their place in the dataset."""
     rows = tuple(
-        ("error" if fault.fatal else "warning", _place(fault.file, root), fault.rule, fault.value, fault.advice)
-        for fault in faults
+        ("error" if issue.fatal else "warning", _place(issue.file, root), issue.rule, issue.value, issue.advice)
+        for issue in issues
     )
     return Table(f"{root}:", ("", "file", "rule", "found", "what to do"), rows, words=True)
 

@@ -15,13 +15,13 @@ from nnunet_rs.core.types import Case, Dataset, LabelSet, Shape3
 from nnunet_rs.data.folds import Fold, read_splits
 from nnunet_rs.data.placement import prepared_folder
 from nnunet_rs.data.store import Store, prepared_name
-from nnunet_rs.model.card import ModelCard, read_card
+from nnunet_rs.evaluate.summary import Summary, read_summary, together
 from nnunet_rs.model.config import RESUME, TrainingConfig, read_config
 from nnunet_rs.model.history import History
+from nnunet_rs.model.metadata import ModelMetadata, read_metadata
+from nnunet_rs.plan.dataset_scan import scanned_classes
 from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan
-from nnunet_rs.plan.survey import surveyed_classes
-from nnunet_rs.predict.choice import Choice, read_choice
-from nnunet_rs.predict.summary import Summary, read_summary, together
+from nnunet_rs.select.choice import Choice, read_choice
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Training:
     fold: int
     folder: Path
     history: History
-    card: ModelCard | None  # None: not finished
+    metadata: ModelMetadata | None  # None: not finished
     config: TrainingConfig | None  # what it is; None: its files do not say
     summary: Summary | None  # of the validation cases; None: not predicted
 
@@ -117,7 +117,7 @@ def read_work_folder(work: Path) -> WorkFolder:
         fingerprint=fingerprint,
         dataset=reading.file("dataset.json", lambda _: read_dataset(work)),
         folds=reading.file("splits.json", lambda path: read_splits(path, names)) or () if names else (),
-        surveyed=reading.file("survey.json", lambda _: surveyed_classes(work)) or {},
+        surveyed=reading.file("survey.json", lambda _: scanned_classes(work)) or {},
         prepared={
             name: reading.store(name) for name in dict.fromkeys(prepared_name(plan, c) for c in plan.configurations)
         },
@@ -165,15 +165,15 @@ class _Reading:
 
     def training(self, folder: Path) -> Training:
         """Read what one fold's folder holds."""
-        card = self.read(folder / "model.json", lambda _: read_card(folder))
-        classes = score_names(card.plan.labels if card else self.plan.labels)
+        metadata = self.read(folder / "model.json", lambda _: read_metadata(folder))
+        classes = score_names(metadata.plan.labels if metadata else self.plan.labels)
         return Training(
             configuration=folder.parent.name,
             fold=int(folder.name[5:]),
             folder=folder,
             history=self.read(folder / "metrics.jsonl", lambda path: History.read(path, classes)) or History(classes),
-            card=card,
-            config=card.config if card else self.read(folder / RESUME, lambda path: read_config(path.parent)),
+            metadata=metadata,
+            config=metadata.config if metadata else self.read(folder / RESUME, lambda path: read_config(path.parent)),
             summary=self.read(folder / "validation" / "summary.json", read_summary),
         )
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.io import read_volume
 from nnunet_rs.core.types import Progress, Volume
+from nnunet_rs.evaluate.folders import Pair, label_files, read_pair
+from nnunet_rs.evaluate.scores import score_case, scored_targets
+from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.plan.schema import Normalization, Plan
-from nnunet_rs.predict.evaluate import Pair, label_files, read_pair
-from nnunet_rs.predict.scores import score_case, scored_targets
-from nnunet_rs.predict.summary import Summary
 from nnunet_rs.report.blocks import Block, LegendEntry, Missing, Section, Text, Viewer
 from nnunet_rs.report.ranking import Ranked, ranked
 from nnunet_rs.report.sections.cover import best_scored

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
-from nnunet_rs.core.clock import clock
+from nnunet_rs.core.text import clock
+from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.plan.explain import by, counted
-from nnunet_rs.predict.summary import Summary
 from nnunet_rs.report.blocks import Cover, Figure
 from nnunet_rs.report.steps import Step
 from nnunet_rs.report.tables import Table, number
@@ -44,7 +44,7 @@ def _deck(work: WorkFolder) -> str:
     names = score_names(work.plan.labels)
     wanted = _listed(names) if len(names) <= 6 else counted(len(names), "class") + "es"
     what = f"{counted(len(work.names), 'case')} of {', '.join(work.plan.channels)}; to be segmented: {wanted}."
-    finished = [training for training in work.trainings if training.card]
+    finished = [training for training in work.trainings if training.metadata]
     if not finished:
         return f"{what} Planned by the recipe {work.plan.recipe}; no training is finished yet."
     configurations = list(dict.fromkeys(training.configuration for training in finished))
@@ -66,7 +66,7 @@ def _figures(work: WorkFolder) -> tuple[Figure, ...]:
         )
     figures.append(Figure(str(len(work.names) or "-"), "training cases", _median_size(work)))
     configurations, folds = len(work.plan.configurations), len(work.folds)
-    finished = sum(training.card is not None for training in work.trainings)
+    finished = sum(training.metadata is not None for training in work.trainings)
     figures.append(
         Figure(f"{finished} of {configurations * folds}", "folds trained", f"{configurations} configurations")
     )
@@ -113,7 +113,7 @@ def _prepared(work: WorkFolder, name: str) -> str:
 def _state(training: Training | None) -> str:
     if training is None:
         return "–"
-    if training.card is None:
+    if training.metadata is None:
         return f"in epoch {len(training.history.epochs) + 1}"
     if training.summary is None:
         return "trained"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 from nnunet_rs.data.mirroring import axes_named, image_axes
-from nnunet_rs.model.card import ModelCard
+from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.report.blocks import Block, Section
 from nnunet_rs.report.tables import Table
@@ -26,7 +26,7 @@ def provenance_section(work: WorkFolder) -> Section:
 
 def _blocks(work: WorkFolder) -> Iterator[Block]:
     yield _files(work)
-    models = tuple(_model(work.plan, training) for training in work.trainings if training.card)
+    models = tuple(_model(work.plan, training) for training in work.trainings if training.metadata)
     if models:
         head = ("model", "plan", "recipe", "seed", "iterations", "mirrored", "nnunet_rs", "SHA-256 of the weights")
         yield Table("Models", head, models, "plan: whether the model was trained by plan.json as it is now.")
@@ -48,26 +48,26 @@ def _files(work: WorkFolder) -> Table:
 
 
 def _model(plan: Plan, training: Training) -> tuple[str, ...]:
-    card = training.card
-    assert card is not None
-    library, digest = card.library or "-", card.digest or "-"
+    metadata = training.metadata
+    assert metadata is not None
+    library, digest = metadata.library or "-", metadata.digest or "-"
     return (
         training.name,
-        _same_plan(plan, card.plan, card.configuration),
-        card.recipe,
-        str(card.seed),
-        str(card.iterations),
-        _mirrored(card),
+        _same_plan(plan, metadata.plan, metadata.configuration),
+        metadata.recipe,
+        str(metadata.seed),
+        str(metadata.iterations),
+        _mirrored(metadata),
         library,
         digest,
     )
 
 
-def _mirrored(card: ModelCard) -> str:
+def _mirrored(metadata: ModelMetadata) -> str:
     """Name the axes of the image along which training mirrored, and prediction does."""
-    if card.mirror_axes is None:
+    if metadata.mirror_axes is None:
         return "not known"
-    return axes_named(image_axes(card.mirror_axes, card.settings.dims, card.plan.transpose))
+    return axes_named(image_axes(metadata.mirror_axes, metadata.settings.dims, metadata.plan.transpose))
 
 
 def _same_plan(now: Plan, then: Plan, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from nnunet_rs.core.clock import clock
+from nnunet_rs.core.text import clock
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.plan.explain import counted
 from nnunet_rs.report.blocks import Block, Charts, Folded, Missing, Section
@@ -106,9 +106,9 @@ def _time_row(training: Training) -> tuple[str, ...]:
     return (
         training.name,
         f"finished, {counted(len(epochs), 'epoch')}"
-        if training.card
+        if training.metadata
         else f"stopped after {counted(len(epochs), 'epoch')}",
-        training.card.recipe if training.card else "-",
+        training.metadata.recipe if training.metadata else "-",
         str(last.iterations),
         clock(seconds),
         clock(seconds / len(epochs)),

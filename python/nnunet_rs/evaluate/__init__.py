@@ -1,0 +1,1 @@
+"""Scores of segmentations: overlap and surface metrics, summaries, comparison. Needs no torch."""

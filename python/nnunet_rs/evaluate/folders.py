@@ -1,0 +1,167 @@
+"""Score a folder of predicted segmentations against a folder of references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_rs.core.errors import DatasetError, doing
+from nnunet_rs.core.image_file import ImageFile, compare_grids
+from nnunet_rs.core.io import can_read, read_labels, read_scan
+from nnunet_rs.core.issues import Issue, IssueError, Warnings, require_none
+from nnunet_rs.core.labels import encode_labels
+from nnunet_rs.core.names import strip_ending
+from nnunet_rs.core.resources import processors
+from nnunet_rs.core.types import Labels, LabelSet, Progress, Silent
+from nnunet_rs.evaluate.scores import score_case, scored_targets
+from nnunet_rs.evaluate.summary import CaseScores, Summary
+
+TOLERANCE = 1.0  # mm; of the normalised surface Dice
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two files of one case."""
+
+    name: str
+    prediction: Path
+    reference: Path
+
+
+def evaluate_folders(
+    predictions: str | Path,
+    reference: str | Path,
+    labels: LabelSet | None = None,
+    *,
+    tolerance: float | None = TOLERANCE,
+    partial: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Score every segmentation of a folder against the reference of the same name.
+
+    Parameters
+    ----------
+    predictions, reference
+        Folders of label files; files of other kinds are passed over. Or two label files.
+    labels
+        Which values stand for which class or region; None takes every value found in any file as a class of its own,
+        0 as the background.
+    tolerance
+        Of the normalised surface Dice, in mm; None measures no distances, which is several times faster.
+    partial
+        Accept references without prediction (they are left out) instead of raising.
+    threads
+        Cases scored at a time; None: as many as there are processors.
+
+    Raises
+    ------
+    DatasetError
+        If a folder is missing or empty, a prediction has no reference, a reference no prediction (unless `partial`),
+        two files have different shapes or places in space, or a file holds a value that `labels` does not declare.
+    """
+    predictions, reference = Path(predictions), Path(reference)
+    pairs = pair_files(predictions, reference, partial=partial)
+    return evaluate_pairs(pairs, labels, tolerance=tolerance, threads=threads, progress=progress)
+
+
+def evaluate_pairs(
+    pairs: Sequence[Pair],
+    labels: LabelSet | None = None,
+    *,
+    tolerance: float | None = TOLERANCE,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Score pairs of files; parameters and errors as `evaluate_folders`."""
+    chosen = labels or found_labels(pairs)
+
+    warn = Warnings((progress or Silent()).say)
+
+    def score(pair: Pair) -> CaseScores:
+        with doing(pair.prediction):
+            prediction, reference = read_pair(pair, chosen, warn)
+            scores = score_case(prediction.data, reference.data, chosen, reference.spacing, tolerance)
+        extent = (n * mm for n, mm in zip(reference.data.shape, reference.spacing, strict=True))
+        return CaseScores(pair.name, str(pair.prediction), str(pair.reference), scores, math.hypot(*extent))
+
+    cases = []
+    shown = (progress or Silent()).task("evaluate", len(pairs))
+    with ThreadPoolExecutor(threads or processors()) as pool, shown as task:
+        for pair, scored in zip(pairs, pool.map(score, pairs), strict=True):
+            cases.append(scored)
+            task.advance(1, pair.name)
+    warn.finish()
+    return Summary(scored_targets(chosen), tuple(cases), tolerance)
+
+
+def read_pair(pair: Pair, labels: LabelSet, warn: Callable[[Issue], None] = lambda _: None) -> tuple[Labels, Labels]:
+    """Read prediction and reference as class indices, and see that they lie in the same place; tell `warn` the rest."""
+    prediction, reference = read_scan(pair.prediction), read_scan(pair.reference)
+    issues = prediction.issues + reference.issues + compare_grids(reference.grid, prediction.grid)
+    require_none(issues)
+    for issue in issues:
+        warn(issue)
+    return _encoded(prediction, labels), _encoded(reference, labels)
+
+
+def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> tuple[Pair, ...]:
+    """Match the files of two folders by case name, or two files whatever their names; errors as `evaluate_folders`."""
+    if predictions.is_file() and reference.is_file():
+        return (Pair(strip_ending(predictions.name), predictions, reference),)
+    if predictions.is_file() or reference.is_file():
+        raise DatasetError(f"{predictions}: and {reference} are a file and a folder; name two files, or two folders")
+    ours, theirs = (label_files(folder) for folder in (predictions, reference))
+    alone = sorted(ours.keys() - theirs.keys())
+    if alone:
+        raise DatasetError(
+            f"{ours[alone[0]]}: has no reference in {reference} ({len(alone)} such files); add or remove"
+        )
+    missing = sorted(theirs.keys() - ours.keys())
+    if missing and not partial:
+        raise DatasetError(
+            f"{predictions}: holds no prediction of {missing[0]}, {len(missing)} of {len(theirs)} references have "
+            "none; predict them, or score the rest with partial (--partial)"
+        )
+    return tuple(Pair(name, path, theirs[name]) for name, path in sorted(ours.items()))
+
+
+def label_files(folder: Path) -> dict[str, Path]:
+    """List the segmentations of a folder by case name; errors as `evaluate_folders`."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: is not a folder; name the folder that holds the segmentations")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "_")) or not path.is_file() or not can_read(path):
+            continue
+        name = strip_ending(path.name)
+        if name in files:
+            raise DatasetError(f"{path}: and {files[name].name} are the same case; move one of them away")
+        files[name] = path
+    if not files:
+        raise DatasetError(f"{folder}: holds no segmentation; expected image files such as case.nii.gz")
+    return files
+
+
+def found_labels(pairs: Sequence[Pair]) -> LabelSet:
+    """Take every value found in any of the files as a class, 0 as the background."""
+    values = {0}
+    for pair in pairs:
+        for path in (pair.prediction, pair.reference):
+            values.update(int(value) for value in np.unique(read_labels(path).data))
+    ordered = (0, *sorted(values - {0}))
+    return LabelSet(names=tuple(str(value) for value in ordered), values=ordered)
+
+
+def _encoded(scan: ImageFile, labels: LabelSet) -> Labels:
+    try:
+        return Labels(encode_labels(scan.labels(), labels), scan.spacing, scan.header)
+    except IssueError:
+        raise  # names the file already
+    except DatasetError as error:
+        raise DatasetError(f"{scan.file}: {error}") from error

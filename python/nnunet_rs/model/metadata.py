@@ -1,0 +1,132 @@
+"""What is known of a trained model besides its weights: model.json. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nnunet_rs.core.document import decode, encode
+from nnunet_rs.core.errors import CheckpointError, PlanError
+from nnunet_rs.core.files import read_json
+from nnunet_rs.core.types import FoldName, Shape
+from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
+from nnunet_rs.data.folds import Fold
+from nnunet_rs.model.config import RESUME, TrainingConfig
+from nnunet_rs.model.history import Epoch
+from nnunet_rs.model.network_options import NetworkOptions, network_channels
+from nnunet_rs.plan.schema import Configuration, Plan, plan_from_json
+
+VERSION = 2  # 1 did not say what training mirrored
+FORMAT = "nnunet_rs model"
+METADATA = "model.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """All that is known of a trained model besides its weights."""
+
+    plan: Plan  # labels, channels, normalisation, spacing, patch size: with the overrides it was trained with
+    configuration: str
+    network: NetworkOptions
+    fold: FoldName
+    recipe: str
+    seed: int
+    iterations: int
+    end: Epoch | None  # the last epoch
+    best: Epoch | None  # by Dice on validation patches; the weights are the last epoch's all the same
+    custom_network: str | None = None  # module:function of a network of the user's own
+    loss: str = ""  # names, or module:function of the user's own
+    optimiser: str = ""
+    augmentation: str = ""
+    # Axes of the patch, 0 the first, along which training mirrored, and prediction does; None: not known (by an earlier
+    # version, with a function of the user's own).
+    mirror_axes: Shape | None = None
+    cases: Fold | None = None  # what it was trained on, and what was held out
+    first_stage: dict[str, str] | None = None  # of a cascade's second: digests of the models whose segmentations it saw
+    config: TrainingConfig | None = None  # all that was asked of the training; None: by an earlier version
+    source: str = ""  # of a model that another program trained: which, and what it said of it
+    ending: str = ""  # of the training images' files, as .nrrd; empty: as the work folder's dataset.json says
+    unfinished: str = ""  # of a checkpoint that is predicted with before the training is done: how far it is
+    library: str = ""  # version of nnunet_rs that trained it
+    digest: str = ""  # SHA-256 of weights.safetensors
+
+    @property
+    def settings(self) -> Configuration:
+        """The configuration that was trained."""
+        return self.plan.configurations[self.configuration]
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Input channels (with those of the previous stage's segmentation) and outputs of the network."""
+        return network_channels(self.plan, self.settings)
+
+
+def read_metadata(folder: Path) -> ModelMetadata:
+    """Read model.json of a model folder (WORK/models/CONFIGURATION/fold_K).
+
+    Raises
+    ------
+    CheckpointError
+        There is no finished model, or the card is damaged or of another version.
+    """
+    path = folder / METADATA
+    if not path.is_file():
+        raise CheckpointError(_missing(folder))
+    document = read_json(path, CheckpointError)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise CheckpointError(f'{path}: is no model of nnunet_rs: the key format must be "{FORMAT}"')
+    if document.get("version") not in (1, VERSION):
+        raise CheckpointError(
+            f"{path}: version is {document.get('version')!r}, this release reads 1 to {VERSION}; "
+            "use the nnunet_rs that trained it, or train again"
+        )
+    body = {key: value for key, value in document.items() if key not in ("format", "version")}
+    metadata = _decode_card(body, path)
+    if metadata.configuration not in metadata.plan.configurations:
+        names = ", ".join(metadata.plan.configurations)
+        raise CheckpointError(f'{path}: configuration is "{metadata.configuration}": must be one of {names}')
+    _require_axes(metadata, path)
+    if document["version"] == 1:
+        return replace(metadata, mirror_axes=known_mirror_axes(metadata.augmentation, metadata.settings.dims))
+    return metadata
+
+
+def known_mirror_axes(augmentation: str, dims: int) -> Shape | None:
+    """Tell along which axes of the patch a training of an earlier version mirrored, by its augmentation's name.
+
+    Those that recorded no name mirrored along all. None: it is a function of the user's own, of which nobody knows.
+    """
+    if not augmentation:
+        return tuple(range(dims))
+    return own_mirror_axes(augmentation, dims) if augmentation in AUGMENTATIONS else None
+
+
+def common_mirror_axes(all_metadata: Sequence[ModelMetadata]) -> Shape:
+    """Tell along which axes of the patch all of these models were trained mirrored; not known counts as none."""
+    return tuple(sorted(set.intersection(*(set(metadata.mirror_axes or ()) for metadata in all_metadata))))
+
+
+def _require_axes(metadata: ModelMetadata, path: Path) -> None:
+    axes, dims = metadata.mirror_axes or (), metadata.settings.dims
+    if list(axes) != sorted(set(axes) & set(range(dims))):
+        raise CheckpointError(
+            f"{path}: mirror_axes is {list(axes)}: must be axes of the patch in ascending order, of 0 to {dims - 1}"
+        )
+
+
+def _decode_card(body: dict[str, Any], path: Path) -> ModelMetadata:
+    try:
+        plan = plan_from_json(body.get("plan"), f"{path}: plan")  # checked, and brought to this release's version
+    except PlanError as error:
+        raise CheckpointError(str(error)) from error
+    return decode(ModelMetadata, {**body, "plan": encode(plan)}, f"{path}:", CheckpointError)
+
+
+def _missing(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder}: no such folder; train this configuration and fold first"
+    if (folder / RESUME).is_file():
+        return f"{folder}: its training is not finished; go on with train --resume"
+    return f"{folder}: holds no model ({METADATA} is missing); give the folder of a fold that has been trained"

@@ -1,0 +1,101 @@
+"""One training at a time in a fold's folder; what lies there is kept aside, whole, before another one begins."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.files import TEMPORARY, remove_leftovers
+from nnunet_rs.core.locks import LOCK, exclusive
+from nnunet_rs.core.types import Progress
+
+ASIDE = "previous_"  # and a number: what was there before
+_MOVING = ".keeping"  # becomes the next of these as soon as everything is in it
+
+
+@contextmanager
+def fold_lock(folder: Path, progress: Progress, *, is_rank_0: bool = True) -> Iterator[None]:
+    """Keep other trainings out of a fold's folder, and put in order what a killed one left.
+
+    Parameters
+    ----------
+    folder
+        WORK/models/CONFIGURATION/fold_K; it is made.
+    progress
+        Told where the file system has no locks.
+    leads
+        Whether this process, of those that train one network, is the one that writes.
+
+    Raises
+    ------
+    HeldError
+        Another process trains there; the text says which.
+    NnunetError
+        The folder cannot be written.
+    """
+    if not is_rank_0:
+        yield
+        return
+    with exclusive(folder, f"the training of {folder.parent.name}, {folder.name.replace('_', ' ')}", progress):
+        _require_writable(folder)
+        remove_leftovers(folder)
+        if (folder / _MOVING).is_dir():
+            _finish(folder)
+        yield
+
+
+def keep_aside(folder: Path, stay: Collection[str] = ()) -> Path | None:
+    """Move all that a fold's folder holds into a new folder in it, previous_N.
+
+    Parameters
+    ----------
+    folder
+        The fold's folder, which this process has locked.
+    stay
+        Names of what stays.
+
+    Returns
+    -------
+    Path or None
+        Where it is now; None: there was nothing. A kill on the way is made good by the next `fold_lock`.
+
+    Raises
+    ------
+    NnunetError
+        The folder cannot be written.
+    """
+    if not _contents(folder, stay):
+        return None
+    (folder / _MOVING).mkdir()
+    return _finish(folder, stay)
+
+
+def _finish(folder: Path, stay: Collection[str] = ()) -> Path:
+    try:
+        for path in _contents(folder, stay):
+            path.rename(folder / _MOVING / path.name)
+        numbers = (path.name.removeprefix(ASIDE) for path in folder.glob(f"{ASIDE}*"))
+        last = max((int(number) for number in numbers if number.isdecimal()), default=0)
+        return (folder / _MOVING).rename(folder / f"{ASIDE}{last + 1}")
+    except OSError as error:
+        raise NnunetError(
+            f"{folder}: cannot be kept aside: {error.strerror}; check the folder's permissions"
+        ) from error
+
+
+def _contents(folder: Path, stay: Collection[str]) -> list[Path]:
+    out = (LOCK, _MOVING, *stay)
+    return sorted(path for path in folder.iterdir() if path.name not in out and not path.name.startswith(ASIDE))
+
+
+def _require_writable(folder: Path) -> None:
+    """Find out before hours of training whether files can be made; `.lock` may be there from before."""
+    probe = folder / f"{TEMPORARY}{secrets.token_hex(4)}-probe"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise NnunetError(f"{folder}: cannot be written: {error.strerror}; check the folder's permissions") from error

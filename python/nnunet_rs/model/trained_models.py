@@ -1,0 +1,137 @@
+"""Which trained models a folder holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.types import FoldName
+from nnunet_rs.data.folds import count_folds
+from nnunet_rs.model.config import RESUME
+from nnunet_rs.model.nnunet_models import ANY, NnunetChoice, find_nnunet_models, holds_nnunet_models
+
+MODELS = "models"
+METADATA = "model.json"  # a fold's folder with it is a finished model
+_FOLD = re.compile(r"fold_(\d+|all)")
+
+
+def find_models(
+    folder: Path,
+    configuration: str | None = None,
+    folds: Sequence[FoldName] | None = None,
+    choice: NnunetChoice = ANY,
+    *,
+    unfinished: bool = False,
+) -> tuple[Path, ...]:
+    """List the fold folders to load.
+
+    Parameters
+    ----------
+    folder
+        A work folder (WORK), a configuration's models (WORK/models/3d_fullres) or one fold's model; or such folders of
+        nnU-Net v2.
+    configuration
+        Which configuration of a work folder; None: the only one that is trained.
+    folds
+        Which folds; None: all that are trained, but for the network of all cases where there are others.
+    choice
+        Of models of nnU-Net's: which.
+    unfinished
+        Also folds whose training is not finished, by their last checkpoint.
+
+    Returns
+    -------
+    tuple of Path
+        In order of the folds; at least one.
+
+    Raises
+    ------
+    CheckpointError
+        No finished model there, several configurations to choose from, or a fold that is not trained.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder; give a work folder or a model folder")
+    if _is_model(folder, unfinished):
+        return _single(folder, configuration, folds)
+    if holds_nnunet_models(folder):
+        return find_nnunet_models(folder, configuration, folds, choice)
+    home = folder if _trained(folder, unfinished) else _configuration_folder(folder, configuration, unfinished)
+    if configuration is not None and home.name != configuration:
+        raise CheckpointError(f"{home}: holds models of {home.name}, not of {configuration}; give the work folder")
+    trained = _trained(home, unfinished)
+    if not trained:
+        raise CheckpointError(f"{home}: holds no finished model (fold_K/{METADATA}); train first")
+    if folds is not None and list(folds) == ["all"] and "all" not in trained:
+        folds = None  # each of them, where no network has seen every case
+    wanted = list(folds or [fold for fold in trained if fold != "all"] or trained)
+    missing = [fold for fold in wanted if fold not in trained]
+    if missing:
+        raise CheckpointError(
+            f"{home}: fold {missing[0]} is not trained; there {_are(trained)}; train it, or name others"
+        )
+    return tuple(trained[fold] for fold in sorted(set(wanted), key=str))
+
+
+def trained_configurations(work: Path, *, unfinished: bool = False) -> tuple[str, ...]:
+    """Names of the configurations of a work folder with at least one finished fold (or one that is begun)."""
+    home = work / MODELS
+    return tuple(sorted(path.name for path in home.iterdir() if _trained(path, unfinished))) if home.is_dir() else ()
+
+
+def trained_folds(work: Path, configuration: str) -> tuple[int, ...]:
+    """Finished folds of a configuration of a work folder; a network of all cases is none."""
+    return tuple(sorted(fold for fold in _trained(work / MODELS / configuration) if fold != "all"))
+
+
+def missing_folds(home: Path) -> tuple[int, ...]:
+    """Folds that WORK/models/CONFIGURATION lacks: of splits.json, or begun and not finished."""
+    splits = home.parents[1] / "splits.json" if home.parent.name == MODELS else None
+    wanted: set[int] = set()
+    if splits is not None and splits.is_file():
+        with suppress(DatasetError):  # whoever needs the folds says what is wrong with them
+            wanted.update(range(count_folds(splits)))
+    begun = (_FOLD.fullmatch(path.name) for path in home.iterdir())
+    wanted.update(int(match[1]) for match in begun if match and match[1] != "all")
+    return tuple(sorted(wanted - _trained(home).keys()))
+
+
+def _single(folder: Path, configuration: str | None, folds: Sequence[FoldName] | None) -> tuple[Path, ...]:
+    named = _FOLD.fullmatch(folder.name)
+    if folds and named and set(map(str, folds)) != {named[1]}:
+        raise CheckpointError(f"{folder}: is the model of fold {named[1]}; give {folder.parent} to choose other folds")
+    if configuration is not None and named and folder.parent.name != configuration:
+        raise CheckpointError(f"{folder}: is no model of {configuration}; give the work folder")
+    return (folder,)
+
+
+def _configuration_folder(work: Path, configuration: str | None, unfinished: bool) -> Path:
+    there = trained_configurations(work, unfinished=unfinished)
+    if configuration is not None:
+        return work / MODELS / configuration
+    if len(there) > 1:
+        raise CheckpointError(f"{work}: has models of {', '.join(there)}; name the configuration to use")
+    return work / MODELS / there[0] if there else work
+
+
+def _trained(home: Path, unfinished: bool = False) -> dict[FoldName, Path]:
+    """Finished folds of a configuration's folder, or also those that have a checkpoint."""
+    if not home.is_dir():
+        return {}
+    found = ((_FOLD.fullmatch(path.name), path) for path in home.iterdir())
+    return {_name(match[1]): path for match, path in found if match and _is_model(path, unfinished)}
+
+
+def _is_model(folder: Path, unfinished: bool) -> bool:
+    return (folder / METADATA).is_file() or (unfinished and (folder / RESUME).is_file())
+
+
+def _name(text: str) -> FoldName:
+    return "all" if text == "all" else int(text)
+
+
+def _are(folds: Iterable[FoldName]) -> str:
+    names = sorted(str(fold) for fold in folds)
+    return f"is fold {names[0]}" if len(names) == 1 else f"are folds {', '.join(names)}"

@@ -1,0 +1,110 @@
+"""Which plan a work folder follows: the one that is there, perhaps edited by hand, or a new one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.files import keep_aside
+from nnunet_rs.core.types import Dataset, Progress
+from nnunet_rs.plan.nnunet_plans import plan_from_nnunet
+from nnunet_rs.plan.planner import PlanOverrides, make_plan
+from nnunet_rs.plan.schema import Fingerprint, Plan, read_plan, write_plan
+
+DEFAULT = "paper"
+
+
+def reconcile_plan(
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    work: Path,
+    recipe: str | None,
+    overrides: PlanOverrides | None,
+    progress: Progress,
+    plans: Path | None = None,
+) -> Plan:
+    """Return the plan to follow, and see that WORK/plan.json holds it.
+
+    A plan that is there is followed as it is, edited or not, unless another recipe or overrides are asked for. Then a
+    new one is made; where it differs, the old one is kept as `plan.previous.json` (`keep_aside`).
+
+    Parameters
+    ----------
+    dataset, fingerprint
+        What a new plan is made from, and the plan that is there must fit.
+    work
+        The work folder.
+    recipe
+        Asked for by the user; None: that of the plan that is there, else "paper".
+    overrides
+        Asked for by the user.
+    plans
+        nnU-Net's plans.json, which the user wants to be followed instead; it leaves nothing for recipe and overrides.
+    progress
+        Is told where a plan is followed that would be made otherwise today, or replaced.
+
+    Raises
+    ------
+    PlanError
+        The plan that is there cannot be read, or is of other channels or labels than the dataset; or none can be made.
+    """
+    if plans is not None:
+        return _by_nnunet(plans, dataset, work / "plan.json", progress, asked=(recipe, overrides))
+    path, wanted = work / "plan.json", overrides or PlanOverrides()
+    there = read_plan(path) if path.exists() else None
+    if there is not None and recipe in (None, there.recipe) and wanted == PlanOverrides():
+        _require_fit(there, dataset, path)
+        if not _same(there, make_plan(dataset, fingerprint, there.recipe)):
+            progress.say(f"{path} is followed as it is, though planning anew would differ; move it away for a new plan")
+        return there
+    plan = make_plan(dataset, fingerprint, recipe or DEFAULT, wanted)
+    replace_plan(path, plan, progress)
+    return plan
+
+
+def _by_nnunet(
+    plans: Path,
+    dataset: Dataset,
+    path: Path,
+    progress: Progress,
+    asked: tuple[str | None, PlanOverrides | None],
+) -> Plan:
+    if asked[0] is not None or asked[1] not in (None, PlanOverrides()):
+        raise PlanError(f"{plans}: decides all that a recipe and overrides decide; leave them out, or edit that file")
+    plan = plan_from_nnunet(plans, dataset)
+    replace_plan(path, plan, progress)
+    return plan
+
+
+def replace_plan(path: Path, plan: Plan, progress: Progress) -> None:
+    """Write a plan; where another one is there, it is kept aside, and that is said.
+
+    Raises
+    ------
+    PlanError
+        What is there is no plan.
+    """
+    if path.exists() and not _same(read_plan(path), plan):
+        progress.say(f"{path} was another plan: it is kept as {keep_aside(path).name}")
+    write_plan(path, plan)
+
+
+def _require_fit(plan: Plan, dataset: Dataset, path: Path) -> None:
+    if plan.channels != dataset.channels:
+        raise PlanError(
+            f"{path}: is for the channels {', '.join(plan.channels)}, the dataset has {', '.join(dataset.channels)}; "
+            f"move it away for a new plan"
+        )
+    if plan.labels != dataset.labels:
+        raise PlanError(f"{path}: its labels are not those of the dataset's dataset.json; move it away for a new plan")
+
+
+def _same(one: Plan, other: Plan) -> bool:
+    """Whether two plans decide the same, for whatever reasons."""
+    return _without_reasons(one) == _without_reasons(other)
+
+
+def _without_reasons(plan: Plan) -> Plan:
+    bare = {name: replace(configuration, reasons=()) for name, configuration in plan.configurations.items()}
+    return replace(plan, configurations=bare, reasons=())

@@ -1,0 +1,180 @@
+"""Models to train, shared with other processes: which is next, what became of each, and who trains the others."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.locks import HeldError, exclusive
+from nnunet_rs.core.names import SUMMARY
+from nnunet_rs.core.types import Progress
+from nnunet_rs.evaluate.summary import Summary, read_summary
+from nnunet_rs.model.begin import tell_unlike
+from nnunet_rs.model.config import RESUME
+from nnunet_rs.model.metadata import METADATA
+from nnunet_rs.model.options import Model, TrainResult
+from nnunet_rs.model.setup import model_folder
+from nnunet_rs.plan.schema import Plan
+from nnunet_rs.run.one_model import ModelOptions
+from nnunet_rs.select.cross_validation import VALIDATION
+
+LOOK = 10.0  # seconds between two looks at what other processes train
+
+State = Literal["trained", "there", "failed", "stopped", "waiting", "held"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a model."""
+
+    model: Model
+    # there: trained and scored before; waiting: what it needs has failed, or the series was stopped; held: another
+    # process trains it
+    state: State
+    summary: Summary | None = None
+    training: TrainResult | None = None
+    seconds: float = 0.0  # all in all
+    reason: str = ""  # why it failed or waits
+
+    @property
+    def there(self) -> bool:
+        """Whether the model can be used."""
+        return self.state in ("trained", "there")
+
+
+@dataclass(slots=True)
+class ModelQueue:
+    """Models to train, and what became of them."""
+
+    work: Path
+    plan: Plan
+    models: tuple[Model, ...]
+    options: ModelOptions
+    progress: Progress
+    outcomes: dict[Model, Outcome] = field(default_factory=dict)
+    begun: set[Model] = field(default_factory=set)
+    held: dict[Model, str] = field(default_factory=dict)  # by whom
+    before: dict[Model, object] = field(default_factory=dict)  # what was there when the series began
+    looked: float = 0.0  # when the last time
+
+    def __post_init__(self) -> None:
+        self.before = {model: _stamp(self.work, model) for model in self.models}
+
+    def take(self) -> Model | None:
+        """Return a model that can be trained now; mark those that are finished or cannot be trained any more."""
+        for model in self.models:
+            if model in self.begun or model in self.held:
+                continue
+            needed = self._needed(model)
+            lost = [other for other in needed if other in self.outcomes and not self.outcomes[other].there]
+            if lost:
+                self.begun.add(model)
+                self.outcomes[model] = Outcome(model, "waiting", reason=f"needs {lost[0]}")
+            elif all(other in self.outcomes for other in needed):
+                self.begun.add(model)
+                there = self._there(model)
+                if there is None:
+                    return model
+                self.outcomes[model] = there
+                return self.take()  # others may have waited for it
+        return None
+
+    def note(self, outcome: Outcome) -> None:
+        """Note what became of a model; one that another process trains is looked at again later."""
+        if outcome.state != "held":
+            self.outcomes[outcome.model] = outcome
+            return
+        self.begun.discard(outcome.model)
+        self.held[outcome.model] = outcome.reason
+        self.progress.say(f"{outcome.model}: left to another process; {outcome.reason}")
+
+    def look(self) -> None:
+        """Look, now and then, which models other processes have left."""
+        now = time.monotonic()
+        if self.held and now - self.looked >= LOOK:
+            self.looked = now
+            for model in [model for model in self.held if not _is_held(folder_of(self.work, model))]:
+                del self.held[model]
+
+    def settings(self, model: Model) -> ModelOptions:
+        """Return a model's options: to resume where something was begun, and that is wanted or was since."""
+        options, folder = self.options.training, folder_of(self.work, model)
+        if self._stays(model):
+            begun = (folder / RESUME).is_file() or (folder / METADATA).is_file()
+            options = replace(options, resume=begun, fresh=False)
+        return replace(self.options, training=options)
+
+    def close(self) -> None:
+        """Mark what has not begun."""
+        for model in self.models:
+            reason = self.held.get(model, "stopped before its turn")
+            self.outcomes.setdefault(model, Outcome(model, "held" if model in self.held else "waiting", reason=reason))
+
+    def title(self, model: Model) -> str:
+        """Say which of how many."""
+        return f"{model} ({self.models.index(model) + 1} of {len(self.models)})"
+
+    def _stays(self, model: Model) -> bool:
+        """Whether what is there stays: always, or because another process of the same kind has made it since."""
+        return self.options.training.resume or _stamp(self.work, model) != self.before[model]
+
+    def _there(self, model: Model) -> Outcome | None:
+        """Return the outcome of a model that is finished and stays."""
+        found = _finished(self.work, model) if self._stays(model) else None
+        if found is None:
+            return None
+        try:
+            tell_unlike(folder_of(self.work, model), self.options.training, self.progress)
+        except NnunetError as error:
+            self.progress.say(f"{model}: {error}")
+            return Outcome(model, "failed", reason=str(error))
+        self.progress.say(f"{model}: is trained and scored already")
+        return Outcome(model, "there", found)
+
+    def _needed(self, model: Model) -> tuple[Model, ...]:
+        """List the models of this series that a model's training builds on."""
+        first = self.plan.configurations[model.configuration].previous
+        return tuple(other for other in self.models if other.configuration == first)
+
+
+def _stamp(work: Path, model: Model) -> tuple[tuple[int, int] | None, ...]:
+    """Return what changes whenever a model, or a checkpoint, is written."""
+    found: list[tuple[int, int] | None] = []
+    for name in (METADATA, RESUME):
+        try:
+            status = (folder_of(work, model) / name).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_mtime_ns, status.st_ino))
+    return tuple(found)
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        with exclusive(folder, "a look"):
+            return False
+    except HeldError:
+        return True
+
+
+def folder_of(work: Path, model: Model) -> Path:
+    """Return where a model is."""
+    return model_folder(work, model.configuration, model.fold)
+
+
+def _finished(work: Path, model: Model) -> Summary | None:
+    """Return the scores of a model that is trained and scored, and not being trained anew."""
+    folder = folder_of(work, model)
+    metadata, scores = folder / METADATA, folder / VALIDATION / SUMMARY
+    if not metadata.is_file() or (folder / RESUME).is_file() or not scores.is_file():
+        return None
+    if scores.stat().st_mtime_ns < metadata.stat().st_mtime_ns:
+        return None
+    try:
+        return read_summary(scores)
+    except DatasetError:
+        return None

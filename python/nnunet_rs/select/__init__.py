@@ -1,0 +1,1 @@
+"""Model selection: cross-validation, the best configuration or pair, post-processing."""

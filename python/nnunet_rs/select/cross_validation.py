@@ -1,0 +1,143 @@
+"""Score a trained fold on the cases that it did not see, from their files and in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.names import SUMMARY
+from nnunet_rs.core.types import Case, Dataset, Progress
+from nnunet_rs.data.folds import read_splits, require_fold
+from nnunet_rs.evaluate.folders import TOLERANCE, Pair, evaluate_pairs
+from nnunet_rs.evaluate.summary import Summary
+from nnunet_rs.model.metadata import ModelMetadata
+from nnunet_rs.model.trained_models import MODELS
+from nnunet_rs.plan.schema import read_fingerprint
+from nnunet_rs.predict.folder import FolderOptions, predict_cases
+from nnunet_rs.predict.predictor import PredictOptions, Predictor
+from nnunet_rs.predict.results import segmentation_path
+
+VALIDATION = "validation"
+
+
+def validate_fold(
+    work: str | Path,
+    configuration: str,
+    fold: int,
+    *,
+    device: str = "auto",
+    options: PredictOptions | None = None,
+    tolerance: float | None = TOLERANCE,
+    progress: Progress | None = None,
+) -> Summary:
+    """Predict a fold's validation cases by the full sliding window, from the original files, and score them.
+
+    Parameters
+    ----------
+    work
+        The work folder: dataset.json, splits.json, models/CONFIGURATION/fold_FOLD.
+    configuration, fold
+        Which model. A cascade's first stage is taken from the same fold, which did not see the cases either.
+    device
+        As in `Predictor.load`.
+    options
+        As in `Predictor.load`.
+    tolerance
+        Of the normalised surface Dice, in mm; None measures no distances.
+    progress
+        Told of every case.
+
+    Returns
+    -------
+    Summary
+        Also written to models/CONFIGURATION/fold_FOLD/validation/summary.json, beside the segmentations; those that
+        are finished are not made again.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such model, or splits.json now holds out a case that it was trained on.
+    DatasetError
+        The work folder lacks its dataset or splits, or files of cases are gone.
+    NnunetError
+        Cases that failed, after all others.
+    """
+    work = Path(work)
+    predictor = load_held_out(work, configuration, fold, device, options)
+    dataset = read_dataset(work)
+    cases = validation_cases(work, dataset, fold)
+    folder = validation_folder(work, configuration, fold)
+    predict_cases(predictor, cases, folder, FolderOptions(own=True), progress)
+    summary = evaluate_pairs(pairs_of(cases, folder), dataset.labels, tolerance=tolerance, progress=progress)
+    summary.write(folder / SUMMARY)
+    return summary
+
+
+def load_held_out(
+    work: Path, configuration: str, fold: int, device: str = "auto", options: PredictOptions | None = None
+) -> Predictor:
+    """Load the networks that did not see the cases that a fold holds out, those of a cascade's first stage included.
+
+    Parameters and errors as in `validate_fold`.
+    """
+    options = options or PredictOptions()
+    found = Predictor.load(work, device, [fold], configuration=configuration, options=options, previous_folds=[fold])
+    for predictor in (found,) if found.previous is None else (found, found.previous):
+        _require_unseen(work, predictor.all_metadata[0])
+    return found
+
+
+def _require_unseen(work: Path, metadata: ModelMetadata) -> None:
+    """See that splits.json, which may have been edited since, holds out nothing that the model has learnt from."""
+    if metadata.fold == "all":
+        raise CheckpointError(f"{work}: this network was trained on every case; there is nothing that it did not see")
+    if metadata.cases is None:
+        return
+    path = work / "splits.json"
+    folds = read_splits(path, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
+    seen = {name for fold in folds[metadata.fold : metadata.fold + 1] for name in {*fold.validation} - {*fold.train}}
+    seen &= {*metadata.cases.train}
+    if seen:
+        raise CheckpointError(
+            f"{path}: fold {metadata.fold} holds out {min(seen)}, which {metadata.configuration}, fold "
+            f"{metadata.fold}, has learnt from: its score would be too good; restore the file, or train this fold again"
+        )
+
+
+def validation_folder(work: Path, configuration: str, fold: int) -> Path:
+    """Where the predictions of a fold's validation cases are."""
+    return work / MODELS / configuration / f"fold_{fold}" / VALIDATION
+
+
+def validation_cases(work: Path, dataset: Dataset, fold: int) -> tuple[Case, ...]:
+    """List the cases that a fold holds out; errors as `validate_fold`."""
+    splits = work / "splits.json"
+    folds = read_splits(splits, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
+    return require_scans(work, dataset, require_fold(splits, folds, fold).validation)
+
+
+def require_scans(work: Path, dataset: Dataset, names: Sequence[str]) -> tuple[Case, ...]:
+    """Return cases of a work folder, whose files must be where they were when they were prepared.
+
+    Raises
+    ------
+    DatasetError
+        A file is gone: scans are moved, or mounted elsewhere.
+    """
+    cases = {case.name: case for case in dataset.training}
+    missing = [name for name in names if name not in cases]
+    if not missing:
+        return tuple(cases[name] for name in names)
+    gone = next((str(issue.file) for issue in dataset.issues if issue.case == missing[0] and issue.fatal), "its image")
+    more = f" (and those of {len(missing) - 1} more cases)" if missing[1:] else ""
+    raise DatasetError(
+        f"{gone}: there is no such file{more}; {missing[0]} is predicted and scored from it. Put the files back, or "
+        f"run nnunet-rs preprocess DATA -o {work} with the folder where they are now: nothing is prepared twice"
+    )
+
+
+def pairs_of(cases: Sequence[Case], folder: Path) -> tuple[Pair, ...]:
+    """Match the segmentations in a folder with the cases' labels; a case without labels cannot be scored."""
+    return tuple(Pair(case.name, segmentation_path(case, folder), case.label) for case in cases if case.label)

@@ -1,0 +1,179 @@
+"""Post-process a folder of segmentations: as `best` decided, by rules given here, or by a function of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from nnunet_rs.core.document import decode, encode
+from nnunet_rs.core.errors import DatasetError, doing
+from nnunet_rs.core.files import read_json, write_json
+from nnunet_rs.core.io import read_labels, write_labels
+from nnunet_rs.core.labels import decode_labels, encode_labels
+from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.resources import processors
+from nnunet_rs.core.types import IntArray, LabelSet, Progress, Silent, Spacing3
+from nnunet_rs.evaluate.folders import label_files
+from nnunet_rs.plan.schema import read_plan
+from nnunet_rs.select.choice import BEST, read_choice
+from nnunet_rs.select.postprocessing import PostProcessing
+
+POSTPROCESSING = "postprocessing.json"  # beside the segmentations that were made by it
+FOREGROUND = "foreground"  # every class but the background, as one
+KIND = "post-processed"  # in the record of what was written
+VERSION = 1
+
+# Steps, or a function of class indices (z, y, x) and spacing in mm (z, y, x) to class indices of the same shape.
+Process: TypeAlias = PostProcessing | Callable[[IntArray, Spacing3], IntArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Post-processing, and the labels whose class indices it names."""
+
+    labels: LabelSet
+    postprocessing: PostProcessing
+    version: int = VERSION
+
+
+def postprocess_folder(
+    segmentations: str | Path,
+    output: str | Path,
+    process: Process,
+    labels: LabelSet,
+    *,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
+    """Post-process every segmentation of a folder into another.
+
+    Parameters
+    ----------
+    segmentations
+        Folder of label files; files of other kinds are passed over.
+    output
+        Another folder, made if it is not there; each file keeps its name, format and header.
+    process
+        Steps, or a function of class indices (z, y, x) and spacing (mm; z, y, x) that returns class indices of the
+        same shape.
+    labels
+        Which values of the files stand for which class.
+    overwrite
+        Keep files aside that this tool did not make, or that were edited, in the folder `previous`.
+    threads
+        Cases at a time; None: as many as there are processors.
+
+    Returns
+    -------
+    tuple of str
+        The cases, in order.
+
+    Raises
+    ------
+    DatasetError
+        A folder that is missing, empty or the output itself; a value that is not declared; a function that returns
+        something else than class indices of the same shape.
+    NnunetError
+        Files that would be replaced and were not made here, or were edited.
+    """
+    files, output = label_files(Path(segmentations)), Path(output)
+    if output.is_dir() and output.samefile(segmentations):
+        raise DatasetError(f"{output}: holds the segmentations themselves; write to another folder")
+    progress = progress or Silent()
+    outputs = Outputs(output, kind=KIND, overwrite=overwrite, say=progress.say)
+    outputs.require([*(output / path.name for path in files.values()), output / POSTPROCESSING], files.values())
+
+    def one(path: Path) -> None:
+        with doing(path):
+            scan = read_labels(path)
+            classes = encode_labels(scan.data, labels)
+            if isinstance(process, PostProcessing):
+                done = process.apply(classes)
+            else:
+                done = _checked(path, process(classes.copy(), scan.spacing), classes, labels)
+            with outputs.new_files(path.name) as folder:
+                write_labels(folder / path.name, decode_labels(done, labels), scan.header)
+
+    shown = progress.task("post-process", len(files))
+    with outputs, ThreadPoolExecutor(threads or processors()) as pool, shown as task:
+        for name, _ in zip(files, pool.map(one, files.values()), strict=True):
+            task.advance(1, name)
+    return tuple(files)
+
+
+def _checked(path: Path, found: object, classes: IntArray, labels: LabelSet) -> IntArray:
+    most = labels.count - (labels.ignore is None)
+    if not isinstance(found, np.ndarray) or found.shape != classes.shape or found.dtype.kind not in "iub":
+        what = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else type(found).__name__
+        raise DatasetError(f"{path}: post-processing returned {what}; return whole numbers {list(classes.shape)}")
+    if found.size and not 0 <= found.min() <= found.max() <= most:
+        raise DatasetError(
+            f"{path}: post-processing returned {found.min()} … {found.max()}; class indices are 0 … {most}"
+        )
+    return found.astype(classes.dtype, copy=False)
+
+
+def keep_largest(wanted: Sequence[str], labels: LabelSet) -> PostProcessing:
+    """Read `foreground`, a class, or several as `liver+tumour`: of each the largest component is kept, in order.
+
+    Raises
+    ------
+    DatasetError
+        A class that there is not.
+    """
+    return PostProcessing(tuple(_classes(text, labels) for text in wanted))
+
+
+def _classes(text: str, labels: LabelSet) -> tuple[int, ...]:
+    if text == FOREGROUND:
+        return tuple(range(1, labels.count))
+    known = {name: index for index, name in enumerate(labels.names)}
+    known |= {str(value): index for index, value in enumerate(labels.values) if str(value) not in known}
+    unknown = [name for name in text.split("+") if known.get(name, 0) == 0]
+    if unknown:
+        there = ", ".join((FOREGROUND, *labels.names[1:]))
+        raise DatasetError(f"no class '{unknown[0]}' to keep the largest component of; there are {there}")
+    return tuple(sorted({known[name] for name in text.split("+")}))
+
+
+def read_decision(path: Path) -> Decision:
+    """Read what `best` chose for a work folder, or what `write_decision` wrote.
+
+    Parameters
+    ----------
+    path
+        A work folder with best.json, a folder with postprocessing.json, or such a file.
+
+    Raises
+    ------
+    DatasetError, CheckpointError, PlanError
+        Nothing of the kind is there, or it is damaged.
+    """
+    if (path / BEST).is_file():
+        return Decision(read_plan(path / "plan.json").labels, read_choice(path).postprocessing)
+    file = path / POSTPROCESSING if path.is_dir() else path
+    if not file.is_file():
+        raise DatasetError(f"{path}: holds neither {BEST} (run best) nor {POSTPROCESSING} (postprocess --decide)")
+    decision = decode(Decision, read_json(file), f"{file}:", DatasetError)
+    if decision.version != VERSION:
+        raise DatasetError(f"{file}: version is {decision.version}, this release reads {VERSION}; decide again")
+    beyond = {i for step in decision.postprocessing.keep_largest for i in step} - set(range(1, decision.labels.count))
+    if beyond:
+        raise DatasetError(
+            f"{file}: names class {min(beyond)}; there are 1 … {decision.labels.count - 1}; decide again"
+        )
+    return decision
+
+
+def write_decision(folder: Path, decision: Decision, *, overwrite: bool = False) -> None:
+    """Write steps beside the segmentations that were made by them, to be used again; errors as there."""
+    with Outputs(folder, kind=KIND, overwrite=overwrite) as outputs:
+        outputs.require([folder / POSTPROCESSING])
+        with outputs.new_files(POSTPROCESSING) as temporary:
+            write_json(temporary / POSTPROCESSING, encode(decision))

@@ -1,0 +1,60 @@
+"""How much it is to predict and score held-out cases, before any network is there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.core.resources import processors
+from nnunet_rs.data.store import open_store
+from nnunet_rs.plan.schema import Plan
+from nnunet_rs.predict.predictor import PredictOptions
+from nnunet_rs.predict.window_grid import plan_sweep
+
+# What two busy processors take, seconds: models and pictures; a case; a voxel of its image, which is read, prepared,
+# resampled back, written and scored by surfaces.
+_ALWAYS, _A_CASE, _A_VOXEL = 6.0, 0.5, 2e-6
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringCost:
+    """Work to be done."""
+
+    windows: int  # that networks see, in every mirror image
+    seconds: float  # of all else, about
+
+
+def estimate_scoring_cost(
+    work: Path, plan: Plan, configuration: str, cases: Iterable[str], options: PredictOptions | None = None
+) -> ScoringCost:
+    """Tell how much it is to predict and score prepared cases by the sliding window.
+
+    Parameters
+    ----------
+    work
+        The work folder, with the cases prepared.
+    plan, configuration
+        Of the network. A cascade's first stage, which predicts them too, counts as well.
+    cases
+        Their names.
+    options
+        As in `Predictor.load`.
+
+    Raises
+    ------
+    DatasetError
+        A case is not prepared.
+    """
+    step, cases = (options or PredictOptions()).step, tuple(cases)
+    settings, store = plan.configurations[configuration], open_store(work, plan, configuration)
+    windows, voxels = 0, 0
+    for name in cases:
+        geometry = store.record(name).geometry
+        windows += len(plan_sweep(geometry.resampled, settings.patch_size, step).starts)
+        voxels += math.prod(geometry.shape)
+    seconds = _ALWAYS + (_A_CASE * len(cases) + _A_VOXEL * voxels) * min(1.0, 2 / processors() + 0.25)
+    if settings.previous is None:
+        return ScoringCost(windows, seconds)
+    return ScoringCost(windows + estimate_scoring_cost(work, plan, settings.previous, cases, options).windows, seconds)

@@ -1,0 +1,26 @@
+import pytest
+import torch
+from nnunet_rs.model.ema import WeightEMA
+from torch import nn
+
+
+def test_by_hand() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(0.0)
+    average = WeightEMA(network, decay=0.15)
+    network.weight.data.fill_(1.0)
+    average.update(network)  # in the beginning 1 / 10 of the past
+    assert float(average.network.weight) == pytest.approx(0.9)
+    network.weight.data.fill_(2.0)
+    average.update(network)  # then never more than 0.15
+    assert float(average.network.weight) == pytest.approx(0.15 * 0.9 + 0.85 * 2)
+    assert not average.network.weight.requires_grad
+
+
+def test_buffers_are_copied() -> None:
+    network = nn.BatchNorm1d(2)
+    average = WeightEMA(network, 0.9)
+    network(torch.randn(8, 2))
+    average.update(network)
+    assert torch.equal(average.network.running_mean, network.running_mean)
+    assert int(average.network.num_batches_tracked) == 1
