@@ -235,3 +235,13 @@ def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
 
 def test_digests_tell_contents_apart() -> None:
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
+
+
+def test_what_a_file_was_made_from_is_known(tmp_path: Path) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    with Outputs(tmp_path / "out", "x") as outputs, outputs.new_files("a", [scan]) as folder:
+        (folder / "a").write_text("first")
+        (folder / "b").write_text("beside")
+    record = Record(tmp_path / "out")
+    assert record.sources(tmp_path / "out" / "a") == record.sources(tmp_path / "out" / "b") == (scan,)
+    assert record.sources(tmp_path / "out" / "other") == ()

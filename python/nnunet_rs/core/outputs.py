@@ -114,17 +114,17 @@ class Outputs:
                 "cases; name another output (-o), or ask for --overwrite"
             )
 
-    def stage(self, name: str) -> Staged:
-        """Return a place for new files, of which the one of this name gets its name last."""
+    def stage(self, name: str, sources: Sequence[Path] = ()) -> Staged:
+        """Return a place for new files, of which the one of this name gets its name last; made from `sources`."""
         self.record.begin()
-        staged = Staged(self, name)
+        staged = Staged(self, name, sources)
         self._staged.append(staged)
         return staged
 
     @contextmanager
-    def new_files(self, name: str) -> Iterator[Path]:
+    def new_files(self, name: str, sources: Sequence[Path] = ()) -> Iterator[Path]:
         """Give a temporary folder; what is in it when the block ends well is moved to the outputs' folder."""
-        with self.stage(name) as staged:
+        with self.stage(name, sources) as staged:
             yield staged.folder
 
     def tidy(self, names: Collection[str]) -> None:
@@ -139,17 +139,17 @@ class Outputs:
         if self.record.made_with(path) is None:
             self.record.add(self._made(path, path, ""))
 
-    def move(self, source: Path, target: Path) -> None:
+    def move(self, source: Path, target: Path, made_from: Sequence[Path] = ()) -> None:
         """Give a new file its name; it stands in the record before."""
         with writing(target, source):
-            made = self._made(source, target, self.made_with)
+            made = self._made(source, target, self.made_with, made_from)
             self._make_way(target, made)
             self.record.add(made)
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
 
-    def _made(self, path: Path, target: Path, made_with: str) -> Made:
-        return Made.of(path, target.relative_to(self.folder).as_posix(), made_with, self.record.kind)
+    def _made(self, path: Path, target: Path, made_with: str, sources: Sequence[Path] = ()) -> Made:
+        return Made.of(path, target.relative_to(self.folder).as_posix(), made_with, self.record.kind, sources)
 
     def _make_way(self, path: Path, new: Made) -> None:
         """Leave a name free for a file of ours: what is there is ours, or the same, or is kept aside, or refused."""
@@ -200,8 +200,8 @@ class Outputs:
 class Staged:
     """New files on their way: in a temporary folder beside their place, until all of them are whole; a context."""
 
-    def __init__(self, outputs: Outputs, name: str) -> None:
-        self._outputs, self._name = outputs, name
+    def __init__(self, outputs: Outputs, name: str, sources: Sequence[Path] = ()) -> None:
+        self._outputs, self._name, self._sources = outputs, name, sources
         self.folder = outputs.folder / f"{TEMPORARY}{outputs.record.token}-{name}"
         with writing(outputs.folder / name, self.folder):
             _remove(self.folder)
@@ -231,7 +231,7 @@ class Staged:
         outputs, last = self._outputs, self.folder / self._name
         files = sorted(path for path in self.folder.rglob("*") if path.is_file() and path != last)
         for source in (*files, *((last,) if last.exists() else ())):
-            outputs.move(source, outputs.folder / source.relative_to(self.folder))
+            outputs.move(source, outputs.folder / source.relative_to(self.folder), self._sources)
 
     def discard(self) -> None:
         """Remove the temporary folder, and what is still in it."""

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
@@ -41,12 +41,21 @@ class Made:
     modified: int  # ns
     made_with: str  # tells what determines the content: `digest`; empty: unknown
     kind: str = PREDICTION  # what it is; only the same kind replaces it
+    sources: tuple[str, ...] = ()  # absolute paths of the files that it was made from, where that was told
 
     @classmethod
-    def of(cls, path: Path, name: str, made_with: str, kind: str) -> Made:
+    def of(cls, path: Path, name: str, made_with: str, kind: str, sources: Sequence[Path] = ()) -> Made:
         """Describe a file that is to get the name."""
         stat = path.stat()
-        return cls(name, file_digest(path), stat.st_size, stat.st_mtime_ns, made_with, kind)
+        return cls(
+            name,
+            file_digest(path),
+            stat.st_size,
+            stat.st_mtime_ns,
+            made_with,
+            kind,
+            tuple(str(p.absolute()) for p in sources),
+        )
 
 
 class Record:
@@ -86,6 +95,12 @@ class Record:
         except OSError:
             return None
         return frozenset(made.made_with for made in there) or None
+
+    def sources(self, path: Path) -> tuple[Path, ...]:
+        """Return the files that the newest version of a file was made from; empty: that was not told."""
+        made = self._of(path)
+        newest = max(made, key=lambda each: each.modified, default=None)
+        return () if newest is None else tuple(Path(source) for source in newest.sources)
 
     def knows(self, path: Path) -> bool:
         """Whether this tool has ever written a file of this name, edited since or not."""
@@ -158,7 +173,11 @@ class Record:
             with suppress(OSError):
                 for line in journal.read_bytes().splitlines():
                     with suppress(ValueError, TypeError):  # cut off by a kill
-                        yield Made(**json.loads(line))
+                        yield _made(json.loads(line))
+
+
+def _made(content: Mapping[str, Any]) -> Made:
+    return Made(**{**content, "sources": tuple(content.get("sources", ()))})
 
 
 def digest(content: Mapping[str, Any]) -> str:

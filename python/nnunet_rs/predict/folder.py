@@ -336,7 +336,7 @@ class _Run:
             if not first.probabilities:
                 return self.predictor.predict_prepared(prepared, task), None
             segmentation, saved = first.files(case)[:2]
-            staged = first.outputs.stage(segmentation.name)
+            staged = first.outputs.stage(segmentation.name, case.images)
             temporary = staged.folder / saved.name
             labels = self.predictor.predict_prepared(
                 prepared, task, lambda target, case: ProbabilityFile(temporary, self.predictor.plan, target, case)
@@ -353,7 +353,7 @@ class _Run:
         parts = labels.reshape(len(self.results), *labels.shape[-3:])
         for each, part in zip(self.results, parts, strict=True):
             name = each.files(case)[0].name
-            with staged or each.outputs.stage(name) as place:
+            with staged or each.outputs.stage(name, case.images) as place:
                 write_labels(place.folder / name, part, header)
                 if each.forms:
                     _write_forms(case, each, place.folder, header)

@@ -12,7 +12,7 @@ import numpy as np
 from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.outputs import Outputs
-from nnunet_rs.core.record import digest
+from nnunet_rs.core.record import Record, digest
 from nnunet_rs.core.types import Case, IntArray, Progress, Silent
 from nnunet_rs.evaluate.folders import label_files
 from nnunet_rs.predict.ensemble import mean_of
@@ -87,7 +87,8 @@ def _average(results: Results, outputs: Outputs, case: Case) -> str:
     with doing(case.name):
         labels = average_probabilities([open_probabilities(path) for path in case.images[1:]])
         name = results.files(case)[0].name
-        with outputs.new_files(name) as folder:
+        images = Record(case.images[0].parent).sources(case.images[0])
+        with outputs.new_files(name, images) as folder:
             write_labels(folder / name, labels, read_labels(case.images[0]).header)
     return case.name
 

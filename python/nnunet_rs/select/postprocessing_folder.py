@@ -16,8 +16,9 @@ from nnunet_rs.core.files import read_json, write_json
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.record import Record
 from nnunet_rs.core.resources import processors
-from nnunet_rs.core.types import IntArray, LabelSet, Progress, Silent, Spacing3
+from nnunet_rs.core.types import IntArray, Labels, LabelSet, Progress, Silent, Spacing3
 from nnunet_rs.evaluate.folders import label_files
 from nnunet_rs.plan.schema import read_plan
 from nnunet_rs.select.choice import BEST, read_choice
@@ -87,17 +88,14 @@ def postprocess_folder(
         raise DatasetError(f"{output}: holds the segmentations themselves; write to another folder")
     progress = progress or Silent()
     outputs = Outputs(output, kind=KIND, overwrite=overwrite, say=progress.say)
+    predicted = Record(Path(segmentations))
     outputs.require([*(output / path.name for path in files.values()), output / POSTPROCESSING], files.values())
 
     def one(path: Path) -> None:
         with doing(path):
             scan = read_labels(path)
-            classes = encode_labels(scan.data, labels)
-            if isinstance(process, PostProcessing):
-                done = process.apply(classes)
-            else:
-                done = _checked(path, process(classes.copy(), scan.spacing), classes, labels)
-            with outputs.new_files(path.name) as folder:
+            done = _processed(path, scan, process, labels)
+            with outputs.new_files(path.name, predicted.sources(path)) as folder:
                 write_labels(folder / path.name, decode_labels(done, labels), scan.header)
 
     shown = progress.task("post-process", len(files))
@@ -105,6 +103,13 @@ def postprocess_folder(
         for name, _ in zip(files, pool.map(one, files.values()), strict=True):
             task.advance(1, name)
     return tuple(files)
+
+
+def _processed(path: Path, scan: Labels, process: Process, labels: LabelSet) -> IntArray:
+    classes = encode_labels(scan.data, labels)
+    if isinstance(process, PostProcessing):
+        return process.apply(classes)
+    return _checked(path, process(classes.copy(), scan.spacing), classes, labels)
 
 
 def _checked(path: Path, found: object, classes: IntArray, labels: LabelSet) -> IntArray:
