@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.cli.parser import COMMANDS, build_parser
+from nnunet_rs.cli.commands import COMMANDS
+from nnunet_rs.cli.parser import build_parser
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tree import source_tree
@@ -40,5 +40,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def helps() -> list[str]:
     """Return the help of every command, 100 columns wide."""
     os.environ["COLUMNS"] = "100"
-    (group,) = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
-    return [group.choices[command.name].format_help() for command in COMMANDS]
+    parsers = build_parser().commands
+    return [parsers[command.name].format_help() for command in COMMANDS]

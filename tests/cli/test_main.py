@@ -6,20 +6,55 @@ import re
 import shlex
 import subprocess
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import pytest
-from nnunet_rs.cli import commands, main, options, options_use, use
-from nnunet_rs.cli.parser import COMMANDS, WIDTH, build_parser
+from nnunet_rs.cli import commands, main, planning
+from nnunet_rs.cli.command import Command
+from nnunet_rs.cli.commands import COMMANDS, completion, evaluate, predict, train
+from nnunet_rs.cli.console import Console, Outcome
+from nnunet_rs.cli.parser import WIDTH, build_parser
 from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.termination import Terminated
 
 NAMES = [command.name for command in COMMANDS]
 
 
-def test_every_command_of_the_grammar_does_something_and_no_other_is_hidden() -> None:
-    assert set(NAMES) == set(commands._COMMANDS)
+@pytest.fixture
+def greet(monkeypatch: pytest.MonkeyPatch) -> Command:
+    """A new command: what its file would hold, and its entry in the table."""
+
+    def add_arguments(parser: ArgumentParser) -> None:
+        parser.add_argument("--name", metavar="NAME", help="whom to greet")
+
+    def run(arguments: Namespace, console: Console) -> Outcome:
+        return Outcome({"greeted": arguments.name}, (f"hello, {arguments.name}",))
+
+    summary = "say hello"
+    command = Command(
+        "greet", "try", summary, "[options]", summary, ("nnunet-rs greet --name Ada",), add_arguments, run
+    )
+    monkeypatch.setattr(commands, "COMMANDS", (*COMMANDS, command))
+    return command
+
+
+def test_a_command_is_one_file_and_one_entry(greet: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"\n  greet         {greet.summary}\n" in build_parser().format_help()
+    assert main(["greet", "--name", "Ada"]) == 0
+    assert capsys.readouterr().out == "hello, Ada\n"
+    assert main(["greet", "--name", "Ada", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["greeted"] == "Ada"
+    with pytest.raises(SystemExit):
+        main(["greet", "--help"])
+    assert "  --name NAME    whom to greet\n" in capsys.readouterr().out
+    for shell in ("bash", "zsh", "fish"):
+        script = completion.script(shell)
+        assert "greet" in script
+        assert "whom to greet" in script or shell == "bash"
+    with pytest.raises(SystemExit):
+        main(["gret"])
+    assert "did you mean 'greet'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,16 +97,16 @@ def test_help_names_what_there_is_to_choose_from() -> None:
     from nnunet_rs.model.recipe import Terms
     from nnunet_rs.plan.recipe import RECIPES as PLANNING
 
-    assert options.TRAIN_RECIPES.split(", ") == list(TRAINING)
-    assert options.RECIPES.split(", ") == list(PLANNING)
-    assert options.AUGMENTATIONS.split(", ") == list(AUGMENTATIONS)
-    assert options.LOSSES.split(", ") == list(get_args(Terms))
+    assert train.TRAIN_RECIPES.split(", ") == list(TRAINING)
+    assert planning.RECIPES.split(", ") == list(PLANNING)
+    assert train.AUGMENTATIONS.split(", ") == list(AUGMENTATIONS)
+    assert train.LOSSES.split(", ") == list(get_args(Terms))
 
 
 def test_metrics_to_compare_by_are_measured() -> None:
     from nnunet_rs.evaluate.summary import KEYS
 
-    assert set(options_use.METRICS) < set(KEYS)
+    assert set(evaluate.METRICS) < set(KEYS)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +213,7 @@ def test_options_of_nnunets_scripts_are_understood_and_not_shown(capsys: pytest.
     )
     asked = parse(f"{line} -npp 3 -nps 3 --continue_prediction --disable_progress_bar".split())
     assert (asked.step, asked.no_mirror, asked.save_probabilities, asked.quiet) == (0.7, True, True, True)
-    assert use._part(asked) == (1, 4)
+    assert predict._part(asked) == (1, 4)
     assert parse(["ensemble", "-i", "a", "b", "-o", "c"]).input == [Path("a"), Path("b")]
     with pytest.raises(SystemExit):
         main(["predict", "--help"])

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from nnunet_rs.cli import nnunet
+from nnunet_rs.cli.commands import COMMANDS
 from nnunet_rs.cli.console import UsageError
-from nnunet_rs.cli.parser import COMMANDS, build_parser
+from nnunet_rs.cli.parser import build_parser
 from nnunet_rs.cli.paths import fill
 
 # Everything that nnU-Net 2.8's commands take, by the command that does the same here, with values as people type them.

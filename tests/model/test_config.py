@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_rs.cli.learn import train_options
+from nnunet_rs.cli.commands.train import train_options
 from nnunet_rs.cli.parser import build_parser
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.model.config import TrainingConfig, command_words, followed, own_words, unlike, usual_config

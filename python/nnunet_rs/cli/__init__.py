@@ -7,8 +7,11 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from nnunet_rs.cli import commands
 from nnunet_rs.cli.console import Console, Display, UsageError
 from nnunet_rs.cli.parser import build_parser
 from nnunet_rs.core.termination import Terminated, termination_unwinds
@@ -40,12 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(Display(arguments.json, arguments.quiet, arguments.verbose))
     begun = time.monotonic()
     try:
-        from nnunet_rs.cli.commands import run, warnings_shown
         from nnunet_rs.cli.paths import fill
 
         fill(arguments, os.environ, console.say)
-        with termination_unwinds(watched=True), warnings_shown(arguments.verbose):
-            outcome = run(arguments, console)
+        with termination_unwinds(watched=True), _warnings_shown(arguments.verbose):
+            outcome = commands.run(arguments, console)
         return console.finish(arguments.command, outcome, time.monotonic() - begun)
     except KeyboardInterrupt as interruption:
         number = interruption.signal if isinstance(interruption, Terminated) else signal.SIGINT
@@ -63,6 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc(file=sys.stderr)
         console.fail(arguments.command, *_explain(error))
         return 1
+
+
+@contextmanager
+def _warnings_shown(shown: bool) -> Iterator[None]:
+    """Keep the libraries' warnings from the terminal unless they were asked for."""
+    import logging
+
+    with warnings.catch_warnings():
+        if not shown:
+            warnings.simplefilter("ignore")
+            logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _explain(error: Exception) -> tuple[str, str]:

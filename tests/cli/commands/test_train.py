@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
-from nnunet_rs.cli.learn import train_options
+from nnunet_rs.cli.commands.train import train_options
 from nnunet_rs.cli.parser import build_parser
 from nnunet_rs.model.losses import build_loss
 from nnunet_rs.model.options import TrainOptions

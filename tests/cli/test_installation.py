@@ -6,18 +6,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from nnunet_rs.cli import doctor, main
+from nnunet_rs.cli import installation, main
 from nnunet_rs.core.resources import processors
 
 
 @pytest.fixture(autouse=True)
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_SAMPLE", 2 << 20)
+    monkeypatch.setattr(installation, "_SAMPLE", 2 << 20)
 
 
 @pytest.fixture
 def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_TRIAL", "")
+    monkeypatch.setattr(installation, "_TRIAL", "")
 
 
 @pytest.mark.usefixtures("no_trial")
@@ -25,7 +25,7 @@ def test_a_sound_installation_is_shown(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["doctor", str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["missing"] == []
-    assert set(doctor.PACKAGES) < set(told["versions"])
+    assert set(installation.PACKAGES) < set(told["versions"])
     assert told["processor"]["usable"] == processors()
     assert 0 < told["memory"]["available"] <= told["memory"]["total"]
     assert told["devices"]["computes"]["cpu"].startswith("cpu, ")
@@ -40,13 +40,13 @@ def test_a_sound_installation_is_shown(tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.usefixtures("no_trial")
 def test_what_stands_in_the_way_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "available_memory", lambda: 2 << 30)
-    monkeypatch.setattr(doctor, "_disk_speed", lambda folder: (50e6, 60e6))
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5e9))
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(installation, "available_memory", lambda: 2 << 30)
+    monkeypatch.setattr(installation, "_disk_speed", lambda folder: (50e6, 60e6))
+    monkeypatch.setattr(installation.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5e9))
+    monkeypatch.setattr(installation.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     many = str(processors() + 1)
-    found = doctor.examine(tmp_path, {"OMP_NUM_THREADS": many, "nnUNet_raw": str(tmp_path / "gone")})
+    found = installation.examine(tmp_path, {"OMP_NUM_THREADS": many, "nnUNet_raw": str(tmp_path / "gone")})
     told = "\n".join(found.advice)
     for text in ("2.1 GB of memory", "writes 50 MB/s", "5 GB are free", "cannot use it", f"OMP_NUM_THREADS is {many}"):
         assert text in told
@@ -60,8 +60,8 @@ def test_what_is_missing_makes_the_command_fail(
     def missing(name: str) -> None:
         raise ImportError(f"no {name}")
 
-    monkeypatch.setattr(doctor, "import_module", missing)
-    monkeypatch.setattr(doctor, "PACKAGES", ("nnunet-rs", "no-such-package"))
+    monkeypatch.setattr(installation, "import_module", missing)
+    monkeypatch.setattr(installation, "PACKAGES", ("nnunet-rs", "no-such-package"))
     assert main(["doctor", str(tmp_path / "nowhere"), "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert not told["ok"]
@@ -76,7 +76,7 @@ def test_what_is_missing_makes_the_command_fail(
 
 
 def test_convolutions_are_tried_in_a_process_of_their_own(tmp_path: Path) -> None:
-    found = doctor.examine(tmp_path, os.environ)
+    found = installation.examine(tmp_path, os.environ)
     assert found.facts["convolutions"]["trial"] == "ends as it should"
     assert found.facts["convolutions"]["safe"]
     assert found.missing == []
@@ -93,9 +93,9 @@ def test_convolutions_are_tried_in_a_process_of_their_own(tmp_path: Path) -> Non
 def test_convolutions_that_do_not_work_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial: str, said: str
 ) -> None:
-    monkeypatch.setattr(doctor, "_TRIAL", trial)
-    monkeypatch.setattr(doctor, "_TRIAL_SECONDS", 1.0 if "sleep" in trial else 60.0)
-    found = doctor.examine(tmp_path, os.environ)
+    monkeypatch.setattr(installation, "_TRIAL", trial)
+    monkeypatch.setattr(installation, "_TRIAL_SECONDS", 1.0 if "sleep" in trial else 60.0)
+    found = installation.examine(tmp_path, os.environ)
     assert found.facts["convolutions"]["trial"] == said
     assert any(said in text and "--precision float32" in text for text in found.missing)
 
@@ -109,5 +109,5 @@ def test_memory_written_out_of_bounds_is_found(monkeypatch: pytest.MonkeyPatch) 
         "p = api.PyMem_RawMalloc(ctypes.c_size_t(24)); ctypes.memset(p + 24, 1, 1); "
         "api.PyMem_RawFree(ctypes.c_void_p(p))"
     )
-    monkeypatch.setattr(doctor, "_TRIAL", writes)
-    assert doctor._trial(os.environ) == "was ended by SIGABRT"
+    monkeypatch.setattr(installation, "_TRIAL", writes)
+    assert installation._trial(os.environ) == "was ended by SIGABRT"

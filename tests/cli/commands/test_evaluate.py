@@ -157,18 +157,3 @@ def test_two_files_are_scored_whatever_their_names(folders, capsys) -> None:
     assert [known["name"] for known in result["classes"].values()] == ["liver", "spleen"]
     assert main(["evaluate", str(ours / "case_0.nii.gz"), str(reference), "-q"]) == 1
     assert "are a file and a folder" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["-i", "nowhere.nii.gz", "-o", "out"], "nowhere.nii.gz: no such file or folder"),
-        (["-i", "ours", "-o", "seg.nii.gz"], "seg.nii.gz: names a file, and ours is a folder"),
-        (["-i", "ours", "theirs", "-o", "out"], "theirs: no such model"),
-    ],
-)
-def test_what_images_and_outputs_cannot_be_is_told(arguments, said, folders, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    model = ["theirs"] if "theirs" not in arguments else []
-    assert main(["predict", *model, *arguments, "-q"]) == 1
-    assert said.split(":")[0] in capsys.readouterr().err

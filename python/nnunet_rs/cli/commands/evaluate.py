@@ -1,4 +1,4 @@
-"""Segment, average, score."""
+"""`evaluate`: compare segmentations with references."""
 
 from __future__ import annotations
 
@@ -7,103 +7,62 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_rs.cli import shared, values
+from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted, plain
-from nnunet_rs.cli.exchange import nnunet_choice
-from nnunet_rs.core.resources import processors
 
 if TYPE_CHECKING:
     from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.core.types import LabelSet
     from nnunet_rs.evaluate.summary import Summary
-    from nnunet_rs.predict.results import FolderResult
+
+METRICS = ("dice", "iou", "sensitivity", "precision", "hd95", "asd", "nsd")  # that have a better and a worse
 
 
-def predict(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Segment a folder of images, or one image."""
-    from nnunet_rs.model.plugins import own_function
-    from nnunet_rs.predict.folder import FolderOptions, predict_files, predict_folder
-    from nnunet_rs.predict.predictor import PredictOptions
-    from nnunet_rs.select.selection import load_predictor
-
-    network = own_function("network", arguments.network) if arguments.network else None
-    options = PredictOptions(
-        step=arguments.step,
-        mirror=not arguments.no_mirror,
-        precision=arguments.precision,
-        threads=arguments.threads,
-        network=network,
-        nnunet=nnunet_choice(arguments),
-        unfinished=arguments.unfinished,
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `evaluate` takes."""
+    parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="segmentations: a folder, or one file")
+    parser.add_argument("reference", metavar="REFERENCE", type=Path, help="references: a folder, or one file")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="write the summary as JSON, in nnU-Net's keys and more"
     )
-    part, folder = _part(arguments), _one_folder(arguments)
-    predictor = load_predictor(
-        arguments.model,
-        arguments.device,
-        arguments.fold,
-        configuration=arguments.configuration,
-        options=options,
-        progress=console,
+    parser.add_argument(
+        "--dataset-json",
+        "-djfile",
+        metavar="FILE",
+        type=Path,
+        help="names the labels (default: dataset.json beside either folder, else what predict wrote, else the values)",
     )
-    wanted = FolderOptions(
-        save_probabilities=arguments.save_probabilities,
-        probability_forms=tuple(dict.fromkeys(arguments.probabilities_format or ())),
-        overwrite=arguments.overwrite,
-        part=part,
+    parser.add_argument(
+        "--partial",
+        "--chill",
+        action="store_true",
+        help="score what is predicted; references without prediction are left out",
     )
-    if folder is None:
-        result = predict_files(predictor, arguments.input, arguments.output, wanted, console)
-    else:
-        result = predict_folder(predictor, folder, arguments.output, wanted, console)
-    return _written(arguments.output, result)
+    group = parser.add_argument_group("surface distances")
+    group.add_argument(
+        "--tolerance",
+        metavar="MM",
+        type=values.positive,
+        help="how far apart surfaces may be for the normalised surface Dice (default: 1 mm)",
+    )
+    group.add_argument("--no-distances", action="store_true", help="leave them out: several times faster")
+    group = parser.add_argument_group("comparison", "Are these predictions better or worse than others? A paired test.")
+    group.add_argument(
+        "--against", metavar="OTHERS", type=Path, help="folder of other predictions of the same cases, scored as well"
+    )
+    group.add_argument(
+        "--metric",
+        metavar="NAME",
+        choices=METRICS,
+        default="dice",
+        help=f"what is compared: {', '.join(METRICS)} (default: dice)",
+    )
+    shared.add_overwrite(parser)
+    shared.add_threads(parser)
 
 
-def _one_folder(arguments: argparse.Namespace) -> Path | None:
-    """Tell a folder of images from the files of one case, before a model is loaded."""
-    from nnunet_rs.core.errors import DatasetError
-    from nnunet_rs.core.io import can_read
-
-    first: Path = arguments.input[0]
-    if len(arguments.input) > 1 or first.is_file():
-        return None
-    if not first.is_dir():
-        raise DatasetError(f"{first}: no such file or folder; give an image, or the folder that holds the images")
-    output: Path = arguments.output
-    if can_read(output) and not output.is_dir():
-        raise DatasetError(
-            f"{output}: names one file, {first} is a folder of images; name a folder for the segmentations"
-        )
-    return first
-
-
-def _written(output: Path, result: FolderResult) -> Outcome:
-    skipped = f", {len(result.skipped)} were there" if result.skipped else ""
-    line = f"{counted(len(result.written), 'segmentation')} written to {output}{skipped}"
-    return Outcome({"output": output, "written": result.written, "skipped": result.skipped}, (line,))
-
-
-def _part(arguments: argparse.Namespace) -> tuple[int, int]:
-    """Which of how many parts of the images, asked for by --part or by nnU-Net's pair of options."""
-    if arguments.num_parts is None and arguments.part_id is None:
-        part: tuple[int, int] = arguments.part
-        return part
-    part = (arguments.part_id or 0, arguments.num_parts or 1)
-    if not part[0] < part[1]:
-        raise UsageError(f"-part_id {part[0]} of -num_parts {part[1]}: parts are counted from 0 to {part[1] - 1}")
-    return part
-
-
-def ensemble(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Average saved probabilities."""
-    from nnunet_rs.select.ensemble_folders import ensemble_folders
-
-    folders = [*arguments.folders, *(arguments.input or ())]
-    if not folders:
-        raise UsageError("ensemble needs the folders that predict --save-probabilities wrote")
-    result = ensemble_folders(folders, arguments.output, console, arguments.threads, overwrite=arguments.overwrite)
-    return _written(arguments.output, result)
-
-
-def evaluate(arguments: argparse.Namespace, console: Console) -> Outcome:
+def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Score a folder of segmentations, and say whether it is better than another."""
     from nnunet_rs.report.tables import scores_table
 
@@ -158,6 +117,7 @@ def _tell_exchanged(predictions: Path, reference: Path, console: Console) -> Non
 
 def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:
     """Score the predictions, and those that they are compared with, on the same classes and cases."""
+    from nnunet_rs.core.resources import processors
     from nnunet_rs.evaluate.folders import TOLERANCE, evaluate_pairs, found_labels, pair_files
 
     folders = [folder for folder in (arguments.predictions, arguments.against) if folder]
@@ -197,3 +157,19 @@ def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:
         if arguments.dataset_json or file.is_file():
             return read_declared_labels(file)
     return labels_of(predictions)
+
+
+COMMAND = Command(
+    name="evaluate",
+    group="use",
+    summary="compare segmentations with references",
+    usage="PREDICTIONS REFERENCE [-o FILE] [options]",
+    description="Score predicted segmentations against references: Dice, IoU, sensitivity, precision, volumes and "
+    "surface distances per case and class, with bootstrap intervals; -o FILE.json writes FILE.csv as well.",
+    examples=(
+        "nnunet-rs evaluate segmentations labelsTs -o summary.json",
+        "nnunet-rs evaluate mine labelsTs --against theirs --metric hd95",
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,4 +1,4 @@
-"""Train, and choose among what was trained."""
+"""`train`: one fold of a configuration, or everything."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from nnunet_rs.cli import shared, values
+from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
-from nnunet_rs.cli.launch import processes_joined
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import FoldName
@@ -21,10 +22,53 @@ if TYPE_CHECKING:
 
 INTERRUPT = 2  # the signal of Ctrl-C
 AGAIN = "run the same command with --resume to go on"
+TRAIN_RECIPES = "paper, v2, fast"
+AUGMENTATIONS = "paper, paper-batchgenerators, v2, light, none"
+LOSSES = "ce_dice, ce, dice"
 
 
-def train(arguments: argparse.Namespace, console: Console) -> Outcome:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `train` takes."""
+    shared.add_work(parser, "work folder of `nnunet-rs preprocess`")
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)  # nnU-Net's `train 27 3d_fullres 0`
+    parser.add_argument("-c", "--configuration", metavar="CONFIG", help="2d, 3d_fullres, ... as in plan.json")
+    parser.add_argument(
+        "-f",
+        "--fold",
+        metavar="FOLD",
+        type=values.fold,
+        help="fold to leave out, from 0; all: none, one network of every case",
+    )
+    parser.add_argument("--folds", metavar="FOLD", type=values.fold, nargs="+", help="these folds in turn, or all")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every configuration, every fold, a cascade's first stage before its second: what is finished stays, what "
+        "was interrupted goes on; the options below hold for each model",
+    )
+    parser.add_argument(
+        "--resume",
+        "--c",
+        action="store_true",
+        help="go on where an interrupted training stopped, with its options; what is finished stays, and is scored",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="train anew what is finished or begun; the old model is kept aside"
+    )
+    _add_schedule(parser)
+    _add_network(parser)
+    group = parser.add_argument_group("resources")
+    shared.add_device(group, "; several models: cuda:0,cuda:1 trains one on each (auto: on every GPU)")
+    shared.add_threads(group)
+    shared.add_precision(group)
+    group.add_argument("--compile", action="store_true", help="compile the network first (torch.compile)")
+    parser.add_argument("--tensorboard", action="store_true", help="also record the epochs for TensorBoard")
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Train one fold or many, and score each on the cases that it did not see."""
+    from nnunet_rs.cli.launch import processes_joined
+
     begun = time.monotonic()  # before PyTorch is imported
     several = arguments.all or arguments.folds is not None
     if sum((arguments.all, arguments.folds is not None, arguments.fold is not None)) != 1 or not (
@@ -45,6 +89,64 @@ def train(arguments: argparse.Namespace, console: Console) -> Outcome:
         return (
             _train_many(arguments, console, is_rank_0) if several else _train_one(arguments, console, is_rank_0, begun)
         )
+
+
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("schedule")
+    group.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=f"loss, optimiser, schedule and augmentation: {TRAIN_RECIPES} (default: paper or v2, as the plan)",
+    )
+    group.add_argument(
+        "--learning-rate", metavar="R", type=values.positive, help="at the beginning, or at the peak of fast's cycle"
+    )
+    group.add_argument("--epochs", metavar="N", type=values.count, help="epochs at most")
+    group.add_argument("--batches", metavar="N", type=values.count, help="batches an epoch")
+    group.add_argument(
+        "--time-budget",
+        metavar="TIME",
+        type=values.duration,
+        help="be done within this time, held-out cases scored, as in 20m or 1h30; a line says how it is shared",
+    )
+    group.add_argument(
+        "--pretrained",
+        "-pretrained_weights",
+        metavar="MODEL",
+        help="begin with the weights of a model, this program's or nnU-Net's: those that fit",
+    )
+    group.add_argument(
+        "--seed",
+        metavar="N",
+        type=values.seed,
+        help="seed of weights, patches and augmentation (default: 0)",
+    )
+    group.add_argument("--loss", metavar="NAME", help=f"{LOSSES}, or {shared.OWN}")
+    group.add_argument("--optimiser", metavar="MODULE:FUNCTION", help="in place of the recipe's: " + shared.OWN)
+    group.add_argument("--augmentation", metavar="NAME", help=f"{AUGMENTATIONS}, or {shared.OWN}")
+    group.add_argument(
+        "--mirror-axes",
+        metavar="AXES",
+        type=values.axes,
+        help="mirror samples, and images in prediction, along these axes of the image only: none, all, or some of "
+        "z,y,x or 0,1,2 (default: the augmentation's, all or none)",
+    )
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("network", "What plan and recipe decide, unless said here.")
+    group.add_argument("--batch-size", metavar="N", type=values.count, help="samples in a batch")
+    group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
+    group.add_argument("--activation", choices=("leaky_relu", "relu"), help="after each norm")
+    group.add_argument("--norm", choices=("instance", "batch"), help="after each convolution")
+    poolings = ("strided", "max_pool")
+    group.add_argument("--pooling", dest="downsampling", choices=poolings, help="how resolution is halved")
+    group.add_argument(
+        "--deep-supervision",
+        action=argparse.BooleanOptionalAction,
+        help="a loss at every resolution of the decoder, or at the finest only",
+    )
+    group.add_argument("--network", metavar="MODULE:FUNCTION", help="another network: " + shared.OWN)
 
 
 @contextmanager
@@ -171,27 +273,19 @@ def _model_json(fold: FoldName, trained: TrainResult | None, summary: Summary | 
     }
 
 
-def best(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Choose a configuration or a pair, and post-processing, by cross-validation."""
-    from nnunet_rs.core.document import encode
-    from nnunet_rs.model.plugins import own_function
-    from nnunet_rs.predict.predictor import PredictOptions
-    from nnunet_rs.report.tables import choice_table
-    from nnunet_rs.select.choice import BEST
-    from nnunet_rs.select.selection import choose_best
-
-    network = own_function("network", arguments.network) if arguments.network else None
-    options = PredictOptions(
-        mirror=not arguments.no_mirror, precision=arguments.precision, threads=arguments.threads, network=network
-    )
-    choice = choose_best(
-        arguments.work,
-        configurations=arguments.configuration,
-        folds=None if arguments.fold in (None, ["all"]) else arguments.fold,
-        pairs=not arguments.no_pairs,
-        device=arguments.device,
-        options=options,
-        progress=console,
-    )
-    note = "\n".join((*choice.postprocessing.reasons, f"predict follows {arguments.work / BEST}"))
-    return Outcome(encode(choice), (choice_table(choice, note),))
+COMMAND = Command(
+    name="train",
+    group="learn",
+    summary="train one fold of a configuration, or everything, and score the validation cases",
+    usage="WORK (-c CONFIG -f FOLD | --all) [options]",
+    description="Train a network on all cases but one fold's, then predict that fold's cases and score them.",
+    examples=(
+        "nnunet-rs train work -c 3d_fullres -f 0",
+        "nnunet-rs train work -c 3d_fullres -f 0 --recipe fast --time-budget 20m",
+        "nnunet-rs train work -c 2d --folds all --resume",
+        "nnunet-rs train work --all --device cuda:0,cuda:1",
+        "nnunet-rs train -d 27 -c 3d_fullres -f 0",
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

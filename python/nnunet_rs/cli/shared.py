@@ -1,15 +1,23 @@
-"""Options that several commands take."""
+"""What several commands share: groups of options, and what becomes of them."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli import nnunet, values
+from nnunet_rs.cli.console import Outcome, counted
+
+if TYPE_CHECKING:
+    from nnunet_rs.model.nnunet_models import NnunetChoice
+    from nnunet_rs.predict.results import FolderResult
+
+OWN = "your own as MODULE:FUNCTION or FILE.py:FUNCTION"
+FINAL = "checkpoint_final.pth"
 
 
-def display(parser: argparse.ArgumentParser) -> None:
+def add_display(parser: argparse.ArgumentParser) -> None:
     """Add what every command takes."""
     group = parser.add_argument_group("display")
     group.add_argument("--json", action="store_true", help="print the result as one JSON object on standard output")
@@ -101,3 +109,40 @@ def add_own_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network", metavar="MODULE:FUNCTION", help="of models trained with --network: the same function"
     )
+
+
+def add_nnunet_choice(parser: argparse.ArgumentParser) -> None:
+    """Add which of the models that nnU-Net left in a folder."""
+    group = parser.add_argument_group("models of nnU-Net v2", "Which of several that lie in one folder.")
+    group.add_argument("--trainer", "-tr", metavar="NAME", help="as nnUNetTrainer (default: the only one there is)")
+    group.add_argument("--plans-name", "-p", metavar="NAME", help="as nnUNetPlans (default: the only one there is)")
+    group.add_argument("--checkpoint", "-chk", metavar="FILE", default=FINAL, help=f"(default: {FINAL})")
+
+
+def nnunet_choice(arguments: argparse.Namespace) -> NnunetChoice:
+    """Return which of nnU-Net's models were asked for."""
+    from nnunet_rs.model.nnunet_models import NnunetChoice
+
+    return NnunetChoice(arguments.trainer, arguments.plans_name, arguments.checkpoint or FINAL)
+
+
+def add_which(parser: Any) -> None:
+    """Add which of several models."""
+    parser.add_argument(
+        "-c",
+        "--configuration",
+        metavar="CONFIG",
+        nargs="+",
+        action="extend",
+        help="these configurations (default: all that are there)",
+    )
+    parser.add_argument(
+        "-f", "--fold", metavar="FOLD", type=values.fold, nargs="+", help="these folds (default: all that are there)"
+    )
+
+
+def written(output: Path, result: FolderResult) -> Outcome:
+    """Tell what lies in a folder of segmentations now."""
+    skipped = f", {len(result.skipped)} were there" if result.skipped else ""
+    line = f"{counted(len(result.written), 'segmentation')} written to {output}{skipped}"
+    return Outcome({"output": output, "written": result.written, "skipped": result.skipped}, (line,))

@@ -1,48 +1,51 @@
-"""Bring models in from nnU-Net v2, and back."""
+"""`export`: models for nnU-Net v2's own commands, or in one file."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nnunet_rs.cli import shared
+from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
-from nnunet_rs.cli.exchange_options import FINAL
 
-if TYPE_CHECKING:
-    from nnunet_rs.model.nnunet_models import NnunetChoice
+FORMATS = ("nnunet", "file")
 
 
-def import_(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Write models of nnU-Net v2, or of a one-file model, as models in a folder."""
-    from nnunet_rs.exchange.import_file import import_file
-    from nnunet_rs.exchange.import_nnunet import ImportOptions, import_nnunet
-    from nnunet_rs.model.model_file import is_model_file
-
-    which = (arguments.configuration, arguments.fold, nnunet_choice(arguments), arguments.overwrite)
-    import_models = import_file if is_model_file(arguments.source) else import_nnunet
-    done = import_models(arguments.source, arguments.output, ImportOptions(*which), console)
-    chosen = " + ".join(done.chosen)
-    lines = (
-        *((f"chosen: {chosen}; predict follows it",) if chosen else ()),
-        f"{counted(len(done.models), 'model')} written to {arguments.output}; "
-        f"next: nnunet-rs predict {arguments.output} -i IN -o OUT",
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `export` takes."""
+    parser.add_argument("models", metavar="MODELS", type=Path, help="a work folder, or a model folder")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="TARGET",
+        type=Path,
+        required=True,
+        help="folder of results, or a .zip",
     )
-    steps = [list(classes) for classes in done.postprocessing.keep_largest]
-    return Outcome({"models": done.models, "chosen": done.chosen, "keep_largest": steps}, lines)
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        required=True,
+        help="nnunet: for nnU-Net v2's own commands; file: one checked archive, with a card to read",
+    )
+    parser.add_argument("--licence", metavar="FILE", type=Path, help="text that goes into the one-file model")
+    shared.add_which(parser)
+    shared.add_overwrite(parser)
 
 
-def export(arguments: argparse.Namespace, console: Console) -> Outcome:
+def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Write models of ours for nnU-Net v2, or in one file."""
     output: Path = arguments.output
     if arguments.format == "file":
         return _export_file(arguments, console)
     if arguments.licence:
         raise UsageError("--licence goes into one-file models (--format file); nnU-Net's folders have no place for it")
+    from tempfile import TemporaryDirectory
+
     from nnunet_rs.exchange.export_nnunet import difference, export_nnunet, zip_results
     from nnunet_rs.model.metadata import read_metadata
 
@@ -54,7 +57,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
         written = export_nnunet(folders, output, overwrite=arguments.overwrite, progress=console)
         result = {"models": written, "remarks": list(remarks)}
         return Outcome(result, (*(f"written: {path}" for path in written), "set nnUNet_results to this folder"))
-    with _one_file(arguments, console), tempfile.TemporaryDirectory(prefix="nnunet-rs-") as temporary:
+    with _one_file(arguments, console), TemporaryDirectory(prefix="nnunet-rs-") as temporary:
         written = export_nnunet(folders, Path(temporary), progress=console)
         zip_results(written[0].parent, output)
     line = f"{counted(len(folders), 'model')} in {output}; nnUNetv2_install_pretrained_model_from_zip installs it"
@@ -92,16 +95,25 @@ def _one_file(arguments: argparse.Namespace, console: Console) -> Iterator[None]
     yield
 
 
-def nnunet_choice(arguments: argparse.Namespace) -> NnunetChoice:
-    """Return which of nnU-Net's models were asked for."""
-    from nnunet_rs.model.nnunet_models import NnunetChoice
-
-    return NnunetChoice(arguments.trainer, arguments.plans_name, arguments.checkpoint or FINAL)
-
-
 def _folders(arguments: argparse.Namespace) -> Sequence[Path]:
     """List the folds to write: of the configurations that were named, or of all."""
     from nnunet_rs.model.trained_models import find_models, trained_configurations
 
     names = arguments.configuration or trained_configurations(arguments.models) or (None,)
     return [folder for name in names for folder in find_models(arguments.models, name, arguments.fold)]
+
+
+COMMAND = Command(
+    name="export",
+    group="exchange",
+    summary="models of this program for nnU-Net v2's own commands",
+    usage="MODELS -o TARGET --format nnunet [options]",
+    description="Write models as a folder of results, or a zip, that nnUNetv2_predict loads; what nnU-Net cannot "
+    "express is refused.",
+    examples=(
+        "nnunet-rs export work -o nnUNet_results --format nnunet",
+        "nnunet-rs export work -o model.zip --format nnunet -c 3d_fullres",
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,4 +1,4 @@
-"""Post-process a folder of segmentations."""
+"""`postprocess`: largest components, or a function of one's own, in a folder of segmentations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_rs.cli import shared
+from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
 
 if TYPE_CHECKING:
@@ -13,7 +15,36 @@ if TYPE_CHECKING:
     from nnunet_rs.select.postprocessing_folder import Decision, Process
 
 
-def postprocess(arguments: argparse.Namespace, console: Console) -> Outcome:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `postprocess` takes."""
+    parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", help="folder of segmentations")
+    parser.add_argument("-i", dest="folder_option", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for the results")
+    group = parser.add_argument_group("by", "One of these says what is done.")
+    by = group.add_mutually_exclusive_group(required=True)
+    by.add_argument(
+        "--from", dest="source", metavar="WORK|FILE", type=Path, help="what best, or an earlier --decide, decided"
+    )
+    by.add_argument("--decide", metavar="REFERENCE", type=Path, help="what helps these segmentations, by references")
+    by.add_argument(
+        "--keep-largest",
+        metavar="LABEL",
+        nargs="+",
+        help="the largest component of each label; foreground: of all; liver+tumour: of both as one",
+    )
+    by.add_argument("--function", metavar="MODULE:FUNCTION", help="of class indices and spacing, z y x: " + shared.OWN)
+    parser.add_argument(
+        "--dataset-json",
+        "-dataset_json",
+        metavar="FILE",
+        type=Path,
+        help="names the labels (default: dataset.json beside them, else what predict wrote, else the values)",
+    )
+    shared.add_overwrite(parser)
+    shared.add_threads(parser)
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Post-process a folder by one of the four ways to say how."""
     from nnunet_rs.model.plugins import own_function
     from nnunet_rs.select.postprocessing_folder import postprocess_folder, write_decision
@@ -75,3 +106,20 @@ def _labels(arguments: argparse.Namespace) -> LabelSet:
     return labels_of(arguments.folder) or found_labels(
         [Pair(name, path, references.get(name, path)) for name, path in files.items()]
     )
+
+
+COMMAND = Command(
+    name="postprocess",
+    group="use",
+    summary="keep largest components, or apply a function, in a folder of segmentations",
+    usage="FOLDER -o OUT (--from|--decide|--keep-largest|--function) ... [options]",
+    description="Post-process segmentations that lie in a folder, whoever made them. predict WORK does by itself "
+    "what best decided; this is for everything else.",
+    examples=(
+        "nnunet-rs postprocess both -o cleaned --from work",
+        "nnunet-rs postprocess segmentations -o cleaned --keep-largest liver spleen",
+        "nnunet-rs postprocess validation -o cleaned --decide labelsTr",
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from nnunet_rs.cli import main
-from nnunet_rs.cli.completion import script
-from nnunet_rs.cli.parser import COMMANDS
+from nnunet_rs.cli.commands import COMMANDS
+from nnunet_rs.cli.commands.completion import script
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

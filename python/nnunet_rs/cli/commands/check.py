@@ -1,0 +1,66 @@
+"""`check`: every problem of a dataset."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from nnunet_rs.cli import planning, shared
+from nnunet_rs.cli.command import Command
+from nnunet_rs.cli.console import Console, Outcome, counted
+
+if TYPE_CHECKING:
+    from nnunet_rs.core.issues import Issue
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `check` takes."""
+    shared.add_data(parser, "dataset folder, Decathlon or nnU-Net raw layout")
+    shared.add_resources(parser)
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """List every fault of a dataset."""
+    from nnunet_rs.core.check import check_dataset
+    from nnunet_rs.core.dataset import read_dataset
+    from nnunet_rs.core.issues import fatal
+    from nnunet_rs.core.resources import processors
+    from nnunet_rs.report.tables import faults_table
+
+    dataset = read_dataset(arguments.data)
+    issues = check_dataset(dataset, console, arguments.threads or processors(), arguments.memory)
+    errors = fatal(issues)
+    faulty = {issue.case for issue in errors if issue.case}
+    cases = len(faulty | {case.name for case in dataset.training})
+    result = {
+        "dataset": dataset.name,
+        "layout": dataset.layout,
+        "cases": cases,
+        "faulty": sorted(faulty),
+        "faults": [planning.issue_json(issue) for issue in issues],
+    }
+    table = (faults_table(dataset.root, issues),) if issues else ()
+    verdict = _verdict(dataset.name, cases, len(faulty), issues)
+    return Outcome(result, (*table, verdict), 1 if errors else 0)
+
+
+def _verdict(name: str, cases: int, faulty: int, issues: tuple[Issue, ...]) -> str:
+    errors = sum(issue.fatal for issue in issues)
+    there, notes = counted(cases, "training case"), counted(len(issues) - errors, "warning")
+    if not errors:
+        return f"{name} is sound: {there}, {notes}"
+    skip = "; preprocess --skip-faulty goes on without them" if 0 < faulty < cases else ""
+    return f"{name} has faults: {there}, {faulty or 'none'} of them faulty, {counted(errors, 'error')}, {notes}{skip}"
+
+
+COMMAND = Command(
+    name="check",
+    group="prepare",
+    summary="every fault of a dataset, with file, rule and value",
+    usage="DATA [options]",
+    description="Read every file of a dataset once and report all that would go wrong later. "
+    "The exit code is 1 if anything is wrong.",
+    examples=("nnunet-rs check Task04_Hippocampus", "nnunet-rs check Dataset027_ACDC --json | jq .faults"),
+    add_arguments=_add_arguments,
+    run=_run,
+)

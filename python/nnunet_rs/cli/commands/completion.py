@@ -1,0 +1,71 @@
+"""`completion`: a shell's completion script."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_rs.cli.command import Command
+from nnunet_rs.cli.commands.train import TRAIN_RECIPES
+from nnunet_rs.cli.console import Console, Outcome
+from nnunet_rs.cli.planning import RECIPES
+
+CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
+_NAMES = {
+    "configuration": CONFIGURATIONS,
+    "device": ("auto", "cpu", "cuda", "mps"),
+}
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `completion` takes."""
+    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
+
+
+def _run(arguments: argparse.Namespace, _: Console) -> Outcome:
+    """Print a shell's completion script."""
+    text = script(arguments.shell)
+    return Outcome({"shell": arguments.shell, "script": text}, (text,))
+
+
+def script(shell: str) -> str:
+    """Return the script that teaches a shell the commands, their options and the kind of each value.
+
+    Parameters
+    ----------
+    shell
+        bash, zsh or fish.
+    """
+    import shtab
+
+    from nnunet_rs.cli.parser import build_parser, own_names
+
+    parser = build_parser()
+    for name, command in parser.commands.items():
+        for action in command.arguments:
+            action.option_strings = own_names(action)
+            if action.dest == "recipe":
+                action.choices = (TRAIN_RECIPES if name == "train" else RECIPES).split(", ")
+            elif action.dest in _NAMES:
+                action.choices = _NAMES[action.dest]
+            elif action.type is Path:
+                kind = shtab.FILE if action.metavar == "FILE" else shtab.DIRECTORY
+                action.complete = kind  # type: ignore[attr-defined]
+    return shtab.complete(parser, shell)
+
+
+COMMAND = Command(
+    name="completion",
+    group="besides",
+    summary="print a shell's completion script",
+    usage="bash|zsh|fish [options]",
+    description="Print the script that completes commands, options and files. It is made from the grammar of this "
+    "version; pressing Tab starts no Python.",
+    examples=(
+        "nnunet-rs completion bash > ~/.local/share/bash-completion/completions/nnunet-rs",
+        "nnunet-rs completion zsh > ~/.zfunc/_nnunet-rs     # with fpath+=~/.zfunc before compinit",
+        "nnunet-rs completion fish > ~/.config/fish/completions/nnunet-rs.fish",
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,0 +1,167 @@
+"""`predict`: segment a folder of images, or one image."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_rs.cli import shared, values
+from nnunet_rs.cli.command import Command
+from nnunet_rs.cli.console import Console, Outcome, UsageError
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `predict` takes."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL_OR_WORK",
+        type=Path,
+        nargs="?",
+        help="a work folder, a model folder (models/CONFIG or one fold), or a folder or zip of nnU-Net v2",
+    )
+    shared.add_dataset(parser)
+    parser.add_argument("-m", dest="model_option", type=Path, help=argparse.SUPPRESS)
+    text = "folder of images; or one image: its file, or a file for each channel"
+    parser.add_argument("-i", "--input", metavar="IN", type=Path, nargs="+", required=True, help=text)
+    text = "folder for segmentations; of one image also a file"
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=text)
+    parser.add_argument(
+        "-c",
+        "--configuration",
+        metavar="CONFIG",
+        help="which configuration of a work folder (default: what best chose, else the one trained)",
+    )
+    parser.add_argument(
+        "-f",
+        "--fold",
+        metavar="FOLD",
+        type=values.fold,
+        nargs="+",
+        help="folds to average (default: all that are trained)",
+    )
+    shared.add_overwrite(parser, "predict again what is there already; ")
+    parser.add_argument(
+        "--part", metavar="I/N", type=values.part, default=(0, 1), help="only the I-th of N parts of the images, as 1/4"
+    )
+    for name in ("-num_parts", "-part_id"):  # of nnU-Net's scripts
+        parser.add_argument(name, type=values.seed, help=argparse.SUPPRESS)
+    group = parser.add_argument_group("sliding window")
+    group.add_argument(
+        "--no-mirror", "--disable_tta", action="store_true", help="no mirrored passes: faster, a little less accurate"
+    )
+    group.add_argument(
+        "--step",
+        "-step_size",
+        metavar="S",
+        type=values.step,
+        default=0.5,
+        help="step as a part of the window (default: 0.5)",
+    )
+    group.add_argument(
+        "--save-probabilities",
+        "--save_probabilities",
+        action="store_true",
+        help="write the class probabilities too, half precision (.b2nd: nnunet_rs.read_probabilities)",
+    )
+    group.add_argument(
+        "--probabilities-format",
+        metavar="FORM",
+        choices=("nifti", "npz"),
+        nargs="+",
+        action="extend",
+        help="also as nifti (probabilities/CASE.nii.gz, 4-D) or npz (CASE.npz, as nnU-Net's)",
+    )
+    shared.add_own_network(parser)
+    group = parser.add_argument_group("resources")
+    shared.add_device(group)
+    shared.add_threads(group)
+    shared.add_precision(group)
+    parser.add_argument(
+        "--unfinished", action="store_true", help="also models that are still trained, by their last checkpoint"
+    )
+    shared.add_nnunet_choice(parser)
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Segment a folder of images, or one image."""
+    from nnunet_rs.model.plugins import own_function
+    from nnunet_rs.predict.folder import FolderOptions, predict_files, predict_folder
+    from nnunet_rs.predict.predictor import PredictOptions
+    from nnunet_rs.select.selection import load_predictor
+
+    network = own_function("network", arguments.network) if arguments.network else None
+    options = PredictOptions(
+        step=arguments.step,
+        mirror=not arguments.no_mirror,
+        precision=arguments.precision,
+        threads=arguments.threads,
+        network=network,
+        nnunet=shared.nnunet_choice(arguments),
+        unfinished=arguments.unfinished,
+    )
+    part, folder = _part(arguments), _one_folder(arguments)
+    predictor = load_predictor(
+        arguments.model,
+        arguments.device,
+        arguments.fold,
+        configuration=arguments.configuration,
+        options=options,
+        progress=console,
+    )
+    wanted = FolderOptions(
+        save_probabilities=arguments.save_probabilities,
+        probability_forms=tuple(dict.fromkeys(arguments.probabilities_format or ())),
+        overwrite=arguments.overwrite,
+        part=part,
+    )
+    if folder is None:
+        result = predict_files(predictor, arguments.input, arguments.output, wanted, console)
+    else:
+        result = predict_folder(predictor, folder, arguments.output, wanted, console)
+    return shared.written(arguments.output, result)
+
+
+def _one_folder(arguments: argparse.Namespace) -> Path | None:
+    """Tell a folder of images from the files of one case, before a model is loaded."""
+    from nnunet_rs.core.errors import DatasetError
+    from nnunet_rs.core.io import can_read
+
+    first: Path = arguments.input[0]
+    if len(arguments.input) > 1 or first.is_file():
+        return None
+    if not first.is_dir():
+        raise DatasetError(f"{first}: no such file or folder; give an image, or the folder that holds the images")
+    output: Path = arguments.output
+    if can_read(output) and not output.is_dir():
+        raise DatasetError(
+            f"{output}: names one file, {first} is a folder of images; name a folder for the segmentations"
+        )
+    return first
+
+
+def _part(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Which of how many parts of the images, asked for by --part or by nnU-Net's pair of options."""
+    if arguments.num_parts is None and arguments.part_id is None:
+        part: tuple[int, int] = arguments.part
+        return part
+    part = (arguments.part_id or 0, arguments.num_parts or 1)
+    if not part[0] < part[1]:
+        raise UsageError(f"-part_id {part[0]} of -num_parts {part[1]}: parts are counted from 0 to {part[1] - 1}")
+    return part
+
+
+COMMAND = Command(
+    name="predict",
+    group="use",
+    summary="segment a folder of images, or one image",
+    usage="MODEL_OR_WORK -i IN -o OUT [options]",
+    description="Segment images with a trained model. Each result has its image's header and opens beside it. "
+    "A rerun skips what is there.",
+    examples=(
+        "nnunet-rs predict work -i scans -o segmentations",
+        "nnunet-rs predict work -i scan.nii.gz -o segmentation.nii.gz",
+        "nnunet-rs predict work -i scans -o segmentations -c 3d_fullres -f 0 1 2 --no-mirror",
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

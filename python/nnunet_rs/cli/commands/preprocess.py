@@ -1,0 +1,89 @@
+"""`preprocess`: check, fingerprint, plan and prepare a dataset."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_rs.cli import planning, shared
+from nnunet_rs.cli.command import Command
+from nnunet_rs.cli.console import Console, Outcome, clock, counted
+
+if TYPE_CHECKING:
+    from nnunet_rs.data.pipeline import PrepareSummary
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `preprocess` takes."""
+    shared.add_data(parser, "dataset folder, Decathlon or nnU-Net raw layout")
+    parser.add_argument("-o", "--output", metavar="WORK", type=Path, help="work folder, made if it is not there")
+    parser.add_argument(
+        "-c",
+        "--configuration",
+        metavar="CONFIG",
+        nargs="+",
+        action="extend",
+        help="prepare these configurations (default: all of the plan)",
+    )
+    parser.add_argument("--half", action="store_true", help="store images in half precision")
+    parser.add_argument("--fresh", "--clean", action="store_true", help="make everything anew, whatever is there")
+    planning.add_splits(parser)
+    planning.add_overrides(parser)
+    shared.add_resources(parser)
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Check, plan and prepare a dataset."""
+    from nnunet_rs.core.dataset import read_dataset
+    from nnunet_rs.data.pipeline import prepare_dataset
+
+    # Blosc2 starts four threads to compress the index of each frame, which takes longer than a small frame itself; its
+    # C library knows no other way to forbid it. Cases are prepared side by side anyway.
+    os.environ.setdefault("BLOSC_NTHREADS", "1")
+    dataset = read_dataset(arguments.data)
+    done = prepare_dataset(dataset, arguments.output, planning.prepare_options(arguments, dataset), console)
+    result = {
+        **{field.name: getattr(done, field.name) for field in fields(done)},
+        "skipped": [planning.issue_json(issue) for issue in done.skipped],
+        "warnings": [planning.issue_json(issue) for issue in done.warnings],
+        "megavoxels_per_second": done.voxels / 1e6 / max(done.seconds, 1e-9),
+    }
+    return Outcome(result, (*(f"left out: {issue}" for issue in done.skipped), _summary(done), _next(done)))
+
+
+def _summary(done: PrepareSummary) -> str:
+    made = f"{done.made} prepared" + (f", {done.found} were there" if done.found else "")
+    return (
+        f"{done.work} is ready to train {', '.join(done.configurations)}: {counted(done.cases, 'case')}, {made}; "
+        f"{done.voxels / 1e6:.3g} million voxels in {done.bytes_read / 1e6:.3g} MB of files, "
+        f"{done.bytes_written / 1e6:.3g} MB written, {clock(done.seconds)}, {done.peak_memory / 1e9:.2g} GB of memory"
+    )
+
+
+def _next(done: PrepareSummary) -> str:
+    """Return the command that goes on from here."""
+    import shlex
+
+    names = done.configurations
+    configuration = "3d_fullres" if "3d_fullres" in names else names[0]
+    return f"next: nnunet-rs train {shlex.quote(str(done.work))} -c {configuration} -f 0"
+
+
+COMMAND = Command(
+    name="preprocess",
+    group="prepare",
+    summary="check, fingerprint, plan and prepare a dataset in one go; resumes",
+    usage="DATA -o WORK [options]",
+    description="Bring a dataset into the form that training reads: cropped, normalised, resampled. Checks and "
+    "plans on the way. Run it again after an interruption or a change: what is whole stays, the rest is made.",
+    examples=(
+        "nnunet-rs preprocess Task04_Hippocampus -o work",
+        "nnunet-rs preprocess -d 27",
+        "nnunet-rs preprocess Dataset027_ACDC -o work -c 3d_fullres --memory 8G --groups patients.csv",
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)
