@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnunet_rs import transforms
     from nnunet_rs.core.check import check_dataset
     from nnunet_rs.core.dataset import read_dataset
     from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, PlanError, TrainingError
@@ -88,6 +89,7 @@ __all__ = [
     "resample_image",
     "resample_labels",
     "train_fold",
+    "transforms",
     "validate_fold",
     "window_starts",
     "write_labels",
@@ -117,6 +119,7 @@ _HOMES = {
     "evaluate.summary": "Summary",
     "select.cross_validation": "validate_fold",
 }
+_SUBMODULES = ("transforms",)
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 
@@ -125,6 +128,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_MODULE_OF[name]), name)
     elif name == "__version__":
         value = _installed_version()
+    elif name in _SUBMODULES:
+        value = import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nnunet_rs.data.intensity import (
-    Blur,
     Brightness,
     Contrast,
     Gamma,
-    LowResolution,
+    GaussianBlur,
+    GaussianNoise,
     Mirror,
-    Noise,
+    SimulateLowResolution,
     ZeroOutside,
 )
 from nnunet_rs.data.transform import SeededTransform
@@ -50,16 +50,23 @@ def test_zero_outside_the_mask() -> None:
 
 
 def test_low_resolution_keeps_the_first_axis_in_plane() -> None:
-    coarse = LowResolution(1.0, zoom=(0.5, 0.5), per_channel=1, in_plane=True)
+    coarse = SimulateLowResolution(1.0, zoom=(0.5, 0.5), per_channel=1, in_plane=True)
     image = _image(shape=(1, 5, 8, 8))
     whole, _ = coarse.apply(image.copy(), np.zeros((1, 5, 8, 8)), np.random.default_rng(0))
     slices, _ = coarse.apply(image[:, :1].copy(), np.zeros((1, 1, 8, 8)), np.random.default_rng(0))
     np.testing.assert_array_equal(whole[:, :1], slices)  # slices do not mix
-    plane, _ = LowResolution(1.0).apply(image[:, 0].copy(), np.zeros((1, 8, 8)), np.random.default_rng(0))
+    plane, _ = SimulateLowResolution(1.0).apply(image[:, 0].copy(), np.zeros((1, 8, 8)), np.random.default_rng(0))
     assert plane.shape == (1, 8, 8)
 
 
-CHANGING = [Gamma(1.0), Brightness(1.0), Contrast(1.0), Noise(1.0), Blur(1.0, per_channel=1), LowResolution(1.0)]
+CHANGING = [
+    Gamma(1.0),
+    Brightness(1.0),
+    Contrast(1.0),
+    GaussianNoise(1.0),
+    GaussianBlur(1.0, per_channel=1),
+    SimulateLowResolution(1.0),
+]
 
 
 @pytest.mark.parametrize("transform", CHANGING, ids=lambda t: type(t).__name__)
@@ -76,7 +83,7 @@ def test_the_generator_decides_and_the_labels_stay(transform: SeededTransform) -
     assert any(not np.array_equal(run(seed), _image()) for seed in range(4))
 
 
-@pytest.mark.parametrize("kind", [Gamma, Brightness, Contrast, Noise, Blur, LowResolution])
+@pytest.mark.parametrize("kind", [Gamma, Brightness, Contrast, GaussianNoise, GaussianBlur, SimulateLowResolution])
 def test_probability_zero_does_nothing(kind: type) -> None:
     image, _ = kind(0.0).apply(_image(), np.zeros((1, 6, 7, 8)), np.random.default_rng(0))
     np.testing.assert_array_equal(image, _image())

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
-from nnunet_rs.data.intensity import Blur, Brightness, Contrast, Gamma, Mirror, Noise
+from nnunet_rs.data.intensity import Brightness, Contrast, Gamma, GaussianBlur, GaussianNoise, Mirror
 from nnunet_rs.data.transform import borrowed, run
 
 
@@ -39,14 +39,14 @@ def test_borrowed_transforms_leave_the_global_generators_alone() -> None:
 
 def test_our_own_take_whole_batches_too() -> None:
     sample = {**_sample(0), "data": np.zeros((3, 2, 9, 9), np.float32), "seg": np.zeros((3, 1, 9, 9))}
-    found = Noise(1.0)(**sample)
+    found = GaussianNoise(1.0)(**sample)
     assert found["data"].shape == (3, 2, 9, 9)
     assert found["seg"].shape == (3, 1, 9, 9)
     assert found["rng"] is sample["rng"]
 
 
 def test_run_takes_either_kind() -> None:
-    for transform in (Noise(1.0), GaussianNoiseTransform(p_per_sample=1)):
+    for transform in (GaussianNoise(1.0), GaussianNoiseTransform(p_per_sample=1)):
         sample = _sample(3)
         image, seg = run([transform], sample["data"][0], sample["seg"][0], sample["rng"])
         assert image.shape == seg.shape == (1, 9, 9)
@@ -55,7 +55,7 @@ def test_run_takes_either_kind() -> None:
 
 def test_a_run_is_its_transforms_in_turn() -> None:
     foreign = GaussianNoiseTransform(noise_variance=(0, 0.01), p_per_sample=1)
-    chain = [Noise(1.0), Gamma(1.0), foreign, Contrast(1.0), Mirror((0, 1)), Blur(1.0), Brightness(1.0)]
+    chain = [GaussianNoise(1.0), Gamma(1.0), foreign, Contrast(1.0), Mirror((0, 1)), GaussianBlur(1.0), Brightness(1.0)]
     for seed in range(4):
         image = np.random.default_rng(9).normal(3, 2, (2, 9, 9)).astype(np.float32)
         seg = (image[:1] > 3).astype(np.int16)

@@ -15,7 +15,7 @@ from batchgenerators.augmentations.utils import (
 )
 from nnunet_rs.core.kernels import Elastic
 from nnunet_rs.data.spatial import SpatialRange, SpatialRule
-from nnunet_rs.data.warp import Deformation, WarpSpatial, WarpTransform
+from nnunet_rs.data.warp import Deformation, Warp, WarpSpatial
 
 RULE = SpatialRule(p_rotation=0.2, p_scaling=0.2, angle=0.26, scale=(0.85, 1.25), p_elastic=0.2)
 ALWAYS = replace(RULE, p_rotation=1.0, p_scaling=1.0, p_elastic=1.0)
@@ -122,7 +122,7 @@ def test_nothing_drawn_is_the_middle():
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "i8", "f4"])
 def test_as_a_transform_of_batchgenerators(dtype):
-    transform = WarpTransform((8, 10, 12), ALWAYS)
+    transform = Warp(ALWAYS, (8, 10, 12))
     sample = batch((16, 18, 20))
     sample["seg"] = sample["seg"].astype(dtype)
     results = [transform(**sample, keys=["a", "b"], rng=np.random.default_rng(4)) for _ in range(2)]
@@ -136,7 +136,7 @@ def test_as_a_transform_of_batchgenerators(dtype):
 
 
 def test_without_a_generator_the_global_one_decides():
-    transform = WarpTransform((8, 10), ALWAYS)
+    transform = Warp(ALWAYS, (8, 10))
     sample = batch((16, 18))
     results = []
     for seed in (5, 5, 6):

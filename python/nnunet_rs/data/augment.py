@@ -12,7 +12,16 @@ import numpy as np
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
 from nnunet_rs.data.cascade_augmentation import CascadeAugmentation, CascadeAugmentationRule, MoveSegAsOneHot
-from nnunet_rs.data.intensity import Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, ZeroOutside
+from nnunet_rs.data.intensity import (
+    Brightness,
+    Contrast,
+    Gamma,
+    GaussianBlur,
+    GaussianNoise,
+    Mirror,
+    SimulateLowResolution,
+    ZeroOutside,
+)
 from nnunet_rs.data.mirroring import is_mirror
 from nnunet_rs.data.spatial import BatchgeneratorsSpatial, Spatial, SpatialRange, SpatialRule
 from nnunet_rs.data.transform import Transform, run
@@ -171,10 +180,10 @@ def revealing(
     return replace(augmentation, transforms=(*augmentation.transforms, *made, MoveSegAsOneHot(classes)))
 
 
-_STILL = SpatialRule(p_rotation=0, p_scaling=0, angle=0, scale=(1, 1))
-_PAPER = SpatialRule(p_rotation=0.2, p_scaling=0.2, angle=math.radians(15), scale=(0.85, 1.25), p_elastic=0.2)
-_V2 = SpatialRule(p_rotation=0.2, p_scaling=0.2, angle=math.radians(30), scale=(0.7, 1.4), order=1)
-_LIGHT = SpatialRule(p_rotation=0.15, p_scaling=0.15, angle=math.radians(15), scale=(0.85, 1.2), order=1)
+_STILL = SpatialRule(p_rotation=0, p_scaling=0, angle=0, scale=(1, 1), p_elastic=0)
+_PAPER = SpatialRule()
+_V2 = SpatialRule(angle=math.radians(30), scale=(0.7, 1.4), p_elastic=0, order=1)
+_LIGHT = SpatialRule(p_rotation=0.15, p_scaling=0.15, scale=(0.85, 1.2), p_elastic=0, order=1)
 
 
 def _paper(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
@@ -196,11 +205,11 @@ def _mirror_batchgenerators(axes: Shape) -> Transform:
 
 def _v2(ranges: SpatialRange) -> tuple[Transform, ...]:
     return (
-        Noise(0.1),
-        Blur(0.2),
+        GaussianNoise(0.1),
+        GaussianBlur(0.2),
         Brightness(0.15),
         Contrast(0.15),
-        LowResolution(0.25, in_plane=ranges.in_plane),
+        SimulateLowResolution(0.25, in_plane=ranges.in_plane),
         Gamma(0.1, invert=True),
         Gamma(0.3),
     )

@@ -1,4 +1,4 @@
-"""Augmentations that leave every voxel in its place, or mirror them; batchgenerators' arithmetic, other chance."""
+"""Transforms of intensities, and mirroring: batchgenerators' arithmetic on the Rust kernels."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from nnunet_rs.core.kernels import IntensityChanges, mirror
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
 from nnunet_rs.data.transform import IntensityTransform, SeededTransform
 
+__all__ = ["Brightness", "Contrast", "Gamma", "GaussianBlur", "GaussianNoise", "Mirror", "SimulateLowResolution"]
+
 Range: TypeAlias = tuple[float, float]
 Augmented: TypeAlias = tuple[FloatArray, IntArray]
 _SEEDS = 1 << 63
@@ -18,12 +20,18 @@ _SEEDS = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class Mirror(SeededTransform):
-    """Mirror along each axis with probability ½."""
+    """Mirror image and labels along each of some axes with probability ½.
 
-    axes: tuple[int, ...]  # spatial axes, 0 the first
+    Parameters
+    ----------
+    axes
+        Spatial axes, 0 the first: z, or y of a 2-D image.
+    """
+
+    axes: tuple[int, ...]
 
     def apply(self, image: FloatArray, seg: IntArray, rng: np.random.Generator) -> Augmented:
-        """Turn both round in place."""
+        """Mirror both in place."""
         axes = [axis for axis in self.axes if rng.random() < 0.5]
         mirror(image, axes, threads=1)
         mirror(seg, axes, threads=1)
@@ -32,11 +40,25 @@ class Mirror(SeededTransform):
 
 @dataclass(frozen=True, slots=True)
 class Gamma(IntensityTransform):
-    """Raise intensities, scaled to 0 … 1, to a power, each channel to its own; mean and deviation are kept."""
+    """Raise intensities, scaled to 0 … 1, to a power, drawn for each channel; mean and standard deviation are kept.
 
-    probability: float
+    Parameters
+    ----------
+    probability
+        Of changing an image at all.
+    exponent
+        Range of the power; below and above 1 are equally likely.
+    invert
+        Do so to the negative: what is bright changes most, instead of what is dark.
+
+    Notes
+    -----
+    batchgenerators' `GammaTransform` with `per_channel` and `retain_stats`.
+    """
+
+    probability: float = 1.0
     exponent: Range = (0.7, 1.5)
-    invert: bool = False  # bend the bright end instead of the dark one
+    invert: bool = False
 
     def note(self, shape: Shape, changes: IntensityChanges, rng: np.random.Generator) -> None:
         """Draw a power for each channel."""
@@ -47,9 +69,21 @@ class Gamma(IntensityTransform):
 
 @dataclass(frozen=True, slots=True)
 class Brightness(IntensityTransform):
-    """Multiply the intensities of each channel by a factor."""
+    """Multiply the intensities of each channel by a factor of its own.
 
-    probability: float
+    Parameters
+    ----------
+    probability
+        Of changing an image at all.
+    factor
+        Range; below and above 1 are equally likely.
+
+    Notes
+    -----
+    batchgenerators' `BrightnessMultiplicativeTransform`.
+    """
+
+    probability: float = 1.0
     factor: Range = (0.75, 1.25)
 
     def note(self, shape: Shape, changes: IntensityChanges, rng: np.random.Generator) -> None:
@@ -61,9 +95,21 @@ class Brightness(IntensityTransform):
 
 @dataclass(frozen=True, slots=True)
 class Contrast(IntensityTransform):
-    """Stretch or squeeze each channel about its mean, within its range."""
+    """Multiply each channel's differences from its mean; values stay within the channel's range.
 
-    probability: float
+    Parameters
+    ----------
+    probability
+        Of changing an image at all.
+    factor
+        Range; below and above 1 are equally likely.
+
+    Notes
+    -----
+    batchgenerators' `ContrastAugmentationTransform` with `preserve_range`.
+    """
+
+    probability: float = 1.0
     factor: Range = (0.75, 1.25)
 
     def note(self, shape: Shape, changes: IntensityChanges, rng: np.random.Generator) -> None:
@@ -74,27 +120,45 @@ class Contrast(IntensityTransform):
 
 
 @dataclass(frozen=True, slots=True)
-class Noise(IntensityTransform):
-    """Add Gaussian noise of one deviation to all channels."""
+class GaussianNoise(IntensityTransform):
+    """Add Gaussian noise of one standard deviation to all channels.
 
-    probability: float
-    deviation: Range = (0.0, 0.1)  # nnU-Net calls it variance, and uses it as a deviation
+    Parameters
+    ----------
+    probability
+        Of changing an image at all.
+    std
+        Range of the standard deviation. nnU-Net calls it variance, and uses it as a standard deviation.
+    """
+
+    probability: float = 1.0
+    std: Range = (0.0, 0.1)
 
     def note(self, shape: Shape, changes: IntensityChanges, rng: np.random.Generator) -> None:
-        """Draw a deviation, and where each channel's noise comes from."""
+        """Draw a standard deviation, and a seed for each channel's noise."""
         if rng.random() < self.probability:
-            deviation = rng.uniform(*self.deviation)
+            std = rng.uniform(*self.std)
             for channel in range(shape[0]):
-                changes.noise(channel, deviation, int(rng.integers(_SEEDS)))
+                changes.noise(channel, std, int(rng.integers(_SEEDS)))
 
 
 @dataclass(frozen=True, slots=True)
-class Blur(IntensityTransform):
-    """Smooth some channels by a Gaussian, each by its own."""
+class GaussianBlur(IntensityTransform):
+    """Smooth some channels by a Gaussian, drawn for each.
 
-    probability: float
-    sigma: Range = (0.5, 1.0)  # voxels
-    per_channel: float = 0.5  # probability for each channel
+    Parameters
+    ----------
+    probability
+        Of changing an image at all.
+    sigma
+        Range of the Gaussian's standard deviation, voxels.
+    per_channel
+        Probability of each channel, where the image is changed.
+    """
+
+    probability: float = 1.0
+    sigma: Range = (0.5, 1.0)
+    per_channel: float = 0.5
 
     def note(self, shape: Shape, changes: IntensityChanges, rng: np.random.Generator) -> None:
         """Draw channels and their Gaussians."""
@@ -105,13 +169,29 @@ class Blur(IntensityTransform):
 
 
 @dataclass(frozen=True, slots=True)
-class LowResolution(IntensityTransform):
-    """Show some channels as if scanned more coarsely: nearest neighbour down, linear up."""
+class SimulateLowResolution(IntensityTransform):
+    """Resample some channels to a coarser grid by the nearest voxel, and back linearly.
 
-    probability: float
+    Parameters
+    ----------
+    probability
+        Of changing an image at all.
+    zoom
+        Range of the coarser grid's size, as a share of the image's.
+    per_channel
+        Probability of each channel, where the image is changed.
+    in_plane
+        Leave the first axis of a 3-D image as it is.
+
+    Notes
+    -----
+    batchgenerators' `SimulateLowResolutionTransform` with `order_downsample=0`, `order_upsample=1`.
+    """
+
+    probability: float = 1.0
     zoom: Range = (0.5, 1.0)
-    per_channel: float = 0.5  # probability for each channel
-    in_plane: bool = False  # leave the first axis as it is
+    per_channel: float = 0.5
+    in_plane: bool = False
 
     def note(self, shape: Shape, changes: IntensityChanges, rng: np.random.Generator) -> None:
         """Draw channels and their coarser grids."""

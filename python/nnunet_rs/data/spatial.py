@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.types import Shape
-from nnunet_rs.data.transform import Transform, borrowed
+from nnunet_rs.data.transform import Transform, borrowed, check_parameters
 
 Range = tuple[float, float]
 _ELONGATED = 1.5  # patch sides' ratio above which a 2-D patch is turned only a little
@@ -20,19 +20,45 @@ _ELONGATED = 1.5  # patch sides' ratio above which a 2-D patch is turned only a 
 
 @dataclass(frozen=True, slots=True)
 class SpatialRule:
-    """The chances and ranges of one recipe; angles in radians."""
+    """Probabilities and ranges of a spatial transform; those of nnU-Net's paper where not given.
 
-    p_rotation: float
-    p_scaling: float
-    angle: float  # largest rotation about each axis of a 3-D patch
-    scale: Range
-    p_elastic: float = 0.0
-    alpha: Range = (0.0, 900.0)  # strength of the elastic deformation, 3-D
-    alpha_plane: Range = (0.0, 200.0)  # the same in two dimensions
-    sigma: Range = (9.0, 13.0)  # its smoothness, voxels
-    angle_plane: float = math.pi  # largest rotation in two dimensions
-    angle_elongated: float = math.radians(15)  # the same of an elongated patch
-    order: int = 3  # of the interpolation of images; labels: 1 per label
+    Parameters
+    ----------
+    p_rotation, p_scaling, p_elastic
+        Probability of rotating, of scaling, of deforming elastically; each is drawn for itself.
+    angle
+        Largest rotation about each axis of a 3-D patch, radians.
+    scale
+        Range of the factor: above 1 more of the image is seen, smaller. Below and above 1 are equally likely.
+    alpha, alpha_plane
+        Ranges of the elastic deformation's strength, in space and in a plane; see `core.kernels.Elastic`.
+    sigma
+        Range of its smoothness, voxels.
+    angle_plane, angle_elongated
+        Largest rotation within a plane, radians; that of a patch whose sides differ by more than half.
+    order
+        Of the image's interpolation: 0 nearest, 1 linear, 3 cubic. Labels are interpolated linearly, label by label.
+
+    Raises
+    ------
+    ValueError
+        A probability lies outside 0 … 1, a range does not ascend from 0 or more.
+    """
+
+    p_rotation: float = 0.2
+    p_scaling: float = 0.2
+    angle: float = math.radians(15)
+    scale: Range = (0.85, 1.25)
+    p_elastic: float = 0.2
+    alpha: Range = (0.0, 900.0)
+    alpha_plane: Range = (0.0, 200.0)
+    sigma: Range = (9.0, 13.0)
+    angle_plane: float = math.pi
+    angle_elongated: float = math.radians(15)
+    order: int = 3
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
 
 
 @dataclass(frozen=True, slots=True)

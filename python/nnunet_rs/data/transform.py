@@ -1,19 +1,25 @@
-"""What an augmentation is: a callable in batchgenerators' form, with its chance in a generator that it is handed."""
+"""What a transform is: called with batchgenerators' dictionaries, or with arrays and tensors; random by a generator."""
 
 from __future__ import annotations
 
+import math
 import random
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnunet_rs.core.kernels import IntensityChanges
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
 
 _GLOBAL_CHANCE = threading.Lock()
+_Image = TypeVar("_Image")  # an array or a tensor; what comes back is of the same kind
+_Labels = TypeVar("_Labels")
 
 
 class Transform(Protocol):
@@ -29,23 +35,77 @@ class Transform(Protocol):
 
 
 class SeededTransform(ABC):
-    """A transform that draws from the generator in the sample (`rng`), so that any number of threads may run it."""
+    """A transform whose random numbers come from one generator, so that any number of threads may run it side by side.
 
-    def __call__(self, **sample: Any) -> dict[str, Any]:
-        """Transform each entry of a batch."""
-        data, seg = sample["data"], sample["seg"]
-        results = [self.apply(image, labels, sample["rng"]) for image, labels in zip(data, seg, strict=True)]
-        return {**sample, "data": _stacked([r[0] for r in results]), "seg": _stacked([r[1] for r in results])}
+    `transform(image, labels, rng=rng)` takes float32 (c, z, y, x) or (c, y, x), and class indices with or without a
+    first axis of their own; it returns both, or the image alone where no labels are given. NumPy arrays and torch
+    tensors give the same kind back (a tensor on its device); what was handed in is not changed.
+
+    `transform(data=..., seg=..., rng=...)` is batchgenerators' form: a batch (b, c, *size) and its maps (b, s, *size),
+    which may be overwritten; `seg` may be missing. It returns the dictionary with both replaced.
+
+    Without `rng`, a `numpy.random.Generator`, numbers follow from NumPy's global state, which batchgenerators and
+    PyTorch's DataLoader seed in each of their workers.
+    """
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
+
+    @overload
+    def __call__(self, image: _Image, /, *, rng: np.random.Generator | None = None) -> _Image: ...
+    @overload
+    def __call__(
+        self, image: _Image, labels: _Labels, /, *, rng: np.random.Generator | None = None
+    ) -> tuple[_Image, _Labels]: ...
+    @overload
+    def __call__(self, **sample: Any) -> dict[str, Any]: ...
+    def __call__(self, *arrays: Any, **sample: Any) -> Any:
+        """Transform an image and its labels, or each entry of a batch.
+
+        Raises
+        ------
+        TypeError
+            The image is not of float32; there is none.
+        ValueError
+            The image has other axes, or the labels are of another size.
+        """
+        rng = sample.get("rng")
+        rng = np.random.default_rng(np.random.randint(1 << 32, dtype=np.uint64)) if rng is None else rng
+        if arrays:
+            return self._one(rng, *arrays)
+        if "data" not in sample:
+            raise TypeError(f"{type(self).__name__} is called with an image, or with data=...; got {sorted(sample)}")
+        return self._batch(sample, rng)
 
     @abstractmethod
     def apply(self, image: FloatArray, seg: IntArray, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
         """Transform one image (c, *size), which may be overwritten, and its seg (s, *size)."""
 
+    def _one(self, rng: np.random.Generator, image: Any, labels: Any = None) -> Any:
+        array = _array(image)
+        _check_image(array)
+        if labels is None:
+            return _like(image, self.apply(np.array(array), _nothing(array.shape[1:]), rng)[0])
+        seg, size = np.array(_array(labels)), array.shape[1:]
+        if seg.shape[-len(size) :] != size or seg.ndim > array.ndim:
+            raise ValueError(f"labels must be of the image's size {size}; got {seg.shape}")
+        moved, found = self.apply(np.array(array), seg if seg.ndim == array.ndim else seg[None], rng)
+        return _like(image, moved), _like(labels, found if seg.ndim == array.ndim else found[0])
+
+    def _batch(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        data, seg = _array(sample["data"]), sample.get("seg")
+        maps = [_nothing(image.shape[1:]) for image in data] if seg is None else _array(seg)
+        results = [self.apply(image, labels, rng) for image, labels in zip(data, maps, strict=True)]
+        changed = {"data": _like(sample["data"], _stacked([image for image, _ in results]))}
+        if seg is not None:
+            changed["seg"] = _like(seg, _stacked([labels for _, labels in results]))
+        return {**sample, **changed}
+
 
 class IntensityTransform(SeededTransform):
-    """A transform that changes nothing but intensities: it notes what is to be done, and a kernel does all in one go.
+    """A transform that changes nothing but intensities: it notes what is to be done, and one kernel call does it.
 
-    A dozen short calls of NumPy a sample, between which threads wait for the interpreter, cost more than what they do.
+    A dozen short NumPy calls per sample, between which threads wait for the interpreter, cost more than the work.
     """
 
     @abstractmethod
@@ -57,6 +117,44 @@ class IntensityTransform(SeededTransform):
         changes = IntensityChanges()
         self.note(image.shape, changes, rng)
         return _changed(image, changes), seg
+
+
+@dataclass(frozen=True)
+class Compose(SeededTransform):
+    """Several transforms in turn; intensity transforms that follow each other are computed together.
+
+    Parameters
+    ----------
+    transforms
+        Of `nnunet_rs.transforms`, of batchgenerators, or your own: anything that takes and gives its dictionaries.
+    """
+
+    transforms: Sequence[Transform]
+
+    def apply(self, image: FloatArray, seg: IntArray, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Run them on one image (c, *size) and its seg (s, *size)."""
+        return run(self.transforms, image, seg, rng)
+
+
+def check_parameters(transform: Any) -> None:
+    """Check the fields of a transform: probabilities lie in 0 … 1, ranges ascend from 0 or more.
+
+    Raises
+    ------
+    ValueError
+        One does not; the text names class, field and value.
+    """
+    for field in fields(transform):
+        value, where = getattr(transform, field.name), f"{type(transform).__name__}: {field.name}"
+        if field.name in ("probability", "per_channel") or field.name.startswith("p_"):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{where} must lie in 0 … 1; got {value!r}")
+        elif field.type == "Range" and not _ascends(value):
+            raise ValueError(f"{where} must be (low, high) with 0 ≤ low ≤ high; got {value!r}")
+
+
+def _ascends(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and 0 <= value[0] <= value[1] < math.inf
 
 
 def run(
@@ -101,6 +199,34 @@ def borrowed(transform: Transform, sample: dict[str, Any]) -> dict[str, Any]:
         finally:
             np.random.set_state(before[0])
             random.setstate(before[1])
+
+
+def _check_image(image: NDArray[Any]) -> None:
+    if image.dtype != np.float32:
+        raise TypeError(f"image must be of float32; got {image.dtype}")
+    if image.ndim not in (3, 4):
+        raise ValueError(f"image must be (c, z, y, x) or (c, y, x); got the shape {image.shape}")
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """Return a tensor's numbers as an array, from any device; an array as it is."""
+    torch = sys.modules.get("torch")  # not loaded: it is no tensor
+    if torch is not None and isinstance(value, torch.Tensor):
+        found: NDArray[Any] = value.detach().cpu().numpy()
+        return found
+    return np.asarray(value)
+
+
+def _like(value: Any, array: NDArray[Any]) -> Any:
+    """Return an array as what `value` is: an array, or a tensor on its device."""
+    if isinstance(value, np.ndarray) or not hasattr(value, "detach"):
+        return array
+    return sys.modules["torch"].from_numpy(np.ascontiguousarray(array)).to(value.device)
+
+
+def _nothing(size: Shape) -> IntArray:
+    """Return the labels of an image without: background."""
+    return np.zeros((1, *size), np.uint8)
 
 
 def _stacked(parts: list[Any]) -> Any:

@@ -1,20 +1,25 @@
-"""Elastic deformation, rotation and scaling by the Rust kernel: chance first, then one deterministic action."""
+"""Elastic deformation, rotation and scaling by the Rust kernel: what was drawn first, then one deterministic action."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.kernels import Elastic, SpatialWarp, warp
-from nnunet_rs.core.types import Shape
+from nnunet_rs.core.types import FloatArray, IntArray, Shape
 from nnunet_rs.data.spatial import Range, SpatialRange, SpatialRule, rotation
+from nnunet_rs.data.transform import SeededTransform
+
+__all__ = ["SpatialRule", "Warp"]
 
 _DEVIATIONS = 3.0  # an elastic displacement is rarely larger, in its standard deviations
 _SEEDS = 1 << 63
+_PAPERS = SpatialRule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,37 +90,54 @@ class WarpSpatial:
         return new_image.reshape(shapes[0]), new_seg.astype(seg.dtype, copy=False).reshape(shapes[1])
 
 
-class WarpTransform:
-    """A transform of the batchgenerators kind, in place of its `SpatialTransform`.
+@dataclass(frozen=True, slots=True)
+class Warp(SeededTransform):
+    """Rotate, scale and deform image and labels elastically; takes the place of batchgenerators' `SpatialTransform`.
 
-    It is called with keywords `data` float32 (b, c, *size) and `seg` (b, s, *size), integer or float32 label maps, and
-    returns the dictionary with both replaced by patches about the centre (`random_crop=False`), borders 0. Each entry
-    of the batch gets a deformation of its own, drawn from `rng` in the dictionary, a `numpy.random.Generator`, or else
-    from NumPy's global generator, which batchgenerators seeds.
+    What comes out is a patch about the image's centre. Voxels that are read from beyond the image are 0.
 
     Parameters
     ----------
-    patch_size : sequence of int
-        (z, y, x) or (y, x).
-    rule : SpatialRule
-        Chances and ranges.
-    in_plane : bool
-        Deform the slices of a 3-D patch within their plane, all alike.
+    rule
+        Probabilities and ranges; those of nnU-Net's paper where not given.
+    patch_size
+        (z, y, x) or (y, x); None: the image's own.
+    in_plane
+        Move the slices of a 3-D image within their plane, all alike, as nnU-Net does where slices are thick.
+
+    Notes
+    -----
+    batchgenerators 0.25 `SpatialTransform` with `random_crop=False` and borders of zeros.
     """
 
-    def __init__(self, patch_size: Sequence[int], rule: SpatialRule, *, in_plane: bool = False) -> None:
-        self.spatial = WarpSpatial(SpatialRange.of(rule, patch_size, in_plane))
+    rule: SpatialRule = _PAPERS
+    patch_size: Sequence[int] | None = None
+    in_plane: bool = False
 
-    def __call__(self, **sample: Any) -> dict[str, Any]:
-        """Deform every entry of a batch."""
-        rng = sample.get("rng")
-        if rng is None:
-            rng = np.random.default_rng(np.random.randint(1 << 32, dtype=np.uint64))
-        pairs = zip(sample["data"], sample["seg"], strict=True)
-        moved = [
-            self.spatial.apply(self.spatial.draw(rng), {"data": image[None], "seg": seg[None]}) for image, seg in pairs
-        ]
-        return {**sample, **{key: np.concatenate([entry[key] for entry in moved]) for key in ("data", "seg")}}
+    def apply(self, image: FloatArray, seg: IntArray, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Draw a deformation and carry it out; neither array is changed."""
+        patch = tuple(image.shape[1:] if self.patch_size is None else self.patch_size)
+        if len(patch) != image.ndim - 1:
+            raise ValueError(f"patch_size must have {image.ndim - 1} axes, as the image has; got {patch}")
+        if self.in_plane and len(patch) != 3:
+            raise ValueError(f"in_plane is for 3-D images; the patch is {patch}")
+        spatial = WarpSpatial(_ranges(self.rule, patch, self.in_plane))
+        image, seg = (_sized(array, patch, self.in_plane) for array in (image, seg))
+        moved = spatial.apply(spatial.draw(rng), {"data": image[None], "seg": seg[None]})
+        return moved["data"][0], moved["seg"][0]
+
+
+@lru_cache(maxsize=64)
+def _ranges(rule: SpatialRule, patch: Shape, in_plane: bool) -> SpatialRange:
+    return SpatialRange.of(rule, patch, in_plane)
+
+
+def _sized(array: NDArray[Any], patch: Shape, in_plane: bool) -> NDArray[Any]:
+    """Return (c, *size) with zeros around it up to the patch; in a plane, with as many slices as the patch."""
+    lacking = [max(0, want - have) for have, want in zip(array.shape[1:], patch, strict=True)]
+    if any(lacking):
+        array = np.pad(array, [(0, 0), *((less // 2, less - less // 2) for less in lacking)])
+    return _centre_crop(array[None], (patch[0], *array.shape[2:]))[0] if in_plane else array
 
 
 def _draw_elastic(ranges: SpatialRange, rng: np.random.Generator) -> Elastic:
