@@ -8,24 +8,27 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nnunet_rs.core.dataset import read_dataset
-from nnunet_rs.core.errors import CheckpointError, DatasetError, TrainingError
+from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, TrainingError
 from nnunet_rs.core.locks import HeldError, exclusive
-from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.types import LabelSet, Silent
 from nnunet_rs.core.worker import LostError, Result, Said
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.evaluate.scores import METRICS, Score, Target
 from nnunet_rs.evaluate.summary import CaseScores, Summary
 from nnunet_rs.model.history import History
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
+from nnunet_rs.model.recipe import FAST
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan, write_plan
-from nnunet_rs.run import queue, series
+from nnunet_rs.run import local, queue, series
+from nnunet_rs.run.executor import Done, Event, Handle, Job, Lost, Resources
 from nnunet_rs.run.one_model import ModelOptions, Trained
 from nnunet_rs.run.queue import Outcome
 from nnunet_rs.run.series import every_model, outcomes_table, train_series
@@ -85,6 +88,16 @@ class MadeUp:
             raise what
         result = TrainResult(work, History(("large",)), 1.0, what is None, what)
         return Trained(result, EMPTY if what is None else None)
+
+
+class Lines(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 def states(outcomes: tuple[Outcome, ...]) -> dict[Model, str]:
@@ -234,7 +247,7 @@ def test_going_on_is_asked_for_only_where_something_began(work: Path, monkeypatc
 
 
 def test_no_process_is_begun_for_what_is_there(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "Worker", Hands)
+    monkeypatch.setattr(local, "Worker", Hands)
     monkeypatch.setattr(queue, "_finished", lambda work, model: EMPTY if model in ALL[:-1] else None)
     monkeypatch.setattr(queue, "tell_unlike", lambda *_: None)
     Hands.log, Hands.failing = [], {}
@@ -254,8 +267,8 @@ class Hands:
         self.model, self.messages = model, [Said("a line"), Result(Outcome(model, "trained", EMPTY))]
 
     @classmethod
-    def start(cls, function: Any, work: Path, model: Model, options: ModelOptions) -> Hands:
-        cls.log.append((model, options.training.device, options.training.threads))
+    def start(cls, function: Any, work: Path, model: Model, options: ModelOptions, resources: Resources) -> Hands:
+        cls.log.append((model, resources.device, resources.threads))
         return cls(model)
 
     @staticmethod
@@ -273,8 +286,8 @@ class Hands:
 
 
 def test_every_device_is_kept_busy(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "Worker", Hands)
-    monkeypatch.setattr(series, "processors", lambda: 8)
+    monkeypatch.setattr(local, "Worker", Hands)
+    monkeypatch.setattr(local, "processors", lambda: 8)
     Hands.log, Hands.together, Hands.failing = [], set(), {ALL[3]: "its process was ended by SIGKILL"}
     devices = ("cuda:0", "cuda:1", "cuda:2")
     outcomes = train_series(work, ALL, ANEW, devices)
@@ -285,6 +298,85 @@ def test_every_device_is_kept_busy(work: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [model for model, *_ in Hands.log[-2:]] == list(ALL[-2:])
     assert [outcome.state for outcome in outcomes] == ["trained"] * 3 + ["failed"] + ["trained"] * 2
     assert outcomes[3].reason == "its process was ended by SIGKILL"
+
+
+class Cluster:
+    """An executor of another kind: it takes all that can begin, and runs it in a thread, the last one first."""
+
+    in_process = False
+    free = 100
+
+    def __init__(self, lost: str = "") -> None:
+        self.lost, self.pool, self.futures = lost, ThreadPoolExecutor(1), {}
+        self.cancelled: list[str] = []
+        self.closed = False
+
+    @property
+    def handles(self) -> tuple[Handle, ...]:
+        return tuple(self.futures)
+
+    def submit(self, job: Job) -> Handle:
+        handle = Handle(job, f"job {len(self.futures)}")
+        self.futures[handle] = None
+        return handle
+
+    def wait(self, seconds: float) -> tuple[Event, ...]:
+        handle, _ = self.futures.popitem()
+        if handle.job.name == self.lost:
+            return (Lost(handle, "its node is gone"),)
+        job = handle.job
+        return (Done(handle, self.pool.submit(job.function, *job.arguments, Resources("cpu", 1), Silent()).result()),)
+
+    def cancel(self, handle: Handle) -> None:
+        self.cancelled.append(handle.job.name)
+
+    def close(self) -> None:
+        self.closed = True
+        self.pool.shutdown()
+
+
+def test_an_executor_of_ones_own_trains_a_series(small: Path) -> None:
+    """Nothing but the executor itself is written for it: real models are trained by it."""
+    options = ModelOptions(TrainOptions(recipe=FAST, epochs=1, batches=1))
+    cluster, console = Cluster(lost="3d_fullres, fold 0"), Lines()
+    outcomes = train_series(
+        small, [Model("3d_fullres", fold) for fold in (0, 1)], options, progress=console, executor=cluster
+    )
+    assert [(outcome.state, outcome.reason) for outcome in outcomes] == [
+        ("failed", "its node is gone"),
+        ("trained", ""),
+    ]
+    assert (small / "models" / "3d_fullres" / "fold_1" / "model.json").is_file()
+    assert outcomes[1].summary is not None
+    assert "3d_fullres, fold 1 (2 of 2), on job 1" in console.said
+    assert cluster.closed
+
+
+def test_what_cannot_be_submitted_ends_the_series_and_closes_the_executor(work: Path) -> None:
+    class Full(Cluster):
+        def submit(self, job: Job) -> Handle:
+            raise NnunetError("there is no partition gpu")
+
+    cluster = Full()
+    with pytest.raises(NnunetError, match="no partition gpu"):
+        train_series(work, ALL, ANEW, executor=cluster)
+    assert cluster.closed
+
+
+def test_a_request_to_stop_reaches_every_job(work: Path) -> None:
+    """All that run are asked; what has not begun does not begin."""
+
+    class Stopped(Cluster):
+        def wait(self, seconds: float) -> tuple[Event, ...]:
+            if not self.cancelled:
+                signal.raise_signal(signal.SIGTERM)
+                return ()
+            return (Lost(self.futures.popitem()[0], "SIGTERM"),)
+
+    cluster = Stopped()
+    outcomes = train_series(work, ALL, ANEW, executor=cluster)
+    assert set(cluster.cancelled) == {str(model) for model in ALL[:4]}
+    assert [outcome.state for outcome in outcomes] == ["stopped"] * 4 + ["waiting"] * 2
 
 
 ALONE = "import sys; from nnunet_rs.cli import main; raise SystemExit(main(sys.argv[1:]))"

@@ -15,19 +15,16 @@ from nnunet_rs.core.types import Progress, Silent, Spacing3
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.evaluate.folders import evaluate_folders
 from nnunet_rs.evaluate.summary import Summary
-from nnunet_rs.model.options import TrainOptions, TrainResult
+from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.recipe import FAST
-from nnunet_rs.model.setup import model_folder
-from nnunet_rs.model.train import train_fold
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.predict.folder import predict_folder
 from nnunet_rs.predict.predictor import Predictor
 from nnunet_rs.report.cases import picture_case
-from nnunet_rs.report.figures import curves_on_the_way, training_curves
 from nnunet_rs.report.page import write_report
 from nnunet_rs.report.ranking import ranked
+from nnunet_rs.run.one_model import CURVES, ModelOptions, train_model
 from nnunet_rs.run.phantom import DATASET, is_made_up, write_dataset
-from nnunet_rs.select.cross_validation import validate_fold
 
 CONFIGURATION = "3d_fullres"
 SCORES = "scores.json"
@@ -46,7 +43,7 @@ class DemoOptions:
     features: int = 8  # of the network's first stage
     epochs: int | None = 9  # None: as many as the time lets
     batches: int = 150  # an epoch
-    time_budget: float | None = 240.0  # seconds of training at most; a slower machine trains less
+    time_budget: float | None = 240.0  # seconds of training and scoring; a slower machine trains less
     seed: int = 0
     device: str = "auto"
 
@@ -92,9 +89,7 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
     dataset = read_dataset(root)
     overrides = PlanOverrides(options.vram_gb, options.spacing, features=options.features)
     prepare_dataset(dataset, work, PrepareOptions(overrides=overrides, configurations=(CONFIGURATION,)), progress)
-    curves = model_folder(work, CONFIGURATION, 0) / "progress.png"
-    trained = _train(work, curves, options, progress)
-    validate_fold(work, CONFIGURATION, 0, device=options.device, progress=progress)
+    trained = _train(work, options, progress)
     predictor = Predictor.load(work, options.device)
     predict_folder(predictor, root / "imagesTs", predictions, progress=progress)
     summary = evaluate_folders(predictions, root / "labelsTs", dataset.labels, progress=progress)
@@ -110,6 +105,7 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
         with outputs.new_files(REPORT) as temporary:
             write_report(work, temporary / REPORT, progress=progress)
     scores, picture, report = (folder / name for name in (SCORES, PICTURE, REPORT))
+    curves = trained.folder / CURVES
     spent = time.monotonic() - begun
     return DemoResult(root, work, predictions, scores, picture, curves, report, summary, trained, spent)
 
@@ -124,24 +120,17 @@ def _require_own(folder: Path) -> None:
         )
 
 
-def _train(work: Path, curves: Path, options: DemoOptions, progress: Progress) -> TrainResult:
-    trained = train_fold(
-        work,
-        CONFIGURATION,
-        0,
-        TrainOptions(
-            recipe=FAST,
-            epochs=options.epochs,
-            batches=options.batches,
-            time_budget=options.time_budget,
-            seed=options.seed,
-            device=options.device,
-            fresh=True,  # of a demo before: it is kept aside
-        ),
-        progress,
-        curves_on_the_way(curves, CONFIGURATION),
+def _train(work: Path, options: DemoOptions, progress: Progress) -> TrainResult:
+    training = TrainOptions(
+        recipe=FAST,
+        epochs=options.epochs,
+        batches=options.batches,
+        time_budget=options.time_budget,
+        seed=options.seed,
+        device=options.device,
+        fresh=True,  # of a demo before: it is kept aside
     )
+    trained = train_model(work, Model(CONFIGURATION, 0), ModelOptions(training), progress).training
     if not trained.finished:
         raise KeyboardInterrupt
-    training_curves(curves, trained.history, f"{CONFIGURATION}, fold 0")
     return trained

@@ -28,6 +28,7 @@ from nnunet_rs.select.cross_validation import require_scans, validate_fold
 from nnunet_rs.select.first_stage import segment_cases
 from nnunet_rs.select.scoring_cost import estimate_scoring_cost
 
+CURVES = "progress.png"
 PICTURES = "pictures"  # folder in a fold's model folder
 
 
@@ -116,7 +117,7 @@ def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, 
     what = f"predicting and scoring {count} held-out case{'s' if count > 1 else ''}" if count else ""
     mirror = options.predicting is None or options.predicting.mirror
     overhead = Overhead(options.begun or time.monotonic(), follows.windows, follows.seconds, what, mirror)
-    draw = curves_on_the_way(folder / "progress.png", str(model))
+    draw = curves_on_the_way(folder / CURVES, str(model))
     with board(folder) if options.tensorboard else nullcontext() as add:
 
         def tell(history: History) -> None:
@@ -126,5 +127,5 @@ def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, 
 
         trained = train_locked(work, model, options.training, progress, tell, overhead=overhead)
     if is_rank_0 and trained.finished:
-        training_curves(folder / "progress.png", trained.history, str(model))
+        training_curves(folder / CURVES, trained.history, str(model))
     return trained

@@ -44,6 +44,11 @@ class Outcome:
         """Whether the model can be used."""
         return self.state in ("trained", "there")
 
+    @property
+    def signal(self) -> int | None:
+        """The signal that stopped the training."""
+        return None if self.training is None else self.training.signal
+
 
 @dataclass(slots=True)
 class ModelQueue:
@@ -64,7 +69,15 @@ class ModelQueue:
         self.before = {model: _stamp(self.work, model) for model in self.models}
 
     def take(self) -> Model | None:
-        """Return a model that can be trained now; mark those that are finished or cannot be trained any more."""
+        """Return a model that can be trained now; one that another process has left comes after all others."""
+        model = self._next()
+        if model is None:
+            self._look()
+            model = self._next()
+        return model
+
+    def _next(self) -> Model | None:
+        """Return a model that can be trained; mark those that are finished or cannot be trained any more."""
         for model in self.models:
             if model in self.begun or model in self.held:
                 continue
@@ -79,7 +92,7 @@ class ModelQueue:
                 if there is None:
                     return model
                 self.outcomes[model] = there
-                return self.take()  # others may have waited for it
+                return self._next()  # others may have waited for it
         return None
 
     def note(self, outcome: Outcome) -> None:
@@ -91,7 +104,7 @@ class ModelQueue:
         self.held[outcome.model] = outcome.reason
         self.progress.say(f"{outcome.model}: left to another process; {outcome.reason}")
 
-    def look(self) -> None:
+    def _look(self) -> None:
         """Look, now and then, which models other processes have left."""
         now = time.monotonic()
         if self.held and now - self.looked >= LOOK:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError, named
 from nnunet_rs.core.locks import HeldError
-from nnunet_rs.core.resources import processors
 from nnunet_rs.core.text import clock
 from nnunet_rs.core.types import Progress, Silent
-from nnunet_rs.core.worker import LostError, Result, Said, Worker
 from nnunet_rs.data.folds import count_folds
 from nnunet_rs.data.store import open_store
 from nnunet_rs.evaluate.summary import together
@@ -21,9 +21,11 @@ from nnunet_rs.model.cascade import next_stages
 from nnunet_rs.model.distributed import is_shared
 from nnunet_rs.model.metadata import METADATA
 from nnunet_rs.model.options import Model, TrainOptions
-from nnunet_rs.model.stop_request import stop_requests
+from nnunet_rs.model.stop_request import StopRequest, stop_requests
 from nnunet_rs.plan.schema import Plan, read_plan
 from nnunet_rs.report.tables import Table, number
+from nnunet_rs.run.executor import Done, Executor, Handle, Job, Lost, Resources, Said
+from nnunet_rs.run.local import local_executor
 from nnunet_rs.run.one_model import ModelOptions, train_model
 from nnunet_rs.run.queue import ModelQueue, Outcome, State, folder_of
 
@@ -69,6 +71,8 @@ def train_series(
     options: ModelOptions,
     devices: Sequence[str] = ("auto",),
     progress: Progress | None = None,
+    *,
+    executor: Executor | None = None,
 ) -> tuple[Outcome, ...]:
     """Train models; where one fails, the others go on. Several processes may share the models of a work folder.
 
@@ -88,6 +92,8 @@ def train_series(
         of its own, which imports the program's main module anew: it must do nothing then.
     progress
         Told of everything; of processes, what they say.
+    executor
+        What trains instead of the `devices` of this machine: see `run.executor`. It is closed in the end.
 
     Returns
     -------
@@ -102,10 +108,7 @@ def train_series(
     progress = progress or Silent()
     _refuse_finished(work, models, options.training)
     queue = ModelQueue(work, read_plan(work / "plan.json"), tuple(models), options, progress)
-    if len(devices) == 1:
-        _one_after_another(queue, devices[0], progress)
-    else:
-        _side_by_side(queue, tuple(devices), progress)
+    _train_all(queue, executor or local_executor(devices, progress), progress)
     return tuple(queue.outcomes[model] for model in queue.models)
 
 
@@ -121,12 +124,10 @@ def _refuse_finished(work: Path, models: Sequence[Model], options: TrainOptions)
         )
 
 
-def _on(device: str, options: ModelOptions, beside: int = 1) -> ModelOptions:
-    """Options on a device; models side by side share the processors."""
-    threads = options.training.threads
-    if threads is None and beside > 1:
-        threads = max(1, processors() // beside)
-    return replace(options, training=replace(options.training, device=device, threads=threads))
+def _with(resources: Resources, options: ModelOptions) -> ModelOptions:
+    training = options.training
+    threads = resources.threads if training.threads is None else training.threads
+    return replace(options, training=replace(training, device=resources.device, threads=threads))
 
 
 def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
@@ -160,105 +161,81 @@ def _dice(outcome: Outcome) -> float:
     return math.nan if outcome.summary is None else outcome.summary.foreground_mean("dice")
 
 
-def _one_after_another(queue: ModelQueue, device: str, progress: Progress) -> None:
-    while True:
-        model = queue.take()
-        if model is None and not queue.held:
-            break
-        if model is None:
-            if _wait(queue):
+def _train_all(queue: ModelQueue, executor: Executor, progress: Progress) -> None:
+    """Hand models to the executor as it has room, and note what becomes of them, until nothing is left to do."""
+    # A job in this process takes signals itself; the others are asked to stop by this one.
+    with nullcontext(StopRequest()) if executor.in_process else stop_requests() as stop, closing(executor):
+        running = _Running(queue, executor, progress, stop)
+        while True:
+            if stop.made:
+                running.cancel()
+            else:
+                running.submit()
+            if running.models:
+                running.wait()
+            elif queue.held and not stop.made:
+                running.sleep()
+            else:
                 break
-            continue
-        progress.say(queue.title(model))
-        outcome = _outcome(queue.work, model, _on(device, queue.settings(model)), progress)
-        queue.note(outcome)
-        if outcome.state == "stopped":
-            break
-    queue.close()
-
-
-def _wait(queue: ModelQueue) -> bool:
-    """Wait until another process leaves a model; returns whether somebody wishes to stop instead."""
-    waited = len(queue.held)
-    with stop_requests() as stop_request:
-        while len(queue.held) == waited and not stop_request.made:
-            time.sleep(PATIENCE)
-            queue.look()
-    return stop_request.made
-
-
-def _side_by_side(queue: ModelQueue, devices: tuple[str, ...], progress: Progress) -> None:
-    """Keep every device busy; this process only hands models out and listens."""
-    workers = _Workers(queue, devices, progress)
-    with stop_requests() as stop_request:
-        try:
-            while workers.submit(0 if stop_request.made else len(devices)) or (queue.held and not stop_request.made):
-                if stop_request.made:
-                    workers.stop()
-                workers.listen()
-                queue.look()
-        finally:
-            workers.kill()
     queue.close()
 
 
 @dataclass(slots=True)
-class _Workers:
-    """The processes that train: one at most on each device."""
+class _Running:
+    """The models that an executor trains."""
 
     queue: ModelQueue
-    devices: tuple[str, ...]
+    executor: Executor
     progress: Progress
-    running: dict[Worker, tuple[int, Model]] = field(default_factory=dict)  # the device's place in the list
-    stopping: bool = False
+    stop: StopRequest
+    models: dict[Handle, Model] = field(default_factory=dict)
 
-    def submit(self, places: int) -> int:
-        """Begin models on free devices; returns how many are in training."""
-        busy = {place for place, _ in self.running.values()}
-        for place in (place for place in range(places) if place not in busy):
-            model = self.queue.take()
-            if model is None:
-                break
-            device = self.devices[place]
-            self.progress.say(f"{self.queue.title(model)}, on {device}")
-            options = _on(device, self.queue.settings(model), len(self.devices))
-            self.running[Worker.start(_outcome, self.queue.work, model, options)] = place, model
-        return len(self.running)
+    def submit(self) -> None:
+        """Begin as many as there is room for."""
+        while self.executor.free and (model := self.queue.take()) is not None:
+            job = Job(str(model), _outcome, (self.queue.work, model, self.queue.settings(model)))
+            handle = self.executor.submit(job)
+            self.models[handle] = model
+            where = f", on {handle.where}" if handle.where else ""
+            self.progress.say(self.queue.title(model) + where)
 
-    def listen(self) -> None:
+    def cancel(self) -> None:
+        """Ask all to stop."""
+        for handle in self.models:
+            self.executor.cancel(handle)
+
+    def wait(self) -> None:
         """Pass on what is said, and note what is done."""
-        for worker in Worker.audible(self.running, PATIENCE):
-            model = self.running[worker][1]
-            try:
-                heard = worker.receive()
-            except LostError as error:
-                heard = Result(Outcome(model, "stopped" if self.stopping else "failed", reason=str(error)))
-            if isinstance(heard, Said):
-                self.progress.say(f"{model}: {heard.text}")
-                continue
-            del self.running[worker]
-            self.queue.note(heard.value)
-            if heard.value.state != "held":
-                self.progress.say(f"{model}: {heard.value.state}")
+        for event in self.executor.wait(PATIENCE):
+            if isinstance(event, Said):
+                self.progress.say(f"{self.models[event.handle]}: {event.text}")
+            else:
+                self._note(event)
 
-    def stop(self) -> None:
-        """Ask all to stop, once: a second signal would not be a wish."""
-        if not self.stopping:
-            self.stopping = True
-            for worker in self.running:
-                worker.ask_to_stop()
+    def _note(self, event: Done | Lost) -> None:
+        model = self.models.pop(event.handle)
+        if isinstance(event, Done):
+            outcome: Outcome = event.value
+        else:
+            outcome = Outcome(model, "stopped" if self.stop.made else "failed", reason=event.reason)
+        self.queue.note(outcome)
+        if not self.executor.in_process and outcome.state != "held":
+            self.progress.say(f"{model}: {outcome.state}")
+        if self.executor.in_process and outcome.state == "stopped":
+            self.stop.signal = outcome.signal or signal.SIGINT  # another process of a shared training has it
 
-    def kill(self) -> None:
-        """End what still runs."""
-        for worker in self.running:
-            worker.kill()
+    def sleep(self) -> None:
+        """Give processes that do not belong to this series time to leave a model."""
+        with stop_requests() as meanwhile:
+            time.sleep(PATIENCE)
+        self.stop.signal = self.stop.signal or meanwhile.signal
 
 
-def _outcome(work: Path, model: Model, options: ModelOptions, progress: Progress) -> Outcome:
-    """Make a model; whatever is wrong with it is its outcome."""
+def _outcome(work: Path, model: Model, options: ModelOptions, resources: Resources, progress: Progress) -> Outcome:
+    """Make a model; an error is its outcome."""
     begun = time.monotonic()
     try:
-        trained = train_model(work, model, options, progress)
+        trained = train_model(work, model, _with(resources, options), progress)
     except HeldError as error:
         if is_shared():
             raise
