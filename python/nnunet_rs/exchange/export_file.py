@@ -14,7 +14,7 @@ from nnunet_rs.core.document import encode, render
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.files import read_json, write_atomically
 from nnunet_rs.core.names import SUMMARY
-from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.types import Progress, Silent, Task
 from nnunet_rs.exchange.model_text import Description, describe
 from nnunet_rs.model.checkpoint import WEIGHTS, digest_of
 from nnunet_rs.model.metadata import METADATA, ModelMetadata, read_metadata
@@ -77,6 +77,20 @@ def export_file(
         all_metadata.setdefault(folder, read_metadata(folder))
     _require_whole(all_metadata)
     choice = _choice(source, all_metadata.values(), progress)
+    texts = _texts(source, all_metadata, choice, licence, target.name)
+    places = {
+        f"{MODELS}/{metadata.configuration}/fold_{metadata.fold}": folder for folder, metadata in all_metadata.items()
+    }
+    files = {f"{place}/{name}": folder / name for place, folder in places.items() for name in (METADATA, WEIGHTS)}
+    with progress.task("export", len(files)) as task, write_atomically(target) as temporary:
+        _pack(temporary, texts, files, task)
+    return ModelFile(target, digest_of(target), tuple(places), choice.configurations if choice else ())
+
+
+def _texts(
+    source: Path, all_metadata: Mapping[Path, ModelMetadata], choice: Choice | None, licence: Path | None, name: str
+) -> dict[str, bytes]:
+    """Return the documents beside the models, by their names in the archive."""
     plan = _plan(all_metadata)
     texts = {PLAN: plan_text(plan).encode()}
     if choice is not None:
@@ -84,24 +98,22 @@ def export_file(
     if licence is not None:
         texts[LICENCE] = _licence(licence)
     described = Description(
-        plan, tuple(all_metadata.values()), choice, _scores(all_metadata), licence is not None, target.name
+        plan, tuple(all_metadata.values()), choice, _scores(all_metadata), licence is not None, name
     )
-    texts[READ_ME] = describe(described).encode()
-    places = {
-        f"{MODELS}/{metadata.configuration}/fold_{metadata.fold}": folder for folder, metadata in all_metadata.items()
-    }
-    files = {f"{place}/{name}": folder / name for place, folder in places.items() for name in (METADATA, WEIGHTS)}
-    with progress.task("export", len(files)) as task, write_atomically(target) as temporary:
-        packed = {}
-        with zipfile.ZipFile(temporary, "w") as archive:
-            for name, text in texts.items():
-                packed[name] = _add(archive, name, text)
-            for name, path in files.items():
-                with path.open("rb") as stream:
-                    packed[name] = _add(archive, name, stream)
-                task.advance(1, name)
-            _add(archive, MANIFEST, (render(encode(Manifest(packed, __version__))) + "\n").encode())
-    return ModelFile(target, digest_of(target), tuple(places), choice.configurations if choice else ())
+    return texts | {READ_ME: describe(described).encode()}
+
+
+def _pack(target: Path, texts: Mapping[str, bytes], files: Mapping[str, Path], task: Task) -> None:
+    """Write the archive; its last member lists all others with their hashes."""
+    packed = {}
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, text in texts.items():
+            packed[name] = _add(archive, name, text)
+        for name, path in files.items():
+            with path.open("rb") as stream:
+                packed[name] = _add(archive, name, stream)
+            task.advance(1, name)
+        _add(archive, MANIFEST, (render(encode(Manifest(packed, __version__))) + "\n").encode())
 
 
 def _first_stages(all_metadata: Mapping[Path, ModelMetadata]) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,34 +81,56 @@ def export_nnunet(
         Other files are there; or the folder cannot be written.
     """
     progress = progress or Silent()
-    loaded = [(folder, *load_model(folder)) for folder in folders]
-    for folder, _, metadata in loaded:
+    models = [_Exported.of(folder) for folder in folders]
+    with (
+        Outputs(target, overwrite=overwrite, say=progress.say) as outputs,
+        progress.task("export", len(models)) as task,
+    ):
+        for model in models:
+            outputs.require([target / name for name in model.files(checkpoint)], _files_of(folders))
+        for model in models:
+            with outputs.new_files(FINAL) as staged:
+                model.write(staged, checkpoint)
+            task.advance(1, f"{model.metadata.configuration}, fold {model.metadata.fold}")
+    return tuple(dict.fromkeys(target / model.home for model in models))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Exported:
+    """A model and the documents that nnU-Net keeps beside it."""
+
+    metadata: ModelMetadata
+    weights: dict[str, Tensor]
+    plans: dict[str, Any]
+    dataset: dict[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path) -> _Exported:
+        network, metadata = load_model(folder)
         obstacle = nnunet_obstacle(metadata)
         if obstacle is not None:
             raise CheckpointError(f"{folder}: cannot be written for nnU-Net: {obstacle}")
-    endings = [_ending(folder, metadata) for folder, _, metadata in loaded]
-    places = [
-        _home(metadata, _plans(metadata, ending)) for (_, _, metadata), ending in zip(loaded, endings, strict=True)
-    ]
-    with (
-        Outputs(target, overwrite=overwrite, say=progress.say) as outputs,
-        progress.task("export", len(loaded)) as task,
-    ):
-        for (_, _, metadata), home in zip(loaded, places, strict=True):
-            names = (PLANS, DATASET, f"fold_{metadata.fold}/{checkpoint}")
-            outputs.require([target / home / name for name in names], _files_of(folders))
-        for (_, network, metadata), home, ending in zip(loaded, places, endings, strict=True):
-            plans, dataset = _plans(metadata, ending), _dataset_json(metadata, ending)
-            content = _checkpoint(metadata, dict(network.state_dict()), plans, dataset)
-            with outputs.new_files(FINAL) as staged:
-                fold = staged / home / f"fold_{metadata.fold}"
-                fold.mkdir(parents=True)
-                write_json(staged / home / PLANS, plans)
-                write_json(staged / home / DATASET, dataset)
-                with write_atomically(fold / checkpoint) as temporary:
-                    torch.save(content, temporary)
-            task.advance(1, f"{metadata.configuration}, fold {metadata.fold}")
-    return tuple(dict.fromkeys(target / home for home in places))
+        ending = _ending(folder, metadata)
+        weights = dict(network.state_dict())
+        return cls(metadata, weights, _plans(metadata, ending), _dataset_json(metadata, ending))
+
+    @property
+    def home(self) -> str:
+        """The model's folder within the results."""
+        dataset = _dataset_name(self.metadata)
+        return f"{dataset}/{TRAINER}__{self.plans['plans_name']}__{self.metadata.configuration}"
+
+    def files(self, checkpoint: str) -> list[str]:
+        """List what is written, within the results."""
+        return [f"{self.home}/{name}" for name in (PLANS, DATASET, f"fold_{self.metadata.fold}/{checkpoint}")]
+
+    def write(self, results: Path, checkpoint: str) -> None:
+        plans, dataset, weights = (results / name for name in self.files(checkpoint))
+        weights.parent.mkdir(parents=True)
+        write_json(plans, self.plans)
+        write_json(dataset, self.dataset)
+        with write_atomically(weights) as temporary:
+            torch.save(_checkpoint(self.metadata, self.weights, self.plans, self.dataset), temporary)
 
 
 def zip_results(dataset: Path, target: Path) -> None:
@@ -127,10 +150,6 @@ def _plans(metadata: ModelMetadata, ending: str) -> dict[str, Any]:
     return as_nnunet(
         metadata.plan, None, reader_of(ending), norm=metadata.network.norm, activation=metadata.network.activation
     )
-
-
-def _home(metadata: ModelMetadata, plans: dict[str, Any]) -> str:
-    return f"{_dataset_name(metadata)}/{TRAINER}__{plans['plans_name']}__{metadata.configuration}"
 
 
 def _files_of(folders: Sequence[Path]) -> list[Path]:
