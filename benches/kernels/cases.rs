@@ -2,15 +2,15 @@
 
 use half::f16;
 use ndarray::{Array1, Array3, Array4, Axis};
-use nnunet_kernels::blend::{Blend, Memory};
+use nnunet_kernels::Float;
+use nnunet_kernels::Order;
 use nnunet_kernels::foreground::{Intensity, Mask, statistics};
-use nnunet_kernels::image::resample_image;
-use nnunet_kernels::labels::resample_labels;
-use nnunet_kernels::logits::logits_to_labels;
-use nnunet_kernels::real::Real;
-use nnunet_kernels::taps::Order;
+use nnunet_kernels::logits_to_labels;
+use nnunet_kernels::resample_image;
+use nnunet_kernels::resample_labels;
 use nnunet_kernels::tiles::window_starts;
 use nnunet_kernels::warp::{Elastic, Image, Motion, Warp};
+use nnunet_kernels::{Blend, Memory};
 
 /// One group of measurements.
 pub struct Case {
@@ -161,7 +161,7 @@ fn labels_noise() -> Case {
     Case { name: "118 labels of noise, the same", in_readme: false, work: labels_case(118, 1), references: &[] }
 }
 
-fn logits_case<R: Real + 'static>(logits: Array4<R>, to: [usize; 3]) -> Box<dyn FnMut() + Send> {
+fn logits_case<R: Float + 'static>(logits: Array4<R>, to: [usize; 3]) -> Box<dyn FnMut() + Send> {
     let mut out = Array3::<u8>::zeros(to);
     Box::new(move || {
         logits_to_labels(logits.view(), out.view_mut(), None, &[]).expect("the shapes are sound");

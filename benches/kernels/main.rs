@@ -11,7 +11,7 @@ mod table;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode};
-use nnunet_kernels::pool::with_threads;
+use nnunet_kernels::with_threads;
 
 use cases::Case;
 use python::Python;

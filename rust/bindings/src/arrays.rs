@@ -1,7 +1,7 @@
 //! Arrays in and out: which dtypes a kernel takes, and where its result is allocated.
 
 use ndarray::Array2;
-use nnunet_kernels::error::KernelError;
+use nnunet_kernels::KernelError;
 use numpy::{
     BorrowError, Element, IntoPyArray, PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods,
     PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods, dtype,
@@ -115,35 +115,3 @@ pub fn regrid(array: &[usize], leading: usize, shape: &[usize]) -> Vec<usize> {
 pub fn paint_value(value: usize) -> Result<u16, KernelError> {
     u16::try_from(value).map_err(|_| KernelError::argument("paint", "hold values between 0 and 65535", value))
 }
-
-/// An enum of borrowed arrays of several dtypes, and a macro that runs an expression on the view of whichever it is.
-macro_rules! any_array {
-    ($name:ident, $bind:ident, $accepted:literal, $($variant:ident: $type:ty),+) => {
-        enum $name<'py> {
-            $($variant(numpy::PyReadonlyArrayDyn<'py, $type>)),+
-        }
-
-        impl<'py> $name<'py> {
-            fn borrow(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
-                let array = crate::arrays::array(name, value)?;
-                $(if let Some(borrowed) = crate::arrays::borrow::<$type>(&array) {
-                    return Ok(Self::$variant(borrowed?));
-                })+
-                Err(crate::arrays::wrong_dtype(name, $accepted, &numpy::PyUntypedArrayMethods::dtype(&array)))
-            }
-        }
-
-        macro_rules! $bind {
-            ($array:expr, $view:ident => $work:expr) => {
-                match $array {
-                    $($name::$variant(array) => {
-                        let $view = array.as_array();
-                        $work
-                    })+
-                }
-            };
-        }
-    };
-}
-
-pub(crate) use any_array;

@@ -4,21 +4,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use half::f16;
 use ndarray::{ArrayViewD, ArrayViewMut4, Dimension, Ix4};
-use nnunet_kernels::blend::{self, Memory};
-use nnunet_kernels::error::{KernelError, Result};
-use nnunet_kernels::real::Real;
-use nnunet_kernels::tiles;
-use numpy::{
-    Element, IntoPyArray, PyArray, PyArray3, PyArray4, PyArrayDyn, PyArrayMethods, PyUntypedArray,
-    PyUntypedArrayMethods,
-};
+use nnunet_kernels::{self as kernels, Float, KernelError, Memory, Result, tiles};
+use numpy::{Element, IntoPyArray, PyArray, PyArray3, PyArray4, PyArrayDyn, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::PyList;
 
-use crate::arrays::{array, borrow, wrong_dtype, zeros};
+use crate::arrays::zeros;
 use crate::convert::{Count, Counts, Number, detached, to_python};
+use crate::dtypes::{Floats, on_floats};
 
 /// Registers this file's functions and classes.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -53,12 +48,12 @@ type Arrays<S> = (Py<PyArray4<S>>, Py<PyArray3<f32>>);
 
 /// A blend whose sums are numpy's: it takes huge pages for them.
 struct Sums<S: Element> {
-    blend: blend::Blend<S>,
+    blend: kernels::Blend<S>,
     memory: Option<Arrays<S>>, // until it is finished
 }
 
-impl<S: Real + Element> Sums<S> {
-    fn new(py: Python<'_>, blend: blend::Blend<S>) -> PyResult<Self> {
+impl<S: Float + Element> Sums<S> {
+    fn new(py: Python<'_>, blend: kernels::Blend<S>) -> PyResult<Self> {
         let shape = blend.shape();
         let memory = (zeros_of(py, &shape)?.unbind(), zeros_of(py, &shape[1..])?.unbind());
         Ok(Self { blend, memory: Some(memory) })
@@ -70,7 +65,7 @@ impl<S: Real + Element> Sums<S> {
         py: Python<'py>,
         threads: Option<Count>,
         shape: Option<[usize; 4]>,
-        work: impl FnOnce(&mut blend::Blend<S>, Memory<'_, S>, Option<ArrayViewMut4<'_, S>>) -> Result<()> + Send,
+        work: impl FnOnce(&mut kernels::Blend<S>, Memory<'_, S>, Option<ArrayViewMut4<'_, S>>) -> Result<()> + Send,
     ) -> PyResult<Option<Bound<'py, PyArray4<S>>>> {
         let (sums, weights) = self.memory.as_ref().map(|(sums, weights)| (sums.bind(py), weights.bind(py))).unzip();
         let (Some(sums), Some(weights)) = (sums, weights) else {
@@ -88,7 +83,7 @@ impl<S: Real + Element> Sums<S> {
         Ok(out)
     }
 
-    fn add<'py, P: Real>(
+    fn add<'py, P: Float>(
         &mut self,
         py: Python<'py>,
         threads: Option<Count>,
@@ -141,19 +136,6 @@ impl Blend {
     fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Precise> {
         self.sums.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Adds `patch` where its elements are `P`s; `None` where they are not.
-    fn borrow_and_add<'py, P: Real + Element>(
-        &self,
-        patch: &Bound<'py, PyUntypedArray>,
-        start: &[usize],
-    ) -> Option<PyResult<Option<Bound<'py, PyAny>>>> {
-        let (py, threads) = (patch.py(), self.threads);
-        borrow::<P>(patch).map(|patch| match (&mut *self.lock(py), patch?.as_array()) {
-            (Precise::Single(sums), view) => sums.add(py, threads, view, start),
-            (Precise::Half(sums), view) => sums.add(py, threads, view, start),
-        })
-    }
 }
 
 #[pymethods]
@@ -175,11 +157,11 @@ impl Blend {
         let axis = stream_axis.map(|Count(axis)| axis);
         let sums = match dtype {
             "float32" => {
-                let blend = detached(py, threads, || blend::Blend::new(classes.0, &size.0, &tile.0, axis))?;
+                let blend = detached(py, threads, || kernels::Blend::new(classes.0, &size.0, &tile.0, axis))?;
                 Precise::Single(Sums::new(py, blend)?)
             }
             "float16" => {
-                let blend = detached(py, threads, || blend::Blend::new(classes.0, &size.0, &tile.0, axis))?;
+                let blend = detached(py, threads, || kernels::Blend::new(classes.0, &size.0, &tile.0, axis))?;
                 Precise::Half(Sums::new(py, blend)?)
             }
             _ => return Err(PyValueError::new_err(format!("dtype must be 'float32' or 'float16'; got '{dtype}'"))),
@@ -189,10 +171,12 @@ impl Blend {
 
     #[doc = docstring!("Blend.add")]
     fn add<'py>(&self, patch: &Bound<'py, PyAny>, start: Counts) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let patch = array("patch", patch)?;
-        self.borrow_and_add::<f32>(&patch, &start.0)
-            .or_else(|| self.borrow_and_add::<f16>(&patch, &start.0))
-            .ok_or_else(|| wrong_dtype("patch", "float32 or float16", &patch.dtype()))?
+        let (py, threads) = (patch.py(), self.threads);
+        let patch = Floats::borrow("patch", patch)?;
+        on_floats!(&patch, view => match &mut *self.lock(py) {
+            Precise::Single(sums) => sums.add(py, threads, view, &start.0),
+            Precise::Half(sums) => sums.add(py, threads, view, &start.0),
+        })
     }
 
     #[doc = docstring!("Blend.finish")]

@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use nnunet_kernels::error::KernelError;
-use nnunet_kernels::{memory, pool};
+use nnunet_kernels::KernelError;
+use nnunet_kernels::{memory, with_threads};
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -23,7 +23,7 @@ pub fn detached<R: Send>(
     work: impl FnOnce() -> Result<R, KernelError> + Send,
 ) -> PyResult<R> {
     let threads = threads.map(|Count(n)| n);
-    let run = || pool::with_threads(threads, work).and_then(|result| result).map_err(to_python);
+    let run = || with_threads(threads, work).and_then(|result| result).map_err(to_python);
     py.detach(|| catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(PyRuntimeError::new_err(BUG))))
 }
 

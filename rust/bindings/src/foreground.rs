@@ -2,29 +2,21 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use half::f16;
 use ndarray::arr1;
 use nnunet_kernels::foreground::{self, Accumulator, ChannelStats, Mask};
 use nnunet_kernels::memory;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::arrays::{any_array, list_of_tuples};
+use crate::arrays::list_of_tuples;
 use crate::convert::{Count, detached, to_python};
+use crate::dtypes::{Labels, Numbers, Singles, on_labels, on_numbers, on_singles};
 
 /// Adds this file's functions and classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(foreground_statistics, module)?)?;
     module.add_class::<ForegroundAccumulator>()
 }
-
-any_array!(Labels, on_labels, "of an integer dtype",
-    U8: u8, I8: i8, U16: u16, I16: i16, U32: u32, I32: i32, U64: u64, I64: i64, Bool: bool);
-any_array!(Image, on_image, "of an integer or float dtype",
-    F32: f32, I16: i16, U8: u8, I8: i8, U16: u16, F16: f16, U32: u32, I32: i32, U64: u64, I64: i64, F64: f64);
-
-any_array!(Singles, on_singles, "float32, or float16 or an integer dtype of up to 16 bits, which float32 holds",
-    F32: f32, I16: i16, U8: u8, I8: i8, U16: u16, F16: f16);
 
 /// A tuple a channel: mean, std, median, min, max, 0.5 and 99.5 percentile.
 fn rows(py: Python<'_>, stats: Vec<ChannelStats>) -> PyResult<Bound<'_, PyAny>> {
@@ -45,9 +37,9 @@ fn foreground_statistics<'py>(
     labels: &Bound<'_, PyAny>,
     threads: Option<Count>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (image, labels) = (Image::borrow("image", image)?, Labels::borrow("labels", labels)?);
+    let (image, labels) = (Numbers::borrow("image", image)?, Labels::borrow("labels", labels)?);
     let mask = on_labels!(&labels, labels => Mask::new(labels)).map_err(to_python)?;
-    let stats = on_image!(&image, image => detached(py, threads, || foreground::statistics(image, &mask)))?;
+    let stats = on_numbers!(&image, image => detached(py, threads, || foreground::statistics(image, &mask)))?;
     rows(py, stats)
 }
 

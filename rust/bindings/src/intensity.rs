@@ -2,9 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nnunet_kernels::intensity::{self, Change};
-use nnunet_kernels::memory;
-use nnunet_kernels::rank::Rank;
+use nnunet_kernels::{self as kernels, Change, Ndim, memory};
 use numpy::{PyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
@@ -84,11 +82,11 @@ impl IntensityChanges {
     #[pyo3(signature = (image, *, threads = None))]
     fn apply(&self, image: &Bound<'_, PyAny>, threads: Option<Count>) -> PyResult<()> {
         let image = array_in_place("image", image)?;
-        let rank = Rank::new("image", image.shape(), 1, image.shape().get(1..).unwrap_or_default(), None)
+        let ndim = Ndim::new("image", image.shape(), 1, image.shape().get(1..).unwrap_or_default(), None)
             .map_err(to_python)?;
         let floats = image.cast::<PyArrayDyn<f32>>().map_err(|_| wrong_dtype("image", "float32", &image.dtype()))?;
         let mut target = writable(floats)?;
         let (target, changes) = (target.as_array_mut(), self.copied()?);
-        detached(image.py(), threads, || intensity::change(rank.lift_mut(target)?, &changes))
+        detached(image.py(), threads, || kernels::change(ndim.lift_mut(target)?, &changes))
     }
 }

@@ -14,6 +14,7 @@ macro_rules! docstring {
 mod arrays;
 mod blend;
 mod convert;
+mod dtypes;
 mod foreground;
 mod intensity;
 mod mirror;

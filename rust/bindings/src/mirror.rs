@@ -1,7 +1,6 @@
 //! Arrays turned round in place.
 
-use nnunet_kernels::mirror;
-use nnunet_kernels::rank::Rank;
+use nnunet_kernels::{self as kernels, Ndim};
 use numpy::{Element, PyArrayDescrMethods, PyArrayDyn, PyUntypedArray, PyUntypedArrayMethods, dtype};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -39,10 +38,10 @@ fn turn<T: Element + Copy + Send + Sync>(
     threads: Option<Count>,
 ) -> PyResult<()> {
     let (py, shape) = (array.py(), array.shape());
-    let rank = Rank::new("array", shape, 1, shape.get(1..).unwrap_or_default(), None).map_err(to_python)?;
-    let turns = turns("axes", axes, rank.axes).map_err(to_python)?;
+    let ndim = Ndim::new("array", shape, 1, shape.get(1..).unwrap_or_default(), None).map_err(to_python)?;
+    let turns = turns("axes", axes, ndim.axes).map_err(to_python)?;
     let bits = array.call_method1("view", (dtype::<T>(py),))?.cast_into::<PyArrayDyn<T>>()?;
     let mut target = writable(&bits)?;
     let target = target.as_array_mut();
-    detached(py, threads, || mirror::mirror(rank.lift_mut(target)?, turns))
+    detached(py, threads, || kernels::mirror(ndim.lift_mut(target)?, turns))
 }

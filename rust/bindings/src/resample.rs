@@ -2,20 +2,13 @@
 
 use half::f16;
 use ndarray::{ArrayViewD, ArrayViewMutD};
-use nnunet_kernels::error::Result;
-use nnunet_kernels::grid::Slab;
-use nnunet_kernels::image;
-use nnunet_kernels::labels;
-use nnunet_kernels::logits;
-use nnunet_kernels::memory;
-use nnunet_kernels::rank::Rank;
-use nnunet_kernels::real::{Label, Real};
-use nnunet_kernels::taps::Order;
-use numpy::{Element, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use nnunet_kernels::{self as kernels, Float, Keyed, Ndim, Order, Result, Slab, memory};
+use numpy::{Element, PyArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::{array, borrow, paint_value, regrid, wrong_dtype, zeros};
+use crate::arrays::{paint_value, regrid, zeros};
 use crate::convert::{Count, Counts, detached, to_python};
+use crate::dtypes::{Floats, Image, Labels, on_floats, on_image, on_labels};
 
 type Array<'py> = Bound<'py, PyAny>;
 
@@ -30,7 +23,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// What every resampling is asked besides its array.
 struct Request {
-    rank: Rank,
+    ndim: Ndim,
     shape: Vec<usize>,
     slabs: Vec<Slab>,
     threads: Option<Count>,
@@ -39,14 +32,14 @@ struct Request {
 impl Request {
     fn new(
         name: &'static str,
-        (array, leading): (&Bound<'_, PyUntypedArray>, usize),
+        (array, leading): (&[usize], usize),
         Counts(shape): Counts,
         lowres_axis: Option<Count>,
         threads: Option<Count>,
     ) -> PyResult<Self> {
         let lowres_axis = lowres_axis.map(|Count(axis)| axis);
-        let rank = Rank::new(name, array.shape(), leading, &shape, lowres_axis).map_err(to_python)?;
-        Ok(Self { rank, shape: regrid(array.shape(), leading, &shape), slabs: Vec::new(), threads })
+        let ndim = Ndim::new(name, array, leading, &shape, lowres_axis).map_err(to_python)?;
+        Ok(Self { ndim, shape: regrid(array, leading, &shape), slabs: Vec::new(), threads })
     }
 
     /// The same for parts of longer axes, five numbers each: (axis, first plane, planes in all, first plane of the
@@ -54,22 +47,22 @@ impl Request {
     fn within(self, slab: Option<Counts>) -> PyResult<Self> {
         match slab {
             None => Ok(self),
-            Some(Counts(numbers)) => Ok(Self { slabs: self.rank.slabs(&numbers).map_err(to_python)?, ..self }),
+            Some(Counts(numbers)) => Ok(Self { slabs: self.ndim.slabs(&numbers).map_err(to_python)?, ..self }),
         }
     }
 
     /// Allocates the result and has `work` fill it from `source`, without the interpreter.
-    fn fill<'py, S: Element + Sync, T: Element + Send>(
+    fn fill<'py, S: Sync, T: Element + Send>(
         &self,
         py: Python<'py>,
-        source: numpy::PyReadonlyArrayDyn<'py, S>,
+        source: ArrayViewD<'_, S>,
         shape: &[usize],
         work: impl FnOnce(ArrayViewD<'_, S>, ArrayViewMutD<'_, T>) -> Result<()> + Send,
     ) -> PyResult<Array<'py>> {
         let out = zeros::<T>(py, shape)?;
         {
             let mut target = out.try_readwrite()?;
-            let (source, target) = (source.as_array(), target.as_array_mut());
+            let target = target.as_array_mut();
             detached(py, self.threads, move || work(source, target))?;
         }
         Ok(out.into_any())
@@ -90,14 +83,13 @@ fn resample_image<'py>(
     lowres_axis: Option<Count>,
     threads: Option<Count>,
 ) -> PyResult<Array<'py>> {
-    let image = array("image", image)?;
-    let source = borrow::<f32>(&image).ok_or_else(|| wrong_dtype("image", "float32", &image.dtype()))??;
+    let image = Image::borrow("image", image)?;
     let order = Order::from_number(order.0).map_err(to_python)?;
-    let request = Request::new("image", (&image, 1), shape, lowres_axis, threads)?;
-    let rank = request.rank;
-    request.fill(py, source, &request.shape, move |source, target| {
-        image::resample_image(rank.lift(source)?, rank.lift_mut(target)?, order, rank.lowres_axis())
-    })
+    let request = Request::new("image", (image.shape(), 1), shape, lowres_axis, threads)?;
+    let ndim = request.ndim;
+    on_image!(&image, view => request.fill(py, view, &request.shape, move |source, target| {
+        kernels::resample_image(ndim.lift(source)?, ndim.lift_mut(target)?, order, ndim.lowres_axis())
+    }))
 }
 
 #[doc = docstring!("resample_labels")]
@@ -110,36 +102,12 @@ fn resample_labels<'py>(
     lowres_axis: Option<Count>,
     threads: Option<Count>,
 ) -> PyResult<Array<'py>> {
-    let labels = array("labels", labels)?;
-    let request = Request::new("labels", (&labels, 0), shape, lowres_axis, threads)?;
-    let kinds = [
-        vote::<u8>,
-        vote::<i8>,
-        vote::<u16>,
-        vote::<i16>,
-        vote::<u32>,
-        vote::<i32>,
-        vote::<u64>,
-        vote::<i64>,
-        vote::<bool>,
-    ];
-    let out = kinds.into_iter().find_map(|vote| vote(py, &labels, &request));
-    out.ok_or_else(|| wrong_dtype("labels", "of an integer dtype", &labels.dtype()))?
-}
-
-/// Labels of `T` resampled; `None`: they are not `T`.
-fn vote<'py, T: Element + Copy + Default + Ord + Send + Sync>(
-    py: Python<'py>,
-    labels: &Bound<'py, PyUntypedArray>,
-    request: &Request,
-) -> Option<PyResult<Array<'py>>> {
-    let rank = request.rank;
-    let run = |source: PyResult<_>| {
-        request.fill::<T, T>(py, source?, &request.shape, move |source, target| {
-            labels::resample_labels(rank.lift(source)?, rank.lift_mut(target)?, rank.lowres_axis())
-        })
-    };
-    borrow::<T>(labels).map(run)
+    let labels = Labels::borrow("labels", labels)?;
+    let request = Request::new("labels", (labels.shape(), 0), shape, lowres_axis, threads)?;
+    let ndim = request.ndim;
+    on_labels!(&labels, view => request.fill(py, view, &request.shape, move |source, target| {
+        kernels::resample_labels(ndim.lift(source)?, ndim.lift_mut(target)?, ndim.lowres_axis())
+    }))
 }
 
 #[doc = docstring!("logits_to_labels")]
@@ -153,14 +121,13 @@ fn logits_to_labels<'py>(
     slab: Option<Counts>,
     threads: Option<Count>,
 ) -> PyResult<Array<'py>> {
-    let logits = array("logits", logits)?;
-    let request = Request::new("logits", (&logits, 1), shape, lowres_axis, threads)?.within(slab)?;
+    let logits = Floats::borrow("logits", logits)?;
+    let request = Request::new("logits", (logits.shape(), 1), shape, lowres_axis, threads)?.within(slab)?;
     let small = logits.shape()[0] <= 1 << 8;
-    let single = if small { decide::<f32, u8> } else { decide::<f32, u16> };
-    let half = if small { decide::<f16, u8> } else { decide::<f16, u16> };
-    single(py, &logits, &request, None)
-        .or_else(|| half(py, &logits, &request, None))
-        .ok_or_else(|| wrong_dtype("logits", "float32 or float16", &logits.dtype()))?
+    on_floats!(&logits, view => match small {
+        true => decide::<_, u8>(py, view, &request, None),
+        false => decide::<_, u16>(py, view, &request, None),
+    })
 }
 
 #[doc = docstring!("logits_to_regions")]
@@ -175,36 +142,32 @@ fn logits_to_regions<'py>(
     slab: Option<Counts>,
     threads: Option<Count>,
 ) -> PyResult<Array<'py>> {
-    let logits = array("logits", logits)?;
-    let request = Request::new("logits", (&logits, 1), shape, lowres_axis, threads)?.within(slab)?;
+    let logits = Floats::borrow("logits", logits)?;
+    let request = Request::new("logits", (logits.shape(), 1), shape, lowres_axis, threads)?.within(slab)?;
     let paint =
         memory::collected_results(paint.0.into_iter().map(paint_value), "a list of labels").map_err(to_python)?;
     let small = paint.iter().all(|value| *value < 1 << 8);
-    let single = if small { decide::<f32, u8> } else { decide::<f32, u16> };
-    let half = if small { decide::<f16, u8> } else { decide::<f16, u16> };
-    single(py, &logits, &request, Some(&paint))
-        .or_else(|| half(py, &logits, &request, Some(&paint)))
-        .ok_or_else(|| wrong_dtype("logits", "float32 or float16", &logits.dtype()))?
+    on_floats!(&logits, view => match small {
+        true => decide::<_, u8>(py, view, &request, Some(&paint)),
+        false => decide::<_, u16>(py, view, &request, Some(&paint)),
+    })
 }
 
-/// Labels of `L` from logits of `R`: the greatest, or painted where `paint` is given. `None`: the logits are not `R`.
-fn decide<'py, R: Real + Element, L: Label + Element>(
+/// Labels of `L` from logits: the greatest, or painted where `paint` is given.
+fn decide<'py, R: Float, L: Keyed + Element>(
     py: Python<'py>,
-    logits: &Bound<'py, PyUntypedArray>,
+    logits: ArrayViewD<'_, R>,
     request: &Request,
     paint: Option<&[u16]>,
-) -> Option<PyResult<Array<'py>>> {
-    let (rank, slabs) = (request.rank, &request.slabs);
-    let run = |source: PyResult<_>| {
-        request.fill::<R, L>(py, source?, &request.shape[1..], move |source, target| {
-            let (source, target, lowres_axis) = (rank.lift(source)?, rank.lift_mut(target)?, rank.lowres_axis());
-            match paint {
-                None => logits::logits_to_labels(source, target, lowres_axis, slabs),
-                Some(paint) => logits::logits_to_regions(source, target, paint, lowres_axis, slabs),
-            }
-        })
-    };
-    borrow::<R>(logits).map(run)
+) -> PyResult<Array<'py>> {
+    let (ndim, slabs) = (request.ndim, &request.slabs);
+    request.fill::<R, L>(py, logits, &request.shape[1..], move |source, target| {
+        let (source, target, lowres_axis) = (ndim.lift(source)?, ndim.lift_mut(target)?, ndim.lowres_axis());
+        match paint {
+            None => kernels::logits_to_labels(source, target, lowres_axis, slabs),
+            Some(paint) => kernels::logits_to_regions(source, target, paint, lowres_axis, slabs),
+        }
+    })
 }
 
 #[doc = docstring!("resample_probabilities")]
@@ -219,26 +182,23 @@ fn resample_probabilities<'py>(
     slab: Option<Counts>,
     threads: Option<Count>,
 ) -> PyResult<Array<'py>> {
-    let probabilities = array("probabilities", probabilities)?;
-    let request = Request::new("probabilities", (&probabilities, 1), shape, lowres_axis, threads)?.within(slab)?;
-    let from_single = if half { spread::<f32, f16> } else { spread::<f32, f32> };
-    let from_half = if half { spread::<f16, f16> } else { spread::<f16, f32> };
-    from_single(py, &probabilities, &request)
-        .or_else(|| from_half(py, &probabilities, &request))
-        .ok_or_else(|| wrong_dtype("probabilities", "float32 or float16", &probabilities.dtype()))?
+    let probabilities = Floats::borrow("probabilities", probabilities)?;
+    let request =
+        Request::new("probabilities", (probabilities.shape(), 1), shape, lowres_axis, threads)?.within(slab)?;
+    on_floats!(&probabilities, view => match half {
+        true => spread::<_, f16>(py, view, &request),
+        false => spread::<_, f32>(py, view, &request),
+    })
 }
 
-/// Probabilities of `R` resampled to `S`; `None`: they are not `R`.
-fn spread<'py, R: Real + Element, S: Real + Element>(
+/// Probabilities resampled to `S`.
+fn spread<'py, R: Float, S: Float + Element>(
     py: Python<'py>,
-    probabilities: &Bound<'py, PyUntypedArray>,
+    probabilities: ArrayViewD<'_, R>,
     request: &Request,
-) -> Option<PyResult<Array<'py>>> {
-    let (rank, slabs) = (request.rank, &request.slabs);
-    let run = |source: PyResult<_>| {
-        request.fill::<R, S>(py, source?, &request.shape, move |source, target| {
-            logits::resample_probabilities(rank.lift(source)?, rank.lift_mut(target)?, rank.lowres_axis(), slabs)
-        })
-    };
-    borrow::<R>(probabilities).map(run)
+) -> PyResult<Array<'py>> {
+    let (ndim, slabs) = (request.ndim, &request.slabs);
+    request.fill::<R, S>(py, probabilities, &request.shape, move |source, target| {
+        kernels::resample_probabilities(ndim.lift(source)?, ndim.lift_mut(target)?, ndim.lowres_axis(), slabs)
+    })
 }

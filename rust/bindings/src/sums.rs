@@ -3,9 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ndarray::Ix4;
-use nnunet_kernels::error::KernelError;
-use nnunet_kernels::scores::Activation;
-use nnunet_kernels::sums;
+use nnunet_kernels::{self as kernels, Activation, KernelError};
 use numpy::{IntoPyArray, PyArray4, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
@@ -22,13 +20,13 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[doc = docstring!("WindowSums")]
 #[pyclass(module = "nnunet_rs._kernels", frozen)]
 struct WindowSums {
-    sums: Mutex<sums::WindowSums>,
+    sums: Mutex<kernels::WindowSums>,
     threads: Option<Count>,
 }
 
 impl WindowSums {
     /// The sums, for one caller at a time; who waits lets the interpreter go.
-    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, sums::WindowSums> {
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, kernels::WindowSums> {
         self.sums.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -39,7 +37,7 @@ impl WindowSums {
     #[pyo3(signature = (classes, size, tile, *, threads = None))]
     fn new(py: Python<'_>, classes: Count, size: Counts, tile: Counts, threads: Option<Count>) -> PyResult<Self> {
         let (size, tile) = (three("size", &size.0).map_err(to_python)?, three("tile", &tile.0).map_err(to_python)?);
-        let sums = detached(py, threads, || sums::WindowSums::new(classes.0, size, tile))?;
+        let sums = detached(py, threads, || kernels::WindowSums::new(classes.0, size, tile))?;
         Ok(Self { sums: Mutex::new(sums), threads })
     }
 

@@ -1,15 +1,14 @@
 //! Rotation, scaling and elastic deformation.
 
 use ndarray::ArrayViewD;
-use nnunet_kernels::error::Result;
-use nnunet_kernels::rank::Rank;
-use nnunet_kernels::taps::Order;
-use nnunet_kernels::warp::{self, Label, Motion};
+use nnunet_kernels::warp::{self, Motion};
+use nnunet_kernels::{Keyed, Ndim, Order, Result};
 use numpy::{Element, PyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::{any_array, array, borrow, regrid, writable, wrong_dtype, zeros};
+use crate::arrays::{array, borrow, regrid, writable, wrong_dtype, zeros};
 use crate::convert::{Count, Counts, Matrix, Number, Reals, detached, to_python};
+use crate::dtypes::{KeyedLabels, on_keyed_labels};
 
 /// Adds this file's classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -23,9 +22,6 @@ struct Elastic {
     sigma: f64,
     seed: u64,
 }
-
-any_array!(Labels, on_labels, "of an integer dtype of up to 32 bits or float32",
-    U8: u8, I16: i16, F32: f32, I32: i32, I8: i8, U16: u16, U32: u32);
 
 #[pyclass(module = "nnunet_rs._kernels", frozen)]
 struct Warp {
@@ -76,7 +72,7 @@ impl Warp {
             self.run::<u8>(image, order, None)?;
             return Ok((moved.into_any(), None));
         };
-        on_labels!(Labels::borrow("labels", labels)?, view => {
+        on_keyed_labels!(KeyedLabels::borrow("labels", labels)?, view => {
             let marks = self.target(labels.py(), "labels", view.shape())?;
             self.run(image, order, Some(Moving { from: view, to: &marks, border: label_border }))?;
             Ok((moved.into_any(), Some(marks.into_any())))
@@ -99,11 +95,11 @@ impl Warp {
         name: &'static str,
         input: &[usize],
     ) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
-        Rank::new(name, input, 1, &self.shape, None).map_err(to_python)?;
+        Ndim::new(name, input, 1, &self.shape, None).map_err(to_python)?;
         zeros(py, &regrid(input, 1, &self.shape))
     }
 
-    fn run<L: Label + Element>(
+    fn run<L: Keyed + Element>(
         &self,
         image: Moving<'_, '_, f32, f32>,
         order: Order,
@@ -113,11 +109,11 @@ impl Warp {
         let mut marks = labels.as_ref().map(|labels| writable(labels.to)).transpose()?;
         let (from, to, border) = (image.from, to.as_array_mut(), image.border);
         let labels = labels.zip(marks.as_mut()).map(|(labels, to)| (labels.from, to.as_array_mut(), labels.border));
-        let rank = Rank { axes: self.shape.len(), lowres_axis: None };
+        let ndim = Ndim { axes: self.shape.len(), lowres_axis: None };
         detached(py, self.threads, || {
-            let image = warp::Image { from: rank.lift(from)?, to: rank.lift_mut(to)?, order, border };
+            let image = warp::Image { from: ndim.lift(from)?, to: ndim.lift_mut(to)?, order, border };
             let labels = labels.map(|(from, to, border)| -> Result<_> {
-                Ok(warp::Labels { from: rank.lift(from)?, to: rank.lift_mut(to)?, border })
+                Ok(warp::Labels { from: ndim.lift(from)?, to: ndim.lift_mut(to)?, border })
             });
             self.warp.both(Some(image), labels.transpose()?)
         })

@@ -16,11 +16,11 @@ use ndarray::{
 };
 use rayon::prelude::*;
 
-use crate::error::{KernelError, Result};
+use crate::dtype::Float;
+use crate::error::{KernelError, Kind, Result};
 use crate::memory::{self, contiguous_row};
-use crate::real::Real;
-use crate::sums::{add, add_weighted, divide};
 use crate::tiles::gaussian_importance;
+use crate::window_accumulator::{add, add_weighted, divide};
 
 /// How windows are blended over a volume of 2 or 3 axes, and how far it is; `S` is the type of the sums and of the result.
 ///
@@ -48,7 +48,7 @@ pub struct Memory<'a, S> {
     pub weights: ArrayViewMut3<'a, f32>,
 }
 
-impl<S: Real> Blend<S> {
+impl<S: Float> Blend<S> {
     /// A blend of the whole volume, whose windows come in any order; or, with a `stream_axis`, one that needs a tile's
     /// planes along that axis only and takes windows whose starts along it do not fall.
     ///
@@ -102,7 +102,7 @@ impl<S: Real> Blend<S> {
     /// The patch has another shape, the window leaves the volume, a streamed window starts before an earlier one or
     /// leaves a gap behind it, a plane to be handed out has voxels that no window covered, the blend is finished, or memory
     /// is refused; nothing is added then.
-    pub fn add<P: Real>(
+    pub fn add<P: Float>(
         &mut self,
         mut memory: Memory<'_, S>,
         patch: ArrayViewD<'_, P>,
@@ -172,7 +172,7 @@ impl<S: Real> Blend<S> {
         Ok(())
     }
 
-    fn rooms<P: Real>(&self, patch: &ArrayView4<'_, P>, start: usize) -> Result<Slots<P>> {
+    fn rooms<P: Float>(&self, patch: &ArrayView4<'_, P>, start: usize) -> Result<Slots<P>> {
         let depth = self.shape()[1];
         // The inverse of slot = (start + plane) % depth.
         let plane_of = |slot: usize| Some((slot + depth - start % depth) % depth).filter(|&plane| plane < self.tile[0]);
@@ -180,7 +180,7 @@ impl<S: Real> Blend<S> {
         memory::collected_results((0..depth).map(room), PURPOSE)
     }
 
-    fn accumulate<P: Real>(
+    fn accumulate<P: Float>(
         &self,
         memory: &mut Memory<'_, S>,
         patch: ArrayView4<'_, P>,
@@ -209,7 +209,9 @@ impl<S: Real> Blend<S> {
 
     fn check_open(&self) -> Result<()> {
         if self.finished {
-            return Err(KernelError::argument("blend", "not be used after finish()", "a finished blend"));
+            return Err(
+                KernelError::argument("blend", "not be used after finish()", "a finished blend").of(Kind::State)
+            );
         }
         Ok(())
     }
@@ -254,7 +256,7 @@ impl<S: Real> Blend<S> {
                 allowed.start(),
                 allowed.end()
             );
-            return Err(KernelError::argument("start", rule, start));
+            return Err(KernelError::argument("start", rule, start).of(Kind::State));
         }
         Ok(())
     }
@@ -319,12 +321,13 @@ fn check_shapes(classes: usize, size: &[usize], tile: &[usize], axis: usize) -> 
 
 fn check_covered(uncovered: usize) -> Result<()> {
     if uncovered > 0 {
-        return Err(KernelError::argument("windows", "cover every voxel", format!("{uncovered} voxels left out")));
+        return Err(KernelError::argument("windows", "cover every voxel", format!("{uncovered} voxels left out"))
+            .of(Kind::State));
     }
     Ok(())
 }
 
-fn whole_mean<S: Real>(memory: &mut Memory<'_, S>) -> Result<()> {
+fn whole_mean<S: Float>(memory: &mut Memory<'_, S>) -> Result<()> {
     check_covered(memory.weights.axis_iter(Axis(0)).into_par_iter().map(count_zeros).sum())?;
     let weights: ArrayView3<'_, f32> = memory.weights.view();
     let (depth, _, width) = weights.dim();
@@ -354,16 +357,16 @@ struct Room<P> {
     sums: Vec<f32>,   // a row of sums in float32
 }
 
-impl<P: Real> Room<P> {
+impl<P: Float> Room<P> {
     /// For a plane of `patch`, (c, plane, ·, x), that is added to sums of `S`.
-    fn new<S: Real>(patch: &ArrayView4<'_, P>) -> Result<Self> {
+    fn new<S: Float>(patch: &ArrayView4<'_, P>) -> Result<Self> {
         let width = patch.len_of(Axis(3));
         let room = |length| memory::vector(length, 0.0, PURPOSE);
         let strided = memory::reserved(if patch.stride_of(Axis(3)) == 1 { 0 } else { width }, PURPOSE)?;
         Ok(Self { strided, values: room(P::room(width))?, sums: room(S::room(width))? })
     }
 
-    fn add_plane<S: Real>(
+    fn add_plane<S: Float>(
         &mut self,
         mut sums: ArrayViewMut2<'_, S>,
         patch: ArrayView2<'_, P>,
@@ -380,7 +383,7 @@ impl<P: Real> Room<P> {
 }
 
 /// Room for a row of `width` sums for each of `count` threads.
-fn rooms<S: Real>(count: usize, width: usize) -> Result<Array2<f32>> {
+fn rooms<S: Float>(count: usize, width: usize) -> Result<Array2<f32>> {
     memory::filled((count, S::room(width)), 0.0, PURPOSE)
 }
 
@@ -388,7 +391,7 @@ fn values_of<'a>(room: &'a mut ArrayViewMut1<'_, f32>) -> &'a mut [f32] {
     room.as_slice_mut().expect("new arrays are contiguous")
 }
 
-fn divide_plane<S: Real>(mut sums: ArrayViewMut2<'_, S>, weights: ArrayView2<'_, f32>, room: &mut [f32]) {
+fn divide_plane<S: Float>(mut sums: ArrayViewMut2<'_, S>, weights: ArrayView2<'_, f32>, room: &mut [f32]) {
     for (mut sums, weights) in sums.outer_iter_mut().zip(weights.outer_iter()) {
         let weights = weights.to_slice().expect("rows of the weights are contiguous");
         let sums = sums.as_slice_mut().expect("rows of the sums are contiguous");

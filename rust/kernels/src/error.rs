@@ -9,6 +9,8 @@ pub enum KernelError {
     Argument {
         /// Name of the argument, as the caller wrote it.
         name: &'static str,
+        /// What kind of rule.
+        kind: Kind,
         /// What the argument must be ("be at least 1 along every axis").
         rule: String,
         /// What it was.
@@ -28,6 +30,19 @@ pub enum KernelError {
     },
 }
 
+/// What kind of rule an argument breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One about numbers, names, shapes: another value would do.
+    Value,
+    /// One about the voxels: there is no foreground, or it is not finite.
+    Content,
+    /// One about what was done before: the call comes too early, too late, or a window is missing.
+    State,
+    /// One about stored bytes: they are damaged, or of another version.
+    Damaged,
+}
+
 /// Letters of a value that an error shows.
 const SHOWN: usize = 200;
 
@@ -38,15 +53,24 @@ impl KernelError {
         if fmt::write(&mut shown, format_args!("{got:?}")).is_err() {
             shown.text.push('…');
         }
-        Self::Argument { name, rule: rule.into(), got: shown.text }
+        Self::Argument { name, kind: Kind::Value, rule: rule.into(), got: shown.text }
+    }
+
+    /// The same, of another kind of rule.
+    #[must_use]
+    pub fn of(self, kind: Kind) -> Self {
+        match self {
+            Self::Argument { name, rule, got, .. } => Self::Argument { name, kind, rule, got },
+            error => error,
+        }
     }
 
     /// The same with advice behind the value, where there is some.
     #[must_use]
     pub fn with_hint(self, hint: Option<String>) -> Self {
         match (self, hint) {
-            (Self::Argument { name, rule, got }, Some(hint)) => {
-                Self::Argument { name, rule, got: format!("{got} ({hint})") }
+            (Self::Argument { name, kind, rule, got }, Some(hint)) => {
+                Self::Argument { name, kind, rule, got: format!("{got} ({hint})") }
             }
             (error, _) => error,
         }
@@ -71,7 +95,7 @@ impl fmt::Write for Shown {
 impl fmt::Display for KernelError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Argument { name, rule, got } => write!(out, "{name} must {rule}; got {got}"),
+            Self::Argument { name, rule, got, .. } => write!(out, "{name} must {rule}; got {got}"),
             Self::Memory { purpose, bytes: Some(bytes) } => {
                 write!(out, "out of memory: the system does not give {bytes} bytes for {purpose}")
             }

@@ -1,9 +1,9 @@
 //! The cells of a linear resampling along all three axes, of a whole volume or of a part of it.
 
+use crate::coefficients::check_axes;
 use crate::error::{KernelError, Result};
 use crate::labels::Cell;
 use crate::memory;
-use crate::taps::check_axes;
 
 /// Most classes that a label can name.
 pub const MOST_CLASSES: usize = 1 << 16;

@@ -10,12 +10,12 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView3, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis, Slice};
 
+use crate::coefficients::{Coefficients, Order, PAD, check_axes};
 use crate::error::{KernelError, Result};
 use crate::memory;
+use crate::min_max::MinMax;
 use crate::plane::{InPlane, Scratch, rows_of};
-use crate::range::Range;
 use crate::rows::Rows;
-use crate::taps::{Order, PAD, Taps, check_axes};
 
 const PURPOSE: &str = "resampling an image";
 
@@ -68,7 +68,7 @@ fn slices(
 ) -> Result<()> {
     source.swap_axes(0, axis);
     target.swap_axes(0, axis);
-    let along = Taps::new(Order::Nearest, source.len_of(Axis(0)), target.len_of(Axis(0)))?;
+    let along = Coefficients::new(Order::Nearest, source.len_of(Axis(0)), target.len_of(Axis(0)))?;
     let planes = InPlane::new(order, source.shape(), target.shape())?;
     let slices = target.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
     slices.try_for_each_init(Scratch::default, |scratch, (i, slice)| {
@@ -86,18 +86,18 @@ fn volume(source: ArrayView3<'_, f32>, mut target: ArrayViewMut3<'_, f32>, order
     }
     let (from, to) = (source.dim(), target.dim());
     let planes = InPlane::new(order, source.shape(), target.shape())?;
-    let along = Taps::new(order, from.0, to.0)?;
+    let along = Coefficients::new(order, from.0, to.0)?;
     if from.0 <= to.0 {
         // The planes' results wait in the first planes of the result itself.
-        let range = in_plane(source, target.slice_axis_mut(Axis(0), Slice::from(..from.0)), &planes, Range::ALL)?;
+        let range = in_plane(source, target.slice_axis_mut(Axis(0), Slice::from(..from.0)), &planes, MinMax::ALL)?;
         across(None, target, &along, range)?;
     } else if from.0 * to.1 * to.2 <= to.0 * from.1 * from.2 {
         let mut middle = room((from.0, to.1, to.2))?;
-        let range = in_plane(source, middle.view_mut(), &planes, Range::ALL)?;
+        let range = in_plane(source, middle.view_mut(), &planes, MinMax::ALL)?;
         across(Some(middle.view()), target, &along, range)?;
     } else {
         let mut middle = room((to.0, from.1, from.2))?;
-        let range = across(Some(source), middle.view_mut(), &along, Range::ALL)?;
+        let range = across(Some(source), middle.view_mut(), &along, MinMax::ALL)?;
         in_plane(middle.view(), target, &planes, range)?;
     }
     Ok(())
@@ -112,29 +112,29 @@ fn in_plane(
     source: ArrayView3<'_, f32>,
     mut target: ArrayViewMut3<'_, f32>,
     planes: &InPlane,
-    clip: Range,
-) -> Result<Range> {
+    clip: MinMax,
+) -> Result<MinMax> {
     let pairs = target.axis_iter_mut(Axis(0)).into_par_iter().zip(source.axis_iter(Axis(0)));
     let ranges = pairs.map_init(Scratch::default, |scratch, (to, from)| planes.run(scratch, from, to, Some(clip)));
-    ranges.try_reduce(|| Range::NONE, |a, b| Ok(a.join(b)))
+    ranges.try_reduce(|| MinMax::NONE, |a, b| Ok(a.join(b)))
 }
 
 /// z: from `source`, or from the first planes of `target` itself, to `target`, clipped to `clip`; the range of `source`.
 fn across(
     source: Option<ArrayView3<'_, f32>>,
     mut target: ArrayViewMut3<'_, f32>,
-    taps: &Taps,
-    clip: Range,
-) -> Result<Range> {
+    taps: &Coefficients,
+    clip: MinMax,
+) -> Result<MinMax> {
     let rows = target.axis_iter_mut(Axis(1)).into_par_iter().enumerate();
     let ranges = rows.map_init(Default::default, |(copy, room): &mut (Vec<f32>, Vec<f32>), (y, mut target)| {
         let source = source.as_ref().map(|source| source.index_axis(Axis(1), y));
         let source = source.as_ref().map(|source| rows_of(source, copy)).transpose()?.unwrap_or_default();
-        let range = Range::of(&source);
+        let range = MinMax::of(&source);
         let count = target.len_of(Axis(0));
         let target = memory::gathered(target.outer_iter_mut().filter_map(|row| row.into_slice()), count, PURPOSE)?;
         Rows { source, target }.resample(taps, room, clip)?;
         Ok(range)
     });
-    ranges.try_reduce(|| Range::NONE, |a, b| Ok(a.join(b)))
+    ranges.try_reduce(|| MinMax::NONE, |a, b| Ok(a.join(b)))
 }

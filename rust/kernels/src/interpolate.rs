@@ -5,10 +5,10 @@ use std::ops::Range;
 use multiversion::multiversion;
 use ndarray::{ArrayView2, ArrayView4, Axis};
 
+use crate::dtype::Float;
 use crate::error::Result;
 use crate::grid::Between;
 use crate::memory::{contiguous_row, resize};
-use crate::real::Real;
 use crate::stretch::{GROUP, Stretch, mix};
 
 const PURPOSE: &str = "rows in work";
@@ -60,7 +60,7 @@ struct Rooms<R> {
     mixed: Vec<f32>,
 }
 
-impl<'a, R: Real> Interpolator<'a, R> {
+impl<'a, R: Float> Interpolator<'a, R> {
     /// For rows of `source` (c, z, y, x) resampled along `columns`.
     pub fn new(source: ArrayView4<'a, R>, columns: &'a Stretch) -> Self {
         let (slots, rooms) = (Default::default(), Rooms::default());

@@ -17,9 +17,10 @@ use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView3, ArrayViewMut1, ArrayViewMut3, Axis};
 use rayon::slice::ParallelSlice;
 
+use crate::coefficients::{check_axes, nearest, position};
 use crate::error::{KernelError, Result};
+use crate::label::Label;
 use crate::memory::{self, contiguous_row};
-use crate::taps::{check_axes, nearest, position};
 
 const PURPOSE: &str = "resampling labels";
 
@@ -33,7 +34,7 @@ const ROWS: usize = 16;
 ///
 /// # Errors
 /// An axis without voxels, an axis that is not one of the three; memory refused.
-pub fn resample_labels<T: Copy + Default + Ord + Send + Sync>(
+pub fn resample_labels<T: Label + Ord>(
     labels: ArrayView3<'_, T>,
     mut out: ArrayViewMut3<'_, T>,
     lowres_axis: Option<usize>,

@@ -1,35 +1,60 @@
 //! The CPU kernels of nnunet_rs: resampling, statistics, blending, warping and intensities on `ndarray` views, in parallel.
 //!
-//! Every fast function has an obvious twin in [`naive`] and a property test that they agree.
+//! Every fast function has an obvious twin in `naive` (a feature, which this crate's own tests turn on) and a property test
+//! that they agree.
+//!
+//! Loops over slices are written plainly and compiled for several processors by `multiversion`, which is enough where the
+//! compiler vectorises them; `wide` is for what it does not find, transpositions and selections in registers; `pulp` is for
+//! single instructions that neither offers (a permutation by a vector of indices).
 
-pub mod blend;
-pub mod chance;
-pub mod decide;
+mod argmax;
+mod blend;
+mod coefficients;
+mod dtype;
+mod edges;
 mod elementary;
-pub mod error;
+mod error;
 pub mod foreground;
-pub mod grid;
-pub mod image;
-pub mod intensity;
-pub mod interpolate;
-pub mod labels;
-pub mod logits;
+mod gaussian;
+mod grid;
+mod image;
+mod intensity;
+mod interpolate;
+mod label;
+mod labels;
+mod logits;
 pub mod memory;
-pub mod mirror;
+mod min_max;
+mod mirror;
+#[cfg(any(test, feature = "naive"))]
 pub mod naive;
-pub mod neighbours;
-pub mod plane;
-pub mod pool;
-pub mod range;
-pub mod rank;
-pub mod real;
-pub mod rows;
-pub mod scores;
-pub mod separable;
-pub mod spline;
-pub mod stretch;
-pub mod sums;
-pub mod taps;
+mod ndim;
+mod neighbours;
+mod plane;
+mod pool;
+mod rng;
+mod rows;
+mod scores;
+mod separable;
+mod spline;
+mod stretch;
 pub mod tiles;
-pub mod transpose;
+mod transpose;
 pub mod warp;
+mod window_accumulator;
+
+pub use blend::{Blend, Memory};
+pub use coefficients::Order;
+pub use dtype::Float;
+pub use error::{KernelError, Kind, Result};
+pub use grid::Slab;
+pub use image::resample_image;
+pub use intensity::{Change, change};
+pub use label::{Keyed, Label};
+pub use labels::resample_labels;
+pub use logits::{logits_to_labels, logits_to_regions, resample_probabilities};
+pub use mirror::mirror;
+pub use ndim::Ndim;
+pub use pool::with_threads;
+pub use scores::Activation;
+pub use window_accumulator::WindowSums;

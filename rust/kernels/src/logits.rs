@@ -6,12 +6,13 @@ use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis};
 use rayon::slice::ParallelSlice;
 
-use crate::decide::{Rule, decide};
+use crate::argmax::{Rule, decide};
+use crate::dtype::Float;
 use crate::error::{KernelError, Result};
 use crate::grid::{Grid, Slab};
 use crate::interpolate::{Interpolator, Pair, mix_rows};
+use crate::label::Keyed;
 use crate::memory;
-use crate::real::{Label, Real};
 use crate::stretch::Stretch;
 
 /// The class with the greatest logit at every voxel of `out` (z', y', x'), from `logits` (c, z, y, x) resampled linearly.
@@ -22,14 +23,14 @@ use crate::stretch::Stretch;
 /// # Errors
 /// No classes or more than 65 536, an axis without voxels, an axis that is not one of the three, a slab whose result
 /// lies beyond the whole or needs planes that are not at hand; memory refused.
-pub fn logits_to_labels<R: Real, L: Label>(
+pub fn logits_to_labels<R: Float, L: Keyed>(
     logits: ArrayView4<'_, R>,
     out: ArrayViewMut3<'_, L>,
     lowres_axis: Option<usize>,
     slabs: &[Slab],
 ) -> Result<()> {
     let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slabs)?;
-    decide(logits, &grid, out, &Greatest, |number| L::from_index(number - 1))
+    decide(logits, &grid, out, &Greatest, |number| L::from_key(number - 1))
 }
 
 /// Regions painted in order: every voxel of `out` (z', y', x') gets `paint[r]` of the last region r whose resampled
@@ -37,7 +38,7 @@ pub fn logits_to_labels<R: Real, L: Label>(
 ///
 /// # Errors
 /// As [`logits_to_labels`], and `paint` not one value a region.
-pub fn logits_to_regions<R: Real, L: Label>(
+pub fn logits_to_regions<R: Float, L: Keyed>(
     logits: ArrayView4<'_, R>,
     out: ArrayViewMut3<'_, L>,
     paint: &[u16],
@@ -48,7 +49,7 @@ pub fn logits_to_regions<R: Real, L: Label>(
     if paint.len() != logits.len_of(Axis(0)) {
         return Err(KernelError::argument("paint", format!("hold {} values, one a region", logits.shape()[0]), paint));
     }
-    let name = |last: u32| L::from_index(last.checked_sub(2).map_or(0, |region| u32::from(paint[region as usize])));
+    let name = |last: u32| L::from_key(last.checked_sub(2).map_or(0, |region| u32::from(paint[region as usize])));
     decide(logits, &grid, out, &Covered, name)
 }
 
@@ -56,7 +57,7 @@ pub fn logits_to_regions<R: Real, L: Label>(
 ///
 /// # Errors
 /// As [`logits_to_labels`], and different numbers of classes.
-pub fn resample_probabilities<R: Real, S: Real>(
+pub fn resample_probabilities<R: Float, S: Float>(
     probabilities: ArrayView4<'_, R>,
     mut out: ArrayViewMut4<'_, S>,
     lowres_axis: Option<usize>,
@@ -119,7 +120,7 @@ fn take_non_negative(pair: Pair<'_>, number: u32, winner: &mut [u32]) {
 const ROWS: usize = 32;
 
 /// One class, resampled to `out` (z', y', x').
-fn spread<R: Real, S: Real>(
+fn spread<R: Float, S: Float>(
     source: ArrayView4<'_, R>,
     class: usize,
     grid: &Grid,

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
-use crate::decide::Rule;
+use crate::argmax::Rule;
+use crate::dtype::Float;
 use crate::error::Result;
 use crate::grid::Between;
 use crate::interpolate::{Interpolator, Pair};
 use crate::memory::{product, push, resize};
-use crate::real::Real;
 use crate::stretch::{GROUP, Stretch};
 
 /// Settled groups between two runs that cost less to compare than another start.
@@ -44,7 +44,7 @@ impl Neighbours {
     ///
     /// # Errors
     /// The system refuses the memory.
-    pub fn turn<R: Real, D: Rule>(&mut self, z: Between, source: &mut Interpolator<'_, R>, rule: &D) -> Result<()> {
+    pub fn turn<R: Float, D: Rule>(&mut self, z: Between, source: &mut Interpolator<'_, R>, rule: &D) -> Result<()> {
         for at in z.at {
             let slot = &mut self.slots[at % 2];
             if slot.z == Some(at) || self.rows.is_empty() {

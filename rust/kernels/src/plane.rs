@@ -3,20 +3,20 @@
 use multiversion::multiversion;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 
+use crate::coefficients::{Coefficients, Order, PAD};
 use crate::error::Result;
 use crate::memory;
-use crate::range::Range;
+use crate::min_max::MinMax;
 use crate::rows::Rows;
 use crate::separable::{LANES, Lanes, Row};
-use crate::taps::{Order, PAD, Taps};
 use crate::transpose::{one_by_one, side_by_side};
 
 const PURPOSE: &str = "resampling an image";
 
-/// Taps along the rows' axis (y) and along the columns' (x).
+/// Coefficients along the rows' axis (y) and along the columns' (x).
 pub struct InPlane {
-    rows: Taps,
-    columns: Taps,
+    rows: Coefficients,
+    columns: Coefficients,
 }
 
 /// What a thread needs to resample a plane.
@@ -36,7 +36,7 @@ impl InPlane {
     /// # Errors
     /// The system refuses the memory.
     pub fn new(order: Order, from: &[usize], to: &[usize]) -> Result<Self> {
-        Ok(Self { rows: Taps::new(order, from[1], to[1])?, columns: Taps::new(order, from[2], to[2])? })
+        Ok(Self { rows: Coefficients::new(order, from[1], to[1])?, columns: Coefficients::new(order, from[2], to[2])? })
     }
 
     /// Resamples `source` (y, x) to `target` (y', x'), clipped to `clip` or to the source's own range, which is returned.
@@ -48,8 +48,8 @@ impl InPlane {
         scratch: &mut Scratch,
         source: ArrayView2<'_, f32>,
         mut target: ArrayViewMut2<'_, f32>,
-        clip: Option<Range>,
-    ) -> Result<Range> {
+        clip: Option<MinMax>,
+    ) -> Result<MinMax> {
         let Scratch { lanes, source: copy, middle, wide, room, target: result } = scratch;
         let width = self.columns.n_out;
         memory::resize(middle, memory::product(&[self.rows.n_in, width], PURPOSE)?, 0.0, PURPOSE)?;
@@ -81,8 +81,8 @@ impl InPlane {
         wide: &mut Vec<Row>,
         source: &[&[f32]],
         middle: &mut [f32],
-    ) -> Result<Range> {
-        let Taps { n_in, n_out, order, ref starts, .. } = self.columns;
+    ) -> Result<MinMax> {
+        let Coefficients { n_in, n_out, order, ref starts, .. } = self.columns;
         if order != Order::Nearest {
             lanes.reserve(n_in)?;
             memory::resize(wide, n_in.max(n_out), [0.0; LANES], PURPOSE)?;
@@ -90,7 +90,7 @@ impl InPlane {
         let blocks = source.chunks(LANES).zip(middle.chunks_mut(LANES * n_out));
         let ranges = blocks.map(|(block, middle)| {
             // Reads the rows in the order of memory, which brings them into the cache for the transposition.
-            let range = Range::of(block);
+            let range = MinMax::of(block);
             if order != Order::Nearest {
                 side_by_side(block, &mut wide[..n_in]);
                 along_lanes(&self.columns, lanes, wide);
@@ -102,12 +102,12 @@ impl InPlane {
             }
             range
         });
-        Ok(ranges.fold(Range::NONE, Range::join))
+        Ok(ranges.fold(MinMax::NONE, MinMax::join))
     }
 }
 
 #[multiversion(targets = "simd")]
-fn along_lanes(taps: &Taps, lanes: &mut Lanes, wide: &mut [Row]) {
+fn along_lanes(taps: &Coefficients, lanes: &mut Lanes, wide: &mut [Row]) {
     lanes.resample(taps, wide);
 }
 

@@ -1,8 +1,7 @@
-//! The threads that kernels run on: pools that are made once per size and kept.
+//! The threads that kernels run on: pools that are made once per size, of which the last few are kept.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -18,10 +17,14 @@ const THREAD_BYTES: usize = 4 << 20;
 
 const PURPOSE: &str = "the work of a kernel";
 
-type Pools = HashMap<(u32, usize), Arc<ThreadPool>>;
+/// Pools of one process that are kept: who asks for ever other numbers of threads leaves no more than these idle.
+const KEPT: usize = 4;
 
-/// Pools by (process, size): a forked child inherits the table but not the threads, so it must not find them.
-static POOLS: LazyLock<Mutex<Pools>> = LazyLock::new(Mutex::default);
+/// Pools with their process and size, the last used last.
+type Pools = Vec<(u32, usize, Arc<ThreadPool>)>;
+
+/// A forked child inherits the list but not the threads, so it must not find them; nor end them.
+static POOLS: Mutex<Pools> = Mutex::new(Vec::new());
 
 /// Runs `work` on `threads` threads; `None` means every processor this process may use (affinity and container limits
 /// count).
@@ -58,12 +61,18 @@ fn alone_here() -> Option<Arc<ThreadPool>> {
 
 fn shared_pool(count: usize) -> Result<Arc<ThreadPool>> {
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (std::process::id(), count);
-    if let Some(pool) = pools.get(&key) {
-        return Ok(Arc::clone(pool));
+    let process = std::process::id();
+    let found = pools.iter().position(|pool| (pool.0, pool.1) == (process, count));
+    let (_, _, pool) = match found {
+        Some(at) => pools.remove(at),
+        None => (process, count, start(count)?),
+    };
+    pools.push((process, count, Arc::clone(&pool)));
+    if pools.iter().filter(|pool| pool.0 == process).count() > KEPT {
+        let oldest = pools.iter().position(|pool| pool.0 == process);
+        // Its threads end when the last kernel that uses them does.
+        oldest.map(|at| pools.remove(at));
     }
-    let pool = start(count)?;
-    pools.insert(key, Arc::clone(&pool));
     Ok(pool)
 }
 
@@ -96,6 +105,15 @@ mod tests {
         assert_eq!(nested(), [1, 2, 3]);
         assert_eq!(with_threads(Some(1), nested).unwrap(), [1, 2, 3]);
         assert_eq!(with_threads(Some(2), nested).unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn only_the_last_few_pools_are_kept() {
+        for threads in 2..12 {
+            with_threads(Some(threads), || ()).unwrap();
+        }
+        let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(pools.len() <= KEPT);
     }
 
     #[test]

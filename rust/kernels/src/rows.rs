@@ -4,11 +4,11 @@ use std::ops::Range as Columns;
 
 use multiversion::multiversion;
 
+use crate::coefficients::{Coefficients, Order, PAD};
 use crate::error::Result;
 use crate::memory;
-use crate::range::Range;
+use crate::min_max::MinMax;
 use crate::spline::{POLE, anticausal_start, rest};
-use crate::taps::{Order, PAD, Taps};
 
 /// Values in work at a time: what a processor's own cache holds beside what is read and written meanwhile.
 const ROOM: usize = 1 << 15;
@@ -29,7 +29,7 @@ impl Rows<'_> {
     ///
     /// # Errors
     /// The system refuses the memory.
-    pub fn resample(&mut self, taps: &Taps, room: &mut Vec<f32>, clip: Range) -> Result<()> {
+    pub fn resample(&mut self, taps: &Coefficients, room: &mut Vec<f32>, clip: MinMax) -> Result<()> {
         if !self.source.is_empty() && taps.order == Order::Nearest {
             let pairs = self.target.iter_mut().zip(&taps.starts);
             pairs.for_each(|(row, start)| clip.copy(self.source[start - PAD], row));
@@ -62,7 +62,7 @@ impl Rows<'_> {
 
 /// Two taps, or one of no second weight. Everything is loaded before anything is stored.
 #[multiversion(targets = "simd")]
-fn by_two(taps: &Taps, rows: &mut Rows<'_>, columns: Columns<usize>, room: &mut [f32], clip: Range) {
+fn by_two(taps: &Coefficients, rows: &mut Rows<'_>, columns: Columns<usize>, room: &mut [f32], clip: MinMax) {
     let width = columns.len();
     for (k, row) in room.chunks_exact_mut(width).enumerate() {
         row.copy_from_slice(rows.input(k.saturating_sub(PAD).min(taps.n_in - 1), &columns));
@@ -82,7 +82,7 @@ fn by_two(taps: &Taps, rows: &mut Rows<'_>, columns: Columns<usize>, room: &mut 
 
 /// The spline: a causal sweep over the input, an anticausal one back, and behind it the output, last row first.
 #[multiversion(targets = "simd")]
-fn cubic(taps: &Taps, rows: &mut Rows<'_>, columns: Columns<usize>, room: &mut [f32], clip: Range) {
+fn cubic(taps: &Coefficients, rows: &mut Rows<'_>, columns: Columns<usize>, room: &mut [f32], clip: MinMax) {
     let width = columns.len();
     causal(taps.n_in, rows, &columns, room);
     let mut next = taps.n_out;

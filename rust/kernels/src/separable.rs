@@ -1,9 +1,9 @@
 //! Resampling along the rows themselves, many of them side by side.
 
+use crate::coefficients::{Coefficients, Order, PAD};
 use crate::error::Result;
 use crate::memory;
 use crate::spline::{POLE, anticausal_start, rest};
-use crate::taps::{Order, PAD, Taps};
 
 /// Lanes that are worked on together: a few vectors wide, so that one lane's waiting is another's work.
 pub const LANES: usize = 32;
@@ -28,7 +28,7 @@ impl Lanes {
 
     /// Resamples the lanes in the first positions of `wide` along `taps`, in place.
     #[inline(always)]
-    pub fn resample(&mut self, taps: &Taps, wide: &mut [Row]) {
+    pub fn resample(&mut self, taps: &Coefficients, wide: &mut [Row]) {
         if taps.order == Order::Cubic {
             return self.cubic(taps, wide);
         }
@@ -58,7 +58,7 @@ impl Lanes {
     }
 
     #[inline(always)]
-    fn cubic(&mut self, taps: &Taps, wide: &mut [Row]) {
+    fn cubic(&mut self, taps: &Coefficients, wide: &mut [Row]) {
         let mut state = self.causal(&wide[..taps.n_in]);
         let mut next = taps.n_out;
         for k in (0..taps.n_in + 2 * PAD - 1).rev() {
@@ -106,33 +106,4 @@ impl Lanes {
         }
         state
     }
-}
-
-/// [`LANES`] values of `row` from `x` on; zeros behind its end.
-#[inline(always)]
-pub fn load(row: &[f32], x: usize) -> Row {
-    let row = &row[x..];
-    row.first_chunk().copied().unwrap_or_else(|| load_partly(row))
-}
-
-#[cold]
-fn load_partly(row: &[f32]) -> Row {
-    let mut out = [0.0; LANES];
-    out.iter_mut().zip(row).for_each(|(out, value)| *out = *value);
-    out
-}
-
-/// Writes `values` to `row` from `x` on, as many as it holds.
-#[inline(always)]
-pub fn store(row: &mut [f32], x: usize, values: Row) {
-    let row = &mut row[x..];
-    match row.first_chunk_mut() {
-        Some(row) => *row = values,
-        None => store_partly(row, &values),
-    }
-}
-
-#[cold]
-fn store_partly(row: &mut [f32], values: &Row) {
-    row.iter_mut().zip(values).for_each(|(out, value)| *out = *value);
 }

@@ -5,6 +5,7 @@
 use ndarray::{ArrayD, Dimension, indices};
 
 use crate::error::{KernelError, Result};
+use crate::gaussian::Gaussian;
 use crate::memory;
 
 /// More windows than any image needs; beyond it a size is a mistake.
@@ -14,9 +15,6 @@ const MOST_WINDOWS: f64 = (1 << 22) as f64;
 const MOST_AXES: usize = 32;
 
 const PURPOSE: &str = "the starts of windows";
-
-/// SciPy's `gaussian_filter` cuts its kernel off here, in standard deviations.
-const TRUNCATE: f64 = 4.0;
 
 /// Starts of the windows that cover `size` in steps of at most `step · tile`, evenly spread; the last axis runs
 /// fastest.
@@ -102,11 +100,9 @@ pub fn gaussian_importance(tile: &[usize]) -> Result<ArrayD<f32>> {
 /// One line through the filtered unit impulse.
 fn axis_profile(length: usize, purpose: &'static str) -> Result<Vec<f64>> {
     let mut profile = memory::reserved(length, purpose)?;
-    let sigma = length as f64 / 8.0;
-    let bell = |distance: f64| (-0.5 * distance * distance / (sigma * sigma)).exp();
-    let radius = (TRUNCATE * sigma + 0.5) as i64;
-    let total: f64 = (-radius..=radius).map(|distance| bell(distance as f64)).sum();
-    profile.extend((0..length).map(|i| bell(i as f64 - (length / 2) as f64) / total));
+    let bell = Gaussian::new(length as f64 / 8.0);
+    let total = bell.total();
+    profile.extend((0..length).map(|i| bell.at(i as f64 - (length / 2) as f64) / total));
     Ok(profile)
 }
 

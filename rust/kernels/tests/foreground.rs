@@ -3,7 +3,7 @@
 use half::f16;
 use ndarray::{ArrayD, ArrayView3, Axis, IxDyn};
 use nnunet_kernels::foreground::{Accumulator, ChannelStats, Intensity, Mask, statistics};
-use nnunet_kernels::{naive, pool};
+use nnunet_kernels::{naive, with_threads};
 use proptest::prelude::*;
 
 /// A small volume's shape, intensities and labels.
@@ -161,7 +161,7 @@ fn threads_do_not_matter() {
     let values: Vec<f32> =
         (0..2_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 * 1e-3 - 8e3).collect();
     let labels: Vec<i64> = (0..2_000_000).map(|i| i64::from(i % 7 != 0)).collect();
-    let run = |threads| pool::with_threads(Some(threads), || fast([20, 100, 1000], values.clone(), &labels)).unwrap();
+    let run = |threads| with_threads(Some(threads), || fast([20, 100, 1000], values.clone(), &labels)).unwrap();
     assert_eq!(run(1), run(3));
 }
 

@@ -1,10 +1,10 @@
 //! Image resampling agrees with its naive twin, with itself on other threads, and with other layouts of the same voxels.
 
 use ndarray::{Array3, Array4, Axis, ShapeBuilder};
-use nnunet_kernels::image::resample_image;
+use nnunet_kernels::Order;
 use nnunet_kernels::naive::image::{resample_slices, resample_volume};
-use nnunet_kernels::pool::with_threads;
-use nnunet_kernels::taps::Order;
+use nnunet_kernels::resample_image;
+use nnunet_kernels::with_threads;
 use proptest::prelude::*;
 
 fn shapes() -> impl Strategy<Value = [usize; 3]> {

@@ -1,9 +1,9 @@
 //! Changes of intensities against their naive twins, and noise against what it must be.
 
 use ndarray::{Array3, Array4, Axis, ShapeBuilder};
-use nnunet_kernels::intensity::{Change, change};
 use nnunet_kernels::naive::intensity::changed;
-use nnunet_kernels::pool::with_threads;
+use nnunet_kernels::with_threads;
+use nnunet_kernels::{Change, change};
 use proptest::prelude::*;
 
 fn shapes() -> impl Strategy<Value = [usize; 3]> {

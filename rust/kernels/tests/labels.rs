@@ -1,9 +1,9 @@
 //! The one vote agrees with one linear resampling per label, ties included.
 
 use ndarray::{Array3, ShapeBuilder};
-use nnunet_kernels::labels::resample_labels;
 use nnunet_kernels::naive;
-use nnunet_kernels::pool::with_threads;
+use nnunet_kernels::resample_labels;
+use nnunet_kernels::with_threads;
 use proptest::prelude::*;
 
 fn shapes() -> impl Strategy<Value = [usize; 3]> {

@@ -2,10 +2,10 @@
 
 use half::f16;
 use ndarray::{Array3, Array4, Axis, ShapeBuilder};
-use nnunet_kernels::grid::Slab;
-use nnunet_kernels::logits::{logits_to_labels, logits_to_regions, resample_probabilities};
+use nnunet_kernels::Slab;
 use nnunet_kernels::naive::logits::{greatest, resample_linearly};
-use nnunet_kernels::pool::with_threads;
+use nnunet_kernels::with_threads;
+use nnunet_kernels::{logits_to_labels, logits_to_regions, resample_probabilities};
 use proptest::prelude::*;
 
 /// Decisions nearer than this are float32's to make.

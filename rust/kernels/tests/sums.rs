@@ -1,11 +1,11 @@
 //! Sums of windows, activated and mirrored, against the naive twins of activation and blending.
 
 use ndarray::{Array4, ArrayView3, Axis};
+use nnunet_kernels::Activation;
+use nnunet_kernels::WindowSums;
 use nnunet_kernels::naive;
-use nnunet_kernels::pool::with_threads;
-use nnunet_kernels::scores::Activation;
-use nnunet_kernels::sums::WindowSums;
 use nnunet_kernels::tiles::{gaussian_importance, window_starts};
+use nnunet_kernels::with_threads;
 use proptest::prelude::*;
 
 /// Sizes with tiles that fit; rows longer than what is activated at once.

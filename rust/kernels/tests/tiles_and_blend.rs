@@ -2,10 +2,10 @@
 
 use half::f16;
 use ndarray::{Array3, Array4, ArrayD, ArrayView3, ArrayView4, ArrayViewD, Axis, Ix3, Ix4, concatenate};
-use nnunet_kernels::blend::{Blend, Memory};
-use nnunet_kernels::error::Result;
-use nnunet_kernels::pool::with_threads;
-use nnunet_kernels::real::Real;
+use nnunet_kernels::Float;
+use nnunet_kernels::Result;
+use nnunet_kernels::with_threads;
+use nnunet_kernels::{Blend, Memory};
 use nnunet_kernels::{naive, tiles};
 use proptest::prelude::*;
 
@@ -28,7 +28,7 @@ struct Owner<S> {
     weights: Array3<f32>,
 }
 
-impl<S: Real> Owner<S> {
+impl<S: Float> Owner<S> {
     fn new(classes: usize, size: &[usize], tile: &[usize], stream_axis: Option<usize>) -> Self {
         let blend = Blend::new(classes, size, tile, stream_axis).unwrap();
         let [c, z, y, x] = blend.shape();
@@ -36,7 +36,7 @@ impl<S: Real> Owner<S> {
         Self { blend, sums, weights }
     }
 
-    fn add<P: Real>(&mut self, patch: ArrayViewD<'_, P>, start: &[usize]) -> Result<Option<ArrayD<S>>> {
+    fn add<P: Float>(&mut self, patch: ArrayViewD<'_, P>, start: &[usize]) -> Result<Option<ArrayD<S>>> {
         let mut done = self.blend.done_before(start)?.map(|shape| Array4::from_elem(shape, S::default()));
         let memory = Memory { sums: self.sums.view_mut(), weights: self.weights.view_mut() };
         self.blend.add(memory, patch, start, done.as_mut().map(|done| done.view_mut()))?;
@@ -176,7 +176,7 @@ fn any_strides_are_taken() {
 
 #[test]
 fn refusals_name_rule_and_value() {
-    let message = |error: nnunet_kernels::error::KernelError| error.to_string();
+    let message = |error: nnunet_kernels::KernelError| error.to_string();
     assert!(message(tiles::window_starts(&[4], &[5], 0.5).unwrap_err()).contains("at least the tile [5]"));
     assert!(message(tiles::window_starts(&[4], &[2], 0.0).unwrap_err()).contains("above 0"));
     assert!(message(tiles::window_starts(&[usize::MAX], &[1], 0.5).unwrap_err()).contains("windows"));

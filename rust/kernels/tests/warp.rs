@@ -1,10 +1,10 @@
 //! Warping against its naive twin.
 
 use ndarray::{Array3, Array4, ArrayView3, Axis};
-use nnunet_kernels::chance::noise_row;
-use nnunet_kernels::taps::Order;
+use nnunet_kernels::Order;
+use nnunet_kernels::naive::noise_row;
 use nnunet_kernels::warp::{Elastic, Image, Labels, Motion, Warp};
-use nnunet_kernels::{naive, pool};
+use nnunet_kernels::{naive, with_threads};
 use proptest::prelude::*;
 
 fn noise(shape: [usize; 3], seed: u64) -> Array3<f32> {
@@ -179,7 +179,7 @@ proptest! {
         let mut strided = Array3::<f32>::zeros((size[2], size[0], size[1])).permuted_axes([1, 2, 0]);
         strided.assign(&image);
         let run = |threads: usize, image: ArrayView3<'_, f32>| {
-            pool::with_threads(Some(threads), || fast_image(motion, image, shape, Order::Cubic)).unwrap()
+            with_threads(Some(threads), || fast_image(motion, image, shape, Order::Cubic)).unwrap()
         };
         prop_assert_eq!(&run(1, image.view()), &run(3, image.view()));
         prop_assert_eq!(run(1, image.view()), run(2, strided.view()));

@@ -15,7 +15,7 @@ use super::lows::Lows;
 use super::scan::{MOST_CHANNELS, Mask, Scan};
 use super::word::Word;
 use super::{ChannelStats, PURPOSE, halves, in_channel, ranks};
-use crate::error::{KernelError, Result};
+use crate::error::{KernelError, Kind, Result};
 use crate::memory::{self, Table};
 
 /// A type whose values are `f32`s.
@@ -225,7 +225,8 @@ impl Channel {
         let open = self.open_buckets();
         if !open.is_empty() {
             let rule = "be shown to refine() once each before finish(): their values outgrew the memory";
-            return Err(KernelError::argument("cases", rule, format!("{} intensity ranges still open", open.len())));
+            let got = format!("{} intensity ranges still open", open.len());
+            return Err(KernelError::argument("cases", rule, got).of(Kind::State));
         }
         Ok(self.census.statistics(|order, rank| match self.lows.get(order) {
             Some(lows) => lows.nth(rank),

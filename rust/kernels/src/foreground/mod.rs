@@ -27,11 +27,11 @@ mod word;
 use half::f16;
 use ndarray::ArrayViewD;
 
-use crate::error::{KernelError, Result};
+use crate::error::{KernelError, Kind, Result};
 use crate::memory;
 
 pub use accumulator::{Accumulator, Outline, Single};
-pub use scan::{Label, Mask, Scan};
+pub use scan::{Mask, Scan};
 
 const PURPOSE: &str = "the statistics of a foreground";
 
@@ -90,18 +90,18 @@ pub fn statistics<T: Intensity>(image: ArrayViewD<'_, T>, mask: &Mask<'_>) -> Re
 
 fn in_channel(error: KernelError, index: usize) -> KernelError {
     match error {
-        KernelError::Argument { name: "image", rule, got } => {
-            KernelError::Argument { name: "image", rule, got: format!("{got} in channel {index}") }
+        KernelError::Argument { name: "image", kind, rule, got } => {
+            KernelError::Argument { name: "image", kind, rule, got: format!("{got} in channel {index}") }
         }
         other => other,
     }
 }
 
 fn no_foreground() -> KernelError {
-    KernelError::argument("labels", "mark at least one foreground voxel (label above 0)", 0)
+    KernelError::argument("labels", "mark at least one foreground voxel (label above 0)", 0).of(Kind::Content)
 }
 
 fn not_finite(count: u64) -> KernelError {
     let got = format!("{count} NaN or infinite voxels");
-    KernelError::Argument { name: "image", rule: "be finite in the foreground".into(), got }
+    KernelError::Argument { name: "image", kind: Kind::Content, rule: "be finite in the foreground".into(), got }
 }

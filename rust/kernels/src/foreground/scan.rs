@@ -7,6 +7,7 @@ use ndarray::{ArrayView, ArrayView3, ArrayViewD, Axis, Dimension, Ix3, Ix4, Slic
 use rayon::prelude::*;
 
 use crate::error::{KernelError, Result};
+use crate::label::Label;
 use crate::memory;
 
 /// Voxels of a row when image and labels lie in one piece each: half of a processor's innermost cache.
@@ -22,11 +23,6 @@ const PIECE: usize = 1 << 19;
 const TURNS: usize = 4;
 
 const PURPOSE: &str = "the foreground of an image";
-
-/// An integer label; voxels above 0 are foreground.
-pub trait Label: Copy + Default + PartialOrd + Send + Sync + 'static {}
-
-impl<L: Copy + Default + PartialOrd + Send + Sync + 'static> Label for L {}
 
 /// Labels of any type, as the foreground they mark.
 pub struct Mask<'a> {

@@ -5,11 +5,10 @@
 
 use multiversion::multiversion;
 
+use crate::edges::reflect;
 use crate::error::Result;
+use crate::gaussian::Gaussian;
 use crate::memory;
-
-/// SciPy's `gaussian_filter` cuts its kernel off here, in standard deviations.
-const TRUNCATE: f64 = 4.0;
 
 const PURPOSE: &str = "smoothing an image";
 
@@ -42,17 +41,10 @@ pub fn smooth(channel: &mut [f32], [planes, rows, width]: [usize; 3], sigma: f64
 
 /// The weights beside the middle one, nearest first; those of the other side are the same.
 fn side(sigma: f64) -> Result<Vec<f32>> {
-    let radius = (TRUNCATE * sigma + 0.5) as i32;
-    let bell = |distance: i32| (-0.5 * f64::from(distance * distance) / (sigma * sigma)).exp();
-    let total = 1.0 + 2.0 * (1..=radius).map(bell).sum::<f64>();
-    memory::gathered((1..=radius).map(|distance| (bell(distance) / total) as f32), radius as usize, PURPOSE)
-}
-
-/// The index that `index` is mirrored to; the outermost voxels are repeated (d c b a | a b c d | d c b a).
-fn mirrored(index: i64, length: usize) -> usize {
-    let length = length as i64;
-    let index = index.rem_euclid(2 * length);
-    index.min(2 * length - 1 - index) as usize
+    let bell = Gaussian::new(sigma);
+    let total = 1.0 + 2.0 * (1..=bell.radius).map(|distance| bell.at(distance as f64)).sum::<f64>();
+    let weights = (1..=bell.radius).map(|distance| (bell.at(distance as f64) / total) as f32);
+    memory::gathered(weights, bell.radius as usize, PURPOSE)
 }
 
 /// Smooths across `count` rows of `width`, which begin at `first` and lie `hop` apart.
@@ -62,7 +54,7 @@ fn across(voxels: &mut [f32], [first, hop]: [usize; 2], [count, width]: [usize; 
     for (start, copy) in starts.clone().zip(room.chunks_exact_mut(width)) {
         copy.copy_from_slice(&voxels[start..start + width]);
     }
-    let row = |index: i64| &room[mirrored(index, count) * width..][..width];
+    let row = |index: i64| &room[reflect(index, count) * width..][..width];
     for (index, start) in (0..).zip(starts) {
         let (out, middle) = (&mut voxels[start..start + width], row(index));
         for (distance, &weight) in (1..).zip(weights) {
@@ -79,8 +71,8 @@ fn along(plane: &mut [f32], width: usize, weights: &[f32], room: &mut [f32]) {
     for row in plane.chunks_exact_mut(width) {
         room[radius..radius + width].copy_from_slice(row);
         for outside in 0..radius {
-            room[outside] = row[mirrored(outside as i64 - radius as i64, width)];
-            room[radius + width + outside] = row[mirrored((width + outside) as i64, width)];
+            room[outside] = row[reflect(outside as i64 - radius as i64, width)];
+            room[radius + width + outside] = row[reflect((width + outside) as i64, width)];
         }
         let part = |first: usize| &room[first..][..width];
         for (distance, &weight) in (1..).zip(weights) {

@@ -10,11 +10,11 @@ mod curves;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView3, ArrayViewMut3, ArrayViewMut4, Axis};
 
-use crate::chance::{Key, add_gaussian};
+use crate::coefficients::{Order, check_axes};
 use crate::error::{KernelError, Result};
 use crate::image::resample_image;
 use crate::memory;
-use crate::taps::{Order, check_axes};
+use crate::rng::{Key, add_gaussian};
 
 /// Voxels whose noise comes from one key.
 const NOISE_ROW: usize = 1 << 16;

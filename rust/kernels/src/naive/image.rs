@@ -2,7 +2,7 @@
 
 use ndarray::{Array3, ArrayView3, Axis};
 
-use crate::taps::Order;
+use crate::coefficients::Order;
 
 /// Voxels by which a lane's edges are repeated: what lies behind them weighs 0.27^40.
 const EDGE: usize = 40;

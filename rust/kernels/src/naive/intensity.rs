@@ -3,8 +3,8 @@
 use ndarray::{Array3, ArrayView3, Axis};
 
 use super::image::resample_volume;
+use crate::coefficients::Order;
 use crate::intensity::Change;
-use crate::taps::Order;
 
 /// A channel after a change; of noise, whose values are chance, nothing.
 pub fn changed(channel: ArrayView3<'_, f32>, change: Change) -> Array3<f64> {

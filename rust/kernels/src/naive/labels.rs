@@ -2,7 +2,7 @@
 
 use ndarray::{Array3, ArrayView3, indices};
 
-use crate::taps::{nearest, position};
+use crate::coefficients::{nearest, position};
 
 /// `labels` (z, y, x) on a grid of `shape`: the label with the greatest weight; among equals the nearest voxel's, or else
 /// the smallest.

@@ -2,8 +2,8 @@
 
 use ndarray::{Array3, Array4, ArrayView4, Axis, concatenate};
 
+use crate::coefficients::Order;
 use crate::naive::image::{resample_slices, resample_volume};
-use crate::taps::Order;
 
 /// `values` (c, z, y, x) resampled linearly to `shape`; nearest along `lowres_axis`.
 pub fn resample_linearly(values: ArrayView4<'_, f32>, shape: [usize; 3], lowres_axis: Option<usize>) -> Array4<f64> {

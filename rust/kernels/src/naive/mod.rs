@@ -9,3 +9,5 @@ pub mod logits;
 pub mod scores;
 pub mod tiles;
 pub mod warp;
+
+pub use crate::rng::noise_row;

@@ -2,8 +2,8 @@
 
 use ndarray::{Array3, ArrayView3, Axis, Ix3};
 
-use crate::chance::noise_row;
-use crate::taps::Order;
+use crate::coefficients::Order;
+use crate::rng::noise_row;
 use crate::warp::{Elastic, Motion};
 
 /// Where each output voxel reads, z, y, x.

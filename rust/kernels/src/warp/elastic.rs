@@ -10,13 +10,11 @@ use multiversion::multiversion;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayViewMut3, Axis};
 
-use super::coefficients::POLE;
-use crate::chance::noise_row;
 use crate::error::{KernelError, Result};
+use crate::gaussian::Gaussian;
 use crate::memory;
-
-/// SciPy's `gaussian_filter` cuts its kernel off here, in standard deviations.
-const TRUNCATE: f64 = 4.0;
+use crate::rng::noise_row;
+use crate::spline::{POLE, b_spline};
 
 /// Smoothest field; beyond it a parameter is a mistake.
 const WIDEST: f64 = 1000.0;
@@ -177,25 +175,18 @@ impl Smoothing {
             let end = ((voxel + self.step + reach) / self.step + 1).min(coefficients);
             Ok((first, memory::collected((first..end).map(|j| self.kernel[place(j)] as f32), PURPOSE)?))
         };
-        let from = (0..self.step).map(|phase| b_spline(phase as f64 / self.step as f64));
+        let from = (0..self.step).map(|phase| b_spline(phase as f64 / self.step as f64).map(|w| (w / 6.0) as f32));
         let from = memory::collected(from, PURPOSE)?;
         let into = memory::collected_results((0..length).map(into), PURPOSE)?;
         Ok(Spread { step: self.step, into, from, coefficients })
     }
 }
 
-/// SciPy's sampled and normalised Gaussian.
+/// The normalised Gaussian.
 fn gaussian(sigma: f64) -> Result<Vec<f64>> {
-    let radius = (TRUNCATE * sigma + 0.5) as i64;
-    let bell = |distance: i64| (-0.5 * (distance * distance) as f64 / (sigma * sigma)).exp();
-    let total: f64 = (-radius..=radius).map(bell).sum();
-    memory::gathered((-radius..=radius).map(|distance| bell(distance) / total), 2 * radius as usize + 1, PURPOSE)
-}
-
-/// The cubic B-spline at distances 1 + t, t, 1 - t, 2 - t.
-fn b_spline(t: f64) -> [f32; 4] {
-    let s = 1.0 - t;
-    [s * s * s, 4.0 + t * t * (3.0 * t - 6.0), 4.0 + s * s * (3.0 * s - 6.0), t * t * t].map(|w| (w / 6.0) as f32)
+    let bell = Gaussian::new(sigma);
+    let (total, distances) = (bell.total(), -bell.radius..=bell.radius);
+    memory::gathered(distances.map(|at| bell.at(at as f64) / total), 2 * bell.radius as usize + 1, PURPOSE)
 }
 
 /// The noise of one axis, smoothed and multiplied by `alpha`: coefficients along z and y, values along x.

@@ -5,11 +5,10 @@
 //! `mode="constant"` for images (positions beyond the outermost voxels' centres take the border value; the spline's
 //! coefficients are those of the mirrored image) and one linear interpolation a label for label maps.
 
-mod coefficients;
+mod coordinates;
 mod elastic;
-mod label;
 mod motion;
-mod places;
+mod prefilter;
 mod samplers;
 mod sources;
 mod votes;
@@ -19,16 +18,16 @@ use std::ops::Range;
 use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView4, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4, Axis};
 
+use crate::coefficients::{Order, check_axes};
 use crate::error::{KernelError, Result};
-use crate::taps::{Order, check_axes};
-use coefficients::MARGIN;
+use crate::label::Keyed;
+use coordinates::{CoordinateBuffers, Grid, Line};
 use elastic::{Bent, Field};
-use places::{Grid, Line, Places};
+use prefilter::MARGIN;
 use sources::{ImageSource, LabelSource};
 use votes::Ballot;
 
 pub use elastic::Elastic;
-pub use label::Label;
 pub use motion::Motion;
 
 /// Voxels that are sampled as one task and located at once: as many whole rows as come nearest.
@@ -80,7 +79,7 @@ pub struct Labels<'a, L> {
 struct Scratch {
     bent: Bent,
     displacements: [Vec<f32>; 3],
-    places: Places,
+    coordinates: CoordinateBuffers,
     ballot: Ballot,
 }
 
@@ -126,15 +125,15 @@ impl Warp {
     ///
     /// # Errors
     /// As [`Warp::image`], or the labels' type has no such border.
-    pub fn labels<L: Label>(&self, labels: Labels<'_, L>) -> Result<()> {
+    pub fn labels<L: Keyed>(&self, labels: Labels<'_, L>) -> Result<()> {
         self.both(None, Some(labels))
     }
 
-    /// Samples an image and its labels, which have the same size, at places that are located once.
+    /// Samples an image and its labels, which have the same size, at coordinates that are located once.
     ///
     /// # Errors
     /// As each by itself, or they differ in size.
-    pub fn both<L: Label>(&self, image: Option<Image<'_>>, labels: Option<Labels<'_, L>>) -> Result<()> {
+    pub fn both<L: Keyed>(&self, image: Option<Image<'_>>, labels: Option<Labels<'_, L>>) -> Result<()> {
         let size = self.check_both(image.as_ref(), labels.as_ref())?;
         let (number, plane) = (labels.as_ref().map_or(0, |labels| labels.border), self.motion.plane);
         let border = L::from_number(number)
@@ -153,13 +152,13 @@ impl Warp {
         let blocks = (self.rows(image.map(|image| image.to)), self.rows(labels.map(|labels| labels.to)));
         self.by_blocks(blocks, |scratch, first, (mut image, mut labels)| {
             self.locate(size, grids, first..first + image.len_of(Axis(1)), scratch)?;
-            let Scratch { places, ballot, .. } = scratch;
+            let Scratch { coordinates, ballot, .. } = scratch;
             for (channel, mut out) in image.outer_iter_mut().enumerate() {
-                voxels.iter().for_each(|voxels| voxels.sample(channel, places.sites(), slice_of(&mut out)));
+                voxels.iter().for_each(|voxels| voxels.sample(channel, coordinates.view(), slice_of(&mut out)));
             }
-            let sites = if two { places.other_sites() } else { places.sites() };
+            let coordinates = if two { coordinates.other_view() } else { coordinates.view() };
             for (channel, mut out) in labels.outer_iter_mut().enumerate() {
-                maps.iter().for_each(|maps| maps.sample(channel, sites, ballot, slice_of(&mut out)));
+                maps.iter().for_each(|maps| maps.sample(channel, coordinates, ballot, slice_of(&mut out)));
             }
             Ok(())
         })
@@ -245,8 +244,8 @@ impl Warp {
         scratch: &mut Scratch,
     ) -> Result<()> {
         let (Some(grid), width) = (grids.0, self.shape[2]) else { return Ok(()) };
-        let Scratch { bent, displacements, places, .. } = scratch;
-        places.resize(rows.len() * width)?;
+        let Scratch { bent, displacements, coordinates, .. } = scratch;
+        coordinates.resize(rows.len() * width)?;
         let half = self.shape.map(|length| (length - 1) as f64 / 2.0);
         let matrix = self.motion.matrix;
         for (place, row) in rows.enumerate() {
@@ -261,7 +260,7 @@ impl Warp {
             let displacements = self.field.as_ref().map(|_| displacements.each_ref().map(|row| &row[..]));
             let turn = matrix.map(|row| row.map(|value| value as f32));
             let line = Line { start: [0, 1, 2].map(start), step: matrix.map(|row| row[2]), turn, displacements };
-            places.locate(size, (grid, grids.1), &line, place * width..(place + 1) * width);
+            coordinates.locate(size, (grid, grids.1), &line, place * width..(place + 1) * width);
         }
         Ok(())
     }

@@ -1,18 +1,19 @@
-//! Images at places: nearest, linear, cubic spline. One call samples some rows of one channel.
+//! Images at coordinates: nearest, linear, cubic spline. One call samples some rows of one channel.
 
 use multiversion::multiversion;
 use wide::f32x4;
 
-use super::places::{Grid, OUTSIDE, Sites};
+use super::coordinates::{Coordinates, Grid, OUTSIDE};
+use crate::spline::b_spline;
 
-/// Places whose voxels are collected before the arithmetic is done on all of them.
+/// CoordinateBuffers whose voxels are collected before the arithmetic is done on all of them.
 const LANES: usize = 64;
 
 /// The nearest voxel; half-way positions take the later one.
 #[multiversion(targets = "simd")]
-pub fn nearest(grid: &Grid, sites: Sites<'_>, image: &[f32], border: f32, out: &mut [f32]) {
+pub fn nearest(grid: &Grid, coordinates: Coordinates<'_>, image: &[f32], border: f32, out: &mut [f32]) {
     let (count, hop_z, hop_y, hop_x) = (out.len(), grid.hop(0), grid.hop(1), grid.hop(2));
-    let Sites { offset, fraction: [z, y, x] } = sites.part(0, count);
+    let Coordinates { offset, fraction: [z, y, x] } = coordinates.part(0, count);
     let step = |fraction: f32, hop: usize| if fraction >= 0.5 { hop } else { 0 };
     for (i, value) in out.iter_mut().enumerate() {
         let at = inside(offset[i]) + step(z[i], hop_z) + step(y[i], hop_y) + step(x[i], hop_x);
@@ -21,21 +22,27 @@ pub fn nearest(grid: &Grid, sites: Sites<'_>, image: &[f32], border: f32, out: &
 }
 
 /// Linear interpolation.
-pub fn linear(grid: &Grid, sites: Sites<'_>, image: &[f32], border: f32, out: &mut [f32]) {
+pub fn linear(grid: &Grid, coordinates: Coordinates<'_>, image: &[f32], border: f32, out: &mut [f32]) {
     if grid.plane {
-        linear_rows::<4>(grid, sites, image, border, out);
+        linear_rows::<4>(grid, coordinates, image, border, out);
     } else {
-        linear_rows::<8>(grid, sites, image, border, out);
+        linear_rows::<8>(grid, coordinates, image, border, out);
     }
 }
 
 /// `CORNERS` of a place: four in a plane, eight in space.
 #[multiversion(targets = "simd")]
-fn linear_rows<const CORNERS: usize>(grid: &Grid, sites: Sites<'_>, image: &[f32], border: f32, out: &mut [f32]) {
+fn linear_rows<const CORNERS: usize>(
+    grid: &Grid,
+    coordinates: Coordinates<'_>,
+    image: &[f32],
+    border: f32,
+    out: &mut [f32],
+) {
     let (hop_z, hop_y, hop_x) = (grid.hop(0), grid.hop(1), grid.hop(2));
     let mut corners = [[0.0; LANES]; CORNERS];
     for (part, out) in out.chunks_mut(LANES).enumerate() {
-        let Sites { offset, fraction: [z, y, x] } = sites.part(part * LANES, out.len());
+        let Coordinates { offset, fraction: [z, y, x] } = coordinates.part(part * LANES, out.len());
         for (lane, &offset) in offset.iter().enumerate() {
             let at = inside(offset);
             // The farthest first: where that is in memory, all others are.
@@ -53,7 +60,7 @@ fn linear_rows<const CORNERS: usize>(grid: &Grid, sites: Sites<'_>, image: &[f32
     }
 }
 
-/// An offset that is in memory: places outside are computed as well, and overwritten.
+/// An offset that is in memory: coordinates outside are computed as well, and overwritten.
 #[inline(always)]
 fn inside(offset: u32) -> usize {
     if offset == OUTSIDE { 0 } else { offset as usize }
@@ -65,21 +72,27 @@ fn between(a: f32, b: f32, t: f32) -> f32 {
 }
 
 /// The cubic spline of some coefficients, each over 6 an axis.
-pub fn cubic(grid: &Grid, sites: Sites<'_>, spline: &[f32], border: f32, out: &mut [f32]) {
+pub fn cubic(grid: &Grid, coordinates: Coordinates<'_>, spline: &[f32], border: f32, out: &mut [f32]) {
     if grid.plane {
-        cubic_rows::<1>(grid, sites, spline, border, out);
+        cubic_rows::<1>(grid, coordinates, spline, border, out);
     } else {
-        cubic_rows::<4>(grid, sites, spline, border, out);
+        cubic_rows::<4>(grid, coordinates, spline, border, out);
     }
 }
 
 /// `PLANES` of taps along z.
 #[multiversion(targets = "simd")]
-fn cubic_rows<const PLANES: usize>(grid: &Grid, sites: Sites<'_>, spline: &[f32], border: f32, out: &mut [f32]) {
+fn cubic_rows<const PLANES: usize>(
+    grid: &Grid,
+    coordinates: Coordinates<'_>,
+    spline: &[f32],
+    border: f32,
+    out: &mut [f32],
+) {
     let (hop_z, hop_y) = (grid.hop(0), grid.hop(1));
     let (mut along_z, mut along_y, mut along_x) = ([[0.0; 4]; LANES], [[0.0; 4]; LANES], [[0.0; 4]; LANES]);
     for (part, out) in out.chunks_mut(LANES).enumerate() {
-        let Sites { offset, fraction: [z, y, x] } = sites.part(part * LANES, out.len());
+        let Coordinates { offset, fraction: [z, y, x] } = coordinates.part(part * LANES, out.len());
         weigh(z, &mut along_z);
         weigh(y, &mut along_y);
         weigh(x, &mut along_x);
@@ -102,11 +115,10 @@ fn four(spline: &[f32], at: usize) -> f32x4 {
     f32x4::new(spline[at..at + 4].first_chunk().copied().unwrap_or_default())
 }
 
-/// Six times the cubic B-spline at distances 1 + t, t, 1 - t, 2 - t.
+/// Weights of the taps of each position, times 6.
 #[inline(always)]
 fn weigh(fraction: &[f32], weights: &mut [[f32; 4]; LANES]) {
     for (&t, weights) in fraction.iter().zip(weights) {
-        let s = 1.0 - t;
-        *weights = [s * s * s, 4.0 + t * t * (3.0 * t - 6.0), 4.0 + s * s * (3.0 * s - 6.0), t * t * t];
+        *weights = b_spline(t);
     }
 }

@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use ndarray::{Array3, ArrayView4, Axis, CowArray, Ix4};
 
-use super::coefficients::coefficients;
-use super::label::Label;
-use super::places::{Grid, Sites};
+use super::coordinates::{Coordinates, Grid};
+use super::prefilter::coefficients;
 use super::samplers;
 use super::votes::{Ballot, vote};
+use crate::coefficients::Order;
 use crate::error::Result;
+use crate::label::Keyed;
 use crate::memory;
-use crate::taps::Order;
 
 /// An image, and how it is sampled.
 pub struct ImageSource<'a> {
@@ -50,21 +50,21 @@ impl<'a> ImageSource<'a> {
         Ok(Self { grid: Grid::linear(size, plane), memory, order, border })
     }
 
-    /// Whether its places are others than those of voxels.
+    /// Whether its coordinates are others than those of voxels.
     pub fn is_spline(&self) -> bool {
         self.order == Order::Cubic
     }
 
     /// Samples a channel.
-    pub fn sample(&self, channel: usize, sites: Sites<'_>, out: &mut [f32]) {
+    pub fn sample(&self, channel: usize, coordinates: Coordinates<'_>, out: &mut [f32]) {
         let values = match &self.memory {
             Memory::Voxels(voxels) => channel_of(voxels, channel),
             Memory::Splines(splines) => splines[channel].as_slice().expect("new arrays are contiguous"),
         };
         match self.order {
-            Order::Nearest => samplers::nearest(&self.grid, sites, values, self.border, out),
-            Order::Linear => samplers::linear(&self.grid, sites, values, self.border, out),
-            Order::Cubic => samplers::cubic(&self.grid, sites, values, self.border, out),
+            Order::Nearest => samplers::nearest(&self.grid, coordinates, values, self.border, out),
+            Order::Linear => samplers::linear(&self.grid, coordinates, values, self.border, out),
+            Order::Cubic => samplers::cubic(&self.grid, coordinates, values, self.border, out),
         }
     }
 }
@@ -77,7 +77,7 @@ pub struct LabelSource<'a, L> {
     border: L,
 }
 
-impl<'a, L: Label> LabelSource<'a, L> {
+impl<'a, L: Keyed> LabelSource<'a, L> {
     /// Brings label maps into order.
     ///
     /// # Errors
@@ -89,8 +89,8 @@ impl<'a, L: Label> LabelSource<'a, L> {
     }
 
     /// Samples a channel.
-    pub fn sample(&self, channel: usize, sites: Sites<'_>, ballot: &mut Ballot, out: &mut [L]) {
-        vote(&self.grid, sites, ballot, channel_of(&self.voxels, channel), self.border, out);
+    pub fn sample(&self, channel: usize, coordinates: Coordinates<'_>, ballot: &mut Ballot, out: &mut [L]) {
+        vote(&self.grid, coordinates, ballot, channel_of(&self.voxels, channel), self.border, out);
     }
 }
 

@@ -1,6 +1,6 @@
-//! Label maps at places: every label's indicator interpolated linearly, the greatest weight wins.
+//! Label maps at coordinates: every label's indicator interpolated linearly, the greatest weight wins.
 //!
-//! Only the labels of the eight voxels around a place have any weight, whatever their number. Most places lie among
+//! Only the labels of the eight voxels around a place have any weight, whatever their number. Most coordinates lie among
 //! voxels of one label; the others are collected and voted on side by side. Ties go to the nearest voxel's label if it
 //! is one of the tied, else to the smallest, as in batchgenerators' `seg_tiebreak="nearest"`.
 
@@ -8,27 +8,34 @@ use multiversion::multiversion;
 use wide::bytemuck::cast;
 use wide::{f32x4, u32x4};
 
-use super::label::Label;
-use super::places::{Grid, OUTSIDE, Sites};
+use super::coordinates::{Coordinates, Grid, OUTSIDE};
+use crate::label::Keyed;
 
-/// Places that are collected before they are voted on.
+/// CoordinateBuffers that are collected before they are voted on.
 const MOST: usize = 128;
 
 /// Those of them whose winners are found at once.
 const TOGETHER: usize = 4;
 
-/// Places between different labels.
+/// CoordinateBuffers between different labels.
 pub struct Ballot {
     count: usize,
     indices: [usize; MOST], // in the block
     keys: [[u32; MOST]; 8], // of the labels around
 }
 
-/// Labels at places.
+/// Labels at coordinates.
 #[multiversion(targets = "simd")]
-pub fn vote<L: Label>(grid: &Grid, sites: Sites<'_>, ballot: &mut Ballot, labels: &[L], border: L, out: &mut [L]) {
-    let out = &mut out[..sites.offset.len()];
-    for (index, &offset) in sites.offset.iter().enumerate() {
+pub fn vote<L: Keyed>(
+    grid: &Grid,
+    coordinates: Coordinates<'_>,
+    ballot: &mut Ballot,
+    labels: &[L],
+    border: L,
+    out: &mut [L],
+) {
+    let out = &mut out[..coordinates.offset.len()];
+    for (index, &offset) in coordinates.offset.iter().enumerate() {
         if offset == OUTSIDE {
             out[index] = border;
             continue;
@@ -38,16 +45,16 @@ pub fn vote<L: Label>(grid: &Grid, sites: Sites<'_>, ballot: &mut Ballot, labels
         if around.iter().fold(0, |differing, key| differing | (key ^ around[0])) != 0 {
             ballot.enter(index, around);
             if ballot.count == MOST {
-                ballot.decide(sites, out);
+                ballot.decide(coordinates, out);
             }
         }
     }
-    ballot.decide(sites, out);
+    ballot.decide(coordinates, out);
 }
 
 /// Keys of the labels around a place; each of a plane's twice.
 #[inline(always)]
-fn corners<L: Label>(grid: &Grid, labels: &[L], at: usize) -> [u32; 8] {
+fn corners<L: Keyed>(grid: &Grid, labels: &[L], at: usize) -> [u32; 8] {
     let (z, y, x) = (grid.hop(0), grid.hop(1), grid.hop(2));
     // The farthest first: where that is in memory, all others are.
     let key = |hop: usize| labels[at + hop].key();
@@ -73,9 +80,9 @@ impl Ballot {
 
     /// Writes the winners and begins anew.
     #[inline(always)]
-    fn decide<L: Label>(&mut self, sites: Sites<'_>, out: &mut [L]) {
+    fn decide<L: Keyed>(&mut self, coordinates: Coordinates<'_>, out: &mut [L]) {
         let count = std::mem::take(&mut self.count).min(MOST);
-        let [z, y, x] = sites.fraction;
+        let [z, y, x] = coordinates.fraction;
         for first in (0..count).step_by(TOGETHER) {
             let indices = &self.indices[first..count.min(first + TOGETHER)];
             let mut fractions = [[0.0; TOGETHER]; 3];
@@ -139,7 +146,7 @@ fn elect(keys: &[u32x4; 8], totals: &[f32x4; 8]) -> (u32x4, f32x4, u32x4) {
 
 /// The winner of one place, ties included; `near` says whether it is nearest to the later voxel, z, y, x (half-way it is).
 #[cold]
-fn settle<L: Label>(lane: usize, keys: &[u32x4; 8], totals: &[f32x4; 8], best: f32x4, near: [bool; 3]) -> L {
+fn settle<L: Keyed>(lane: usize, keys: &[u32x4; 8], totals: &[f32x4; 8], best: f32x4, near: [bool; 3]) -> L {
     let label = |key: &u32x4| L::from_key(key.to_array()[lane]);
     let nearest = label(&keys[near.iter().fold(0, |corner, &later| 2 * corner + usize::from(later))]);
     let leads = |total: &f32x4| total.to_array()[lane] == best.to_array()[lane];

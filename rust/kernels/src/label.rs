@@ -1,7 +1,12 @@
 //! The types that label maps come in.
 
-/// A value that labels take.
-pub trait Label: Copy + PartialOrd + Send + Sync {
+/// A value that labels take; voxels above 0 are foreground.
+pub trait Label: Copy + Default + PartialOrd + Send + Sync + 'static {}
+
+impl<L: Copy + Default + PartialOrd + Send + Sync + 'static> Label for L {}
+
+/// Labels that 32 bits tell apart.
+pub trait Keyed: Label {
     /// The label of this number, where the type has one.
     fn from_number(number: i64) -> Option<Self>;
     /// Bits that tell labels apart.
@@ -12,7 +17,7 @@ pub trait Label: Copy + PartialOrd + Send + Sync {
 
 macro_rules! label {
     ($($type:ty),+) => {
-        $(impl Label for $type {
+        $(impl Keyed for $type {
             fn from_number(number: i64) -> Option<Self> {
                 Self::try_from(number).ok()
             }
@@ -29,7 +34,7 @@ macro_rules! label {
 label!(u8, i8, u16, i16, u32, i32);
 
 /// Label maps as batchgenerators has them.
-impl Label for f32 {
+impl Keyed for f32 {
     fn from_number(number: i64) -> Option<Self> {
         Some(number as Self)
     }

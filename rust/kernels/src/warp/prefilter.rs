@@ -9,14 +9,13 @@ use multiversion::multiversion;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, Slice};
 
-use super::places::{BEFORE, BEHIND, around};
+use super::coordinates::{BEFORE, BEHIND, around};
+use crate::edges::mirror;
 use crate::error::Result;
 use crate::memory;
 use crate::separable::{LANES, Row};
+use crate::spline::POLE;
 use crate::transpose::{one_by_one, side_by_side};
-
-/// The cubic B-spline's pole, sqrt(3) - 2.
-pub const POLE: f32 = -0.267_949_2;
 
 /// Voxels around what is read that still matter to its coefficients.
 pub const MARGIN: usize = 12;
@@ -56,13 +55,6 @@ pub fn coefficients(image: ArrayView3<'_, f32>, region: &[Range<usize>; 3], plan
     Ok(part)
 }
 
-/// The index that `index`, up to a period outside, is mirrored to; the outermost voxels are not repeated.
-fn mirrored(index: i64, length: usize) -> usize {
-    let period = (2 * length as i64 - 2).max(1);
-    let index = index.rem_euclid(period);
-    index.min(period - index) as usize
-}
-
 /// What a thread keeps from task to task.
 #[derive(Default)]
 struct Room {
@@ -90,7 +82,7 @@ fn rows(source: ArrayView3<'_, f32>, out: &mut ArrayViewMut3<'_, f32>, room: &mu
         side_by_side(sources, &mut room.wide[BEFORE..BEFORE + width]);
         filter_lanes(&mut room.wide[BEFORE..BEFORE + width]);
         for place in (0..BEFORE).chain(BEFORE + width..around.min(BEFORE + width + BEHIND)) {
-            room.wide[place] = room.wide[BEFORE + mirrored(place as i64 - BEFORE as i64, width)];
+            room.wide[place] = room.wide[BEFORE + mirror(place as i64 - BEFORE as i64, width)];
         }
         one_by_one(&room.wide, &mut room.block);
         for (target, row) in targets.iter_mut().zip(room.block.chunks_exact(around)) {
@@ -115,7 +107,7 @@ fn filter_lanes(lane: &mut [Row]) {
     }
     let mut state = [0.0; LANES];
     for k in (0..TERMS as i64).rev() {
-        add_scaled(&mut state, &lane[mirrored(k, last + 1)]);
+        add_scaled(&mut state, &lane[mirror(k, last + 1)]);
     }
     lane[0] = state;
     for row in &mut lane[1..] {
@@ -146,7 +138,7 @@ fn columns(mut slice: ArrayViewMut2<'_, f32>, state: &mut Vec<f32>) -> Result<()
     let inner = BEFORE..rows.len() - BEHIND;
     filter_rows(&mut rows[inner.clone()], state);
     for place in (0..BEFORE).chain(inner.end..rows.len()) {
-        let from = BEFORE + mirrored(place as i64 - BEFORE as i64, inner.len());
+        let from = BEFORE + mirror(place as i64 - BEFORE as i64, inner.len());
         let [to, from] = rows.get_disjoint_mut([place, from]).expect("mirrored rows lie between the others");
         to.copy_from_slice(from);
     }
@@ -161,7 +153,7 @@ fn filter_rows(rows: &mut [&mut [f32]], state: &mut [f32]) {
         return;
     }
     for k in (0..TERMS as i64).rev() {
-        add_scaled(state, rows[mirrored(k, last + 1)]);
+        add_scaled(state, rows[mirror(k, last + 1)]);
     }
     rows[0].copy_from_slice(state);
     for k in 1..=last {

@@ -14,7 +14,7 @@ use multiversion::multiversion;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array3, Array4, ArrayView2, ArrayView4, ArrayViewMut3, Axis};
 
-use crate::error::{KernelError, Result};
+use crate::error::{KernelError, Kind, Result};
 use crate::memory;
 use crate::scores::{Activation, LANES, Lane, activate, load};
 use crate::tiles::gaussian_importance;
@@ -125,7 +125,9 @@ impl WindowSums {
         let (first, last) = (start[1] / ROWS, stop[1].div_ceil(ROWS));
         let held = |plane: &Plane| plane[first..last].iter().all(Option::is_some);
         if !self.planes[start[0]..stop[0]].iter().all(held) {
-            return Err(KernelError::argument("start and stop", "name voxels that have sums", (start, stop)));
+            return Err(
+                KernelError::argument("start and stop", "name voxels that have sums", (start, stop)).of(Kind::State)
+            );
         }
         let shape = (self.classes, stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]);
         let mut out = memory::filled(shape, 0.0, "the finished part of a volume")?;
@@ -135,7 +137,9 @@ impl WindowSums {
             mean_of_plane(out, plane, part, self.size[2])
         });
         if !covered.reduce(|| true, |all, one| all & one) {
-            return Err(KernelError::argument("windows", "cover every voxel that is read", (start, stop)));
+            return Err(
+                KernelError::argument("windows", "cover every voxel that is read", (start, stop)).of(Kind::State)
+            );
         }
         Ok(out)
     }

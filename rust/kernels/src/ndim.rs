@@ -7,14 +7,14 @@ use crate::grid::Slab;
 
 /// How many axes a grid has in the caller's eyes, and which of them is the coarse one.
 #[derive(Debug, Clone, Copy)]
-pub struct Rank {
+pub struct Ndim {
     /// 2 or 3.
     pub axes: usize,
     /// The coarse axis among these.
     pub lowres_axis: Option<usize>,
 }
 
-impl Rank {
+impl Ndim {
     /// The rank of a grid of `shape` in an array that has `leading` axes before it.
     ///
     /// # Errors

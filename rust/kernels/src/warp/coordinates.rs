@@ -80,25 +80,25 @@ pub struct Line<'a> {
     pub displacements: Option<[&'a [f32]; 3]>,
 }
 
-/// Places of a block of output rows.
+/// CoordinateBuffers of a block of output rows.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct CoordinateBuffers {
     offset: Vec<u32>,        // of the first tap in memory, or OUTSIDE
     other: Vec<u32>,         // the same in the memory of the second grid
     fraction: [Vec<f32>; 3], // between the voxel below and the one above, z, y, x
 }
 
-/// Places as samplers read them, slices of one length.
+/// CoordinateBuffers as samplers read them, slices of one length.
 #[derive(Debug, Clone, Copy)]
-pub struct Sites<'a> {
+pub struct Coordinates<'a> {
     /// Of the first tap in memory, or [`OUTSIDE`].
     pub offset: &'a [u32],
     /// Between the voxel below and the one above, z, y, x.
     pub fraction: [&'a [f32]; 3],
 }
 
-impl Sites<'_> {
-    /// Some of the places.
+impl Coordinates<'_> {
+    /// Some of the coordinates.
     #[inline(always)]
     pub fn part(&self, first: usize, count: usize) -> Self {
         let [z, y, x] = self.fraction;
@@ -107,26 +107,26 @@ impl Sites<'_> {
     }
 }
 
-impl Places {
-    /// Makes room for `count` places; what they were before is left.
+impl CoordinateBuffers {
+    /// Makes room for `count` coordinates; what they were before is left.
     ///
     /// # Errors
     /// The system refuses the memory.
     pub fn resize(&mut self, count: usize) -> Result<()> {
-        const PURPOSE: &str = "the places of voxels";
+        const PURPOSE: &str = "the coordinates of voxels";
         memory::resize(&mut self.offset, count, 0, PURPOSE)?;
         memory::resize(&mut self.other, count, 0, PURPOSE)?;
         self.fraction.iter_mut().try_for_each(|fraction| memory::resize(fraction, count, 0.0, PURPOSE))
     }
 
-    /// Places of the first grid.
-    pub fn sites(&self) -> Sites<'_> {
-        Sites { offset: &self.offset, fraction: self.fraction.each_ref().map(|fraction| &fraction[..]) }
+    /// CoordinateBuffers of the first grid.
+    pub fn view(&self) -> Coordinates<'_> {
+        Coordinates { offset: &self.offset, fraction: self.fraction.each_ref().map(|fraction| &fraction[..]) }
     }
 
-    /// Places of the second grid.
-    pub fn other_sites(&self) -> Sites<'_> {
-        Sites { offset: &self.other, ..self.sites() }
+    /// CoordinateBuffers of the second grid.
+    pub fn other_view(&self) -> Coordinates<'_> {
+        Coordinates { offset: &self.other, ..self.view() }
     }
 
     /// Locates the voxels of a line, from place `at` on, in an image of `size` that lies in memory as one grid, or two.

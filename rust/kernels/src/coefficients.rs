@@ -5,6 +5,7 @@
 
 use crate::error::{KernelError, Result};
 use crate::memory;
+use crate::spline::b_spline;
 
 /// Longest axis: far beyond any scan, and short enough that the taps of one axis never exhaust memory.
 pub const LONGEST_AXIS: usize = 1 << 24;
@@ -61,7 +62,7 @@ pub const PAD: usize = 2;
 
 /// Reading places and weights for every output index along one axis; 1, 2 or 4 taps each.
 #[derive(Debug, Clone)]
-pub struct Taps {
+pub struct Coefficients {
     /// Voxels of the input.
     pub n_in: usize,
     /// Voxels of the output.
@@ -74,7 +75,7 @@ pub struct Taps {
     pub weights: Vec<[f32; 4]>,
 }
 
-impl Taps {
+impl Coefficients {
     /// The taps that resample `n_in` voxels to `n_out`; an axis that keeps its length keeps every value.
     ///
     /// # Errors
@@ -98,14 +99,8 @@ fn tap(order: Order, index: usize, n_in: usize, n_out: usize) -> (usize, [f32; 4
     match order {
         Order::Nearest => (nearest(index, n_in, n_out) + PAD, [1.0, 0.0, 0.0, 0.0]),
         Order::Linear => (at(0), [(1.0 - t) as f32, t as f32, 0.0, 0.0]),
-        Order::Cubic => (at(-1), cubic(t)),
+        Order::Cubic => (at(-1), b_spline(t).map(|w| w as f32)), // the prefilter's gain of 6 is left out in return
     }
-}
-
-/// Six times the cubic B-spline at distances 1 + t, t, 1 - t, 2 - t; the prefilter's gain of 6 is left out in return.
-fn cubic(t: f64) -> [f32; 4] {
-    let s = 1.0 - t;
-    [s * s * s, 4.0 + t * t * (3.0 * t - 6.0), 4.0 + s * s * (3.0 * s - 6.0), t * t * t].map(|w| w as f32)
 }
 
 /// Refuses axes of no voxels and axes longer than [`LONGEST_AXIS`].

@@ -4,7 +4,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 /// A number that logits or probabilities are stored as; computed with in float32.
-pub trait Real: Copy + Default + Send + Sync + 'static {
+pub trait Float: Copy + Default + Send + Sync + 'static {
     /// Numbers of float32 that a row of `length` needs as room to be computed with; none where it is of that type.
     fn room(length: usize) -> usize;
     /// `row` in float32; where it is of another type, in `room`, which has as many numbers as [`Self::room`] says.
@@ -17,7 +17,7 @@ pub trait Real: Copy + Default + Send + Sync + 'static {
     fn weight(importance: f32) -> f32;
 }
 
-impl Real for f32 {
+impl Float for f32 {
     fn room(_: usize) -> usize {
         0
     }
@@ -39,7 +39,7 @@ impl Real for f32 {
     }
 }
 
-impl Real for f16 {
+impl Float for f16 {
     fn room(length: usize) -> usize {
         length
     }
@@ -65,23 +65,5 @@ impl Real for f16 {
     /// raised to it, and all are scaled towards the middle of the type's range, which holds values of up to 500.
     fn weight(importance: f32) -> f32 {
         (16.0 * importance).max(1.0 / 64.0)
-    }
-}
-
-/// An unsigned integer that holds labels.
-pub trait Label: Copy + Default + Send + Sync {
-    /// From an index that fits.
-    fn from_index(index: u32) -> Self;
-}
-
-impl Label for u8 {
-    fn from_index(index: u32) -> Self {
-        index as Self
-    }
-}
-
-impl Label for u16 {
-    fn from_index(index: u32) -> Self {
-        index as Self
     }
 }

@@ -6,14 +6,14 @@ use crate::separable::LANES;
 
 /// Smallest and largest value; NaN does not count.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Range {
+pub struct MinMax {
     /// The smallest.
     pub lowest: f32,
     /// The largest.
     pub highest: f32,
 }
 
-impl Range {
+impl MinMax {
     /// Of no values.
     pub const NONE: Self = Self { lowest: f32::INFINITY, highest: f32::NEG_INFINITY };
     /// Of everything.
@@ -53,8 +53,8 @@ impl Range {
 }
 
 #[multiversion(targets = "simd")]
-fn range_of(rows: &[&[f32]]) -> Range {
-    let mut lanes = [Range::NONE; LANES];
+fn range_of(rows: &[&[f32]]) -> MinMax {
+    let mut lanes = [MinMax::NONE; LANES];
     for row in rows {
         let (chunks, rest) = row.as_chunks::<LANES>();
         for chunk in chunks {
@@ -62,5 +62,5 @@ fn range_of(rows: &[&[f32]]) -> Range {
         }
         lanes.iter_mut().zip(rest).for_each(|(lane, v)| *lane = lane.with(*v));
     }
-    lanes.into_iter().fold(Range::NONE, Range::join)
+    lanes.into_iter().fold(MinMax::NONE, MinMax::join)
 }

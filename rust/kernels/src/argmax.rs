@@ -9,12 +9,12 @@ use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView4, ArrayViewMut2, ArrayViewMut3, Axis};
 use rayon::slice::ParallelSlice;
 
+use crate::dtype::Float;
 use crate::error::Result;
 use crate::grid::{Between, Grid};
 use crate::interpolate::{Interpolator, Pair};
 use crate::memory;
 use crate::neighbours::Neighbours;
-use crate::real::Real;
 use crate::stretch::{GROUP, Stretch};
 
 /// Rows and planes of the result that one task makes.
@@ -34,7 +34,7 @@ pub trait Rule: Sync {
 ///
 /// # Errors
 /// The system refuses the memory.
-pub fn decide<R: Real, L: Send + Sync>(
+pub fn decide<R: Float, L: Send + Sync>(
     logits: ArrayView4<'_, R>,
     grid: &Grid,
     mut out: ArrayViewMut3<'_, L>,
@@ -66,7 +66,7 @@ struct Tile<'a, R> {
     winners: Vec<u32>,
 }
 
-impl<'a, R: Real> Tile<'a, R> {
+impl<'a, R: Float> Tile<'a, R> {
     /// Looks at neighbours first where the source is dense; elsewhere that costs more than it saves.
     fn new(interpolator: Interpolator<'a, R>, rows: &'a [Between], dense: bool) -> Result<Self> {
         const PURPOSE: &str = "rows in work";
