@@ -47,7 +47,7 @@ pub fn decide<R: Float, L: Send + Sync>(
     slabs.try_for_each(|(mut slab, planes)| {
         let blocks = slab.axis_chunks_iter_mut(Axis(1), ROWS).into_par_iter().zip(rows.par_chunks(ROWS));
         blocks.try_for_each(|(mut block, rows)| {
-            let mut tile = Tile::new(Interpolator::new(logits, &stretch), rows, grid.is_dense())?;
+            let mut tile = Tile::new(Interpolator::new(logits, &stretch)?, rows, grid.is_dense())?;
             for (plane, z) in block.outer_iter_mut().zip(planes) {
                 tile.decide(*z, rule)?;
                 tile.write(plane, &name);
@@ -84,14 +84,14 @@ impl<'a, R: Float> Tile<'a, R> {
         for groups in contested {
             self.neighbours.copy(z, self.rows, columns, settled..groups.start, &mut self.winners);
             settled = groups.end;
-            self.compare(z, rule, groups)?;
+            self.compare(z, rule, groups);
         }
         self.neighbours.copy(z, self.rows, columns, settled..columns.groups(), &mut self.winners);
         Ok(())
     }
 
     /// Interpolates every class in `groups` of columns.
-    fn compare<D: Rule>(&mut self, z: Between, rule: &D, groups: Range<usize>) -> Result<()> {
+    fn compare<D: Rule>(&mut self, z: Between, rule: &D, groups: Range<usize>) {
         let width = self.interpolator.columns().groups() * GROUP;
         let span = groups.start * GROUP..groups.end * GROUP;
         for row in self.values.chunks_exact_mut(width) {
@@ -104,11 +104,10 @@ impl<'a, R: Float> Tile<'a, R> {
             self.interpolator.begin(class, z, groups.clone());
             let rows = self.values.chunks_exact_mut(width).zip(self.winners.chunks_exact_mut(width));
             for ((values, winners), y) in rows.zip(self.rows) {
-                let pair = self.interpolator.pair(*y)?;
+                let pair = self.interpolator.pair(*y);
                 rule.challenge(class, pair, &mut values[span.clone()], &mut winners[span.clone()]);
             }
         }
-        Ok(())
     }
 
     fn write<L>(&self, mut out: ArrayViewMut2<'_, L>, name: impl Fn(u32) -> L) {

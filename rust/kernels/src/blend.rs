@@ -123,7 +123,8 @@ impl<S: Float> Blend<S> {
         if let Some(out) = out {
             self.hand_out(&mut memory, out)?;
         }
-        self.accumulate(&mut memory, patch, start, rooms)
+        self.accumulate(&mut memory, patch, start, rooms);
+        Ok(())
     }
 
     /// The shape of what [`Blend::finish`] hands out; `None` if the sums themselves become the means.
@@ -186,13 +187,13 @@ impl<S: Float> Blend<S> {
         patch: ArrayView4<'_, P>,
         start: [usize; 3],
         rooms: Slots<P>,
-    ) -> Result<()> {
+    ) {
         let importance = &self.importance;
         let window = [1, 2].map(|axis| Slice::from(start[axis]..start[axis] + self.tile[axis]));
         let planes = memory.sums.axis_iter_mut(Axis(1)).into_par_iter();
         let planes = planes.zip(memory.weights.axis_iter_mut(Axis(0)).into_par_iter());
-        planes.zip(rooms).try_for_each(|((mut sums, mut weights), room)| {
-            let Some((plane, mut room)) = room else { return Ok(()) };
+        planes.zip(rooms).for_each(|((mut sums, mut weights), room)| {
+            let Some((plane, mut room)) = room else { return };
             let importance = importance.index_axis(Axis(0), plane);
             let mut weights = weights.slice_each_axis_mut(|axis| window[axis.axis.index()]);
             for (mut weights, importance) in weights.outer_iter_mut().zip(importance.outer_iter()) {
@@ -201,10 +202,9 @@ impl<S: Float> Blend<S> {
             }
             for (mut sums, patch) in sums.outer_iter_mut().zip(patch.outer_iter()) {
                 let sums = sums.slice_each_axis_mut(|axis| window[axis.axis.index()]);
-                room.add_plane(sums, patch.index_axis(Axis(0), plane), importance)?;
+                room.add_plane(sums, patch.index_axis(Axis(0), plane), importance);
             }
-            Ok(())
-        })
+        });
     }
 
     fn check_open(&self) -> Result<()> {
@@ -362,7 +362,7 @@ impl<P: Float> Room<P> {
     fn new<S: Float>(patch: &ArrayView4<'_, P>) -> Result<Self> {
         let width = patch.len_of(Axis(3));
         let room = |length| memory::vector(length, 0.0, PURPOSE);
-        let strided = memory::reserved(if patch.stride_of(Axis(3)) == 1 { 0 } else { width }, PURPOSE)?;
+        let strided = memory::reserved(memory::row_room(patch.stride_of(Axis(3)), width), PURPOSE)?;
         Ok(Self { strided, values: room(P::room(width))?, sums: room(S::room(width))? })
     }
 
@@ -371,14 +371,13 @@ impl<P: Float> Room<P> {
         mut sums: ArrayViewMut2<'_, S>,
         patch: ArrayView2<'_, P>,
         weights: ArrayView2<'_, f32>,
-    ) -> Result<()> {
+    ) {
         for ((mut sums, patch), weights) in sums.outer_iter_mut().zip(patch.outer_iter()).zip(weights.outer_iter()) {
-            let values = P::single(contiguous_row(patch, &mut self.strided, PURPOSE)?, &mut self.values);
+            let values = P::single(contiguous_row(patch, &mut self.strided), &mut self.values);
             let weights = weights.to_slice().expect("rows of the weights are contiguous");
             let sums = sums.as_slice_mut().expect("rows of the sums are contiguous");
             S::change(sums, &mut self.sums, |sums| add_weighted(sums, values, weights));
         }
-        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use ndarray::{ArrayView2, ArrayView4, Axis};
 use crate::dtype::Float;
 use crate::error::Result;
 use crate::grid::Between;
-use crate::memory::{contiguous_row, resize};
+use crate::memory::{contiguous_row, reserved, row_room, vector};
 use crate::stretch::{GROUP, Stretch, mix};
 
 const PURPOSE: &str = "rows in work";
@@ -47,24 +47,34 @@ pub struct Interpolator<'a, R> {
     rooms: Rooms<R>,
 }
 
-#[derive(Default)]
 struct Slot {
     y: Option<usize>,
     row: Vec<f32>,
 }
 
-#[derive(Default)]
+/// Room for rows as long as any can be, so that none of them takes memory.
 struct Rooms<R> {
-    together: [Vec<R>; 2],
+    strided: [Vec<R>; 2],
     single: [Vec<f32>; 2],
     mixed: Vec<f32>,
 }
 
 impl<'a, R: Float> Interpolator<'a, R> {
     /// For rows of `source` (c, z, y, x) resampled along `columns`.
-    pub fn new(source: ArrayView4<'a, R>, columns: &'a Stretch) -> Self {
-        let (slots, rooms) = (Default::default(), Rooms::default());
-        Self { source, columns, groups: 0..0, planes: None, t: 0.0, slots, rooms }
+    ///
+    /// # Errors
+    /// The system refuses the memory.
+    pub fn new(source: ArrayView4<'a, R>, columns: &'a Stretch) -> Result<Self> {
+        let width = columns.length();
+        let floats = |length| vector(length, 0.0, PURPOSE);
+        let slot = || Ok(Slot { y: None, row: floats(columns.groups() * GROUP)? });
+        let strided = || reserved(row_room(source.stride_of(Axis(3)), width), PURPOSE);
+        let rooms = Rooms {
+            strided: [strided()?, strided()?],
+            single: [floats(R::room(width))?, floats(R::room(width))?],
+            mixed: floats(columns.padded())?,
+        };
+        Ok(Self { source, columns, groups: 0..0, planes: None, t: 0.0, slots: [slot()?, slot()?], rooms })
     }
 
     /// Number of classes.
@@ -78,14 +88,9 @@ impl<'a, R: Float> Interpolator<'a, R> {
     }
 
     /// Row `y` of plane `z` of `class` as it is.
-    ///
-    /// # Errors
-    /// The system refuses the memory.
-    pub fn source_row(&mut self, class: usize, z: usize, y: usize) -> Result<&[f32]> {
-        let Rooms { together: [room, _], single: [single, _], .. } = &mut self.rooms;
-        resize(single, R::room(self.source.len_of(Axis(3))), 0.0, PURPOSE)?;
-        let row = plane(&self.source, class, z).index_axis_move(Axis(0), y);
-        Ok(R::single(contiguous_row(row, room, PURPOSE)?, single))
+    pub fn source_row(&mut self, class: usize, z: usize, y: usize) -> &[f32] {
+        let Rooms { strided: [room, _], single: [single, _], .. } = &mut self.rooms;
+        R::single(contiguous_row(plane(&self.source, class, z).index_axis_move(Axis(0), y), room), single)
     }
 
     /// Turns to `class`, between the planes `z`, for `groups` of columns.
@@ -96,39 +101,31 @@ impl<'a, R: Float> Interpolator<'a, R> {
     }
 
     /// The two rows that row `y` of the result lies between.
-    ///
-    /// # Errors
-    /// The system refuses the memory.
-    pub fn pair(&mut self, y: Between) -> Result<Pair<'_>> {
-        y.at.iter().try_for_each(|at| self.make(*at))?;
-        let [even, odd] = &self.slots;
-        let row = |at: usize| if at.is_multiple_of(2) { &*even.row } else { &*odd.row };
-        Ok(Pair { rows: y.at.map(row), t: y.t })
+    pub fn pair(&mut self, y: Between) -> Pair<'_> {
+        y.at.iter().for_each(|at| self.make(*at));
+        let ([even, odd], length) = (&self.slots, self.groups.len() * GROUP);
+        let row = |at: usize| if at.is_multiple_of(2) { &even.row[..length] } else { &odd.row[..length] };
+        Pair { rows: y.at.map(row), t: y.t }
     }
 
-    fn make(&mut self, y: usize) -> Result<()> {
-        let (slot, Some(planes)) = (&mut self.slots[y % 2], &self.planes) else { return Ok(()) };
+    fn make(&mut self, y: usize) {
+        let (slot, Some(planes)) = (&mut self.slots[y % 2], &self.planes) else { return };
         if slot.y == Some(y) {
-            return Ok(());
+            return;
         }
         slot.y = Some(y);
-        let Rooms { together: [room_a, room_b], single: [single_a, single_b], mixed } = &mut self.rooms;
+        let Rooms { strided: [room_a, room_b], single: [single_a, single_b], mixed } = &mut self.rooms;
         let span = self.columns.reads(&self.groups);
         let rows =
             planes.each_ref().map(|plane| plane.index_axis(Axis(0), y).slice_axis_move(Axis(0), span.clone().into()));
         let [first, second] = rows;
-        resize(single_a, R::room(span.len()), 0.0, PURPOSE)?;
-        resize(single_b, R::room(span.len()), 0.0, PURPOSE)?;
-        resize(mixed, self.columns.padded(), 0.0, PURPOSE)?;
-        resize(&mut slot.row, self.groups.len() * GROUP, 0.0, PURPOSE)?;
-        let first = R::single(contiguous_row(first, room_a, PURPOSE)?, single_a);
-        let rows = [first, R::single(contiguous_row(second, room_b, PURPOSE)?, single_b)];
+        let first = R::single(contiguous_row(first, room_a), single_a);
+        let rows = [first, R::single(contiguous_row(second, room_b), single_b)];
         match self.t {
             0.0 => mixed[span].copy_from_slice(rows[0]),
             t => mix_rows(Pair { rows, t }, &mut mixed[span]),
         }
-        self.columns.run(self.groups.clone(), mixed, &mut slot.row);
-        Ok(())
+        self.columns.run(self.groups.clone(), mixed, &mut slot.row[..self.groups.len() * GROUP]);
     }
 }
 

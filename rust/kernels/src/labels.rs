@@ -53,7 +53,9 @@ pub fn resample_labels<T: Label + Ord>(
     out.axis_iter_mut(Axis(0)).into_par_iter().zip(&axes[0]).try_for_each(|(mut plane, z)| {
         let blocks = plane.axis_chunks_iter_mut(Axis(0), ROWS).into_par_iter().zip(axes[1].par_chunks(ROWS));
         blocks.try_for_each_init(Room::default, |room, (mut block, cells)| {
-            block.outer_iter_mut().zip(cells).try_for_each(|(row, y)| room.row(&labels, [z, y], &columns, row))
+            room.reserve(&labels, &columns, block.len_of(Axis(1)))?;
+            block.outer_iter_mut().zip(cells).for_each(|(row, y)| room.row(&labels, [z, y], &columns, row));
+            Ok(())
         })
     })
 }
@@ -118,31 +120,38 @@ struct Room<T> {
 }
 
 impl<T: Copy + Default + Ord> Room<T> {
+    /// Makes room for rows that result in `n_out` voxels, so that [`Self::row`] takes no memory.
+    fn reserve(&mut self, labels: &ArrayView3<'_, T>, columns: &Columns<'_>, n_out: usize) -> Result<()> {
+        let n_in = columns.first.len() - 1;
+        for source in &mut self.sources {
+            source.clear();
+            memory::reserve(source, memory::row_room(labels.stride_of(Axis(2)), n_in), PURPOSE)?;
+        }
+        memory::resize(&mut self.contested, n_in, 0, PURPOSE)?;
+        memory::resize(&mut self.result, n_out, T::default(), PURPOSE)
+    }
+
     fn row(
         &mut self,
         labels: &ArrayView3<'_, T>,
         [z, y]: [&Cell; 2],
         columns: &Columns<'_>,
         mut out: ArrayViewMut1<'_, T>,
-    ) -> Result<()> {
+    ) {
         let row = |i: usize| labels.index_axis(Axis(0), z.at[i >> 1]).index_axis_move(Axis(0), y.at[i & 1]);
         let [first, second, third, fourth] = &mut self.sources;
         let rows = [
-            contiguous_row(row(0), first, PURPOSE)?,
-            contiguous_row(row(1), second, PURPOSE)?,
-            contiguous_row(row(2), third, PURPOSE)?,
-            contiguous_row(row(3), fourth, PURPOSE)?,
+            contiguous_row(row(0), first),
+            contiguous_row(row(1), second),
+            contiguous_row(row(2), third),
+            contiguous_row(row(3), fourth),
         ];
-        memory::resize(&mut self.contested, columns.first.len() - 1, 0, PURPOSE)?;
         let job = Row { rows, cells: [z, y], columns };
         if let Some(out) = out.as_slice_mut() {
-            decide(&job, &mut self.contested, out);
-            return Ok(());
+            return decide(&job, &mut self.contested, out);
         }
-        memory::resize(&mut self.result, out.len(), T::default(), PURPOSE)?;
         decide(&job, &mut self.contested, &mut self.result);
         out.iter_mut().zip(&self.result).for_each(|(out, label)| *out = *label);
-        Ok(())
     }
 }
 

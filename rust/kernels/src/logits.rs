@@ -132,12 +132,12 @@ fn spread<R: Float, S: Float>(
     out.axis_iter_mut(Axis(0)).into_par_iter().zip(planes).try_for_each(|(mut plane, z)| {
         let blocks = plane.axis_chunks_iter_mut(Axis(0), ROWS).into_par_iter().zip(rows.par_chunks(ROWS));
         blocks.try_for_each(|(mut block, rows)| {
-            let mut interpolator = Interpolator::new(source, &stretch);
+            let mut interpolator = Interpolator::new(source, &stretch)?;
             let mut values = memory::vector(columns.len(), 0.0, PURPOSE)?;
             let mut stored = memory::vector(columns.len(), S::default(), PURPOSE)?;
             interpolator.begin(class, *z, 0..stretch.groups());
             for (mut row, y) in block.outer_iter_mut().zip(rows) {
-                mix_rows(interpolator.pair(*y)?, &mut values);
+                mix_rows(interpolator.pair(*y), &mut values);
                 S::store(&values, &mut stored);
                 row.iter_mut().zip(&stored).for_each(|(out, value)| *out = *value);
             }

@@ -35,28 +35,31 @@ pub type Table<T> = Box<[T; 1 << 16]>;
 /// The size overflows, or the system refuses the memory.
 pub fn filled<T: Clone, I: IntoDimension>(shape: I, value: T, purpose: &'static str) -> Result<Array<T, I::Dim>> {
     let shape = shape.into_dimension();
-    let length = element_count(shape.slice(), size_of::<T>(), purpose)?;
-    let values = if length.saturating_mul(size_of::<T>()) < LARGE {
-        let mut values = reserved(length, purpose)?;
-        values.resize(length, value);
-        values
-    } else {
-        // Asked for first, because `vec!` aborts where memory is refused; taken by `vec!`, because the system's own zeros
-        // cost nothing until they are touched, and then by the thread that works there.
-        let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = probe::<T>(length, purpose)?;
-        drop((probe::<u8>(LARGE_MARGIN, purpose)?, all));
-        vec![value; length]
-    };
+    let values = vector(element_count(shape.slice(), size_of::<T>(), purpose)?, value, purpose)?;
     Ok(Array::from_shape_vec(shape, values).expect("the length is the product of the shape"))
 }
 
-/// A vector of `length` elements; as [`filled`].
+/// A vector of `length` elements that are `value`.
 ///
 /// # Errors
 /// The system refuses the memory.
+#[inline]
 pub fn vector<T: Clone>(length: usize, value: T, purpose: &'static str) -> Result<Vec<T>> {
-    filled(length, value, purpose).map(|array| array.into_raw_vec_and_offset().0)
+    if length.saturating_mul(size_of::<T>()) >= LARGE {
+        return large_vector(length, value, purpose);
+    }
+    let mut values = reserved(length, purpose)?;
+    values.resize(length, value);
+    Ok(values)
+}
+
+/// Asked for first, because `vec!` aborts where memory is refused; taken by `vec!`, because the system's own zeros cost
+/// nothing until they are touched, and then by the thread that works there.
+fn large_vector<T: Clone>(length: usize, value: T, purpose: &'static str) -> Result<Vec<T>> {
+    let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = probe::<T>(length, purpose)?;
+    drop((probe::<u8>(LARGE_MARGIN, purpose)?, all));
+    Ok(vec![value; length])
 }
 
 /// A [`Table`] of zeros.
@@ -100,28 +103,29 @@ pub fn owned<T: Copy, D: Dimension>(view: ArrayView<'_, T, D>, purpose: &'static
     Ok(Array::from_shape_vec(view.raw_dim(), values).expect("as many values as the view has"))
 }
 
-/// The row's values; copied to `room` where they do not lie together.
-///
-/// # Errors
-/// The system refuses the memory for the copy.
-pub fn contiguous_row<'a, T: Copy>(
-    row: ArrayView1<'a, T>,
-    room: &'a mut Vec<T>,
-    purpose: &'static str,
-) -> Result<&'a [T]> {
+/// The row's values; copied to `room` where they do not lie together. Rows are many, so the room is [`reserve`]d before.
+#[inline(always)]
+pub fn contiguous_row<'a, T: Copy>(row: ArrayView1<'a, T>, room: &'a mut Vec<T>) -> &'a [T] {
     match row.to_slice() {
-        Some(row) => Ok(row),
+        Some(row) => row,
         None => {
-            refill(room, row.iter().copied(), purpose)?;
-            Ok(room)
+            room.clear();
+            room.extend(row);
+            room
         }
     }
+}
+
+/// Elements that [`contiguous_row`] copies of rows of `width`, `stride` apart.
+pub fn row_room(stride: isize, width: usize) -> usize {
+    if stride == 1 { 0 } else { width }
 }
 
 /// An empty vector with room for `length` elements.
 ///
 /// # Errors
 /// The system refuses the memory.
+#[inline]
 pub fn reserved<T>(length: usize, purpose: &'static str) -> Result<Vec<T>> {
     let mut values = Vec::new();
     reserve(&mut values, length, purpose)?;

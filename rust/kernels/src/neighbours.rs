@@ -60,7 +60,7 @@ impl Neighbours {
             for class in 0..source.classes() {
                 let rows = self.values.chunks_exact_mut(width).zip(slot.winners.chunks_exact_mut(width));
                 for ((values, winners), y) in rows.zip(self.rows.clone()) {
-                    rule.challenge(class, Pair::single(source.source_row(class, at, y)?), values, winners);
+                    rule.challenge(class, Pair::single(source.source_row(class, at, y)), values, winners);
                 }
             }
         }

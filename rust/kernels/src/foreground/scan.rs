@@ -187,7 +187,9 @@ impl<'a, T: Copy> Rows<'a, T> {
         }
         let lanes = self.view.len_of(Axis(1));
         let lane = self.view.index_axis_move(Axis(0), index / lanes).index_axis_move(Axis(0), index % lanes);
-        memory::contiguous_row(lane, copy, PURPOSE)
+        copy.clear();
+        memory::reserve(copy, memory::row_room(lane.stride_of(Axis(0)), lane.len()), PURPOSE)?;
+        Ok(memory::contiguous_row(lane, copy))
     }
 }
 
