@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.outputs import PREVIOUS, Outputs
-from nnunet_rs.core.record import RECORD, Record, digest
+from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.record import Record, digest
+from nnunet_rs.core.workspace import KEPT_ASIDE, RECORD
 
 
 def names(folder: Path) -> list[str]:
@@ -31,7 +32,7 @@ def test_what_is_ours_is_replaced(tmp_path: Path) -> None:
     write(tmp_path, "a.txt", "one")
     assert write(tmp_path, "a.txt", "two") == []
     assert (tmp_path / "a.txt").read_text() == "two"
-    assert not (tmp_path / PREVIOUS).exists()
+    assert not (tmp_path / KEPT_ASIDE).exists()
 
 
 def test_a_copy_of_the_folder_is_as_good(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_overwrite_keeps_aside_and_never_replaces_what_was_kept(tmp_path: Path) 
     write(tmp_path, "a.txt", "three", overwrite=True)
     assert (tmp_path / "a.txt").read_text() == "three"
     kept = {
-        path.relative_to(tmp_path / PREVIOUS).as_posix(): path.read_text() for path in tmp_path.rglob("previous/*/*")
+        path.relative_to(tmp_path / KEPT_ASIDE).as_posix(): path.read_text() for path in tmp_path.rglob("previous/*/*")
     }
     assert kept == {"1/a.txt": "mine", "2/a.txt": "edited"}
 

@@ -11,7 +11,7 @@ import tifffile
 from nnunet_rs.core import files
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.io import read_volume
-from nnunet_rs.core.record import RECORD
+from nnunet_rs.core.workspace import RECORD
 from nnunet_rs.predict import folder
 from nnunet_rs.predict.folder import FolderOptions, predict_folder
 from nnunet_rs.predict.predictor import PredictOptions

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.record import RECORD
+from nnunet_rs.core.workspace import RECORD
 from nnunet_rs.predict.folder import FolderOptions, predict_files
 from nnunet_rs.predict.inputs import Place, one_case, result_place
 

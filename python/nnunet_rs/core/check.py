@@ -19,6 +19,7 @@ from nnunet_rs.core.names import TAKEN, ending_of
 from nnunet_rs.core.outliers import Measured, outliers
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Progress, Silent, Volume
+from nnunet_rs.core.workspace import DATASET_JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def dataset_faults(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Issue, ...]:
     Rules: `no-foreground-anywhere` (fatal); `label-unused`, a warning, for each class that no case holds; and the
     warnings of `outliers`.
     """
-    file = dataset.root / "dataset.json"
+    file = dataset.root / DATASET_JSON
     found = outliers(file, [one.measured for one in seen if one.measured is not None], dataset.channels)
     return (*found, *_class_faults(dataset, file, [one.classes for one in seen if one.classes]))
 
@@ -186,8 +187,8 @@ def _check_image(dataset: Dataset, case: Case) -> tuple[Volume | None, Grid | No
 def _channel_fault(dataset: Dataset, case: Case, found: int) -> list[Issue]:
     if found == len(dataset.channels):
         return []
-    value = f"{found} channels, dataset.json declares {len(dataset.channels)}: {', '.join(dataset.channels)}"
-    advice = "give one file per channel ({case}_0000, {case}_0001 …) or one with all, or correct dataset.json"
+    value = f"{found} channels, {DATASET_JSON} declares {len(dataset.channels)}: {', '.join(dataset.channels)}"
+    advice = f"give one file per channel ({{case}}_0000, {{case}}_0001 …) or one with all, or correct {DATASET_JSON}"
     return [Issue(case.images[0], "channels", value, advice)]
 
 

@@ -18,6 +18,7 @@ from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.names import HIDDEN, count_endings, ending_of, examples, strip_ending
 from nnunet_rs.core.regions import dataset_json_issues
 from nnunet_rs.core.types import Case, Dataset
+from nnunet_rs.core.workspace import DATASET_JSON
 
 _NO_NAME = frozenset("/\\\0")  # characters that a case's name, which becomes file names, must not have
 
@@ -46,9 +47,9 @@ def read_dataset(root: str | Path) -> Dataset:
         The folder or dataset.json is missing, malformed or without any case; a key is missing or of wrong type.
     """
     root = Path(root)
-    file = root / "dataset.json"
+    file = root / DATASET_JSON
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; give the folder that holds dataset.json")
+        raise DatasetError(f"{root}: no such folder; give the folder that holds {DATASET_JSON}")
     if not file.exists():
         raise DatasetError(f"{file}: no such file; give the folder that holds it, not one above or below")
     content = read_document(file)
@@ -61,7 +62,7 @@ def read_dataset(root: str | Path) -> Dataset:
     issues += of_test
     issues += _count_fault(file, content.get("numTraining"), len(cases) + len({f.case for f in issues if f.fatal}))
     if not cases and not any(issue.fatal for issue in issues):
-        raise DatasetError(f"{root}: has no training case; see 'training' in dataset.json, or imagesTr")
+        raise DatasetError(f"{root}: has no training case; see 'training' in {DATASET_JSON}, or imagesTr")
     return Dataset(
         name=root.resolve().name,
         root=root,
@@ -117,7 +118,7 @@ def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[tup
     usable = sorted((case for case in cases if case.name not in broken_ones), key=lambda case: case.name)
     if not usable:
         raise DatasetError(str(issues[0]))
-    return tuple(usable), (*broken_ones.values(), *left_out(folder, listing, {*images, "dataset.json"}, ending))
+    return tuple(usable), (*broken_ones.values(), *left_out(folder, listing, {*images, DATASET_JSON}, ending))
 
 
 # ---- what dataset.json says ------------------------------------------------------------------------------------------
@@ -272,7 +273,7 @@ def _listed(source: _Source, entries: Iterable[tuple[str, list[Path], Path | Non
             continue
         found = [_file_missing(image, "image-missing", name) for image in images if not source.folders.has(image)]
         if label is None:
-            found.append(Issue(images[0], "label-missing", "dataset.json names no label", "name it", name))
+            found.append(Issue(images[0], "label-missing", f"{DATASET_JSON} names no label", "name it", name))
         elif not source.folders.has(label):
             found.append(_file_missing(label, "label-missing", name))
         if len(images) not in (1, source.channels):

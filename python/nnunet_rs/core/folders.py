@@ -10,6 +10,7 @@ from pathlib import Path
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.names import HIDDEN, SEGMENTATION, SKIPPED, ending_of, examples, has_ending, strip_ending
+from nnunet_rs.core.workspace import DATASET_JSON
 
 # Files that belong to an image of another ending: the spacing of a TIFF, the voxels of a MetaImage header.
 _COMPANIONS = {".tif": (".json",), ".tiff": (".json",), ".mhd": (".raw", ".zraw")}
@@ -79,7 +80,7 @@ def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str 
         some = {name for name in rest if holds(name)}
         issues.append(_told(folder, some, rule, "file", reason, advice))
         rest -= some
-    issues.append(_told(folder, rest, "left-out", "file", "not listed in dataset.json"))
+    issues.append(_told(folder, rest, "left-out", "file", f"not listed in {DATASET_JSON}"))
     return [issue for issue in issues if issue is not None]
 
 

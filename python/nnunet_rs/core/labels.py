@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.image_file import smallest_integer
 from nnunet_rs.core.types import IntArray, LabelSet
+from nnunet_rs.core.workspace import DATASET_JSON
 
 MAX_VALUE = 65535  # of a label file; tables and uint16 go no further
 _SHOWN = 8  # values that a message lists
@@ -107,7 +108,7 @@ def _undeclared(raw: IntArray, labels: LabelSet) -> DatasetError:
     found = undeclared_values(raw, labels)
     held = ", ".join(f"{value} ({count} voxel{'' if count == 1 else 's'})" for value, count in found[:_SHOWN])
     held += f" … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return DatasetError(f"values {held} are not declared in dataset.json, which has {describe_values(labels)}")
+    return DatasetError(f"values {held} are not declared in {DATASET_JSON}, which has {describe_values(labels)}")
 
 
 def describe_values(labels: LabelSet) -> str:

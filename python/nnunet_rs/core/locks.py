@@ -23,8 +23,8 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.workspace import LOCK
 
-LOCK = ".lock"
 _SIGN = 5.0  # seconds between two signs of life
 _SILENCE = 25.0  # seconds without one, after which a process counts as gone; network file systems show times late
 _LOOK = 0.5  # seconds between two looks

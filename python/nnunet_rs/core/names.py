@@ -8,14 +8,13 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from nnunet_rs.core.io import ENDINGS
+from nnunet_rs.core.workspace import PREDICTION_JSON, SUMMARY_JSON
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")  # nnU-Net's name of one channel's file, without the ending
 SEGMENTATION = ".seg.nrrd"  # how 3D Slicer saves a segmentation beside its image
 HIDDEN = "."  # how the names of resource forks, editors' files and our own temporaries begin
 SKIPPED = (HIDDEN, "_")  # how the names begin that no listing of a folder takes for data
-PREDICTION = "prediction.json"  # beside segmentations: what they were made with
-SUMMARY = "summary.json"  # beside the segmentations of cases held out: their scores
-TAKEN = (PREDICTION, SUMMARY)  # no file of a case may have these names, however they are written
+TAKEN = (PREDICTION_JSON, SUMMARY_JSON)  # no file of a case may have these names, however they are written
 
 _EXAMPLES = 3
 _FORMATS = "|".join(sorted({re.escape(ending.removesuffix(".gz")) for ending in ENDINGS}, key=len, reverse=True))

@@ -16,11 +16,9 @@ from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import TEMPORARY, writing
 from nnunet_rs.core.names import examples
 from nnunet_rs.core.record import PREDICTION, TOKEN, Made, Record, file_digest
+from nnunet_rs.core.workspace import DATASET_JSON, KEPT_ASIDE
 
 DATASET_FOLDERS = ("imagesTr", "labelsTr", "imagesTs")
-PREVIOUS = (
-    "previous"  # holds, in the folder of the outputs, what was kept aside: previous/1, previous/2, a folder a run
-)
 _PREFIX = len(TEMPORARY) + 2 * TOKEN + 1  # characters before a temporary folder's own name
 _LARGE = 1 << 24  # bytes
 
@@ -108,7 +106,7 @@ class Outputs:
     def _require_no_dataset(self) -> None:
         """Keep out of a dataset's own folders: what is written there would be taken for its cases."""
         data = self.folder.absolute().parent
-        if self.folder.absolute().name in DATASET_FOLDERS and (data / "dataset.json").is_file() and not self._overwrite:
+        if self.folder.absolute().name in DATASET_FOLDERS and (data / DATASET_JSON).is_file() and not self._overwrite:
             raise NnunetError(
                 f"{self.folder}: belongs to the dataset {data.name}, and what is written there would be taken for its "
                 "cases; name another output (-o), or ask for --overwrite"
@@ -174,7 +172,7 @@ class Outputs:
         """Return this run's folder for what is kept aside."""
         number = 1
         while self._aside is None:
-            path = self.folder / PREVIOUS / str(number)
+            path = self.folder / KEPT_ASIDE / str(number)
             try:
                 path.mkdir(parents=True)
                 self._aside = path

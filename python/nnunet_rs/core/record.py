@@ -22,9 +22,9 @@ from threading import Lock
 from typing import Any
 
 from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.workspace import RECORD
 
 PREDICTION = "prediction"
-RECORD = ".nnunet-rs"  # the hidden folder
 TOKEN = 4  # bytes of a run's name, as of temporary files' names
 _ENDING = ".jsonl"
 _BLOCK = 1 << 20

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json, write_json
 from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.workspace import WorkFolder
+from nnunet_rs.plan.schema import read_fingerprint
 
 SEED = 12345  # nnU-Net's, so that folds of the same names are nnU-Net's own
 FOLDS = 5
@@ -151,6 +153,20 @@ def read_splits(path: Path, names: Sequence[str]) -> tuple[Fold, ...]:
     entries = _entries(path)
     known = set(names)
     return tuple(_checked(f"{path}, fold {index}", entry, known) for index, entry in enumerate(entries))
+
+
+def read_folds(work: Path) -> tuple[Fold, ...]:
+    """Read the folds of a work folder, whose fingerprint names the cases; errors as `read_splits`, and of the latter.
+
+    Raises
+    ------
+    DatasetError
+        As `read_splits`.
+    PlanError
+        The fingerprint is missing or damaged.
+    """
+    files = WorkFolder(work)
+    return read_splits(files.splits_file, [case.name for case in read_fingerprint(files.fingerprint_file).cases])
 
 
 def count_folds(path: Path) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, PlanError
 from nnunet_rs.core.types import FloatArray
+from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan.schema import Normalization, Scheme
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -113,7 +114,7 @@ def _rgb(channel: FloatArray, rule: Normalization, mask: Mask | None) -> Intensi
     low, high = float(channel.min()), float(channel.max())
     if low < 0 or high > 255:
         raise DatasetError(
-            f"values from {low:g} to {high:g}, rgb_to_0_1 expects 0 … 255; name the channel otherwise in dataset.json"
+            f"values from {low:g} to {high:g}, rgb_to_0_1 expects 0 … 255; name the channel otherwise in {DATASET_JSON}"
         )
     return IntensityMap(scale=255)
 

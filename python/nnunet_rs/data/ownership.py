@@ -12,14 +12,14 @@ from typing import Any
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import Case, Dataset
+from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.archive import read_archive
-from nnunet_rs.data.placement import prepared_folder
+from nnunet_rs.data.placement import prepared_cases, prepared_folder
 from nnunet_rs.plan.dataset_scan import FilesRecord, case_signature, files_digest, recorded_files
 
 MARK = "nnunet_rs"  # the key of dataset.json by which this tool knows its own, with the dataset's folder
 _FORMERLY = {"name", "channel_names", "labels", "regions_class_order", "numTraining", "file_ending", "dataset"}
 _COMPARED = 16  # cases whose files are looked at to know a dataset again that has moved
-_DOCUMENTS = ("survey.json", "fingerprint.json")  # made anew from the scans; plan.json and splits.json are followed
 
 
 def require_own(dataset: Dataset, work: Path) -> None:
@@ -33,9 +33,9 @@ def require_own(dataset: Dataset, work: Path) -> None:
     """
     for folder in (work, prepared_folder(work)):
         _require_apart(dataset, folder)
-    own = _require_made_here(work / "dataset.json", work)
-    for name in _DOCUMENTS:
-        _require_document(work / name, own is not None)
+    own = _require_made_here(WorkFolder(work).dataset_file, work)
+    for path in (WorkFolder(work).scan_file, WorkFolder(work).fingerprint_file):
+        _require_document(path, own is not None)  # made anew from the scans; plan.json and splits.json are followed
     if own is None:
         _require_no_others_cases(work)
     else:
@@ -50,10 +50,10 @@ def require_free(work: Path) -> None:
     DatasetError
         It is the folder of a dataset, or a file is in the way that this tool did not make.
     """
-    path = work / "dataset.json"
+    path = WorkFolder(work).dataset_file
     if os.path.lexists(path):
         raise DatasetError(f"{work}: is a dataset's folder, and this plan is made without one; choose another for -o")
-    _require_document(work / "fingerprint.json", own=False)
+    _require_document(WorkFolder(work).fingerprint_file, own=False)
 
 
 # ---- apart from the dataset's own folders ----------------------------------------------------------------------------
@@ -104,7 +104,8 @@ def _require_made_here(path: Path, work: Path) -> _Known | None:
 
 def _made_formerly(content: Mapping[str, Any], work: Path) -> bool:
     """Whether this tool wrote a dataset.json before it marked them: these keys alone, beside its other files."""
-    beside = any(_format(work / name) for name in (*_DOCUMENTS, "plan.json"))
+    files = WorkFolder(work)
+    beside = any(map(_format, (files.scan_file, files.fingerprint_file, files.plan_file)))
     return beside and content.keys() <= _FORMERLY
 
 
@@ -122,7 +123,7 @@ def _require_document(path: Path, own: bool) -> None:
 
 def _require_no_others_cases(work: Path) -> None:
     """Require that archives in a folder that has no dataset.json are prepared cases, as left by an interrupted run."""
-    found = sorted(prepared_folder(work).glob("*/*.zip"))
+    found = prepared_cases(work)
     if found and not any(map(_is_prepared_case, found)):
         raise _foreign(found[0])
 
@@ -175,7 +176,7 @@ def _require_same(dataset: Dataset, work: Path, known: _Known) -> None:
         raise DatasetError(
             f"{work}: is the work folder of {known.name} ({known.root}), whose cases are other files than those of "
             f"{dataset.name} ({root}); choose another folder for -o. If it is the same dataset, with new files, delete "
-            f"{work / 'dataset.json'} and run again"
+            f"{WorkFolder(work).dataset_file} and run again"
         )
 
 

@@ -18,10 +18,11 @@ from nnunet_rs.core.issues import Issue, fatal
 from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.resources import peak_memory, processors
 from nnunet_rs.core.types import Case, Dataset, Progress, Share, Silent, Task
+from nnunet_rs.core.workspace import DATASET_JSON, WorkFolder
 from nnunet_rs.data.chunked_arrays import warm_up
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
 from nnunet_rs.data.ownership import MARK, require_own
-from nnunet_rs.data.placement import Placement, place_prepared, prepared_folder
+from nnunet_rs.data.placement import Placement, place_prepared, prepared_cases, prepared_folder
 from nnunet_rs.data.preprocess import find_configuration
 from nnunet_rs.data.runner import CaseCache, Stage, Staged, manner
 from nnunet_rs.data.store import prepared_name
@@ -103,7 +104,7 @@ def prepare_dataset(
     work = Path(work)
     started = time.monotonic()
     require_own(dataset, work)
-    run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
+    run = _Run(dataset, WorkFolder(work), options or PrepareOptions(), progress or Silent())
     with ExitStack() as stack:
         stack.enter_context(exclusive(work, "preprocess", run.progress))
         if run.options.placement is not None and (remark := place_prepared(work, run.options.placement)):
@@ -113,7 +114,7 @@ def prepare_dataset(
         for folder in (work, *prepared.glob("*/")):
             remove_leftovers(folder)
         kept = CaseCache(run.budget)
-        if not any(prepared.glob("*/*.zip")):  # else perhaps nothing is left to write
+        if not prepared_cases(work):  # else perhaps nothing is left to write
             warm_up()
         with run.progress.task("preprocess", len(dataset.training)) as whole:
             task = Share(whole, 0.5)  # each case is read, then prepared
@@ -133,7 +134,7 @@ def plan_dataset(
     """
     work = Path(work)
     require_own(dataset, work)
-    run = _Run(dataset, work, options or PrepareOptions(), progress or Silent())
+    run = _Run(dataset, WorkFolder(work), options or PrepareOptions(), progress or Silent())
     with exclusive(work, "plan", run.progress):
         remove_leftovers(work)
         with run.progress.task("fingerprint", len(dataset.training)) as task:
@@ -148,7 +149,7 @@ class _Run:
     """One call of `prepare_dataset`."""
 
     dataset: Dataset
-    work: Path
+    work: WorkFolder
     options: PrepareOptions
     progress: Progress
     threads: int = field(init=False)
@@ -162,10 +163,10 @@ class _Run:
     def scan(self, task: Task, visit: Visit | None = None) -> DatasetScan:
         """Read the dataset; raise unless its faults may be skipped."""
         if not self.options.resume:
-            (self.work / "survey.json").unlink(missing_ok=True)
+            self.work.scan_file.unlink(missing_ok=True)
         scan = scan_dataset(
             self.dataset,
-            self.work,
+            self.work.path,
             self.budget,
             threads=self.threads,
             counters=_counters(self.options.memory),
@@ -180,12 +181,12 @@ class _Run:
         """Write dataset.json, plan.json and splits.json, or follow those that are there."""
         assert scan.fingerprint is not None
         cases, names = self._sound(scan), scan.sound()
-        write_json(self.work / "dataset.json", _dataset_json(self.dataset, cases))
+        write_json(self.work.dataset_file, _dataset_json(self.dataset, cases))
         asked = self.options
         plan = reconcile_plan(
-            self.dataset, scan.fingerprint, self.work, asked.recipe, asked.overrides, self.progress, asked.plans
+            self.dataset, scan.fingerprint, self.work.path, asked.recipe, asked.overrides, self.progress, asked.plans
         )
-        reconcile_splits(self.work / "splits.json", names, self.options.groups, self.options.strata, self.progress)
+        reconcile_splits(self.work.splits_file, names, self.options.groups, self.options.strata, self.progress)
         return plan
 
     def prepare(self, scan: DatasetScan, plan: Plan, kept: CaseCache, task: Task) -> dict[str, Staged]:
@@ -197,7 +198,7 @@ class _Run:
             plan=plan,
             configurations=configurations,
             manners={c.name: manner(plan, c, self.options.half) for c in plan.configurations.values()},
-            folder=prepared_folder(self.work),
+            folder=prepared_folder(self.work.path),
             budget=self.budget,
             kept=kept,
             half=self.options.half,
@@ -216,7 +217,7 @@ class _Run:
         files = [path for case in self.dataset.training if case.name in done for path in (*case.images, case.label)]
         prints = [case.print for name, case in scan.cases.items() if name in done and case.print]
         return PrepareSummary(
-            work=self.work,
+            work=self.work.path,
             configurations=tuple(c.name for c in _wanted(plan, self.options.configurations)),
             cases=len(done),
             voxels=len(plan.channels) * sum(math.prod(print.shape) for print in prints),
@@ -316,7 +317,7 @@ def _wanted(plan: Plan, names: Sequence[str]) -> tuple[Configuration, ...]:
 
 def _dataset_json(dataset: Dataset, cases: Sequence[Case]) -> dict[str, Any]:
     """Return a dataset.json in nnU-Net's form that lists files where they are: WORK can be read as a dataset."""
-    declared = read_json(dataset.root / "dataset.json")
+    declared = read_json(dataset.root / DATASET_JSON)
     kept = {key: declared[key] for key in ("labels", "regions_class_order") if key in declared}
     listed = {
         case.name: {

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json, write_json
+from nnunet_rs.core.workspace import PREPARED_CASE, WorkFolder
 
-PREPARED = "prepared"  # the stores' folder in a work folder
-POINTER = "prepared.json"  # says where they lie instead
 _FORMAT = "nnunet_rs prepared"
 
 
@@ -47,12 +46,17 @@ def prepared_folder(work: Path) -> Path:
         WORK/prepared.json is damaged.
     """
     placement = read_placement(work)
-    return work / PREPARED if placement is None else placement.now()
+    return WorkFolder(work).own_prepared_folder if placement is None else placement.now()
+
+
+def prepared_cases(work: Path) -> list[Path]:
+    """Return the files of all prepared cases, of every configuration; errors as `prepared_folder`."""
+    return sorted(prepared_folder(work).glob(f"*/*{PREPARED_CASE}"))
 
 
 def read_placement(work: Path) -> Placement | None:
     """Return what WORK/prepared.json says; None where there is none. Errors as `prepared_folder`."""
-    path = work / POINTER
+    path = WorkFolder(work).placement_file
     if not path.exists():
         return None
     content = read_json(path)
@@ -69,7 +73,7 @@ def place_prepared(work: Path, placement: Placement) -> str:
 
     A link WORK/prepared, by which earlier versions did this, goes. Cases that lie in the work folder itself stay there.
     """
-    inside, recorded = work / PREPARED, read_placement(work)
+    inside, recorded = WorkFolder(work).own_prepared_folder, read_placement(work)
     before = placement.path if recorded is None else recorded.path
     if inside.is_symlink():
         led = str(inside.readlink())
@@ -80,7 +84,7 @@ def place_prepared(work: Path, placement: Placement) -> str:
     elif recorded is None and inside.exists():
         return f"prepared cases stay in {inside}, and {placement.variable} is not followed: move that folder for it"
     if recorded != placement:
-        write_json(work / POINTER, {"format": _FORMAT, "version": 1, **asdict(placement)})
+        write_json(WorkFolder(work).placement_file, {"format": _FORMAT, "version": 1, **asdict(placement)})
     if Path(before).resolve() != Path(placement.path).resolve():
         return f"prepared cases lie in {placement.path} now, as {placement.variable} says; before, in {before}"
     return ""
@@ -89,7 +93,7 @@ def place_prepared(work: Path, placement: Placement) -> str:
 def misplaced(work: Path, placement: Placement) -> str:
     """Return a warning if the variable leads to no prepared cases, or is not followed; else nothing."""
     if read_placement(work) is None:
-        there = work / PREPARED
+        there = WorkFolder(work).own_prepared_folder
         if there.exists() and there.resolve() != placement.now().resolve():
             return f"warning: prepared cases are read from {there.resolve()}, {placement.variable} is not followed"
     elif not placement.now().is_dir():

@@ -18,6 +18,7 @@ from nnunet_rs.core.files import temporary_beside
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.kernels import resample_labels
 from nnunet_rs.core.types import FloatArray, IntArray, Shape3
+from nnunet_rs.core.workspace import PREPARED_CASE
 from nnunet_rs.data.archive import check_entry, read_archive, read_entry, write_archive
 from nnunet_rs.data.chunked_arrays import encode_frame, read_frame
 from nnunet_rs.data.resampling import coarse_axis
@@ -25,7 +26,6 @@ from nnunet_rs.data.store import overlap
 from nnunet_rs.plan.schema import Configuration
 
 VERSION = 1
-PREVIOUS = "previous"  # WORK/previous/CONFIGURATION holds what that configuration's networks see
 _AGAIN = "delete it and train again"
 _LABELS, _RECORD = "labels.b2nd", "case.json"
 
@@ -141,7 +141,7 @@ class PreviousStore:
         return labels
 
     def _path(self, case: str) -> Path:
-        return self.folder / f"{case}.zip"
+        return self.folder / f"{case}{PREPARED_CASE}"
 
     def _open(self, case: str) -> _Opened:
         found = self._known.get(case)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -28,7 +27,9 @@ from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import temporary_beside, write_atomically
 from nnunet_rs.core.geometry import Geometry
+from nnunet_rs.core.names import HIDDEN
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
+from nnunet_rs.core.workspace import PREPARED_CASE
 from nnunet_rs.data.archive import Entry, check_entry, read_archive, read_entry, write_archive
 from nnunet_rs.data.chunked_arrays import BLOCK_VOXELS, Content, encode_frame, read_frame
 from nnunet_rs.data.class_locations import ClassLocations, sample_locations
@@ -155,12 +156,12 @@ class Store:
         """Return the names of the cases, sorted."""
         if not self.folder.is_dir():
             return ()
-        found = (entry.name for entry in os.scandir(self.folder))
-        return tuple(sorted(n.removesuffix(".zip") for n in found if n.endswith(".zip") and not n.startswith(".")))
+        found = self.folder.glob(f"*{PREPARED_CASE}")
+        return tuple(sorted(path.stem for path in found if not path.name.startswith(HIDDEN)))
 
     def has(self, case: str, key: str) -> bool:
         """Whether the case is there, whole, and made from what `key` stands for."""
-        path = self._path(case)
+        path = self.path(case)
         try:
             return path.exists() and key in _open(path).record.keys
         except NnunetError:
@@ -188,7 +189,7 @@ class Store:
         self._forget(case)
         scratch = temporary_beside(self.folder / f"{case}.b2nd")
         try:
-            return write_archive(self._path(case), _entries(prepared, keys, layout, scratch))
+            return write_archive(self.path(case), _entries(prepared, keys, layout, scratch))
         finally:
             with suppress(OSError):
                 scratch.unlink()
@@ -197,8 +198,8 @@ class Store:
         """Give a case of another store a name in this one too: one file; False where the disk has no such links."""
         self._forget(case)
         try:
-            with write_atomically(self._path(case), durable=False) as temporary:
-                temporary.hardlink_to(other._path(case))
+            with write_atomically(self.path(case), durable=False) as temporary:
+                temporary.hardlink_to(other.path(case))
         except (OSError, NnunetError):
             return False
         return True
@@ -269,13 +270,14 @@ class Store:
         for memory in (self._opened, self._decoded):
             memory.pop(case, None)
 
-    def _path(self, case: str) -> Path:
-        return self.folder / f"{case}.zip"
+    def path(self, case: str) -> Path:
+        """Return the file of a case, there or not."""
+        return self.folder / f"{case}{PREPARED_CASE}"
 
     def _open(self, case: str) -> _Opened:
         found = self._opened.get(case)
         if found is None:
-            path = self._path(case)
+            path = self.path(case)
             if not path.exists():
                 raise DatasetError(f"{path}: case {case} has not been prepared; run preprocess")
             found = self._opened[case] = _open(path)
@@ -286,7 +288,7 @@ class Store:
         opened = self._open(case)
         if case not in self._sound:
             for entry in opened.entries.values():
-                check_entry(self._path(case), entry)
+                check_entry(self.path(case), entry)
             self._sound.add(case)
         return opened
 
@@ -298,7 +300,7 @@ class Store:
         return {name: array[(slice(None),) * (array.ndim - len(box)) + box] for name, array in whole.items()}
 
     def _decode(self, case: str, box: tuple[slice, ...]) -> dict[str, NDArray[Any]]:
-        path, opened = self._path(case), self._open(case)
+        path, opened = self.path(case), self._open(case)
         frames = ((name, entry) for name, entry in opened.entries.items() if name.endswith(".b2nd"))
         arrays = {name: read_frame(path, box, entry.offset) for name, entry in frames}
         if "mask.b2nd" in arrays:

@@ -13,8 +13,8 @@ from nnunet_rs import __version__
 from nnunet_rs.core.document import encode, render
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.files import read_json, write_atomically
-from nnunet_rs.core.names import SUMMARY
 from nnunet_rs.core.types import Progress, Silent, Task
+from nnunet_rs.core.workspace import SUMMARY_JSON
 from nnunet_rs.exchange.model_text import Description, describe
 from nnunet_rs.model.checkpoint import WEIGHTS, digest_of
 from nnunet_rs.model.metadata import METADATA, ModelMetadata, read_metadata
@@ -171,7 +171,7 @@ def _scores(all_metadata: Mapping[Path, ModelMetadata]) -> dict[str, float]:
     """Mean Dice of the cases held out, by model, where they were scored."""
     found = {}
     for folder, metadata in all_metadata.items():
-        path = folder / VALIDATION / SUMMARY
+        path = folder / VALIDATION / SUMMARY_JSON
         if metadata.fold != "all" and path.is_file():
             score = read_json(path).get("foreground_mean", {}).get("Dice")
             if isinstance(score, float):

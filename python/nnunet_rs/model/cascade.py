@@ -10,8 +10,9 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Progress
+from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.folds import Fold, read_splits
-from nnunet_rs.data.previous_stage import PREVIOUS, VERSION, PreviousStore
+from nnunet_rs.data.previous_stage import VERSION, PreviousStore
 from nnunet_rs.data.store import open_store
 from nnunet_rs.model.metadata import METADATA, ModelMetadata, read_metadata
 from nnunet_rs.plan.schema import Plan, read_fingerprint
@@ -33,7 +34,7 @@ def next_stages(plan: Plan, configuration: str) -> tuple[str, ...]:
 
 def previous_store(work: Path, configuration: str) -> PreviousStore:
     """Return where the first stage's segmentations for a second stage are: WORK/previous/CONFIGURATION."""
-    return PreviousStore(work / PREVIOUS / configuration)
+    return PreviousStore(WorkFolder(work).previous_stage_folder(configuration))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.files import TEMPORARY, remove_leftovers
-from nnunet_rs.core.locks import LOCK, exclusive
+from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.types import Progress
+from nnunet_rs.core.workspace import LOCK
 
 ASIDE = "previous_"  # and a number: what was there before
 _MOVING = ".keeping"  # becomes the next of these as soon as everything is in it

@@ -25,6 +25,7 @@ from nnunet_rs.core.labels import present_classes
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.outliers import Measured
 from nnunet_rs.core.types import Box, Case, Dataset, Labels, Silent, Task, Volume
+from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.plan.dataset_scan_file import KEPT, ScannedCase, read_survey, write_survey
 from nnunet_rs.plan.fingerprint import COUNTERS, FingerprintBuilder
 from nnunet_rs.plan.schema import CasePrint, Fingerprint, read_fingerprint, write_fingerprint
@@ -101,7 +102,7 @@ def scan_dataset(
         if work is not None:
             reading.save(work)
             if known is not None:
-                write_fingerprint(work / "fingerprint.json", known)
+                write_fingerprint(WorkFolder(work).fingerprint_file, known)
     return DatasetScan(reading.in_order(), reading.issues(), known)
 
 
@@ -132,7 +133,7 @@ def files_digest(files: Sequence[Path]) -> str:
 def recorded_files(work: Path) -> dict[str, FilesRecord]:
     """Tell what a work folder's survey remembers of each sound case's files; nothing where it cannot be read."""
     try:
-        cases, _ = read_survey(work / "survey.json")
+        cases, _ = read_survey(WorkFolder(work).scan_file)
     except NnunetError:
         return {}
     return {name: FilesRecord(case.signature, case.digest) for name, case in cases.items()}
@@ -147,7 +148,7 @@ def scanned_classes(work: Path) -> dict[str, tuple[bool, ...]]:
         survey.json is missing, damaged or of another version.
     """
     try:
-        cases, _ = read_survey(work / "survey.json")
+        cases, _ = read_survey(WorkFolder(work).scan_file)
     except DatasetError as error:
         raise DatasetError(f"{error}; it is made anew by preprocess") from error
     return {name: case.classes for name, case in cases.items()}
@@ -199,7 +200,7 @@ class _Reading:
     def recall(self, work: Path) -> None:
         """Take over what an earlier survey found, as far as files have not changed since."""
         try:
-            cases, statistics = read_survey(work / "survey.json")
+            cases, statistics = read_survey(WorkFolder(work).scan_file)
         except NnunetError:
             return
         known = (0, self.dataset.labels.count + 1)  # numbers of classes that a case can tell of
@@ -242,7 +243,7 @@ class _Reading:
             statistics = self.builder.to_bytes()
             cases = {name: case for name, case in self.in_order().items() if case.print is not None}
         if len(statistics) <= KEPT:
-            write_survey(work / "survey.json", cases, statistics)
+            write_survey(WorkFolder(work).scan_file, cases, statistics)
 
     def _empty_builder(self) -> FingerprintBuilder:
         return FingerprintBuilder(self.dataset, counters=self.counters)
@@ -302,7 +303,7 @@ def _file_signature(root: Path, path: Path) -> list[object]:
 def _known_fingerprint(work: Path, prints: tuple[CasePrint, ...]) -> Fingerprint | None:
     """Return the work folder's fingerprint if it is that of these cases."""
     try:
-        known = read_fingerprint(work / "fingerprint.json")
+        known = read_fingerprint(WorkFolder(work).fingerprint_file)
     except NnunetError:
         return None
     return known if known.cases == prints else None

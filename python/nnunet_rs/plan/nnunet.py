@@ -12,6 +12,7 @@ from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.errors import DatasetError, PlanError
 from nnunet_rs.core.files import keep_aside, read_json, write_json
 from nnunet_rs.core.types import ChannelStats, Dataset, Spacing3
+from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan.schema import (
     Activation,
     CasePrint,
@@ -212,7 +213,7 @@ def _read_fingerprint(file: Path, channels: int) -> Fingerprint:
     if set(stats) != {str(channel) for channel in range(channels)}:
         raise PlanError(
             f"{file}: foreground_intensity_properties_per_channel has {', '.join(stats) or 'nothing'}: must have the "
-            f"{channels} channels that dataset.json declares, numbered from 0"
+            f"{channels} channels that {DATASET_JSON} declares, numbered from 0"
         )
     cases = tuple(
         CasePrint(f"number {index}", shape, shape, spacing)  # shapes before the crop are not told

@@ -12,6 +12,7 @@ from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import DatasetError, PlanError, among
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
+from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan.nnunet import RECIPE_OF_PLANNER, SCHEME_OF_CLASS
 from nnunet_rs.plan.planner import with_memory
 from nnunet_rs.plan.schema import Activation, Configuration, Norm, Normalization, Plan, Resampling, Scheme
@@ -100,7 +101,7 @@ def read_nnunet_plans(plans_file: Path, dataset_file: Path) -> NnunetPlans:
     content = _content(plans_file)
     dataset = read_json(dataset_file, DatasetError)
     if not isinstance(dataset, dict):
-        raise DatasetError(f"{dataset_file}: is no JSON object; give nnU-Net's dataset.json")
+        raise DatasetError(f"{dataset_file}: is no JSON object; give nnU-Net's {DATASET_JSON}")
     return NnunetPlans(
         plans_file,
         content,
@@ -299,7 +300,7 @@ class _Reader:
     def _normalization(self, plans: NnunetPlans) -> tuple[Normalization, ...]:
         names, masks = self.get("normalization_schemes", list), self.get("use_mask_for_norm", list)
         if len(names) != len(plans.channels) or len(masks) != len(plans.channels):
-            raise self.refused("normalization_schemes", names, f"dataset.json has {len(plans.channels)} channels")
+            raise self.refused("normalization_schemes", names, f"{DATASET_JSON} has {len(plans.channels)} channels")
         stats = plans.content.get("foreground_intensity_properties_per_channel") or {}
         return tuple(
             Normalization(self._scheme(name), bool(mask), self._stats(stats, channel))

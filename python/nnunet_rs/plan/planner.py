@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import Dataset, LabelSet, Shape3, Spacing3
+from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan import explain
 from nnunet_rs.plan.patch import Batch, Fitted, Setting, choose_batch, fit_patch, network_memory
 from nnunet_rs.plan.recipe import PlanRecipe, recipe_named
@@ -160,7 +161,7 @@ def _check(dataset: Dataset, fingerprint: Fingerprint, wishes: PlanOverrides) ->
             )
     if len(fingerprint.channels) != len(dataset.channels):
         raise PlanError(
-            f"the fingerprint has {len(fingerprint.channels)} channels, dataset.json {len(dataset.channels)}: "
+            f"the fingerprint has {len(fingerprint.channels)} channels, {DATASET_JSON} {len(dataset.channels)}: "
             f"they must be of the same dataset; take the fingerprint again"
         )
     _check_wishes(wishes)

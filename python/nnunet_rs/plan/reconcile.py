@@ -8,6 +8,7 @@ from pathlib import Path
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.files import keep_aside
 from nnunet_rs.core.types import Dataset, Progress
+from nnunet_rs.core.workspace import DATASET_JSON, WorkFolder
 from nnunet_rs.plan.nnunet_plans import plan_from_nnunet
 from nnunet_rs.plan.planner import PlanOverrides, make_plan
 from nnunet_rs.plan.schema import Fingerprint, Plan, read_plan, write_plan
@@ -50,8 +51,8 @@ def reconcile_plan(
         The plan that is there cannot be read, or is of other channels or labels than the dataset; or none can be made.
     """
     if plans is not None:
-        return _by_nnunet(plans, dataset, work / "plan.json", progress, asked=(recipe, overrides))
-    path, wanted = work / "plan.json", overrides or PlanOverrides()
+        return _by_nnunet(plans, dataset, WorkFolder(work).plan_file, progress, asked=(recipe, overrides))
+    path, wanted = WorkFolder(work).plan_file, overrides or PlanOverrides()
     there = read_plan(path) if path.exists() else None
     if there is not None and recipe in (None, there.recipe) and wanted == PlanOverrides():
         _require_fit(there, dataset, path)
@@ -97,7 +98,9 @@ def _require_fit(plan: Plan, dataset: Dataset, path: Path) -> None:
             f"move it away for a new plan"
         )
     if plan.labels != dataset.labels:
-        raise PlanError(f"{path}: its labels are not those of the dataset's dataset.json; move it away for a new plan")
+        raise PlanError(
+            f"{path}: its labels are not those of the dataset's {DATASET_JSON}; move it away for a new plan"
+        )
 
 
 def _same(one: Plan, other: Plan) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 from nnunet_rs.core.dataset_json import declared, read_labels
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json, write_json
-from nnunet_rs.core.names import PREDICTION
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.workspace import PREDICTION_JSON
 
-SETTINGS = PREDICTION  # beside the segmentations
+SETTINGS = PREDICTION_JSON  # beside the segmentations
 _MODELS = {"models", "average_of"}  # one of them stands in every prediction.json
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.locks import HeldError, exclusive
-from nnunet_rs.core.names import SUMMARY
 from nnunet_rs.core.types import Progress
+from nnunet_rs.core.workspace import SUMMARY_JSON
 from nnunet_rs.evaluate.summary import Summary, read_summary
 from nnunet_rs.model.begin import tell_unlike
 from nnunet_rs.model.config import RESUME
@@ -182,7 +182,7 @@ def folder_of(work: Path, model: Model) -> Path:
 def _finished(work: Path, model: Model) -> Summary | None:
     """Return the scores of a model that is trained and scored, and not being trained anew."""
     folder = folder_of(work, model)
-    metadata, scores = folder / METADATA, folder / VALIDATION / SUMMARY
+    metadata, scores = folder / METADATA, folder / VALIDATION / SUMMARY_JSON
     if not metadata.is_file() or (folder / RESUME).is_file() or not scores.is_file():
         return None
     if scores.stat().st_mtime_ns < metadata.stat().st_mtime_ns:

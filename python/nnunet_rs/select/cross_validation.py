@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError, DatasetError
-from nnunet_rs.core.names import SUMMARY
 from nnunet_rs.core.types import Case, Dataset, Progress
+from nnunet_rs.core.workspace import SUMMARY_JSON
 from nnunet_rs.data.folds import read_splits, require_fold
 from nnunet_rs.evaluate.folders import TOLERANCE, Pair, evaluate_pairs
 from nnunet_rs.evaluate.summary import Summary
@@ -71,7 +71,7 @@ def validate_fold(
     folder = validation_folder(work, configuration, fold)
     predict_cases(predictor, cases, folder, FolderOptions(own=True), progress)
     summary = evaluate_pairs(pairs_of(cases, folder), dataset.labels, tolerance=tolerance, progress=progress)
-    summary.write(folder / SUMMARY)
+    summary.write(folder / SUMMARY_JSON)
     return summary
 
 
