@@ -10,11 +10,12 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import pytest
-from nnunet_rs.cli import commands, main, planning
+from nnunet_rs.cli import commands, main
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.commands import COMMANDS, completion, evaluate, predict, train
+from nnunet_rs.cli.commands import COMMANDS, completion, predict
 from nnunet_rs.cli.console import Console, Outcome
 from nnunet_rs.cli.parser import WIDTH, build_parser
+from nnunet_rs.core.choices import PLAN_RECIPES, ComparedMetric, NnunetNames, names
 from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.termination import Terminated
 
@@ -89,24 +90,25 @@ def test_the_first_page_lists_every_command(arguments: list[str], capsys: pytest
     assert all(f"\n  {command.name:<14}{command.summary}\n" in shown for command in COMMANDS)
 
 
-def test_help_names_what_there_is_to_choose_from() -> None:
-    from typing import get_args
-
-    from nnunet_rs.data.augment import AUGMENTATIONS
-    from nnunet_rs.model.recipe import RECIPES as TRAINING
-    from nnunet_rs.model.recipe import Terms
-    from nnunet_rs.plan.recipe import RECIPES as PLANNING
-
-    assert train.TRAIN_RECIPES.split(", ") == list(TRAINING)
-    assert planning.RECIPES.split(", ") == list(PLANNING)
-    assert train.AUGMENTATIONS.split(", ") == list(AUGMENTATIONS)
-    assert train.LOSSES.split(", ") == list(get_args(Terms))
-
-
-def test_metrics_to_compare_by_are_measured() -> None:
+def test_help_and_completion_name_what_there_is_to_choose_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from nnunet_rs.evaluate.summary import KEYS
 
-    assert set(evaluate.METRICS) < set(KEYS)
+    assert set(names(ComparedMetric)) < set(KEYS)
+    monkeypatch.setitem(PLAN_RECIPES, "mine", NnunetNames("MyPlanner", "MyPlans", "MyPlans"))  # type: ignore[arg-type]
+    with pytest.raises(SystemExit):
+        main(["plan", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "whose rules: paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl, mine (default: paper)" in shown
+    assert "v2-resenc-xl mine" in completion.script("bash")
+    assert build_parser().parse_args(["plan", "data", "-pl", "MyPlanner"]).recipe == "mine"
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "augmentation: paper, v2, fast (default" in shown
+    assert "ce_dice, ce, dice, or your own" in shown
+    assert "paper, paper-batchgenerators, v2, light, none, or your own" in shown
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nnunet_rs.core.choices import PLAN_RECIPES, recipe_of_planner
+
 COMMANDS: Mapping[str, str] = {
     "plan_and_preprocess": "preprocess",
     "extract_fingerprint": "plan",
@@ -30,18 +32,6 @@ COMMANDS: Mapping[str, str] = {
     "move_plans_between_datasets": "plan DATA -o WORK --plans nnUNetPlans.json",
 }
 
-PLANNERS: Mapping[str, str] = {
-    "ExperimentPlanner": "v2",
-    "nnUNetPlannerResEncM": "v2-resenc-m",
-    "nnUNetPlannerResEncL": "v2-resenc-l",
-    "nnUNetPlannerResEncXL": "v2-resenc-xl",
-}
-PLANS: Mapping[str, str] = {
-    "nnUNetPlans": "v2",
-    "nnUNetResEncUNetMPlans": "v2-resenc-m",
-    "nnUNetResEncUNetLPlans": "v2-resenc-l",
-    "nnUNetResEncUNetXLPlans": "v2-resenc-xl",
-}
 _TRAINERS: Mapping[str, str] = {  # how the names of nnU-Net's trainers end, and the options that do the same
     r"_?(\d+)epochs?": "--epochs {}",
     "DiceLoss": "--loss dice",
@@ -123,7 +113,7 @@ def trainer(name: str) -> str | None:
 def _plans(name: str) -> str | None:
     if name == "nnUNetPlans":
         return None
-    recipe = PLANS.get(name)
+    recipe = next((recipe for recipe, known in PLAN_RECIPES.items() if known.plans == name), None)
     return _ONE_PLAN + (f", made by preprocess -o WORK --recipe {recipe}" if recipe else "")
 
 
@@ -182,9 +172,11 @@ class Planner(_Hidden):
 
     def __call__(self, _: object, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
         """Set the recipe of this planner."""
-        if value not in PLANNERS:
-            raise argparse.ArgumentError(None, f"{option} {value}: there are {', '.join(PLANNERS)}; or write --recipe")
-        namespace.recipe = PLANNERS[value]
+        recipe = recipe_of_planner(value)
+        if recipe is None:
+            known = ", ".join(names.planner for names in PLAN_RECIPES.values() if names.same)
+            raise argparse.ArgumentError(None, f"{option} {value}: there are {known}; or write --recipe")
+        namespace.recipe = recipe
 
 
 class Processes(_Hidden):

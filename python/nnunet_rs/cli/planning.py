@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_rs.cli import nnunet, values
+from nnunet_rs.cli import nnunet, shared, values
+from nnunet_rs.core.choices import PLAN_RECIPES
 
 if TYPE_CHECKING:
     from nnunet_rs.core.issues import Issue
@@ -14,13 +15,11 @@ if TYPE_CHECKING:
     from nnunet_rs.data.pipeline import PrepareOptions
     from nnunet_rs.plan.planner import PlanOverrides
 
-RECIPES = "paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl"
-
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add what is decided by the user in place of the rules."""
     group = parser.add_argument_group("plan", "What the rules decide, unless said here.")
-    group.add_argument("--recipe", metavar="NAME", help=f"whose rules: {RECIPES} (default: paper)")
+    group.add_argument("--recipe", metavar="NAME", help=f"whose rules: {shared.listed(PLAN_RECIPES)} (default: paper)")
     group.add_argument(
         "--plans", metavar="FILE", type=Path, help="follow nnU-Net's plans.json, edited or not, instead of a recipe"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli import nnunet, values
 from nnunet_rs.cli.console import Outcome, counted
+from nnunet_rs.core.choices import Precision, names
 
 if TYPE_CHECKING:
     from nnunet_rs.model.nnunet_models import NnunetChoice
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 OWN = "your own as MODULE:FUNCTION or FILE.py:FUNCTION"
 FINAL = "checkpoint_final.pth"
+
+
+def listed(kind: Any) -> str:
+    """Write the names of a kind after another, for help."""
+    return ", ".join(names(kind))
 
 
 def add_display(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +104,7 @@ def add_precision(group: Any) -> None:
     """Add the number type of convolutions."""
     group.add_argument(
         "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=names(Precision),
         default="auto",
         help="of convolutions (default: auto, bfloat16 or float16 where the device is made for it)",
     )

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from nnunet_rs.core.choices import AugmentationName, complete
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
 from nnunet_rs.data.cascade_augmentation import CascadeAugmentation, CascadeAugmentationRule, MoveSegAsOneHot
@@ -223,7 +224,7 @@ def _none(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
     return ()
 
 
-AUGMENTATIONS = {
+_RECIPES = {
     "paper": AugmentationRecipe(_PAPER, _paper),
     "paper-batchgenerators": AugmentationRecipe(
         _PAPER, _paper_batchgenerators, BatchgeneratorsSpatial, _mirror_batchgenerators
@@ -232,3 +233,4 @@ AUGMENTATIONS = {
     "light": AugmentationRecipe(_LIGHT, _light),  # ours, for processors
     "none": AugmentationRecipe(None, _none, mirrored=False, cascade_augmentation=None),
 }
+AUGMENTATIONS = complete(AugmentationName, _RECIPES)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_rs.model.network_options import Activation, Norm
+from nnunet_rs.core.choices import Activation, Norm
 
 LEAKY_SLOPE = 0.01
 NORM_EPS = 1e-5

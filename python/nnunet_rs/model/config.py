@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_rs.core.choices import Activation, Downsampling, LossTerms, Norm, Precision
 from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Shape
-from nnunet_rs.model.network_options import Activation, Downsampling, NetworkOptions, Norm, Precision
+from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.plugins import spelled
-from nnunet_rs.model.recipe import RECIPES, Terms, TrainRecipe, recipe_of_plan
+from nnunet_rs.model.recipe import RECIPES, TrainRecipe, recipe_of_plan
 from nnunet_rs.plan.schema import Configuration, Plan
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class TrainingConfig:
     norm: Norm
     downsampling: Downsampling
     deep_supervision: bool
-    loss: Terms | None  # None: the user's own
+    loss: LossTerms | None  # None: the user's own
     augmentation: str | None
     precision: Precision
     mirror_axes: Shape | None = None  # of the image; None: the augmentation's

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from nnunet_rs.core.choices import LossTerms
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.model.losses import build_loss, region_table
 from nnunet_rs.model.network_options import NetworkOptions, network_channels
-from nnunet_rs.model.recipe import Terms
 from nnunet_rs.plan.schema import Configuration, Plan
 
 
@@ -64,7 +64,7 @@ class Context:
             return None
         return region_table([region.classes for region in self.labels.regions], self.labels.count)
 
-    def build_loss(self, terms: Terms = "ce_dice") -> nn.Module:
+    def build_loss(self, terms: LossTerms = "ce_dice") -> nn.Module:
         """Return a loss of nnunet_rs for these labels, as a part of one's own.
 
         Parameters

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nnunet_rs.core.allocator import freed_memory_kept
+from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import NnunetError, TrainingError, is_out_of_memory
 from nnunet_rs.core.types import Shape
 from nnunet_rs.model.instructions import bfloat16_bounded, bounded_instructions
-from nnunet_rs.model.network_options import Precision
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

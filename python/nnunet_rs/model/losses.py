@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_rs.core.choices import LossTerms, names
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.model.recipe import Terms
 
 SMOOTH = 1e-5  # added to numerator and denominator of Dice
 
@@ -64,7 +64,7 @@ class ClassLoss(nn.Module):
     """Cross-entropy minus soft Dice of the softmax, the background left out of Dice."""
 
     def __init__(
-        self, terms: Terms = "ce_dice", *, batch_dice: bool = False, ignore: int | None = None, total: Total = alone
+        self, terms: LossTerms = "ce_dice", *, batch_dice: bool = False, ignore: int | None = None, total: Total = alone
     ) -> None:
         """Choose the terms; voxels of the class index `ignore` count in none of them."""
         super().__init__()
@@ -95,7 +95,7 @@ class RegionLoss(nn.Module):
         self,
         regions: Sequence[Sequence[int]],
         classes: int,
-        terms: Terms = "ce_dice",
+        terms: LossTerms = "ce_dice",
         *,
         batch_dice: bool = False,
         ignore: int | None = None,
@@ -147,7 +147,7 @@ class DeepSupervision(nn.Module):
 
 
 def build_loss(
-    labels: LabelSet, terms: Terms = "ce_dice", *, batch_dice: bool = False, total: Total = alone
+    labels: LabelSet, terms: LossTerms = "ce_dice", *, batch_dice: bool = False, total: Total = alone
 ) -> nn.Module:
     """Return the loss for a dataset's labels: regions where they are declared, classes otherwise.
 
@@ -156,8 +156,8 @@ def build_loss(
     NnunetError
         There are no such terms.
     """
-    if terms not in get_args(Terms):
-        raise NnunetError(f"loss {terms!r} is unknown: allowed are {', '.join(get_args(Terms))}")
+    if terms not in names(LossTerms):
+        raise NnunetError(f"loss {terms!r} is unknown: allowed are {', '.join(names(LossTerms))}")
     ignore = labels.count if labels.ignore is not None else None
     if labels.regions:
         regions = [region.classes for region in labels.regions]

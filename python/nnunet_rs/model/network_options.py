@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nnunet_rs.plan.schema import Activation as Activation
+from nnunet_rs.core.choices import Activation, Downsampling, Norm
 from nnunet_rs.plan.schema import Configuration, Plan
-from nnunet_rs.plan.schema import Norm as Norm
-
-Downsampling = Literal["strided", "max_pool"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True)

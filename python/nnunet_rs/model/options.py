@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_rs.core.choices import Activation, Downsampling, LossTerms, Norm, Precision
 from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.data.augment import AugmentationFunction
 from nnunet_rs.model.history import History
 from nnunet_rs.model.losses import LossFunction
-from nnunet_rs.model.network_options import Activation, Downsampling, Norm, Precision
 from nnunet_rs.model.optimiser import OptimiserFunction
-from nnunet_rs.model.recipe import Terms, TrainRecipe
+from nnunet_rs.model.recipe import TrainRecipe
 from nnunet_rs.model.unet import NetworkFunction
 
 
@@ -43,7 +43,7 @@ class TrainOptions:
     norm: Norm | None = None
     downsampling: Downsampling | None = None
     deep_supervision: bool | None = None
-    loss: Terms | None = None
+    loss: LossTerms | None = None
     augmentation: str | None = None
     mirror_axes: Shape | None = None  # of the image: 0 is z, 1 is y, 2 is x; None: the augmentation's
     pretrained: str | None = None  # a model, ours or nnU-Net's, whose weights training begins with

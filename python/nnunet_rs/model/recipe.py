@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from nnunet_rs.core.choices import AugmentationName, LossTerms, OptimiserName, ScheduleName, TrainRecipeName, complete
 from nnunet_rs.core.errors import NnunetError, among
 from nnunet_rs.model.schedule import PlateauRule
 from nnunet_rs.plan.recipe import RECIPES as PLAN_RECIPES
-
-OptimiserName = Literal["adam_amsgrad", "muon", "sgd_nesterov"]
-Terms = Literal["ce_dice", "ce", "dice"]  # of the loss
-ScheduleName = Literal["plateau", "polynomial", "one_cycle"]
 
 PATIENT = PlateauRule()
 
@@ -29,8 +25,8 @@ class TrainRecipe:
     learning_rate: float  # initial, or the peak of the cycle
     weight_decay: float
     schedule: ScheduleName
-    augmentation: str  # a name that data.augment knows
-    loss: Terms = "ce_dice"
+    augmentation: AugmentationName
+    loss: LossTerms = "ce_dice"
     momentum: float = 0.0  # sgd_nesterov
     gradient_clip: float | None = None  # greatest norm of all gradients together
     deep_supervision: bool = False
@@ -84,7 +80,7 @@ FAST = TrainRecipe(
     average=0.999,
 )
 
-RECIPES: dict[str, TrainRecipe] = {recipe.name: recipe for recipe in (PAPER, V2, FAST)}
+RECIPES = complete(TrainRecipeName, {recipe.name: recipe for recipe in (PAPER, V2, FAST)})
 
 
 def find_recipe(name: str) -> TrainRecipe:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from nnunet_rs.core.choices import PLAN_RECIPES, Activation, NnunetNames, Norm
 from nnunet_rs.core.dataset_json import read_channels, read_document, read_labels
 from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.errors import DatasetError, PlanError
@@ -14,11 +15,9 @@ from nnunet_rs.core.files import keep_aside, read_json, write_json
 from nnunet_rs.core.types import ChannelStats, Dataset, Spacing3
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan.schema import (
-    Activation,
     CasePrint,
     Configuration,
     Fingerprint,
-    Norm,
     Plan,
     Resampling,
     Scheme,
@@ -37,23 +36,6 @@ class NnunetFiles:
     reader: str  # nnU-Net's class that reads the images
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """What nnU-Net calls a recipe."""
-
-    planner: str
-    plans: str
-    shared: str  # prefix of the preprocessed data of 2d and 3d_fullres, which planners of one family share
-
-
-_NAMES = {
-    "v2": _Names("ExperimentPlanner", "nnUNetPlans", "nnUNetPlans"),
-    "v2-resenc-m": _Names("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans", "nnUNetPlans"),
-    "v2-resenc-l": _Names("nnUNetPlannerResEncL", "nnUNetResEncUNetLPlans", "nnUNetPlans"),
-    "v2-resenc-xl": _Names("nnUNetPlannerResEncXL", "nnUNetResEncUNetXLPlans", "nnUNetPlans"),
-    "paper": _Names("ExperimentPlanner", "nnUNetPaperPlans", "nnUNetPaperPlans"),
-}
-
 _SCHEMES: dict[Scheme, str] = {
     "ct": "CTNormalization",
     "zscore": "ZScoreNormalization",
@@ -63,7 +45,6 @@ _SCHEMES: dict[Scheme, str] = {
 }
 
 SCHEME_OF_CLASS: dict[str, Scheme] = {name: scheme for scheme, name in _SCHEMES.items()}
-RECIPE_OF_PLANNER = {names.planner: recipe for recipe, names in _NAMES.items() if recipe != "paper"}
 
 _READERS = {
     ".png": "NaturalImage2DIO",
@@ -147,7 +128,7 @@ def as_nnunet(
     norm, activation
         Of the networks, where they have others than the plan says.
     """
-    names = _NAMES.get(plan.recipe, _NAMES["paper"])
+    names = PLAN_RECIPES.get(plan.recipe, PLAN_RECIPES["paper"])
     spacing, shape = _median_case(plan, fingerprint)
     stats = [rule.stats for rule in plan.normalization]
     return {
@@ -263,7 +244,7 @@ def reader_of(ending: str, fingerprint: Fingerprint | None = None) -> str:
 
 
 def _configuration(
-    configuration: Configuration, plan: Plan, names: _Names, layers: tuple[Norm | None, Activation | None]
+    configuration: Configuration, plan: Plan, names: NnunetNames, layers: tuple[Norm | None, Activation | None]
 ) -> dict[str, Any]:
     if configuration.previous is not None and "3d_fullres" in plan.configurations:
         return {"inherits_from": "3d_fullres", "previous_stage": configuration.previous}

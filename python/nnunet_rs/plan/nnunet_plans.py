@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_rs.core.choices import Activation, Norm, recipe_of_planner
 from nnunet_rs.core.dataset_json import read_channels, read_labels
 from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import DatasetError, PlanError, among
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
 from nnunet_rs.core.workspace import DATASET_JSON
-from nnunet_rs.plan.nnunet import RECIPE_OF_PLANNER, SCHEME_OF_CLASS
+from nnunet_rs.plan.nnunet import SCHEME_OF_CLASS
 from nnunet_rs.plan.planner import with_memory
-from nnunet_rs.plan.schema import Activation, Configuration, Norm, Normalization, Plan, Resampling, Scheme
+from nnunet_rs.plan.schema import Configuration, Normalization, Plan, Resampling, Scheme
 from nnunet_rs.plan.validation import check_plan
 
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
@@ -78,7 +79,7 @@ class NnunetPlans:
                 raise PlanError(f"{self.file}: {name} normalises otherwise than {wanted[0]}; take one at a time")
         plan = Plan(
             dataset=str(self.content.get("dataset_name", self.file.parent.name)),
-            recipe=RECIPE_OF_PLANNER.get(str(self.content.get("experiment_planner_used")), "v2"),
+            recipe=recipe_of_planner(str(self.content.get("experiment_planner_used"))) or "v2",
             transpose=_transpose(self.file, self.content),
             channels=self.channels,
             labels=self.labels,

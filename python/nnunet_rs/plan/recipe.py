@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nnunet_rs.core.choices import PLAN_RECIPES, complete
 from nnunet_rs.core.errors import PlanError, among
 from nnunet_rs.plan.spacing import Floats, has_one_slice, has_short_axis
 from nnunet_rs.plan.topology import (
@@ -138,7 +139,7 @@ PAPER = PlanRecipe(
 
 _RESIDUAL = ((1, 3, 4, 6), (1,))
 
-RECIPES = {
+_RECIPES = {
     recipe.name: recipe
     for recipe in (
         PAPER,
@@ -175,6 +176,7 @@ RECIPES = {
         ),
     )
 }
+RECIPES = complete(PLAN_RECIPES, _RECIPES)
 
 
 def recipe_named(name: str) -> PlanRecipe:

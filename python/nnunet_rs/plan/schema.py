@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from nnunet_rs.core.choices import Activation, Norm
 from nnunet_rs.core.document import decode, encode, render
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.files import read_json, write_bytes
@@ -17,8 +18,6 @@ from nnunet_rs.plan.validation import check_fingerprint, check_plan
 SCHEMA_VERSION = 1
 
 Scheme = Literal["zscore", "ct", "none", "rescale_to_0_1", "rgb_to_0_1"]
-Norm = Literal["instance", "batch"]
-Activation = Literal["leaky_relu", "relu"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import FloatArray, FoldName, Header, IntArray, Labels, Shape, Share, Task, Volume
@@ -24,7 +25,6 @@ from nnunet_rs.model.config import RESUME
 from nnunet_rs.model.device import Compute, choose_compute, find_device
 from nnunet_rs.model.metadata import METADATA, ModelMetadata, common_mirror_axes
 from nnunet_rs.model.model_file import model_source
-from nnunet_rs.model.network_options import Precision
 from nnunet_rs.model.nnunet_models import (
     ANY,
     NnunetChoice,

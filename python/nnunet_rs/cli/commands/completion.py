@@ -6,15 +6,8 @@ import argparse
 from pathlib import Path
 
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.commands.train import TRAIN_RECIPES
 from nnunet_rs.cli.console import Console, Outcome
-from nnunet_rs.cli.planning import RECIPES
-
-CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
-_NAMES = {
-    "configuration": CONFIGURATIONS,
-    "device": ("auto", "cpu", "cuda", "mps"),
-}
+from nnunet_rs.core.choices import PLAN_RECIPES, ConfigurationName, DeviceName, TrainRecipeName, names
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +38,11 @@ def script(shell: str) -> str:
         for action in command.arguments:
             action.option_strings = own_names(action)
             if action.dest == "recipe":
-                action.choices = (TRAIN_RECIPES if name == "train" else RECIPES).split(", ")
-            elif action.dest in _NAMES:
-                action.choices = _NAMES[action.dest]
+                action.choices = names(TrainRecipeName if name == "train" else PLAN_RECIPES)
+            elif action.dest == "configuration":
+                action.choices = names(ConfigurationName)
+            elif action.dest == "device":
+                action.choices = names(DeviceName)
             elif action.type is Path:
                 kind = shtab.FILE if action.metavar == "FILE" else shtab.DIRECTORY
                 action.complete = kind  # type: ignore[attr-defined]

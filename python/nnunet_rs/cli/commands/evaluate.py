@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted, plain
+from nnunet_rs.core.choices import ComparedMetric, names
 
 if TYPE_CHECKING:
     from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.core.types import LabelSet
     from nnunet_rs.evaluate.summary import Summary
-
-METRICS = ("dice", "iou", "sensitivity", "precision", "hd95", "asd", "nsd")  # that have a better and a worse
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,9 +53,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--metric",
         metavar="NAME",
-        choices=METRICS,
+        choices=names(ComparedMetric),
         default="dice",
-        help=f"what is compared: {', '.join(METRICS)} (default: dice)",
+        help=f"what is compared: {shared.listed(ComparedMetric)} (default: dice)",
     )
     shared.add_overwrite(parser)
     shared.add_threads(parser)

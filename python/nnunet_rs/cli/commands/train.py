@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
+from nnunet_rs.core.choices import Activation, AugmentationName, Downsampling, LossTerms, Norm, TrainRecipeName, names
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import FoldName
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 INTERRUPT = 2  # the signal of Ctrl-C
 AGAIN = "run the same command with --resume to go on"
-TRAIN_RECIPES = "paper, v2, fast"
-AUGMENTATIONS = "paper, paper-batchgenerators, v2, light, none"
-LOSSES = "ce_dice, ce, dice"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,11 +91,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 def _add_schedule(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("schedule")
-    group.add_argument(
-        "--recipe",
-        metavar="NAME",
-        help=f"loss, optimiser, schedule and augmentation: {TRAIN_RECIPES} (default: paper or v2, as the plan)",
-    )
+    recipes = f"{shared.listed(TrainRecipeName)} (default: paper or v2, as the plan)"
+    group.add_argument("--recipe", metavar="NAME", help=f"loss, optimiser, schedule and augmentation: {recipes}")
     group.add_argument(
         "--learning-rate", metavar="R", type=values.positive, help="at the beginning, or at the peak of fast's cycle"
     )
@@ -121,9 +116,9 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         type=values.seed,
         help="seed of weights, patches and augmentation (default: 0)",
     )
-    group.add_argument("--loss", metavar="NAME", help=f"{LOSSES}, or {shared.OWN}")
+    group.add_argument("--loss", metavar="NAME", help=f"{shared.listed(LossTerms)}, or {shared.OWN}")
     group.add_argument("--optimiser", metavar="MODULE:FUNCTION", help="in place of the recipe's: " + shared.OWN)
-    group.add_argument("--augmentation", metavar="NAME", help=f"{AUGMENTATIONS}, or {shared.OWN}")
+    group.add_argument("--augmentation", metavar="NAME", help=f"{shared.listed(AugmentationName)}, or {shared.OWN}")
     group.add_argument(
         "--mirror-axes",
         metavar="AXES",
@@ -137,10 +132,9 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network", "What plan and recipe decide, unless said here.")
     group.add_argument("--batch-size", metavar="N", type=values.count, help="samples in a batch")
     group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
-    group.add_argument("--activation", choices=("leaky_relu", "relu"), help="after each norm")
-    group.add_argument("--norm", choices=("instance", "batch"), help="after each convolution")
-    poolings = ("strided", "max_pool")
-    group.add_argument("--pooling", dest="downsampling", choices=poolings, help="how resolution is halved")
+    group.add_argument("--activation", choices=names(Activation), help="after each norm")
+    group.add_argument("--norm", choices=names(Norm), help="after each convolution")
+    group.add_argument("--pooling", dest="downsampling", choices=names(Downsampling), help="how resolution is halved")
     group.add_argument(
         "--deep-supervision",
         action=argparse.BooleanOptionalAction,
