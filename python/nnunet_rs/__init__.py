@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from nnunet_rs.core.types import ChannelStats, Dataset, Labels, LabelSet, Volume
     from nnunet_rs.data.pipeline import PrepareOptions, plan_dataset, prepare_dataset
+    from nnunet_rs.data.prepared_dataset import PreparedDataset
     from nnunet_rs.data.preprocess import Prepared, prepare
     from nnunet_rs.evaluate.folders import evaluate_folders
     from nnunet_rs.evaluate.summary import Summary
@@ -61,6 +62,7 @@ __all__ = [
     "Predictor",
     "PrepareOptions",
     "Prepared",
+    "PreparedDataset",
     "Probabilities",
     "Summary",
     "TrainOptions",
@@ -105,6 +107,7 @@ _HOMES = {
     "window_starts",
     "core.types": "ChannelStats Dataset LabelSet Labels Volume",
     "data.pipeline": "PrepareOptions plan_dataset prepare_dataset",
+    "data.prepared_dataset": "PreparedDataset",
     "data.preprocess": "Prepared prepare",
     "model.options": "TrainOptions",
     "model.recipe": "find_recipe",

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, PlanError, among
 from nnunet_rs.core.files import read_json, write_json
-from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.types import FoldName, Progress, Silent
 from nnunet_rs.core.workspace import WorkFolder
-from nnunet_rs.plan.schema import read_fingerprint
+from nnunet_rs.plan.schema import Plan, read_fingerprint, read_plan
 
 SEED = 12345  # nnU-Net's, so that folds of the same names are nnU-Net's own
 FOLDS = 5
@@ -167,6 +167,24 @@ def read_folds(work: Path) -> tuple[Fold, ...]:
     """
     files = WorkFolder(work)
     return read_splits(files.splits_file, [case.name for case in read_fingerprint(files.fingerprint_file).cases])
+
+
+def read_plan_and_fold(work: Path, configuration: str, fold: FoldName) -> tuple[Plan, Fold]:
+    """Read the plan and a fold's cases; of "all", every case is trained on and none is held out.
+
+    Raises
+    ------
+    PlanError, DatasetError
+        There is no such configuration or fold.
+    """
+    files = WorkFolder(work)
+    plan = read_plan(files.plan_file)
+    if configuration not in plan.configurations:
+        there = among(configuration, plan.configurations)
+        raise PlanError(f"{files.plan_file}: there is no configuration {configuration}; {there}")
+    if fold == "all":
+        return plan, Fold(tuple(case.name for case in read_fingerprint(files.fingerprint_file).cases), ())
+    return plan, require_fold(files.splits_file, read_folds(work), fold)
 
 
 def count_folds(path: Path) -> int:

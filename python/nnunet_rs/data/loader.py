@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, named
 from nnunet_rs.core.resources import processors
-from nnunet_rs.core.types import FloatArray, LabelSet, Shape, Shape3
+from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3
 from nnunet_rs.data.augment import Augmentation
 from nnunet_rs.data.patches import PatchRule, choose_start, is_forced
 from nnunet_rs.data.previous_stage import PreviousStore
@@ -43,6 +43,46 @@ class LoaderOptions:
     ahead: int = 2  # batches that are made while one is used
     share: tuple[int, int] = (0, 1)  # (k, n): the samples k, k + n, k + 2n … of every batch, of n processes' k-th
     empty: Callable[[Shape, Any], NDArray[Any]] = np.empty  # (shape, number type) -> memory for a batch, as pinned
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSampler:
+    """Chooses where a patch of a case lies, reads it, and augments it."""
+
+    store: Store
+    rule: PatchRule
+    augmentation: Augmentation  # for the rule's patch
+    previous: PreviousStore | None = None  # a cascade's second stage: the segmentations of its first
+
+    def __call__(self, name: str, forced: bool, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Make a sample of the case `name`, about its foreground if `forced`.
+
+        Returns
+        -------
+        image
+            float32 (c, *patch).
+        labels
+            Class indices (*patch).
+        """
+        start = choose_start(self.rule, self.store.class_locations(name), forced, rng)
+        drawn = self.augmentation.draw(rng)
+        region = self.augmentation.region(drawn)
+        size = (1, *region)[-3:]
+        image, seg = self._read(name, _around(start, self.rule.patch, size), size)
+        flat = (slice(None), 0) if len(region) == 2 else (slice(None),)
+        return self.augmentation.apply(drawn, image[flat], seg[flat], rng)
+
+    def whole(self, name: str, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Give a whole case, (c, z, y, x) and (z, y, x), with the augmentation's transforms but its spatial step."""
+        return self.augmentation.apply(None, *self._read(name, (0, 0, 0), self.store.shape(name)), rng)
+
+    def _read(self, name: str, start: Sequence[int], size: Sequence[int]) -> tuple[FloatArray, IntArray]:
+        """Read a box: the image, and the maps that `transform.Transform` calls `seg`."""
+        image, labels, mask = self.store.read_patch(name, start, size)
+        maps = [labels] if mask is None else [labels, mask.astype(labels.dtype)]
+        if self.previous is not None:
+            maps.append(self.previous.read_patch(name, start, size))
+        return image, labels[None] if len(maps) == 1 else np.stack(maps)
 
 
 @dataclass(slots=True, eq=False)
@@ -98,10 +138,10 @@ class Loader:
             raise DatasetError("no case to draw patches from")
         self.options = options or LoaderOptions()
         self.batch_size = self.options.batch_size or configuration.batch_size
-        self._store, self._names, self.augmentation = store, tuple(names), augmentation
+        self._names, self.augmentation = tuple(names), augmentation
         self._samples = range(self.options.share[0], self.batch_size, self.options.share[1])
-        self._rule = PatchRule.of(configuration.patch_size, labels)
-        self._previous = previous
+        rule = PatchRule.of(configuration.patch_size, labels)
+        self._sampler = PatchSampler(store, rule, augmentation, previous)
         self._channels = {name: store.record(name).channels for name in names}[names[0]]
         if previous is not None:
             self._channels += labels.count - 1
@@ -170,24 +210,10 @@ class Loader:
         name = self._names[rng.integers(len(self._names))]
         forced = is_forced(sample, self.batch_size, index)
         try:
-            batch.data[place], batch.labels[place] = self._make(name, forced, rng)
+            batch.data[place], batch.labels[place] = self._sampler(name, forced, rng)
         except Exception as error:
             raise DatasetError(f"case {name}, batch {index} of epoch {epoch}: {named(error)}") from error
         return name
-
-    def _make(self, name: str, forced: bool, rng: np.random.Generator) -> tuple[FloatArray, NDArray[np.integer]]:
-        start = choose_start(self._rule, self._store.class_locations(name), forced, rng)
-        drawn = self.augmentation.draw(rng)
-        region = self.augmentation.region(drawn)
-        size = (1, *region)[-3:]
-        corner = _around(start, self._rule.patch, size)
-        image, labels, mask = self._store.read_patch(name, corner, size)
-        maps = [labels] if mask is None else [labels, mask.astype(labels.dtype)]
-        if self._previous is not None:
-            maps.append(self._previous.read_patch(name, corner, size))
-        seg = labels[None] if len(maps) == 1 else np.stack(maps)
-        flat = (slice(None), 0) if len(region) == 2 else (slice(None),)
-        return self.augmentation.apply(drawn, image[flat], seg[flat], rng)
 
 
 def _around(start: Shape3, patch: Shape3, size: Sequence[int]) -> tuple[int, ...]:

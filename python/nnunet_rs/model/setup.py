@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.document import encode
-from nnunet_rs.core.errors import PlanError, among
+from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import FoldName, LabelSet, Shape
 from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
-from nnunet_rs.data.folds import Fold, read_splits, require_fold
+from nnunet_rs.data.folds import Fold, read_plan_and_fold
 from nnunet_rs.data.mirroring import patch_axes
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
 from nnunet_rs.model.config import TrainingConfig, default_network, own_function, usual_batch
@@ -26,7 +26,7 @@ from nnunet_rs.model.recipe import TrainRecipe, recipe_of_plan
 from nnunet_rs.model.state import Identity
 from nnunet_rs.model.training_schedule import TrainingSchedule
 from nnunet_rs.plan.recipe import recipe_named
-from nnunet_rs.plan.schema import Configuration, Plan, read_fingerprint, read_plan
+from nnunet_rs.plan.schema import Configuration, Plan
 
 _LATER = ("resampling", "norm", "activation")  # of a configuration; version 0.1 began trainings without
 _ANY = object()
@@ -123,24 +123,6 @@ def set_up(
     if settings.previous is not None:
         first = open_first_stage(work, plan, configuration, (*cases.train, *cases.validation))
     return Setup(work, plan, settings, fold, cases, options, recipe, group, first)
-
-
-def read_plan_and_fold(work: Path, configuration: str, fold: FoldName) -> tuple[Plan, Fold]:
-    """Read the plan and a fold's cases; of "all", every case is trained on and none is held out.
-
-    Raises
-    ------
-    PlanError, DatasetError
-        There is no such configuration or fold.
-    """
-    plan, splits = read_plan(work / "plan.json"), work / "splits.json"
-    if configuration not in plan.configurations:
-        there = among(configuration, plan.configurations)
-        raise PlanError(f"{work / 'plan.json'}: there is no configuration {configuration}; {there}")
-    names = tuple(case.name for case in read_fingerprint(work / "fingerprint.json").cases)
-    if fold == "all":
-        return plan, Fold(names, ())
-    return plan, require_fold(splits, read_splits(splits, names), fold)
 
 
 def _recipe(plan: Plan, options: TrainOptions) -> TrainRecipe:

@@ -17,6 +17,7 @@ from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import FoldName, Progress, Silent
 from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing, with_mirror_axes
+from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.mirroring import axes_named, image_axes, mirrored_axes, says_what_it_mirrors
 from nnunet_rs.data.resampling import target_spacing
@@ -54,7 +55,6 @@ from nnunet_rs.model.setup import (
     identity_of,
     model_folder,
     plugins,
-    read_plan_and_fold,
     set_up,
 )
 from nnunet_rs.model.state import TrainingState

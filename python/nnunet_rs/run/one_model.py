@@ -10,13 +10,14 @@ from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.model.cascade import next_stages
 from nnunet_rs.model.distributed import current_team, is_rank_0
 from nnunet_rs.model.history import History
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import fold_lock
-from nnunet_rs.model.setup import model_folder, read_plan_and_fold
+from nnunet_rs.model.setup import model_folder
 from nnunet_rs.model.train import train_locked
 from nnunet_rs.model.training_schedule import Overhead
 from nnunet_rs.plan.schema import read_plan
