@@ -188,7 +188,7 @@ def test_dangerous_zips_are_refused(tmp_path: Path) -> None:
         import_fails(path, said)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb", bytes(1 << 28))
-    import_fails(path, "more than models can; not unpacked")
+    import_fails(path, "more than such a zip can; not unpacked")
     (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 and then nothing")
     import_fails(tmp_path / "no.zip", "is no zip, or a part of one")
     assert not (tmp_path.parent / "out.txt").exists()

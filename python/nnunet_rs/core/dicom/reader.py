@@ -1,0 +1,127 @@
+"""One DICOM image: a file, a folder or a zip that holds exactly one series that can be used."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_rs.core.content import DEFLATE
+from nnunet_rs.core.dicom.pixels import read_pixels
+from nnunet_rs.core.dicom.series import Found, Series, find_series
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.image_file import ImageFile
+from nnunet_rs.core.issues import Issue, IssueError, require_none
+from nnunet_rs.core.types import Shape, Spacing3
+from nnunet_rs.core.unzip import unpacked
+
+ENDINGS = (".dcm",)
+_SHOWN = 3
+
+
+def read(path: Path) -> ImageFile:
+    """Read a series as it is stored.
+
+    Raises
+    ------
+    IssueError
+        `missing`, `no-image`, `several-series`, and the fatal issues of the series and of its pixels.
+    """
+    with opened(path) as folder:
+        return read_series(only_series(folder, path))
+
+
+def read_grid(path: Path) -> tuple[Shape, Spacing3]:
+    """Return shape (c, z, y, x) and spacing (z, y, x) without the voxels; errors as `read`."""
+    with opened(path) as folder:
+        stack = only_series(folder, path).stack
+    return (stack.planes[0].samples, *stack.shape), stack.spacing
+
+
+def read_series(series: Series) -> ImageFile:
+    """Read a series that was found.
+
+    Raises
+    ------
+    IssueError
+        Its first fatal issue, or what is wrong with its pixels.
+    """
+    require_none(series.issues)
+    pixels = read_pixels(series.stack)
+    return ImageFile(
+        file=series.place,
+        voxels=pixels.voxels,
+        spacing=series.stack.spacing,
+        header=series.stack.header,
+        slope=pixels.slope,
+        intercept=pixels.intercept,
+        issues=series.issues,
+    )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Path]:
+    """Give a folder or file as it is, a zip's content in a temporary folder; errors name the zip."""
+    if not path.exists():
+        raise IssueError(Issue(path, "missing", "no such file or folder", "restore it, or take the case out"))
+    if path.is_file() and zipfile.is_zipfile(path):
+        with unpacked(path, ratio=DEFLATE, broken=DatasetError) as folder:
+            try:
+                yield folder
+            except IssueError as error:  # the user knows the zip only
+                inside = error.issue.file
+                within = inside.relative_to(folder).as_posix() if inside.is_relative_to(folder) else ""
+                value = f"{within}: {error.issue.value}" if within not in ("", ".") else error.issue.value
+                raise IssueError(replace(error.issue, file=path, value=value)) from error
+    else:
+        yield path
+
+
+def only_series(folder: Path, named: Path) -> Series:
+    """Return the only series that can be used; `named` is what the user knows.
+
+    Raises
+    ------
+    IssueError
+        `no-image`, `several-series` (and in its place `mixed-orientations`, `mixed-sizes` or `several-phases` where
+        one series holds several images), or why the only file is no image.
+    """
+    found = find_series(folder)
+    if not found.series:
+        raise IssueError(_nothing(found, named))
+    if len(found.series) == 1:
+        (series,) = found.series
+        lost = tuple(issue for issue in found.left_out if issue.fatal)
+        return replace(series, issues=(*lost, *series.issues))
+    raise IssueError(_several(found.series, named))
+
+
+def _nothing(found: Found, named: Path) -> Issue:
+    """Say why there is no image, by the first file that might have been one."""
+    if found.left_out:
+        first = min(found.left_out, key=lambda issue: not issue.fatal)
+        return replace(first, fatal=True)
+    if found.others:
+        return Issue(named, "no-image", f"{len(found.others)} files, none is DICOM", "give the folder of a series")
+    return Issue(named, "no-image", "holds no file", "give the folder of a series")
+
+
+def _several(series: tuple[Series, ...], named: Path) -> Issue:
+    mixed = [issue for one in series for issue in one.issues if issue.rule.startswith("mixed-")]
+    same = len({(one.origin.study, one.origin.series) for one in series}) == 1
+    if same and mixed:
+        return Issue(named, mixed[0].rule, mixed[0].value, "give one folder for each; `nnunet-rs dicom` lists them")
+    shown = ", ".join(_shown(one) for one in series[:_SHOWN])
+    more = f" and {len(series) - _SHOWN} more" if len(series) > _SHOWN else ""
+    rule = "several-phases" if same else "several-series"
+    return Issue(
+        named, rule, f"{len(series)} images: {shown}{more}", "give one folder for each; `nnunet-rs dicom` lists them"
+    )
+
+
+def _shown(series: Series) -> str:
+    z, y, x = series.stack.shape
+    what = " ".join(word for word in (series.origin.modality, series.part) if word)
+    return f"{what} ({x} x {y} x {z})"
