@@ -66,7 +66,7 @@ def test_without_images(cases: tuple[Case, ...]) -> None:
 
 def test_an_image_of_another_size_is_refused(cases: tuple[Case, ...], tmp_path: Path) -> None:
     other = save(tmp_path / "other.nii.gz", np.zeros((4, 3, 1), np.float32))
-    with pytest.raises(DatasetError, match=r"a\.nii\.gz: has 2×3×4 voxels .*other\.nii\.gz has 1×3×4"):
+    with pytest.raises(DatasetError, match=r"a\.nii\.gz: .*\(2, 3, 4\), other\.nii\.gz has \(1, 3, 4\)"):
         measure_cases([Case("a", (other,), cases[0].label)], LABELS)
 
 

@@ -12,7 +12,7 @@ from nnunet_rs.core import files
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.io import read_volume
 from nnunet_rs.core.workspace import RECORD
-from nnunet_rs.predict import folder
+from nnunet_rs.predict import folder, results
 from nnunet_rs.predict.folder import FolderOptions, predict_folder
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.predict.probabilities import open_probabilities
@@ -114,16 +114,16 @@ def test_a_failing_network_fails_its_case_only(images, tmp_path, make_predictor)
 WAIT = 20  # seconds, after which what should have happened will not
 
 
-def waiting_first(monkeypatch, name, event, first):
-    """Let `folder.<name>` wait for the event where its arguments are of the case `first`."""
-    original = getattr(folder, name)
+def waiting_first(monkeypatch, name, event, first, module=folder):
+    """Let `module.<name>` wait for the event where its arguments are of the case `first`."""
+    original = getattr(module, name)
 
     def slow(*arguments):
         if first in str(arguments[0]):
             assert event.wait(WAIT)
         return original(*arguments)
 
-    monkeypatch.setattr(folder, name, slow)
+    monkeypatch.setattr(module, name, slow)
 
 
 def test_a_case_that_is_slow_to_read_holds_up_no_other(images, tmp_path, make_predictor, monkeypatch):
@@ -154,7 +154,7 @@ def test_predicting_goes_on_while_cases_are_read_and_written(images, tmp_path, m
         return result
 
     monkeypatch.setattr(type(predictor), "predict_prepared", predict)
-    waiting_first(monkeypatch, "write_labels", two_predicted, "case_0")
+    waiting_first(monkeypatch, "write_labels", two_predicted, "case_0", results)
     predict_folder(predictor, images, tmp_path / "out")
     assert len(stamps(tmp_path / "out")) == 4
 

@@ -59,6 +59,14 @@ def add_data(parser: argparse.ArgumentParser, text: str) -> None:
     add_dataset(parser)
 
 
+def add_predicted(parser: argparse.ArgumentParser) -> None:
+    """Add what belongs to a folder of segmentations."""
+    text = "folder of the images, or the one image (default: those that predict recorded)"
+    parser.add_argument("-i", "--images", metavar="IMAGES", type=Path, help=text)
+    text = "names labels and channels (default: prediction.json, else a dataset.json beside, else the values)"
+    parser.add_argument("--dataset-json", metavar="FILE", type=Path, help=text)
+
+
 def add_device(group: Any, more: str = "") -> None:
     """Add where networks compute."""
     group.add_argument(

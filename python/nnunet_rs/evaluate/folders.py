@@ -107,7 +107,7 @@ def read_pair(pair: Pair, labels: LabelSet, warn: Callable[[Issue], None] = lamb
     require_none(issues)
     for issue in issues:
         warn(issue)
-    return _encoded(prediction, labels), _encoded(reference, labels)
+    return encoded(prediction, labels), encoded(reference, labels)
 
 
 def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> tuple[Pair, ...]:
@@ -158,7 +158,8 @@ def found_labels(pairs: Sequence[Pair]) -> LabelSet:
     return LabelSet(names=tuple(str(value) for value in ordered), values=ordered)
 
 
-def _encoded(scan: ImageFile, labels: LabelSet) -> Labels:
+def encoded(scan: ImageFile, labels: LabelSet) -> Labels:
+    """Turn a label file's values into class indices; a DatasetError, with the file, where one is not declared."""
     try:
         return Labels(encode_labels(scan.labels(), labels), scan.spacing, scan.header)
     except IssueError:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.budget import Budget, in_parallel, memory_for_cases
-from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import write_bytes, write_json
-from nnunet_rs.core.io import read_labels, read_volume
-from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import Case, LabelSet, Progress, Silent
+from nnunet_rs.evaluate.segmented import read_segmented
 from nnunet_rs.evaluate.structures import PERCENTILES, Intensities, Structure, measure_structures
 
 KIND = "statistics"  # in the record of what was written
-JSON = "statistics.json"
-CSV = "statistics.csv"
+STEM = "statistics"  # of the files' names
 VERSION = 1
 _WORKING = 4  # times the bytes of the image as float32 that measuring holds at most, beside reading
 
@@ -44,6 +42,7 @@ def measure_cases(
     threads: int | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
+    failed: Callable[[str, Exception], None] | None = None,
 ) -> tuple[CaseStructures, ...]:
     """Measure segmentations, several at a time within the memory allowed.
 
@@ -59,26 +58,38 @@ def measure_cases(
         Cases at a time; None: as many as there are processors.
     memory
         Bytes that the process may hold; None: most of what is free.
+    failed
+        Is told of a case that cannot be measured, and why; the others go on. None: the first such case ends it all.
 
     Returns
     -------
     tuple of CaseStructures
-        In the order of `cases`.
+        In the order of `cases`; those that failed are left out.
 
     Raises
     ------
     DatasetError
-        A file that cannot be read, a value that is not declared, or an image and a segmentation of different shapes.
+        A file that cannot be read, a value that is not declared, or an image and a segmentation of different grids.
     """
     threads = threads or processors()
     budget = Budget(memory_for_cases(memory, threads))
     measure = partial(_measure_within, labels=labels, channels=len(channels) or 1, budget=budget)
-    found: dict[str, CaseStructures] = {}
+
+    def told(case: Case) -> CaseStructures | None:
+        try:
+            return measure(case)
+        except (NnunetError, OSError) as error:
+            if failed is None:
+                raise
+            failed(case.name, error)
+            return None
+
+    found: dict[str, CaseStructures | None] = {}
     with (progress or Silent()).task("measure", len(cases)) as task:
-        for case, result in in_parallel(measure, cases, threads, budget):
+        for case, result in in_parallel(told, cases, threads, budget):
             found[case.name] = result
             task.advance(1, case.name)
-    return tuple(found[case.name] for case in cases)
+    return tuple(result for case in cases if (result := found[case.name]) is not None)
 
 
 def _measure_within(case: Case, labels: LabelSet, channels: int, budget: Budget) -> CaseStructures:
@@ -95,43 +106,57 @@ def _measure_within(case: Case, labels: LabelSet, channels: int, budget: Budget)
 
 def measure_case(case: Case, labels: LabelSet) -> CaseStructures:
     """Measure one segmentation, with the intensities of its image where it has one; errors as `measure_cases`."""
-    if case.label is None:
-        raise ValueError(f"{case.name} has no segmentation")
-    segmentation = read_labels(case.label)
-    image = read_volume(case.images) if case.images else None
-    if image is not None and image.data.shape[1:] != segmentation.data.shape:
-        raise DatasetError(
-            f"{case.label}: has {_by(segmentation.data.shape)} voxels (z, y, x), its image {case.images[0]} has "
-            f"{_by(image.data.shape[1:])}; give the image that was segmented"
-        )
-    classes = encode_labels(segmentation.data, labels)
-    data = None if image is None else image.data
+    found = read_segmented(case, labels)
     return CaseStructures(
-        case.name, measure_structures(classes, labels, segmentation.spacing, segmentation.header, data)
+        case.name, measure_structures(found.classes, labels, found.spacing, found.header, found.image)
     )
 
 
-def _by(shape: Sequence[int]) -> str:
-    return "×".join(str(size) for size in shape)
-
-
 def write_statistics(
-    folder: Path, cases: Sequence[CaseStructures], channels: Sequence[str] = (), *, overwrite: bool = False
+    folder: Path,
+    cases: Sequence[CaseStructures],
+    channels: Sequence[str] = (),
+    *,
+    stem: str = STEM,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Path, Path]:
     """Write statistics.json and statistics.csv into a folder; returns both.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    cases, channels
+        As `measure_cases` took and returned them.
+    stem
+        The files' name without an ending.
+    overwrite
+        Keep files of these names aside that were not made here, or were edited; `say` is told of them.
 
     Raises
     ------
     NnunetError
-        Files of these names that were not made here, or were edited, unless `overwrite` keeps them aside.
+        Such files, without `overwrite`; or the folder cannot be written.
     """
-    with Outputs(folder, kind=KIND, overwrite=overwrite) as outputs:
-        outputs.require([folder / JSON, folder / CSV])
-        with outputs.new_files(JSON) as temporary:
-            write_json(temporary / JSON, statistics_document(cases, channels))
-        with outputs.new_files(CSV) as temporary:
-            write_bytes(temporary / CSV, statistics_csv(cases, channels).encode())
-    return folder / JSON, folder / CSV
+    json, table = statistics_files(folder, stem)
+    with Outputs(folder, kind=KIND, overwrite=overwrite, say=say) as outputs:
+        outputs.require([json, table])
+        with outputs.new_files(json.name) as temporary:
+            write_json(temporary / json.name, statistics_document(cases, channels))
+        with outputs.new_files(table.name) as temporary:
+            write_bytes(temporary / table.name, statistics_csv(cases, channels).encode())
+    return json, table
+
+
+def statistics_files(folder: Path, stem: str = STEM) -> tuple[Path, Path]:
+    """Return the files that `write_statistics` writes."""
+    return folder / f"{stem}.json", folder / f"{stem}.csv"
+
+
+def require_statistics(folder: Path, stem: str = STEM, *, overwrite: bool = False) -> None:
+    """See, before anything is measured, that statistics may be written; errors as `write_statistics`."""
+    Outputs(folder, kind=KIND, overwrite=overwrite).require(statistics_files(folder, stem))
 
 
 def statistics_document(cases: Sequence[CaseStructures], channels: Sequence[str] = ()) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.dataset import find_input_cases
 from nnunet_rs.core.errors import DatasetError, NnunetError, named
-from nnunet_rs.core.io import read_volume, write_labels
+from nnunet_rs.core.io import read_volume
 from nnunet_rs.core.issues import Warnings
+from nnunet_rs.core.label_subset import select_labels, structures_of
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.outputs import Outputs, Staged
 from nnunet_rs.core.record import digest
 from nnunet_rs.core.resources import available_memory
-from nnunet_rs.core.types import Case, Header, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.core.types import Case, Header, IntArray, LabelSet, Progress, Silent, Task, Volume
 from nnunet_rs.data.resampling import spacing_remark
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.channels import require_declared_order
@@ -27,8 +28,8 @@ from nnunet_rs.predict.ensemble import Pairs
 from nnunet_rs.predict.inputs import one_case, result_place
 from nnunet_rs.predict.prediction_json import settings
 from nnunet_rs.predict.predictor import SinkMaker
-from nnunet_rs.predict.probabilities import ProbabilityFile, open_probabilities
-from nnunet_rs.predict.probability_forms import Form, write_form
+from nnunet_rs.predict.probabilities import ProbabilityFile
+from nnunet_rs.predict.probability_forms import Form
 from nnunet_rs.predict.results import FolderResult, Results, tell_left
 
 SIDE_BY_SIDE = 2  # cases that are read, and cases that are written, at a time
@@ -60,6 +61,8 @@ class FolderOptions:
     overwrite: bool = False  # predict again what is finished; what is not this tool's, or edited, is kept aside
     part: tuple[int, int] = (0, 1)  # (i, n): only every n-th case from the i-th on, counted from 0
     ending: str = ""  # of a single segmentation that was named; empty: as of its images
+    labels: tuple[str, ...] = ()  # structures to keep, by name; empty: all
+    masks: bool = False  # also a binary mask of each structure: {case}/{label}
     own: bool = False  # the folder is this tool's own: what is not known there is kept aside instead of refused
 
 
@@ -161,7 +164,7 @@ def predict_cases(
 
     `broken` names cases that cannot be read, with the reason; they are told with those that fail.
     """
-    content = settings(predictor.describe(), predictor.plan.labels)
+    content = settings(predictor.describe(), kept_labels(predictor.plan, options))
     return _run(predictor, cases, {output_dir: content}, options, progress, broken)
 
 
@@ -177,6 +180,11 @@ def predict_pairs(
     return _run(pairs, cases, dict(zip(output_dirs, contents, strict=True)), options, progress)
 
 
+def kept_labels(plan: Plan, options: FolderOptions) -> LabelSet:
+    """Return the labels of what is written: all, or those to keep; a DatasetError where one is unknown."""
+    return select_labels(plan.labels, options.labels) if options.labels else plan.labels
+
+
 def _run(
     predictor: CasePredictor | Pairs,
     cases: Sequence[Case],
@@ -187,7 +195,7 @@ def _run(
 ) -> FolderResult:
     """Predict into folders, each with the content of its prediction.json; probabilities go into the first."""
     progress = progress or Silent()
-    aside = options.overwrite or options.own
+    aside, kept = options.overwrite or options.own, kept_labels(predictor.plan, options)
     with ExitStack() as stack:
         results = [
             Results(
@@ -196,6 +204,8 @@ def _run(
                 number == 0 and (options.save_probabilities or bool(options.probability_forms)),
                 options.probability_forms if number == 0 else (),
                 options.ending,
+                kept if options.labels else None,
+                structures_of(kept) if options.masks and number == 0 else (),
             )
             for number, (folder, content) in enumerate(contents.items())
         ]
@@ -352,11 +362,8 @@ class _Run:
         """Write a case's files; they get their names together, when all are whole."""
         parts = labels.reshape(len(self.results), *labels.shape[-3:])
         for each, part in zip(self.results, parts, strict=True):
-            name = each.files(case)[0].name
-            with staged or each.outputs.stage(name, case.images) as place:
-                write_labels(place.folder / name, part, header)
-                if each.forms:
-                    _write_forms(case, each, place.folder, header)
+            with staged or each.outputs.stage(each.files(case)[0].name, case.images) as place:
+                each.write(case, part, header, place.folder)
 
     def _written(self, writing: dict[Future[None], Case], most: int, task: Task) -> None:
         """Take note of what has been written, and wait while more than `most` cases are still being written."""
@@ -369,14 +376,6 @@ class _Run:
                     task.advance(0, case.name)
                 else:
                     self.fail(case.name, error)
-
-
-def _write_forms(case: Case, results: Results, folder: Path, header: Header) -> None:
-    """Write into `folder` the other forms of the probabilities that are there."""
-    _, saved, *others = (folder / path.relative_to(results.outputs.folder) for path in results.files(case))
-    probabilities = open_probabilities(saved)
-    for form, path in zip(results.forms, others, strict=True):
-        write_form(form, path, probabilities, header)
 
 
 def _failures(failed: Mapping[str, str], count: int, output_dir: Path) -> str:

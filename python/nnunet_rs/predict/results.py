@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.io import companions
+from nnunet_rs.core.io import companions, write_labels
+from nnunet_rs.core.label_subset import Structure, binary_mask, keep_values
 from nnunet_rs.core.names import TAKEN, ending_of, examples
 from nnunet_rs.core.outputs import Outputs
-from nnunet_rs.core.types import Case, Progress
+from nnunet_rs.core.types import Case, Header, IntArray, LabelSet, Progress
 from nnunet_rs.predict.prediction_json import SETTINGS, read_settings, require_settings, says_the_same, write_settings
-from nnunet_rs.predict.probabilities import ENDING
-from nnunet_rs.predict.probability_forms import PLACES, Form
+from nnunet_rs.predict.probabilities import ENDING, open_probabilities
+from nnunet_rs.predict.probability_forms import PLACES, Form, write_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,48 @@ class Results:
     probabilities: bool = False  # are saved as well
     forms: tuple[Form, ...] = ()  # in which they are saved besides
     ending: str = ""  # of a single file that was named; empty: a folder, segmentations as their images
+    kept: LabelSet | None = None  # the labels to keep; None: all
+    masks: tuple[Structure, ...] = ()  # of which each gets a file of its own besides
 
     def files(self, case: Case) -> tuple[Path, ...]:
-        """List what a case gets: the segmentation, the probabilities, and these in other forms."""
+        """List what a case gets: the segmentation, the probabilities, these in other forms, and binary masks."""
         segmentation = segmentation_path(case, self.outputs.folder, self.ending)
         names = [case.name + ENDING] if self.probabilities else []
         names += [PLACES[form].format(case=case.name) for form in self.forms]
-        return (segmentation, *(self.outputs.folder / name for name in names))
+        masks = (self.mask_path(case, structure) for structure in self.masks)
+        return (segmentation, *(self.outputs.folder / name for name in names), *masks)
+
+    def mask_path(self, case: Case, structure: Structure) -> Path:
+        """Where the binary mask of a structure goes: a folder with the case's name beside its segmentation."""
+        ending = self.ending or ending_of(case.images[0].name)
+        return self.outputs.folder / case.name / f"{structure.file_name}{ending}"
+
+    def write(self, case: Case, labels: IntArray, header: Header, folder: Path) -> None:
+        """Write a case's files, probabilities excepted, into a temporary folder; their compressed form lies there.
+
+        Parameters
+        ----------
+        case, header
+            The case, and its image's header.
+        labels
+            File values (z, y, x) on the image's grid.
+        folder
+            Stands for the outputs' folder.
+
+        Raises
+        ------
+        NnunetError
+            A file cannot be written.
+        """
+        segmentation, *others = (folder / path.relative_to(self.outputs.folder) for path in self.files(case))
+        labels = labels if self.kept is None else keep_values(labels, self.kept)
+        write_labels(segmentation, labels, header)
+        if self.forms:
+            probabilities = open_probabilities(others.pop(0))
+            for form in self.forms:
+                write_form(form, others.pop(0), probabilities, header)
+        for structure, path in zip(self.masks, others[len(others) - len(self.masks) :], strict=True):
+            write_labels(path, binary_mask(labels, structure), header)
 
     def unfinished(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
         """Tell which cases are to be predicted; and which are not though nobody knows that they are as they were made.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from nnunet_rs.core.issues import Issue
     from nnunet_rs.evaluate.comparison import Comparison
+    from nnunet_rs.evaluate.structures_folder import CaseStructures
     from nnunet_rs.evaluate.summary import Summary
     from nnunet_rs.plan.schema import Configuration, Plan
     from nnunet_rs.select.choice import Candidate, Choice
@@ -82,6 +83,25 @@ def comparison_table(names: tuple[str, str], metric: str, rows: Sequence[Compari
 
 def _difference(row: Comparison) -> tuple[str, str]:
     return (f"{row.difference:+.4f}", f"{row.p_value:.2g}") if row.cases else ("-", "-")
+
+
+def structures_table(cases: Sequence[CaseStructures]) -> Table:
+    """Show the structures of segmentations: one row each, volumes over the cases that hold it."""
+    names = [structure.name for structure in cases[0].structures] if cases else []
+    rows = []
+    for place, name in enumerate(names):
+        found = [case.structures[place] for case in cases if case.structures[place].voxels]
+        volumes = sorted(structure.volume / 1000 for structure in found)
+        mean = sum(volumes) / len(volumes) if volumes else None
+        ends = (volumes[0], volumes[-1]) if volumes else (None, None)
+        parts = str(max((structure.components for structure in found), default=0))
+        rows.append((name, f"{len(found)} of {len(cases)}", *(_ml(value) for value in (mean, *ends)), parts))
+    columns = ("structure", "cases", "mean, ml", "smallest", "largest", "components at most")
+    return Table("volumes", columns, tuple(rows), "over the cases that hold the structure")
+
+
+def _ml(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 1 else f"{value:.1f}"
 
 
 def choice_table(choice: Choice, note: str = "") -> Table:

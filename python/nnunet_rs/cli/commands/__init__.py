@@ -25,6 +25,7 @@ from nnunet_rs.cli.commands import (
     predict,
     preprocess,
     report,
+    statistics,
     train,
 )
 from nnunet_rs.cli.console import Console, Outcome
@@ -40,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     ensemble.COMMAND,
     postprocess.COMMAND,
     evaluate.COMMAND,
+    statistics.COMMAND,
     report.COMMAND,
     import_.COMMAND,
     export.COMMAND,

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError
+
+if TYPE_CHECKING:
+    from nnunet_rs.report.predictions import Predictions
+    from nnunet_rs.report.statistics import Place
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +77,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         help="also as nifti (probabilities/CASE.nii.gz, 4-D) or npz (CASE.npz, as nnU-Net's)",
     )
+    _add_structures(parser)
     shared.add_own_network(parser)
     group = parser.add_argument_group("resources")
     shared.add_device(group)
@@ -82,11 +89,23 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_nnunet_choice(parser)
 
 
+def _add_structures(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("structures")
+    group.add_argument(
+        "--labels", metavar="NAME", nargs="+", action="extend", help="keep these labels or regions only, by name"
+    )
+    text = "also write a binary mask of each label: OUT/CASE/LABEL, in the images' format"
+    group.add_argument("--one-file-per-label", action="store_true", help=text)
+    text = "also write statistics.json and statistics.csv: volumes, components, places, intensities"
+    group.add_argument("--statistics", action="store_true", help=text)
+
+
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Segment a folder of images, or one image."""
     from nnunet_rs.model.plugins import own_function
-    from nnunet_rs.predict.folder import FolderOptions, predict_files, predict_folder
+    from nnunet_rs.predict.folder import FolderOptions, kept_labels, predict_files, predict_folder
     from nnunet_rs.predict.predictor import PredictOptions
+    from nnunet_rs.report.predictions import Given, read_predictions
     from nnunet_rs.select.selection import load_predictor
 
     network = own_function("network", arguments.network) if arguments.network else None
@@ -100,6 +119,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         unfinished=arguments.unfinished,
     )
     part, folder = _part(arguments), _one_folder(arguments)
+    place = _statistics_place(arguments)
     predictor = load_predictor(
         arguments.model,
         arguments.device,
@@ -113,12 +133,44 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         probability_forms=tuple(dict.fromkeys(arguments.probabilities_format or ())),
         overwrite=arguments.overwrite,
         part=part,
+        labels=tuple(arguments.labels or ()),
+        masks=arguments.one_file_per_label,
     )
     if folder is None:
         result = predict_files(predictor, arguments.input, arguments.output, wanted, console)
     else:
         result = predict_folder(predictor, folder, arguments.output, wanted, console)
-    return shared.written(arguments.output, result)
+    outcome = shared.written(arguments.output, result)
+    if place is None:
+        return outcome
+    given = Given(labels=kept_labels(predictor.plan, wanted), channels=predictor.plan.channels)
+    return _with_statistics(outcome, read_predictions(arguments.output, given), place, console, arguments.threads)
+
+
+def _statistics_place(arguments: argparse.Namespace) -> Place | None:
+    """See that statistics may be written, before anything is predicted."""
+    if not arguments.statistics:
+        return None
+    if _part(arguments)[1] > 1:
+        raise UsageError("--statistics tells of all cases: run `nnunet-rs statistics OUT` when all parts are predicted")
+    from nnunet_rs.report.statistics import Place
+
+    place = replace(Place.beside(arguments.output), overwrite=arguments.overwrite)
+    place.require()
+    return place
+
+
+def _with_statistics(
+    outcome: Outcome, found: Predictions, place: Place, console: Console, threads: int | None
+) -> Outcome:
+    """Measure what was predicted."""
+    from nnunet_rs.report.statistics import measure_predictions
+    from nnunet_rs.report.tables import structures_table
+
+    measured = measure_predictions(found, place, threads=threads, progress=console)
+    measured.require_all()
+    result = {**outcome.result, "statistics": measured.paths[0], "csv": measured.paths[1]}
+    return Outcome(result, (structures_table(measured.cases), *outcome.shown, f"statistics: {measured.paths[0]}"))
 
 
 def _one_folder(arguments: argparse.Namespace) -> Path | None:
