@@ -160,7 +160,7 @@ def test_what_does_not_fit_into_memory_is_told_with_its_file(
         raise MemoryError("Unable to allocate 83.8 TiB")
 
     path = save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16))
-    for owner, name in (("nnunet_rs.core.nifti", "read"), ("nnunet_rs.core.io", "gather")):
+    for owner, name in (("nnunet_rs.core.nifti", "_parse"), ("nnunet_rs.core.io", "gather")):
         with monkeypatch.context() as patch:
             patch.setattr(f"{owner}.{name}", full)
             with pytest.raises(IssueError, match=r"a\.nii: memory: does not fit into memory: Unable to allocate 83"):

@@ -13,7 +13,7 @@ from nnunet_rs.core.dataset_json import broken, read_channels, read_document, re
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.folders import Folders, left_out
 from nnunet_rs.core.grouping import RESTORE, LabelFiles, Listed, channel_issue, grouped
-from nnunet_rs.core.io import ENDINGS
+from nnunet_rs.core.io import endings as known_endings
 from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.names import HIDDEN, count_endings, ending_of, examples, strip_ending
 from nnunet_rs.core.regions import dataset_json_issues
@@ -106,11 +106,11 @@ def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[tup
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; give the folder that holds the images")
     folders = Folders()
-    listing, images = folders.listing(folder), folders.images(folder, ending or ENDINGS)
+    listing, images = folders.listing(folder), folders.images(folder, ending or known_endings())
     if not images:
         others = count_endings(listing.files)
         raise DatasetError(
-            f"{folder}: no file ends in {ending or ' '.join(ENDINGS)} (found: {others or 'nothing'}); give the "
+            f"{folder}: no file ends in {ending or ' '.join(known_endings())} (found: {others or 'nothing'}); give the "
             "folder that holds the images"
         )
     cases, issues = grouped(folder, {name: strip_ending(name) for name in images}, channels, plain=True)
@@ -160,10 +160,10 @@ def _ending(file: Path, content: dict[str, Any], layout: str) -> str:
         names = [entry["image"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("image"), str)]
         return ending_of(Path(names[0]).name) if names else ".nii.gz"
     ending = content.get("file_ending")
-    advice = f"give one of {' '.join(ENDINGS)}"
+    advice = f"give one of {' '.join(known_endings())}"
     if ending is None:
         raise broken(file, "file_ending", "is missing", advice)
-    if not isinstance(ending, str) or not ending.startswith(".") or not ending.lower().endswith(ENDINGS):
+    if not isinstance(ending, str) or not ending.startswith(".") or not ending.lower().endswith(known_endings()):
         raise broken(file, "file_ending", f"is {shortened(ending)}", advice)
     return ending
 

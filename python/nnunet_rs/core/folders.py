@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.io import companions
 from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.names import HIDDEN, SEGMENTATION, SKIPPED, ending_of, examples, has_ending, strip_ending
 from nnunet_rs.core.workspace import DATASET_JSON
-
-# Files that belong to an image of another ending: the spacing of a TIFF, the voxels of a MetaImage header.
-_COMPANIONS = {".tif": (".json",), ".tiff": (".json",), ".mhd": (".raw", ".zraw")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +71,9 @@ def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str 
     list of Fault
         Rules `ending` (images of another ending than the dataset's) and `left-out` (all others).
     """
-    companions = tuple(other for name in used for other in _COMPANIONS.get(ending_of(name).lower(), ()))
-    rest = {name for name in listing.files - set(used) if not has_ending(name, companions)}
+    endings = {ending_of(name) for name in used}
+    belonging = {file.suffix for ending in endings for file in companions(Path(f"x{ending}"))}
+    rest = {name for name in listing.files - set(used) if not has_ending(name, tuple(belonging))}
     issues = [_told(folder, listing.folders, "left-out", "folder", "folders within are not looked into")]
     for rule, reason, advice, holds in _reasons(ending):
         some = {name for name in rest if holds(name)}

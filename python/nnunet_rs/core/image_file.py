@@ -121,6 +121,7 @@ class ImageFile:
 
 
 def in_pixels(
+    name: str,
     file: Path,
     voxels: NDArray[Any],
     spacing: Spacing3 = (1.0, 1.0, 1.0),
@@ -128,12 +129,28 @@ def in_pixels(
     indices: NDArray[Any] | None = None,
     issues: tuple[Issue, ...] = (),
 ) -> ImageFile:
-    """Return the scan of a format that holds no place: the first voxel is the world's origin, axes are the world's."""
+    """Return a file of a format that holds no place: the first voxel is the world's origin, axes are the world's.
+
+    Parameters
+    ----------
+    name
+        Of the format.
+    file
+        Where it lies.
+    voxels
+        (c, z, y, x).
+    spacing
+        Of z, y, x in mm.
+    indices
+        As in ImageFile.
+    issues
+        Found so far.
+    """
     if not (np.isfinite(spacing).all() and min(spacing) > 0):
         value = f"spacing (z, y, x) is {spacing}"
         issues += (Issue(file, "spacing-invalid", value, "give three positive numbers: z, y, x in mm"),)
     affine = LPS_TO_RAS * np.diag([*spacing[::-1], 1.0])
-    header = Header("itk", tuple(tuple(map(float, row)) for row in affine))
+    header = Header(name, tuple(tuple(map(float, row)) for row in affine))
     return ImageFile(file, voxels, spacing, header, issues=issues, indices=indices)
 
 

@@ -5,23 +5,32 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from nnunet_rs.core import itk, metaimage, nifti, nrrd, pictures, tiff
+from nnunet_rs.core import metaimage, nifti, nrrd, pictures, tiff
 from nnunet_rs.core.content import reason
 from nnunet_rs.core.image_file import ImageFile, compare_grids
+from nnunet_rs.core.image_format import Format
 from nnunet_rs.core.issues import Issue, IssueError, require_none
 from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Shape, Shape3, Spacing3, Volume
 
-_READERS = (nifti, nrrd, metaimage, pictures, tiff)
-ENDINGS = tuple(ending for module in _READERS for ending in module.ENDINGS)  # longest first where one ends another
+FORMATS: tuple[Format, ...] = (nifti.FORMAT, nrrd.FORMAT, metaimage.FORMAT, pictures.FORMAT, tiff.FORMAT)
+
+
+def endings() -> tuple[str, ...]:
+    """List the endings of all formats."""
+    return tuple(ending for known in FORMATS for ending in known.endings)
+
+
+def find_format(path: Path) -> Format | None:
+    """Return the format that a file has by its ending (it is not opened); None: one that is not read here."""
+    return next((known for known in FORMATS if known.holds(path)), None)
 
 
 def can_read(path: Path) -> bool:
     """Whether the ending is one that this library reads (the file is not opened)."""
-    return path.name.lower().endswith(ENDINGS)
+    return find_format(path) is not None
 
 
 def read_volume(
@@ -90,8 +99,7 @@ def read_header(path: Path) -> tuple[Shape3, Spacing3]:
 
 def read_grid(path: Path) -> tuple[Shape, Spacing3]:
     """Read shape (c, z, y, x) and spacing (z, y, x) without the voxels; errors as `read_volume`."""
-    shape, spacing = _format(path).read_grid(path)
-    return shape, spacing
+    return _format(path).read_grid(path)
 
 
 def write_labels(path: str | Path, data: IntArray, header: Header | Volume | Labels) -> None:
@@ -128,22 +136,21 @@ def write_labels(path: str | Path, data: IntArray, header: Header | Volume | Lab
         raise TypeError(f"labels must be an integer array (z, y, x), got {type(data).__name__}{hint}")
     if data.ndim != 3 or data.dtype.kind not in "iu":
         raise ValueError(f"labels must be an integer array (z, y, x), got {data.dtype} with {data.ndim} axes")
-    writer = nifti if _format(path) is nifti else itk
-    writer.write_labels(path, data, header)
+    _format(path).write_labels(path, data, header)
 
 
 def companions(path: Path) -> tuple[Path, ...]:
     """Files that may belong to an image or label file, as they would be written or read beside it; empty for most."""
-    return itk.companions(path)
+    known = find_format(path)
+    return () if known is None else known.companions(path)
 
 
 def read_scan(path: Path) -> ImageFile:
     """Read one file as it is; problems of its header are in `issues`, those that prevent reading are raised."""
     try:
-        scan: ImageFile = _format(path).read(path)
+        return _format(path).read(path)
     except MemoryError as error:
         raise IssueError(_no_memory(path, error)) from error
-    return scan
 
 
 def gather(scans: Sequence[ImageFile]) -> tuple[FloatArray, tuple[Issue, ...]]:
@@ -203,10 +210,9 @@ def _not_finite(scan: ImageFile, image: FloatArray) -> Issue:
     return Issue(scan.file, "non-finite", value, "replace NaN and infinity by an intensity that means background")
 
 
-def _format(path: Path) -> ModuleType:
-    name = path.name.lower()
-    for module in _READERS:
-        if name.endswith(module.ENDINGS):
-            return module
-    value = f"ending {''.join(path.suffixes[-2:]) or 'missing'}"
-    raise IssueError(Issue(path, "format", value, f"save it as one of {' '.join(ENDINGS)}"))
+def _format(path: Path) -> Format:
+    known = find_format(path)
+    if known is None:
+        value = f"ending {''.join(path.suffixes[-2:]) or 'missing'}"
+        raise IssueError(Issue(path, "format", value, f"save it as one of {' '.join(endings())}"))
+    return known

@@ -12,46 +12,43 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.content import reason
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.files import write_atomically, write_json
+from nnunet_rs.core.files import write_atomically
 from nnunet_rs.core.image_file import LPS_TO_RAS, smallest_integer
-from nnunet_rs.core.tiff import sidecar
 from nnunet_rs.core.types import Header, IntArray
 
-_FLAT = (".png", ".bmp")  # hold slices only
-_TIFF = (".tif", ".tiff")  # hold slices and stacks
 
-
-def write_labels(path: Path, labels: IntArray, header: Header) -> None:
+def write_labels(
+    path: Path, labels: IntArray, header: Header, *, as_slice: bool = False, voxels_apart: bool = False
+) -> None:
     """Write labels (z, y, x) with the origin, direction and spacing of `header`, atomically.
 
-    One slice becomes a 2-D image where the format is one for pictures.
+    Parameters
+    ----------
+    path
+        Its ending tells SimpleITK the format.
+    labels
+        Integers; written as the smallest type that holds them.
+    header
+        Of the image.
+    as_slice
+        One slice is written as a 2-D image.
+    voxels_apart
+        The format keeps voxels in a file of their own, which the header names.
 
     Raises
     ------
-    ValueError
-        Several slices for a format that holds one.
     NnunetError
         The file cannot be written.
     """
-    ending = path.suffix.lower()
-    if ending in _FLAT and labels.shape[0] != 1:
-        raise ValueError(f"{path}: a {ending} file holds one slice, the labels have {labels.shape[0]}")
     kind = smallest_integer(int(labels.min(initial=0)), int(labels.max(initial=0)))
     voxels = labels.astype(kind, order="C")
-    image = _sitk().GetImageFromArray(voxels[0] if ending in (*_FLAT, *_TIFF) and len(voxels) == 1 else voxels)
+    image = _sitk().GetImageFromArray(voxels[0] if as_slice and len(voxels) == 1 else voxels)
     _place(image, np.asarray(header.affine))
-    _write(path, image)
-    if ending in _TIFF and labels.shape[0] > 1:
-        spacing = np.linalg.norm(np.asarray(header.affine)[:3, :3], axis=0)[::-1]
-        write_json(path.with_suffix(".json"), {"spacing": spacing.tolist()})
-
-
-def companions(path: Path) -> tuple[Path, ...]:
-    """Where the spacing of a TIFF, and the voxels of a .mhd, are or would be."""
-    ending = path.suffix.lower()
-    if ending in _TIFF:
-        return tuple(dict.fromkeys((path.with_suffix(".json"), sidecar(path))))
-    return tuple(path.with_suffix(voxels) for voxels in (".raw", ".zraw")) if ending == ".mhd" else ()
+    with write_atomically(path) as temporary:
+        if voxels_apart:
+            _save_apart(image, path, temporary)
+        else:
+            _save(image, path, temporary)
 
 
 @cache
@@ -74,17 +71,13 @@ def _place(image: Any, affine: NDArray[np.float64]) -> None:
         image.SetDirection(direction.ravel().tolist())
 
 
-def _write(path: Path, image: Any) -> None:
-    with write_atomically(path) as temporary:
-        if path.suffix.lower() != ".mhd":
-            _save(image, path, temporary)
-            return
-        # A .mhd names its voxel file, so both are written elsewhere under their own names; the header moves last.
-        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=path.parent) as folder:
-            _save(image, path, Path(folder, path.name))
-            for voxels in Path(folder).glob("*.*raw"):
-                voxels.replace(path.with_name(voxels.name))
-            Path(folder, path.name).replace(temporary)
+def _save_apart(image: Any, path: Path, temporary: Path) -> None:
+    """Write header and voxels elsewhere under their own names, for one names the other; the header moves last."""
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=path.parent) as folder:
+        _save(image, path, Path(folder, path.name))
+        for voxels in Path(folder).glob("*.*raw"):
+            voxels.replace(path.with_name(voxels.name))
+        Path(folder, path.name).replace(temporary)
 
 
 def _save(image: Any, path: Path, temporary: Path) -> None:

@@ -7,15 +7,25 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_rs.core import itk
 from nnunet_rs.core.content import kind_of, read_content, require_kind
-from nnunet_rs.core.image_file import ImageFile
 from nnunet_rs.core.issues import Issue, IssueError
-from nnunet_rs.core.raw import Layout, Placement, axes_of, invalid, numbers, read_layout, sizes_of, spacing_assumed
-from nnunet_rs.core.types import Shape, Spacing3
+from nnunet_rs.core.raw import (
+    HEADER,
+    Layout,
+    Placement,
+    axes_of,
+    data_file,
+    format_of,
+    invalid,
+    numbers,
+    sizes_of,
+    spacing_assumed,
+)
+from nnunet_rs.core.types import Header, IntArray, Spacing3
 
-ENDINGS = (".mha", ".mhd")
+NAME = "metaimage"
 
-_HEADER = 1 << 20  # bytes that a header may have
 _TYPES = {  # LONG has four bytes, whatever the machine
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -32,26 +42,8 @@ _TYPES = {  # LONG has four bytes, whatever the machine
 }
 
 
-def read(path: Path) -> ImageFile:
-    """Read a file whole; components, or the fourth axis, hold channels.
-
-    Raises
-    ------
-    IssueError
-        `missing`, `unreadable`, `file-empty`, `format`, `header-invalid`, `voxel-type`, `dimensions`,
-        `file-truncated`.
-    """
-    return read_layout(_layout(path))
-
-
-def read_grid(path: Path) -> tuple[Shape, Spacing3]:
-    """Read shape (c, z, y, x) and spacing (z, y, x) from the header; errors as `read`."""
-    layout = _layout(path)
-    return layout.shape, layout.spacing
-
-
 def _layout(path: Path) -> Layout:
-    content = read_content(path, _HEADER)
+    content = read_content(path, HEADER)
     fields, end = _fields(content)
     if "NDims" not in fields or kind_of(content) not in ("", "MetaImage"):
         require_kind(path, content, "MetaImage")
@@ -66,7 +58,7 @@ def _layout(path: Path) -> Layout:
     placement, spacing, known = _placement(path, fields, len(sizes) - 1)
     issues = (*(() if known else (spacing_assumed(path),)), *_intensity_function(path, fields))
     kind, encoding = _voxel_type(path, fields)
-    return Layout(path, data, start, 0, kind, encoding, sizes, axes, placement, spacing, issues)
+    return Layout(NAME, path, data, start, 0, kind, encoding, sizes, axes, placement, spacing, issues)
 
 
 def _fields(content: bytes) -> tuple[dict[str, str], int]:
@@ -139,12 +131,9 @@ def _data(path: Path, fields: dict[str, str], end: int) -> tuple[Path, int]:
         raise IssueError(invalid(path, "ElementDataFile is missing: the header is cut short"))
     if skip < -1:
         raise IssueError(invalid(path, f"HeaderSize is {skip}"))
-    if name.upper().startswith("LIST") or "%" in name:
-        value = f"the voxels lie in several files ({name})"
-        raise IssueError(Issue(path, "header-invalid", value, "save it as one file"))
     if name.upper() == "LOCAL":
         return path, -1 if skip < 0 else end
-    return path.parent / name, skip
+    return data_file(path, name), skip
 
 
 def _intensity_function(path: Path, fields: dict[str, str]) -> tuple[Issue, ...]:
@@ -154,3 +143,17 @@ def _intensity_function(path: Path, fields: dict[str, str]) -> tuple[Issue, ...]
         return ()
     value = f"ElementToIntensityFunction is {slope[0]:g} * voxel + {offset[0]:g}"
     return (Issue(path, "scaling", value, "voxels are taken as stored, as ITK takes them", fatal=False),)
+
+
+def _write_labels(path: Path, labels: IntArray, header: Header) -> None:
+    """Write labels; of a .mhd the voxels lie in a file of their own, which the header names."""
+    itk.write_labels(path, labels, header, voxels_apart=path.suffix.lower() == ".mhd")
+
+
+def _companions(path: Path) -> tuple[Path, ...]:
+    """Where the voxels of a .mhd are or would be."""
+    endings = (".raw", ".zraw") if path.suffix.lower() == ".mhd" else ()
+    return tuple(path.with_suffix(ending) for ending in endings)
+
+
+FORMAT = format_of(NAME, (".mha", ".mhd"), _layout, _write_labels, _companions)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
+from functools import cache
 from pathlib import Path
 
-from nnunet_rs.core.io import ENDINGS
+from nnunet_rs.core.io import endings as known_endings
 from nnunet_rs.core.workspace import PREDICTION_JSON, SUMMARY_JSON
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")  # nnU-Net's name of one channel's file, without the ending
@@ -17,8 +18,6 @@ SKIPPED = (HIDDEN, "_")  # how the names begin that no listing of a folder takes
 TAKEN = (PREDICTION_JSON, SUMMARY_JSON)  # no file of a case may have these names, however they are written
 
 _EXAMPLES = 3
-_FORMATS = "|".join(sorted({re.escape(ending.removesuffix(".gz")) for ending in ENDINGS}, key=len, reverse=True))
-_ENDING = re.compile(rf"(?:\.seg(?=\.nrrd))?(?:{_FORMATS})(?:\.gz)?\Z", re.IGNORECASE)
 
 
 def strip_ending(name: str) -> str:
@@ -26,8 +25,14 @@ def strip_ending(name: str) -> str:
 
     `.nii.gz` and `.seg.nrrd` go as a whole, and so does `.gz` after any format; of other files the last suffix goes.
     """
-    found = _ENDING.search(name)
+    found = _pattern(known_endings()).search(name)
     return name[: found.start()] if found and found.start() else Path(name).stem
+
+
+@cache
+def _pattern(endings: tuple[str, ...]) -> re.Pattern[str]:
+    formats = sorted({re.escape(ending.removesuffix(".gz")) for ending in endings}, key=len, reverse=True)
+    return re.compile(rf"(?:\.seg(?=\.nrrd))?(?:{'|'.join(formats)})(?:\.gz)?\Z", re.IGNORECASE)
 
 
 def ending_of(name: str) -> str:
@@ -35,9 +40,12 @@ def ending_of(name: str) -> str:
     return name[len(strip_ending(name)) :]
 
 
-def has_ending(name: str, endings: str | tuple[str, ...] = ENDINGS) -> bool:
-    """Whether a file's name ends in (one of) these, in capitals or not; `.seg.nrrd` does not end in `.nrrd`."""
-    wanted = (endings,) if isinstance(endings, str) else endings
+def has_ending(name: str, endings: str | tuple[str, ...] | None = None) -> bool:
+    """Whether a file's name ends in (one of) these (None: those of all formats), in capitals or not.
+
+    `.seg.nrrd` does not end in `.nrrd`.
+    """
+    wanted = known_endings() if endings is None else (endings,) if isinstance(endings, str) else endings
     lower = name.lower()
     if lower.endswith(SEGMENTATION):
         return SEGMENTATION in {ending.lower() for ending in wanted}

@@ -19,6 +19,7 @@ from nnunet_rs.core.content import COPY_AGAIN, ends_early, kind_of, read_content
 from nnunet_rs.core.files import write_atomically, write_bytes
 from nnunet_rs.core.geometry import invertible, rounded
 from nnunet_rs.core.image_file import ORIGIN_TOLERANCE, SPACING_TOLERANCE, ImageFile, smallest_integer
+from nnunet_rs.core.image_format import Format
 from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.raw import ISAL_ERROR
 from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
@@ -26,7 +27,7 @@ from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
-ENDINGS = (".nii.gz", ".nii")
+NAME = "nifti"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _SIZES = {348: b"n+1", 540: b"n+2"}  # header size -> magic of the single-file form
@@ -71,7 +72,7 @@ def read(path: Path) -> ImageFile:
         file=path,
         voxels=voxels,
         spacing=spacing,
-        header=Header("nifti", _rows(affine), header.binaryblock if forms else content[: header.sizeof_hdr]),
+        header=Header(NAME, _rows(affine), header.binaryblock if forms else content[: header.sizeof_hdr]),
         slope=slope,
         intercept=intercept,
         issues=(*forms, *_header_faults(path, header, spacing, affine)),
@@ -385,3 +386,12 @@ def _fresh_header(labels: IntArray, header: Header) -> Nifti1Header:
     block.set_xyzt_units("mm")
     block["magic"] = b"n+1"
     return block
+
+
+FORMAT = Format(
+    name=NAME,
+    endings={".nii.gz": "SimpleITKIO", ".nii": "NibabelIO"},
+    read=read,
+    read_grid=read_grid,
+    write_labels=write_labels,
+)

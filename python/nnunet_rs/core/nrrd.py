@@ -8,15 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_rs.core import itk
 from nnunet_rs.core.content import read_content, require_kind
-from nnunet_rs.core.image_file import ImageFile
 from nnunet_rs.core.issues import Issue, IssueError
-from nnunet_rs.core.raw import Layout, Placement, axes_of, invalid, numbers, read_layout, sizes_of, spacing_assumed
-from nnunet_rs.core.types import Shape, Spacing3
+from nnunet_rs.core.raw import (
+    HEADER,
+    Layout,
+    Placement,
+    axes_of,
+    data_file,
+    format_of,
+    invalid,
+    numbers,
+    sizes_of,
+    spacing_assumed,
+)
 
-ENDINGS = (".nrrd",)
+NAME = "nrrd"
 
-_HEADER = 1 << 20  # bytes that a header may have
 _TYPES = {
     "i1": "signed char, int8, int8_t",
     "u1": "uchar, unsigned char, uint8, uint8_t",
@@ -42,26 +51,8 @@ _RAS = {"right-anterior-superior", "ras", "right-anterior-superior-time", "rast"
 _LAS = {"left-anterior-superior", "las", "left-anterior-superior-time", "last"}
 
 
-def read(path: Path) -> ImageFile:
-    """Read a file whole; one axis of components, or the fourth in space, holds channels.
-
-    Raises
-    ------
-    IssueError
-        `missing`, `unreadable`, `file-empty`, `format`, `header-invalid`, `voxel-type`, `dimensions`,
-        `file-truncated`.
-    """
-    return read_layout(_layout(path))
-
-
-def read_grid(path: Path) -> tuple[Shape, Spacing3]:
-    """Read shape (c, z, y, x) and spacing (z, y, x) from the header; errors as `read`."""
-    layout = _layout(path)
-    return layout.shape, layout.spacing
-
-
 def _layout(path: Path) -> Layout:
-    content = read_content(path, _HEADER)
+    content = read_content(path, HEADER)
     require_kind(path, content, "NRRD")
     fields, end = _fields(path, content)
     sizes = sizes_of(path, numbers(path, "sizes", fields.get("sizes", ""), int))
@@ -80,7 +71,7 @@ def _layout(path: Path) -> Layout:
     x, y, z = (*(float(np.linalg.norm(vector)) for vector in placement.directions), 1.0)[:3]
     issues = (*(() if known else (spacing_assumed(path),)), *_quantised(path, fields))
     kind, encoding = _voxel_type(path, fields)
-    return Layout(path, data, start, lines, kind, encoding, sizes, axes, placement, (z, y, x), issues)
+    return Layout(NAME, path, data, start, lines, kind, encoding, sizes, axes, placement, (z, y, x), issues)
 
 
 def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
@@ -166,13 +157,10 @@ def _data(path: Path, fields: dict[str, str], end: int) -> tuple[Path, int, int]
     name = fields.get("data file", fields.get("datafile", ""))
     skips = (fields.get("byte skip", fields.get("byteskip", "0")), fields.get("line skip", fields.get("lineskip", "0")))
     (skip,), (lines,) = ((numbers(path, "skip", text, int) or [0])[:1] for text in skips)
-    if skip < -1 or not 0 <= lines < _HEADER:
+    if skip < -1 or not 0 <= lines < HEADER:
         raise IssueError(invalid(path, f"byte skip is {skip}, line skip is {lines}"))
-    if name.upper().startswith("LIST") or "%" in name:
-        value = f"the voxels lie in several files ({name})"
-        raise IssueError(Issue(path, "header-invalid", value, "save it as one file"))
     if name:
-        return path.parent / name, skip, lines
+        return data_file(path, name), skip, lines
     return path, -1 if skip < 0 else end + skip, lines
 
 
@@ -182,3 +170,6 @@ def _quantised(path: Path, fields: dict[str, str]) -> tuple[Issue, ...]:
         return ()
     value = f"{held[0]} is {fields[held[0]]}: the voxels were other numbers once"
     return (Issue(path, "scaling", value, "they are taken as stored, as ITK takes them", fatal=False),)
+
+
+FORMAT = format_of(NAME, (".nrrd",), _layout, itk.write_labels)

@@ -18,13 +18,15 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
+from nnunet_rs.core import itk
 from nnunet_rs.core.content import COPY_AGAIN, DEFLATE, ends_early, read_content, reason, require_kind, require_memory
 from nnunet_rs.core.image_file import ImageFile, in_pixels
+from nnunet_rs.core.image_format import Format
 from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.raw import ISAL_ERROR
-from nnunet_rs.core.types import Shape, Spacing3
+from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
 
-ENDINGS = (".png", ".bmp")
+NAME = "picture"
 
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6  # PNG's colour types
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
@@ -71,7 +73,7 @@ def read(path: Path) -> ImageFile:
     samples, palette = decode(path, content, picture)
     if palette is not None:
         return _painted(path, samples, palette, picture)
-    return in_pixels(path, np.moveaxis(np.atleast_3d(samples), -1, 0)[:, np.newaxis])
+    return in_pixels(NAME, path, np.moveaxis(np.atleast_3d(samples), -1, 0)[:, np.newaxis])
 
 
 def read_grid(path: Path) -> tuple[Shape, Spacing3]:
@@ -102,7 +104,7 @@ def _painted(path: Path, indices: NDArray[Any], palette: NDArray[np.uint8], pict
         voxels = indices[np.newaxis] if black_white else palette[indices, 0][np.newaxis]
     else:
         voxels = np.moveaxis(palette[indices], -1, 0)
-    return in_pixels(path, voxels[:, np.newaxis], indices=indices[np.newaxis, np.newaxis])
+    return in_pixels(NAME, path, voxels[:, np.newaxis], indices=indices[np.newaxis, np.newaxis])
 
 
 def _plain(samples: NDArray[Any]) -> NDArray[Any]:
@@ -264,3 +266,32 @@ def _unpacked(rows: NDArray[np.uint8], depth: int) -> NDArray[np.uint8]:
         return rows
     shifts = np.arange(8 - depth, -1, -depth, dtype=np.uint8)
     return ((rows[..., np.newaxis] >> shifts) & np.uint8(2**depth - 1)).reshape(len(rows), -1)
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_labels(path: Path, labels: IntArray, header: Header) -> None:
+    """Write one slice of labels (1, y, x).
+
+    Raises
+    ------
+    ValueError
+        There are several slices.
+    NnunetError
+        The file cannot be written.
+    """
+    if len(labels) != 1:
+        raise ValueError(f"{path}: a {path.suffix.lower()} file holds one slice, the labels have {len(labels)}")
+    itk.write_labels(path, labels, header, as_slice=True)
+
+
+FORMAT = Format(
+    name=NAME,
+    endings={".png": "NaturalImage2DIO", ".bmp": "NaturalImage2DIO"},
+    read=read,
+    read_grid=read_grid,
+    write_labels=write_labels,
+    placed=False,
+    flat=True,
+)

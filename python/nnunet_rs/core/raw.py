@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import math
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from nnunet_rs.core.content import COPY_AGAIN, ends_early, read_content
 from nnunet_rs.core.geometry import invertible, rounded
 from nnunet_rs.core.image_file import LPS_TO_RAS, ImageFile
+from nnunet_rs.core.image_format import Format, no_companions
 from nnunet_rs.core.issues import Issue, IssueError
-from nnunet_rs.core.types import Header, Shape, Spacing3
+from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
 
 ISAL_ERROR: type[Exception] = cast(Any, igzip_lib).IsalError  # its stub declares an instance
+HEADER = 1 << 20  # bytes that a header may have
 _LONGEST = 2**31 - 1  # voxels along an axis
 _GRID = "set sizes, spacing and directions in the program that made it, and save it again"
 
@@ -49,6 +52,7 @@ class Placement:
 class Layout:
     """What a header says of its voxels."""
 
+    format: str  # its name
     header: Path
     data: Path  # the file that holds the voxels, maybe the header's own
     start: int  # first byte of them; -1: they are the last bytes of the file
@@ -84,9 +88,50 @@ def read_layout(layout: Layout) -> ImageFile:
         file=layout.header,
         voxels=voxels.reshape(layout.shape),
         spacing=layout.spacing,
-        header=Header("itk", tuple(tuple(map(float, row)) for row in affine)),
+        header=Header(layout.format, tuple(tuple(map(float, row)) for row in affine)),
         issues=(*_place_faults(layout, affine), *layout.issues),
     )
+
+
+def format_of(
+    name: str,
+    endings: Sequence[str],
+    layout_of: Callable[[Path], Layout],
+    write_labels: Callable[[Path, IntArray, Header], None],
+    companions: Callable[[Path], tuple[Path, ...]] = no_companions,
+) -> Format:
+    """Return the format whose headers a function understands.
+
+    `read` and `read_grid` raise IssueError: `missing`, `unreadable`, `file-empty`, `format`, `header-invalid`,
+    `voxel-type`, `dimensions`, `file-truncated`.
+    """
+
+    def read_grid(path: Path) -> tuple[Shape, Spacing3]:
+        layout = layout_of(path)
+        return layout.shape, layout.spacing
+
+    return Format(
+        name=name,
+        endings=dict.fromkeys(endings, "SimpleITKIO"),
+        read=lambda path: read_layout(layout_of(path)),
+        read_grid=read_grid,
+        write_labels=write_labels,
+        companions=companions,
+    )
+
+
+def data_file(path: Path, name: str) -> Path:
+    """Return the file of voxels that a header names.
+
+    Raises
+    ------
+    IssueError
+        `header-invalid`: there are several.
+    """
+    if name.upper().startswith("LIST") or "%" in name:
+        value = f"the voxels lie in several files ({name})"
+        raise IssueError(Issue(path, "header-invalid", value, "save it as one file"))
+    return path.parent / name
 
 
 def sizes_of(path: Path, sizes: list[int]) -> Shape:

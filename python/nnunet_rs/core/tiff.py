@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_rs.core import itk
 from nnunet_rs.core.content import COPY_AGAIN, DEFLATE, ends_early, read_content, reason, require_kind, require_memory
-from nnunet_rs.core.files import read_json
+from nnunet_rs.core.files import read_json, write_json
 from nnunet_rs.core.image_file import ImageFile, in_pixels
+from nnunet_rs.core.image_format import Format
 from nnunet_rs.core.issues import Issue, IssueError
-from nnunet_rs.core.types import Shape, Spacing3
+from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-ENDINGS = (".tiff", ".tif")
+NAME = "tiff"
 
 # The largest ratio of a compression: none, LZW, JPEG of two kinds, Deflate, PackBits, Deflate, Zstandard.
 _RATIOS = {1: 1, 5: 1 << 12, 6: 1 << 12, 7: 1 << 12, 8: DEFLATE, 32773: 64, 32946: DEFLATE, 50000: 1 << 16}
@@ -61,7 +63,7 @@ def read(path: Path) -> ImageFile:
         value = "there is no file of the stack's spacing, 1 x 1 x 1 mm is assumed"
         advice = f'write {sidecar(path).name} beside it: {{"spacing": [z, y, x]}}'
         issues += (Issue(path, "spacing-assumed", value, advice, fatal=False),)
-    return in_pixels(path, voxels, spacing or (1.0, 1.0, 1.0), issues=issues)
+    return in_pixels(NAME, path, voxels, spacing or (1.0, 1.0, 1.0), issues=issues)
 
 
 def read_grid(path: Path) -> tuple[Shape, Spacing3]:
@@ -246,3 +248,37 @@ def _shown_otherwise(path: Path, page: TiffPage) -> tuple[Issue, ...]:
         value = "white is zero (PhotometricInterpretation 0): viewers show it inverted"
         found.append(Issue(path, "white-is-zero", value, advice, fatal=False))
     return tuple(found)
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_labels(path: Path, labels: IntArray, header: Header) -> None:
+    """Write labels (z, y, x); the spacing of a stack goes into a JSON file beside it.
+
+    Raises
+    ------
+    NnunetError
+        A file cannot be written.
+    """
+    itk.write_labels(path, labels, header, as_slice=True)
+    if len(labels) > 1:
+        spacing = np.linalg.norm(np.asarray(header.affine)[:3, :3], axis=0)[::-1]
+        write_json(path.with_suffix(".json"), {"spacing": spacing.tolist()})
+
+
+def _companions(path: Path) -> tuple[Path, ...]:
+    """Where the spacing of a stack is or would be."""
+    return tuple(dict.fromkeys((path.with_suffix(".json"), sidecar(path))))
+
+
+FORMAT = Format(
+    name=NAME,
+    endings={".tiff": "Tiff3DIO", ".tif": "Tiff3DIO"},
+    read=read,
+    read_grid=read_grid,
+    write_labels=write_labels,
+    placed=False,
+    nnunet_slices={".tif": "NaturalImage2DIO"},
+    companions=_companions,
+)

@@ -26,7 +26,7 @@ FoldName: TypeAlias = Literal["all"] | int  # which cases were held out; all: no
 class Header:
     """What a file says besides its voxels: enough to write a result that opens beside the image."""
 
-    format: Literal["nifti", "itk"]
+    format: str  # of the file that was read, by the name of its `Format`; says how it came, decides nothing
     affine: tuple[tuple[float, ...], ...]  # 4 x 4, voxel (x, y, z) to world in mm, RAS+ as nibabel has it
     nifti: bytes = b""  # the NIfTI header block as read; empty for other formats
 

@@ -12,6 +12,7 @@ from nnunet_rs.core.dataset_json import read_channels, read_document, read_label
 from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.errors import DatasetError, PlanError
 from nnunet_rs.core.files import keep_aside, read_json, write_json
+from nnunet_rs.core.io import find_format
 from nnunet_rs.core.types import ChannelStats, Dataset, Spacing3
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan.schema import (
@@ -46,18 +47,7 @@ _SCHEMES: dict[Scheme, str] = {
 
 SCHEME_OF_CLASS: dict[str, Scheme] = {name: scheme for scheme, name in _SCHEMES.items()}
 
-_READERS = {
-    ".png": "NaturalImage2DIO",
-    ".bmp": "NaturalImage2DIO",
-    ".nii.gz": "SimpleITKIO",
-    ".nrrd": "SimpleITKIO",
-    ".mha": "SimpleITKIO",
-    ".gipl": "SimpleITKIO",
-    ".tif": "Tiff3DIO",
-    ".tiff": "Tiff3DIO",
-    ".nii": "NibabelIO",
-}  # file ending -> the first of nnU-Net's readers that takes it; a flat .tif is a natural image
-
+_ANY_READER = "SimpleITKIO"  # reads more than there is here
 _RESAMPLE, _NO_RESAMPLING = "resample_data_or_seg_to_shape", "no_resampling_hack"
 _NORMS: dict[Norm, str] = {
     "instance": "torch.nn.modules.instancenorm.InstanceNorm{}d",
@@ -238,9 +228,11 @@ def _reader(content: dict[str, Any], fingerprint: Fingerprint) -> str:
 def reader_of(ending: str, fingerprint: Fingerprint | None = None) -> str:
     """Return nnU-Net's class that reads images with this file ending."""
     ending, cases = ending.lower(), () if fingerprint is None else fingerprint.cases
-    if ending == ".tif" and cases and all(1 in case.shape_after_crop for case in cases):
-        return "NaturalImage2DIO"
-    return _READERS.get(ending, "SimpleITKIO")
+    known = find_format(Path(f"x{ending}"))
+    if known is None:
+        return _ANY_READER
+    slices = bool(cases) and all(1 in case.shape_after_crop for case in cases)
+    return (known.nnunet_slices if slices else {}).get(ending) or known.endings.get(ending, _ANY_READER)
 
 
 def _configuration(

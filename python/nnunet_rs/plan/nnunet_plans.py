@@ -12,6 +12,7 @@ from nnunet_rs.core.dataset_json import read_channels, read_labels
 from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import DatasetError, PlanError, among
 from nnunet_rs.core.files import read_json
+from nnunet_rs.core.io import FORMATS
 from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan.nnunet import SCHEME_OF_CLASS
@@ -20,7 +21,6 @@ from nnunet_rs.plan.schema import Configuration, Normalization, Plan, Resampling
 from nnunet_rs.plan.validation import check_plan
 
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
-READERS = ("SimpleITKIO", "NibabelIO", "NaturalImage2DIO", "Tiff3DIO")
 REORIENTING = ("SimpleITKIOWithReorient", "NibabelIOWithReorient")
 SPLINES, TORCH, NOTHING = "resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack"
 _ORDERS = (0, 1, 3)
@@ -133,9 +133,10 @@ def _content(plans_file: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
         raise PlanError(f"{plans_file}: is no plans.json of nnU-Net v2: the key configurations is missing")
     reader = content.get("image_reader_writer", "SimpleITKIO")
-    if reader not in (*READERS, *REORIENTING):
+    readers = tuple(dict.fromkeys(reader for known in FORMATS for reader in known.endings.values()))
+    if reader not in (*readers, *REORIENTING):
         raise PlanError(
-            f"{plans_file}: images are read by {reader}, which there is not here; {among(str(reader), READERS)}"
+            f"{plans_file}: images are read by {reader}, which there is not here; {among(str(reader), readers)}"
         )
     return content
 

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.io import can_read, read_header
+from nnunet_rs.core.io import can_read, find_format, read_header
 from nnunet_rs.core.names import CHANNEL, strip_ending
 from nnunet_rs.core.types import Case
-
-_PICTURES = (".png", ".bmp", ".tif", ".tiff")  # hold no place in space
-_FLAT = (".png", ".bmp")  # hold one slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +69,17 @@ def result_place(output: Path, images: Sequence[Path]) -> Place:
     DatasetError
         The format cannot hold the segmentation of these images.
     """
-    if output.is_dir() or not can_read(output):
+    named, own = find_format(output), find_format(images[0])
+    if output.is_dir() or named is None:
         return Place(output)
     name = strip_ending(output.name)
-    ending, own = output.name[len(name) :], images[0].name.lower()
-    if ending.lower() in _PICTURES and not own.endswith(_PICTURES):
+    ending = output.name[len(name) :]
+    if not named.placed and (own is None or own.placed):
         raise DatasetError(
             f"{output}: a {ending} file cannot say where in space {images[0].name} lies; name a segmentation of the "
             "image's format"
         )
-    if ending.lower() in _FLAT and not own.endswith(_FLAT):
+    if named.flat and not (own is not None and own.flat):
         (_, _, slices), _ = read_header(images[0])
         if slices > 1:
             raise DatasetError(f"{output}: a {ending} file holds one slice, {images[0].name} has {slices}; name a .tif")

@@ -350,7 +350,7 @@ def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:
     if not np.isfinite(data).all():
         raise DatasetError("the image holds values that are not finite; replace NaN and infinity before prediction")
     affine = ((x, 0.0, 0.0, 0.0), (0.0, y, 0.0, 0.0), (0.0, 0.0, z, 0.0), (0.0, 0.0, 0.0, 1.0))
-    return Volume(data, (z, y, x), Header("itk", affine))
+    return Volume(data, (z, y, x), Header("array", affine))
 
 
 def _as_trained(compute: Compute, all_metadata: Sequence[ModelMetadata], precision: Precision) -> Compute:

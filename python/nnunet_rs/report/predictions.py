@@ -12,7 +12,7 @@ import numpy as np
 from nnunet_rs.core.dataset_json import read_channels, read_declared_labels, read_document
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.folders import Folders
-from nnunet_rs.core.io import ENDINGS, can_read, read_labels
+from nnunet_rs.core.io import can_read, endings, read_labels
 from nnunet_rs.core.names import CHANNEL, examples, strip_ending
 from nnunet_rs.core.record import PREDICTION, Record
 from nnunet_rs.core.types import Case, LabelSet
@@ -124,7 +124,7 @@ def _named(path: Path, files: Mapping[str, Path], what: str) -> dict[str, tuple[
         raise DatasetError(f"{path}: {kind}; give the folder of the {what}s")
     whole: dict[str, Path] = {}
     channels: dict[str, list[Path]] = {}
-    for name in Folders().images(path, ENDINGS):
+    for name in Folders().images(path, endings()):
         stem = strip_ending(name)
         whole.setdefault(stem, path / name)
         match = CHANNEL.fullmatch(stem)
