@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.workspace import BEST_JSON, CHECKPOINT
 from nnunet_rs.model.begin import read_saved
 from nnunet_rs.model.checkpoint import load_model, save_model
-from nnunet_rs.model.config import RESUME, TrainingConfig, usual_config
+from nnunet_rs.model.config import TrainingConfig, usual_config
 from nnunet_rs.model.ema import WeightEMA
 from nnunet_rs.model.history import Epoch, History
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
@@ -28,7 +29,7 @@ from nnunet_rs.model.state import Identity, Position, TrainingState, load_state,
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan
-from nnunet_rs.select.choice import BEST, Candidate, Choice, read_choice
+from nnunet_rs.select.choice import Candidate, Choice, read_choice
 from nnunet_rs.select.postprocessing import PostProcessing
 
 SETTINGS = Configuration(
@@ -78,25 +79,25 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_model(folder, trained.network.state_dict(), metadata)
     HISTORY.write(folder / "metrics.jsonl")
-    save_state(folder / RESUME, trained, IDENTITY, config())
+    save_state(folder / CHECKPOINT, trained, IDENTITY, config())
     choice = Choice(("3d_fullres",), PostProcessing(), (0,), (Candidate(("3d_fullres",), 0.5, {"large": None}),))
-    (folder / BEST).write_text(json.dumps(encode(choice)))
+    (folder / BEST_JSON).write_text(json.dumps(encode(choice)))
     return folder
 
 
 def resume(folder: Path) -> None:
     read_saved(folder)
-    load_state(folder / RESUME, state(), IDENTITY)
+    load_state(folder / CHECKPOINT, state(), IDENTITY)
 
 
 READERS: dict[str, Callable[[Path], object]] = {
     "model.json": lambda folder: (read_metadata(folder), load_model(folder)),
     "weights.safetensors": load_model,
-    RESUME: resume,
+    CHECKPOINT: resume,
     "metrics.jsonl": lambda folder: History.read(folder / "metrics.jsonl", ("large",)),
-    BEST: read_choice,
+    BEST_JSON: read_choice,
 }
-HASHED = ("weights.safetensors", RESUME)  # of which no changed byte goes unnoticed
+HASHED = ("weights.safetensors", CHECKPOINT)  # of which no changed byte goes unnoticed
 
 
 def damaged(content: bytes, damages: Damages) -> bytes:
@@ -149,7 +150,7 @@ def test_cut_and_changed_bytes(files: Path, answered: Any, name: str, damages: D
 
 
 @many
-@pytest.mark.parametrize("name", ["model.json", BEST])
+@pytest.mark.parametrize("name", ["model.json", BEST_JSON])
 @given(data=st.data())
 def test_other_values(files: Path, answered: Any, name: str, data: st.DataObject) -> None:
     document = json.loads((files / name).read_text())
@@ -160,11 +161,11 @@ def test_other_values(files: Path, answered: Any, name: str, data: st.DataObject
 @many
 @given(data=st.data())
 def test_other_values_in_a_checkpoint_of_a_right_hash(files: Path, answered: Any, data: st.DataObject) -> None:
-    tensors, text = read_tensors(files / RESUME, "")
+    tensors, text = read_tensors(files / CHECKPOINT, "")
     document = json.loads(text)
     changed = with_another(document, data.draw(st.sampled_from(places(document))), data.draw(VALUES))
     write_tensors(files / "other", tensors, json.dumps(changed))
-    read_damaged(files, RESUME, (files / "other").read_bytes(), answered)
+    read_damaged(files, CHECKPOINT, (files / "other").read_bytes(), answered)
 
 
 SHAPES = st.lists(st.integers(0, 4), max_size=5)
@@ -193,10 +194,10 @@ def test_other_tensors_in_a_checkpoint(
         value = tensors.pop(name)
         if data.draw(st.booleans()):
             tensors[data.draw(st.text("abc/0123456789", min_size=1, max_size=9))] = value
-    write_tensors(folder / RESUME, tensors, text)
+    write_tensors(folder / CHECKPOINT, tensors, text)
     with answered():
         resumed = state(recipe)
-        load_state(folder / RESUME, resumed, IDENTITY)
+        load_state(folder / CHECKPOINT, resumed, IDENTITY)
         resumed.network(torch.zeros(1, 1, 4, 8, 8)).square().mean().backward()
         resumed.optimiser.step()
 

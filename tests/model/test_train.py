@@ -18,9 +18,9 @@ import torch
 from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, PlanError, TrainingError
 from nnunet_rs.core.locks import HeldError, exclusive
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.workspace import CHECKPOINT, WorkFolder
 from nnunet_rs.data.folds import read_splits
 from nnunet_rs.model.checkpoint import load_model
-from nnunet_rs.model.config import RESUME
 from nnunet_rs.model.history import History
 from nnunet_rs.model.loop import Loop
 from nnunet_rs.model.metadata import read_metadata
@@ -28,7 +28,6 @@ from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import fold_lock
 from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.schedule import PlateauRule
-from nnunet_rs.model.setup import model_folder
 from nnunet_rs.model.state import save_state
 from nnunet_rs.model.train import train_fold, train_locked
 from nnunet_rs.model.training_schedule import Overhead
@@ -84,7 +83,7 @@ def test_learns_and_leaves_a_model(work: Path) -> None:
     result = train_fold(work, "3d_fullres", 1, options, heard, drawn.append)
     assert result.finished
     assert result.signal is None
-    assert result.folder == model_folder(work, "3d_fullres", 1)
+    assert result.folder == WorkFolder(work).model("3d_fullres", 1).path
     assert sorted(path.name for path in result.folder.iterdir()) == [
         ".lock", "metrics.jsonl", "model.json", "weights.safetensors",
     ]  # fmt: skip
@@ -169,7 +168,7 @@ def test_stopped_and_resumed_as_if_never_stopped(work: Path, recipe) -> None:
         [e.validation_loss for e in whole.history.epochs], abs=1e-6
     )
     assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in weights(rest.folder).items())
-    assert not (rest.folder / RESUME).exists()
+    assert not (rest.folder / CHECKPOINT).exists()
 
 
 def test_signals_do_afterwards_what_they_did_before(work: Path) -> None:
@@ -221,12 +220,12 @@ def stopped(work: Path, progress: Any = None, **changes: Any) -> TrainResult:
 
 def test_forgetting_to_resume_loses_nothing(work: Path) -> None:
     folder = stopped(work).folder
-    content = (folder / RESUME).read_bytes()
+    content = (folder / CHECKPOINT).read_bytes()
     heard = Heard()
     stopped(work, seed=9)
     train_fold(work, "3d_fullres", 0, SHORT, heard)
-    assert (folder / "previous_1" / RESUME).read_bytes() == content
-    assert (folder / "previous_2" / RESUME).read_bytes() != content  # no generation is lost
+    assert (folder / "previous_1" / CHECKPOINT).read_bytes() == content
+    assert (folder / "previous_2" / CHECKPOINT).read_bytes() != content  # no generation is lost
     assert f"an unfinished training was there: kept in {folder / 'previous_2'}" in "\n".join(heard.lines)
 
 
@@ -248,7 +247,7 @@ def test_a_finished_model_is_not_replaced_unasked(work: Path) -> None:
     assert everything(folder / "previous_1") == before
     assert (folder / "previous_1" / "validation").is_dir()
     assert f"the old model was there: kept in {folder / 'previous_1'}" in heard.lines
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "previous_1", RESUME]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "previous_1", CHECKPOINT]
     with pytest.raises(CheckpointError, match="not finished; go on with train --resume"):
         load_model(folder)  # no old weights beside new curves
     assert load_model(folder / "previous_1")[1].recipe == "fast"
@@ -275,7 +274,7 @@ def test_a_kill_while_things_are_put_aside_is_made_good(work: Path, monkeypatch:
 
 def test_one_process_at_a_time_trains_a_fold(work: Path) -> None:
     with (
-        exclusive(model_folder(work, "3d_fullres", 0), "another job's training"),
+        exclusive(WorkFolder(work).model("3d_fullres", 0).path, "another job's training"),
         pytest.raises(HeldError, match=rf"another job's training \(process {os.getpid()} on .*, since .*\) is at work"),
     ):
         train_fold(work, "3d_fullres", 0, SHORT)
@@ -343,7 +342,7 @@ def test_a_longer_training_says_where_its_rate_goes_on(work: Path) -> None:
     heard = Heard()
     assert train_fold(work, "3d_fullres", 0, replace(options, epochs=2, learning_rate=1e-4), heard).finished
     assert [line for line in heard.lines if "learning rate goes on at" in line]
-    assert read_metadata(model_folder(work, "3d_fullres", 0)).config.recipe.learning_rate == 1e-4
+    assert read_metadata(WorkFolder(work).model("3d_fullres", 0).path).config.recipe.learning_rate == 1e-4
 
 
 @pytest.mark.parametrize(
@@ -398,11 +397,11 @@ def test_another_training_cannot_be_resumed(work: Path, change: dict[str, Any], 
     options = replace(SHORT, resume=True, **{"custom_loss": StopAfter(-1), **change})
     with pytest.raises(CheckpointError, match=said):
         train_fold(work, "3d_fullres", 0, options)
-    assert (folder / RESUME).exists()
+    assert (folder / CHECKPOINT).exists()
 
 
 def test_a_damaged_checkpoint(work: Path) -> None:
-    path = stopped(work).folder / RESUME
+    path = stopped(work).folder / CHECKPOINT
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="is damaged"):
         train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=StopAfter(-1), resume=True))
@@ -467,7 +466,7 @@ def test_what_follows_has_its_part_of_the_time_budget(
     monkeypatch.setattr("nnunet_rs.model.loop.time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
     heard, overhead = Heard(), Overhead(-1.0, passes, seconds, "predicting")  # a second has gone before
     options = replace(SHORT, epochs=None, time_budget=8.0)
-    with fold_lock(model_folder(work, "3d_fullres", 0), heard):
+    with fold_lock(WorkFolder(work).model("3d_fullres", 0).path, heard):
         result = train_locked(work, Model("3d_fullres", 0), options, heard, overhead=overhead)
     (line,) = [line for line in heard.lines if "time budget" in line]
     assert re.match(said, line)
@@ -480,7 +479,7 @@ def test_what_follows_has_its_part_of_the_time_budget(
 
 def test_a_time_budget_that_is_over_at_once_is_told(work: Path) -> None:
     heard, overhead = Heard(), Overhead(time.monotonic() - 9.0, 1, 0.0, "predicting")
-    with fold_lock(model_folder(work, "3d_fullres", 0), heard):
+    with fold_lock(WorkFolder(work).model("3d_fullres", 0).path, heard):
         result = train_locked(work, Model("3d_fullres", 0), replace(SHORT, time_budget=8.0), heard, overhead=overhead)
     assert result.finished
     assert any("too much of it: that comes after it" in line for line in heard.lines)

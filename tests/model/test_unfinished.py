@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.model.config import RESUME
+from nnunet_rs.core.workspace import CHECKPOINT
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST
+from nnunet_rs.model.staleness import staleness
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unfinished import load_unfinished
 from nnunet_rs.plan.schema import read_plan, write_plan
@@ -47,6 +48,18 @@ def test_another_plan_or_no_checkpoint_is_refused(begun: Path) -> None:
     write_plan(path, replace(plan, configurations={**plan.configurations, "3d_fullres": settings}))
     with pytest.raises(CheckpointError, match=r"plan\.json has been edited since this training began"):
         load_unfinished(begun)
-    (begun / RESUME).unlink()
+    (begun / CHECKPOINT).unlink()
     with pytest.raises(CheckpointError, match="no such file; there is no unfinished training"):
         load_unfinished(begun)
+
+
+def test_the_plan_is_found_however_the_folder_is_named(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(begun.parent)
+    assert load_unfinished(Path("fold_0"))[1].fold == 0
+    assert staleness([Path("fold_0")]) == ()
+
+
+def test_a_copy_outside_of_the_work_folder_is_refused(begun: Path, tmp_path: Path) -> None:
+    copy = begun.rename(tmp_path / "fold_0")
+    with pytest.raises(CheckpointError, match="lies in no work folder, whose plan it needs"):
+        load_unfinished(copy)

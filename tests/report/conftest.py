@@ -14,6 +14,7 @@ import torch
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.types import Case, Dataset
+from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.pipeline import PrepareOptions, plan_dataset, prepare_dataset
 from nnunet_rs.evaluate.folders import evaluate_pairs
 from nnunet_rs.model.checkpoint import save_model
@@ -22,7 +23,7 @@ from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import read_plan
-from nnunet_rs.select.cross_validation import pairs_of, validation_cases, validation_folder
+from nnunet_rs.select.cross_validation import pairs_of, validation_cases
 
 OVERRIDES = PlanOverrides(0.02, features=4)
 
@@ -65,7 +66,7 @@ class Maker:
 
     def validation(self, configuration: str, fold: int) -> Path:
         """Write predictions that are the reference, eroded the more the later the case, and their scores."""
-        folder, dataset = validation_folder(self.work, configuration, fold), read_dataset(self.work)
+        folder, dataset = WorkFolder(self.work).model(configuration, fold).validation_folder, read_dataset(self.work)
         cases = validation_cases(self.work, dataset, fold)
         for case in cases:
             self.predict(case, folder)

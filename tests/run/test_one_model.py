@@ -10,10 +10,10 @@ import pytest
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.locks import HeldError, exclusive
+from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.model.options import Model, TrainOptions
 from nnunet_rs.model.recipe import FAST
-from nnunet_rs.model.setup import model_folder
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.run.one_model import ModelOptions, train_model
 
@@ -37,7 +37,8 @@ def test_scans_that_have_been_moved_are_told_before_the_training(made: tuple[Pat
         DatasetError, match=rf"{root}/imagesTr/case_\d_0000.nii.gz: there is no such file.*preprocess D"
     ):
         train_model(work, MODEL, BRIEF)
-    assert [path.name for path in model_folder(work, *astuple(MODEL)).iterdir()] == [".lock"]  # nothing was trained
+    folder = WorkFolder(work).model(*astuple(MODEL)).path
+    assert [path.name for path in folder.iterdir()] == [".lock"]  # nothing was trained
     prepare_dataset(read_dataset(root.with_name("elsewhere")), work, SMALL)  # the way on that the message names
     assert train_model(work, MODEL, BRIEF).summary is not None
 
@@ -52,5 +53,6 @@ def test_a_reference_that_is_gone_is_told_as_well(made: tuple[Path, Path]) -> No
 
 def test_the_fold_is_locked_from_the_beginning(made: tuple[Path, Path]) -> None:
     _, work = made
-    with exclusive(model_folder(work, *astuple(MODEL)), "another job"), pytest.raises(HeldError, match="another job"):
+    folder = WorkFolder(work).model(*astuple(MODEL)).path
+    with exclusive(folder, "another job"), pytest.raises(HeldError, match="another job"):
         train_model(work, MODEL, BRIEF)

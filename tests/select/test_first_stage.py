@@ -11,12 +11,13 @@ import pytest
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.io import read_labels, read_volume
 from nnunet_rs.core.labels import encode_labels
+from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.folds import read_splits
 from nnunet_rs.data.preprocess import prepare
 from nnunet_rs.model.cascade import previous_store
 from nnunet_rs.plan.schema import read_plan, write_plan
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
-from nnunet_rs.select.cross_validation import load_held_out, validation_folder
+from nnunet_rs.select.cross_validation import load_held_out
 from nnunet_rs.select.first_stage import segment_cases
 
 NAME, FIRST = "3d_cascade_fullres", "3d_lowres"
@@ -50,7 +51,7 @@ def test_made_once_and_again_for_another_model(make_cascade: Any) -> None:
     plan = read_plan(work / "plan.json")
     for fold, split in enumerate(read_splits(work / "splits.json", CASES)):
         (case,) = split.validation
-        path = validation_folder(work, FIRST, fold) / f"{case}.nii.gz"
+        path = WorkFolder(work).model(FIRST, fold).validation_folder / f"{case}.nii.gz"
         labels = encode_labels(read_labels(path).data, plan.labels)
         volume = read_volume((work.parent / "Dataset001_Made" / "imagesTr" / f"{case}_0000.nii.gz",))
         expected = prepare(volume, plan, "3d_fullres", labels).labels

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nnunet_rs.core.choices import PLAN_RECIPES, recipe_of_planner
+from nnunet_rs.core.workspace import DATASET_JSON
 
 COMMANDS: Mapping[str, str] = {
     "plan_and_preprocess": "preprocess",
@@ -72,7 +73,7 @@ INSTEAD: Mapping[str, Mapping[str, str]] = {  # each takes the words that follow
     "predict": {"-prev_stage_predictions": "leave it out: predict runs a cascade's first stage itself"},
     "evaluate": {
         "-l": "labels come from -djfile, or are the values that occur; leave it out",
-        "-il": "name the ignore label in dataset.json (-djfile)",
+        "-il": f"name the ignore label in {DATASET_JSON} (-djfile)",
     },
     "ensemble": {"--save_npz": "leave it out: an ensemble writes segmentations only"},
     "postprocess": {"-pp_pkl_file": "pickles are not read; write --from WORK, or --keep-largest LABEL"},

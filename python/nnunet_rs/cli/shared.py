@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_rs.cli import nnunet, values
 from nnunet_rs.cli.console import Outcome, counted
 from nnunet_rs.core.choices import Precision, names
+from nnunet_rs.core.workspace import DATASET_JSON, PREDICTION_JSON
 
 if TYPE_CHECKING:
     from nnunet_rs.model.nnunet_models import NnunetChoice
@@ -63,7 +64,7 @@ def add_predicted(parser: argparse.ArgumentParser) -> None:
     """Add what belongs to a folder of segmentations."""
     text = "folder of the images, or the one image (default: those that predict recorded)"
     parser.add_argument("-i", "--images", metavar="IMAGES", type=Path, help=text)
-    text = "names labels and channels (default: prediction.json, else a dataset.json beside, else the values)"
+    text = f"names labels and channels (default: {PREDICTION_JSON}, else a {DATASET_JSON} beside, else the values)"
     parser.add_argument("--dataset-json", metavar="FILE", type=Path, help=text)
 
 

@@ -14,7 +14,7 @@ Paths are told whether or not anything is there. What a file holds is read by th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,8 @@ RECORD = ".nnunet-rs"  # a hidden folder beside outputs: which of them this tool
 KEPT_ASIDE = "previous"  # beside outputs: what stood in their place, in a numbered folder a run
 PREPARED_CASE = ".zip"  # the ending of a prepared case
 
-_PREPARED, _PREVIOUS_STAGE, _MODELS, _ENSEMBLES = "prepared", "previous", "models", "ensembles"
+ENSEMBLES = "ensembles"  # in nnU-Net's results too
+_PREPARED, _PREVIOUS_STAGE, _MODELS = "prepared", "previous", "models"
 _VALIDATION, _PICTURES = "validation", "pictures"
 _ASIDE = "previous_"  # and a number: what a fold's folder held before
 _MOVING = ".keeping"  # becomes the next of these as soon as everything is in it
@@ -71,6 +72,12 @@ class WorkFolder:
     """A dataset's work folder: all that this tool makes of it."""
 
     path: Path
+
+    @classmethod
+    def holding(cls, models: Path) -> WorkFolder | None:
+        """Return the work folder in which a configuration's models lie; None: they lie elsewhere, as copies do."""
+        home = _named(models).parent
+        return cls(home.parent) if home.name == _MODELS else None
 
     @property
     def dataset_file(self) -> Path:
@@ -145,7 +152,7 @@ class WorkFolder:
 
     def ensemble_folder(self, configurations: Sequence[str], fold: FoldName) -> Path:
         """Predictions of the cases that a fold holds out, by several configurations together."""
-        return self.path / _ENSEMBLES / "+".join(configurations) / fold_name(fold)
+        return self.path / ENSEMBLES / "+".join(configurations) / fold_name(fold)
 
     def ensemble_folders(self, configurations: Sequence[str]) -> tuple[Path, ...]:
         """Return those of `ensemble_folder` that are there, sorted by name."""
@@ -213,28 +220,21 @@ class ModelFolder:
     @property
     def fold(self) -> FoldName | None:
         """By the folder's name; None: it has another."""
-        return fold_of(self._full.name)
+        return fold_of(_named(self.path).name)
 
     @property
     def configuration(self) -> str:
         """By the name of the folder above."""
-        return self._full.parent.name
+        return _named(self.path).parent.name
 
     @property
     def work(self) -> WorkFolder | None:
         """The work folder it lies in; None: it lies elsewhere, as a copy does."""
-        models = self._full.parent.parent
-        return WorkFolder(models.parent) if models.name == _MODELS else None
-
-    @property
-    def _full(self) -> Path:
-        """The path with the folders above it, which `fold_0` and `../fold_0` do not name."""
-        named = len(self.path.parents) > 2 and ".." not in self.path.parts
-        return self.path if named else self.path.resolve()
+        return WorkFolder.holding(_named(self.path).parent)
 
     def beside(self, configuration: str) -> tuple[ModelFolder, ...]:
         """Return the models of another configuration of the same work folder, or copy, by fold."""
-        return model_folders(self._full.parent.parent / configuration)
+        return model_folders(_named(self.path).parent.parent / configuration)
 
     @property
     def moving_folder(self) -> Path:
@@ -247,7 +247,7 @@ class ModelFolder:
         last = max((int(number) for number in numbers if number.isdecimal()), default=0)
         return self.path / f"{_ASIDE}{last + 1}"
 
-    def contents(self, stay: Sequence[str] = ()) -> list[Path]:
+    def contents(self, stay: Collection[str] = ()) -> list[Path]:
         """List what belongs to the model: not what was kept aside before, nor the lock, nor what is to stay."""
         out = (LOCK, _MOVING, *stay)
         return sorted(path for path in self.path.iterdir() if path.name not in out and not path.name.startswith(_ASIDE))
@@ -257,6 +257,11 @@ def model_folders(folder: Path) -> tuple[ModelFolder, ...]:
     """Return the folds' folders in a configuration's, by number, that of all cases last; none if it is not there."""
     found = [path for path in folder.iterdir() if fold_of(path.name) is not None] if folder.is_dir() else []
     return tuple(ModelFolder(path) for path in sorted(found, key=_by_fold) if path.is_dir())
+
+
+def _named(path: Path) -> Path:
+    """Return a path that names the folders above it, which `fold_0` and `../fold_0` do not."""
+    return path if len(path.parents) > 2 and ".." not in path.parts else path.resolve()
 
 
 def _by_fold(path: Path) -> tuple[bool, int]:

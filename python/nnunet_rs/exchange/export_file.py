@@ -14,17 +14,15 @@ from nnunet_rs.core.document import encode, render
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.files import read_json, write_atomically
 from nnunet_rs.core.types import Progress, Silent, Task
-from nnunet_rs.core.workspace import SUMMARY_JSON
+from nnunet_rs.core.workspace import BEST_JSON, MODEL_JSON, PLAN_JSON, WEIGHTS, ModelFolder, WorkFolder, fold_name
 from nnunet_rs.exchange.model_text import Description, describe
-from nnunet_rs.model.checkpoint import WEIGHTS, digest_of
-from nnunet_rs.model.metadata import METADATA, ModelMetadata, read_metadata
+from nnunet_rs.model.checkpoint import digest_of
+from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.model_file import LICENCE, MANIFEST, READ_ME, Manifest, Packed
-from nnunet_rs.model.trained_models import MODELS, find_models
+from nnunet_rs.model.trained_models import find_models
 from nnunet_rs.plan.schema import Plan, plan_text
-from nnunet_rs.select.choice import BEST, Choice, read_choice
-from nnunet_rs.select.cross_validation import VALIDATION
+from nnunet_rs.select.choice import Choice, read_choice
 
-PLAN = "plan.json"
 _THEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same models make the same bytes
 _LONGEST = 1 << 20  # bytes of a licence
 
@@ -79,9 +77,10 @@ def export_file(
     choice = _choice(source, all_metadata.values(), progress)
     texts = _texts(source, all_metadata, choice, licence, target.name)
     places = {
-        f"{MODELS}/{metadata.configuration}/fold_{metadata.fold}": folder for folder, metadata in all_metadata.items()
+        WorkFolder(Path()).model(metadata.configuration, metadata.fold).path.as_posix(): folder
+        for folder, metadata in all_metadata.items()
     }
-    files = {f"{place}/{name}": folder / name for place, folder in places.items() for name in (METADATA, WEIGHTS)}
+    files = {f"{place}/{name}": folder / name for place, folder in places.items() for name in (MODEL_JSON, WEIGHTS)}
     with progress.task("export", len(files)) as task, write_atomically(target) as temporary:
         _pack(temporary, texts, files, task)
     return ModelFile(target, digest_of(target), tuple(places), choice.configurations if choice else ())
@@ -92,9 +91,9 @@ def _texts(
 ) -> dict[str, bytes]:
     """Return the documents beside the models, by their names in the archive."""
     plan = _plan(all_metadata)
-    texts = {PLAN: plan_text(plan).encode()}
+    texts = {PLAN_JSON: plan_text(plan).encode()}
     if choice is not None:
-        texts[BEST] = (source / BEST).read_bytes()
+        texts[BEST_JSON] = WorkFolder(source).best_file.read_bytes()
     if licence is not None:
         texts[LICENCE] = _licence(licence)
     described = Description(
@@ -135,8 +134,13 @@ def _first_stages(all_metadata: Mapping[Path, ModelMetadata]) -> list[Path]:
 def _require_whole(all_metadata: Mapping[Path, ModelMetadata]) -> None:
     first = next(iter(all_metadata.values())).plan
     for folder, metadata in all_metadata.items():
-        if not (folder / WEIGHTS).is_file() or digest_of(folder / WEIGHTS) != metadata.digest:
-            raise CheckpointError(f"{folder / WEIGHTS}: is missing or damaged (SHA-256 differs); copy the model again")
+        if (
+            not ModelFolder(folder).weights_file.is_file()
+            or digest_of(ModelFolder(folder).weights_file) != metadata.digest
+        ):
+            raise CheckpointError(
+                f"{ModelFolder(folder).weights_file}: is missing or damaged (SHA-256 differs); copy the model again"
+            )
         if (metadata.plan.channels, metadata.plan.labels) != (first.channels, first.labels):
             raise CheckpointError(f"{folder}: has other channels or labels than the others; export it alone (-c, -f)")
 
@@ -150,10 +154,10 @@ def _plan(all_metadata: Mapping[Path, ModelMetadata]) -> Plan:
 
 def _choice(source: Path, all_metadata: Iterable[ModelMetadata], progress: Progress) -> Choice | None:
     """Return what best.json decided, where it is about these models."""
-    if not (source / BEST).is_file():
+    if not WorkFolder(source).best_file.is_file():
         return None
     choice = read_choice(source)
-    digests = {(metadata.configuration, f"fold_{metadata.fold}"): metadata.digest for metadata in all_metadata}
+    digests = {(metadata.configuration, fold_name(metadata.fold)): metadata.digest for metadata in all_metadata}
     there = {configuration for configuration, _ in digests}
     others = {
         (name, fold)
@@ -162,7 +166,9 @@ def _choice(source: Path, all_metadata: Iterable[ModelMetadata], progress: Progr
         if digests.get((name, fold), digest) != digest
     }
     if not set(choice.configurations) <= there or others:
-        progress.say(f"{source / BEST} is left out: it was decided about other models than those that are written")
+        progress.say(
+            f"{WorkFolder(source).best_file} is left out: it was decided about other models than those that are written"
+        )
         return None
     return choice
 
@@ -171,7 +177,7 @@ def _scores(all_metadata: Mapping[Path, ModelMetadata]) -> dict[str, float]:
     """Mean Dice of the cases held out, by model, where they were scored."""
     found = {}
     for folder, metadata in all_metadata.items():
-        path = folder / VALIDATION / SUMMARY_JSON
+        path = ModelFolder(folder).summary_file
         if metadata.fold != "all" and path.is_file():
             score = read_json(path).get("foreground_mean", {}).get("Dice")
             if isinstance(score, float):

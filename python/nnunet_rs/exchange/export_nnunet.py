@@ -16,6 +16,7 @@ from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_atomically, write_json
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.workspace import fold_name
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.nnunet_models import DATASET, FINAL, PLANS
@@ -122,7 +123,7 @@ class _Exported:
 
     def files(self, checkpoint: str) -> list[str]:
         """List what is written, within the results."""
-        return [f"{self.home}/{name}" for name in (PLANS, DATASET, f"fold_{self.metadata.fold}/{checkpoint}")]
+        return [f"{self.home}/{name}" for name in (PLANS, DATASET, f"{fold_name(self.metadata.fold)}/{checkpoint}")]
 
     def write(self, results: Path, checkpoint: str) -> None:
         plans, dataset, weights = (results / name for name in self.files(checkpoint))

@@ -12,9 +12,9 @@ from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
 from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import FoldName, Progress, Silent
+from nnunet_rs.core.workspace import ENSEMBLES, PLAN_JSON, ModelFolder, WorkFolder
 from nnunet_rs.exchange.postprocessing import find_postprocessing
 from nnunet_rs.model.checkpoint import save_model
-from nnunet_rs.model.metadata import METADATA
 from nnunet_rs.model.nnunet_models import (
     ANY,
     DATASET,
@@ -26,14 +26,12 @@ from nnunet_rs.model.nnunet_models import (
     nnunet_folders,
     results_folder,
 )
-from nnunet_rs.model.setup import model_folder
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 from nnunet_rs.plan.schema import write_plan
-from nnunet_rs.select.choice import BEST, Candidate, Choice
+from nnunet_rs.select.choice import Candidate, Choice
 from nnunet_rs.select.postprocessing import PostProcessing
 
 CHOICE = "inference_information.json"
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,9 @@ def import_nnunet(
     with results_folder(source) as folder, Outputs(output, overwrite=options.overwrite, say=progress.say) as outputs:
         models = _wanted(folder, source, options)
         require_no_model(
-            model_folder(output, model.configuration, fold) for model in models for fold in _folds(model, options)
+            WorkFolder(output).model(model.configuration, fold).path
+            for model in models
+            for fold in _folds(model, options)
         )
         loaded = [
             (model.configuration, fold, *load_nnunet_model(path, checkpoint=options.choice.checkpoint, digest=False))
@@ -91,18 +91,18 @@ def import_nnunet(
             for fold, path in _folds(model, options).items()
         ]
         choice = _choice(folder, models)
-        outputs.require([output / BEST] if choice is not None else [])
+        outputs.require([WorkFolder(output).best_file] if choice is not None else [])
         written = []
         with progress.task("import", len(loaded)) as task:
             for configuration, fold, network, metadata in loaded:
-                target = model_folder(output, configuration, fold)
+                target = WorkFolder(output).model(configuration, fold).path
                 save_model(target, network.state_dict(), metadata)
                 written.append(target)
                 task.advance(1, f"{configuration}, fold {fold}")
-        with outputs.new_files(PLAN) as staged:
+        with outputs.new_files(PLAN_JSON) as staged:
             _write_plan(output, staged, models, progress)
             if choice is not None:
-                write_bytes(staged / BEST, (render(encode(choice)) + "\n").encode())
+                write_bytes(WorkFolder(staged).best_file, (render(encode(choice)) + "\n").encode())
     if choice is None:
         return Imported(tuple(written), (), PostProcessing())
     return Imported(tuple(written), choice.configurations, choice.postprocessing)
@@ -131,7 +131,7 @@ def _folds(model: NnunetFolder, options: ImportOptions) -> dict[FoldName, Path]:
 def require_no_model(places: Iterable[Path]) -> None:
     """Refuse folders of models that hold anything: a finished model, or a training that was begun."""
     for place in places:
-        if (place / METADATA).exists():
+        if ModelFolder(place).metadata_file.exists():
             raise NnunetError(f"{place}: holds a model already; import to another folder")
         if place.exists() and not (place.is_dir() and not any(place.iterdir())):
             raise NnunetError(f"{place}: holds other files already; import to another folder")
@@ -139,13 +139,13 @@ def require_no_model(places: Iterable[Path]) -> None:
 
 def _write_plan(output: Path, staged: Path, models: Sequence[NnunetFolder], progress: Progress) -> None:
     """Write the plan that all models share; where their plans differ every card has its own, which is enough."""
-    if (output / PLAN).exists():
+    if WorkFolder(output).plan_file.exists():
         return
     try:
         described = read_nnunet_plans(models[0].path / PLANS, models[0].path / DATASET)
-        write_plan(staged / PLAN, described.plan(*(model.configuration for model in models)))
+        write_plan(staged / PLAN_JSON, described.plan(*(model.configuration for model in models)))
     except NnunetError as error:
-        progress.say(f"{output}: no plan.json for all models together ({error}); each model has its own plan")
+        progress.say(f"{output}: no {PLAN_JSON} for all models together ({error}); each model has its own plan")
 
 
 def _choice(folder: Path, models: Sequence[NnunetFolder]) -> Choice | None:
@@ -172,7 +172,7 @@ def _choice(folder: Path, models: Sequence[NnunetFolder]) -> Choice | None:
         ) from error
     if not set(chosen) <= {model.configuration for model in models}:
         return None
-    home = next((path for path in (folder / place, folder / "ensembles" / place) if path.is_dir()), folder)
+    home = next((path for path in (folder / place, folder / ENSEMBLES / place) if path.is_dir()), folder)
     steps = find_postprocessing(home, labels) or PostProcessing()
     candidates = tuple(sorted(results, key=lambda candidate: -candidate.dice))
     return Choice(chosen, steps, folds, candidates)

@@ -9,6 +9,7 @@ from typing import Any
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.workspace import POSTPROCESSING_JSON
 from nnunet_rs.exchange.pickled import read_plain_pickle
 from nnunet_rs.select.postprocessing import Classes, PostProcessing
 
@@ -25,7 +26,7 @@ def find_postprocessing(folder: Path, labels: LabelSet) -> PostProcessing | None
     DatasetError
         A file is damaged, or wants something else than the largest components of labels.
     """
-    for name in ("postprocessing.json", "postprocessing.pkl"):
+    for name in (POSTPROCESSING_JSON, "postprocessing.pkl"):
         if (folder / name).is_file():
             return read_nnunet_postprocessing(folder / name, labels)
     return None

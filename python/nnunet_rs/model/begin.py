@@ -9,11 +9,12 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Progress
+from nnunet_rs.core.workspace import CHECKPOINT, METRICS, ModelFolder, model_folders
 from nnunet_rs.data.mirroring import axes_named, image_axes, patch_axes
-from nnunet_rs.model.config import RESUME, TrainingConfig, read_config, unlike
+from nnunet_rs.model.config import TrainingConfig, read_config, unlike
 from nnunet_rs.model.history import History
-from nnunet_rs.model.loop import METRICS, Job
-from nnunet_rs.model.metadata import METADATA, ModelMetadata, read_metadata
+from nnunet_rs.model.loop import Job
+from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import keep_aside
 from nnunet_rs.model.setup import Setup, class_names
@@ -31,24 +32,26 @@ def finished_before(folder: Path, options: TrainOptions, progress: Progress) -> 
     """
     if options.resume and options.fresh:
         raise CheckpointError(f"{folder}: resume goes on with what is there, fresh begins anew: ask for one of them")
-    if options.fresh or not (folder / METADATA).is_file():
+    model = ModelFolder(folder)
+    if options.fresh or not model.is_finished():
         return None
     if not options.resume:
         raise CheckpointError(
             f"{folder}: is trained already; --resume keeps it and scores it, --fresh trains anew and keeps the old "
             "model aside"
         )
-    if (folder / RESUME).is_file():  # killed between the model and the end
+    if model.has_checkpoint():  # killed between the model and the end
         return None
     metadata = tell_unlike(folder, options, progress)
     progress.say(f"{folder}: is trained already ({metadata.iterations} iterations); nothing to resume")
-    return TrainResult(folder, History.read(folder / METRICS, class_names(metadata.plan.labels)), 0.0, finished=True)
+    return TrainResult(folder, History.read(model.metrics_file, class_names(metadata.plan.labels)), 0.0, finished=True)
 
 
 def read_saved(folder: Path) -> TrainingConfig | None:
     """Return what the training in a folder is, of a checkpoint that is whole: by its values networks are built."""
-    if (folder / RESUME).is_file():
-        read_tensors(folder / RESUME, "train anew with --fresh, which keeps it aside")
+    model = ModelFolder(folder)
+    if model.has_checkpoint():
+        read_tensors(model.checkpoint_file, "train anew with --fresh, which keeps it aside")
     return read_config(folder)
 
 
@@ -77,29 +80,30 @@ def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> Mode
 
 def resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Progress) -> None:
     """Go on from the checkpoint if that is wanted, else keep all that is there aside."""
-    path = job.folder / RESUME
+    path = job.model.checkpoint_file
     if resume and path.is_file():
         load_state(path, state, job.identity)
         progress.say(f"resuming at epoch {state.position.epoch + 1}, batch {state.position.batch + 1}")
         _keep_another(job, state, progress)
         return
     if resume:
-        progress.say(f"nothing to resume in {job.folder}: training from the beginning")
+        progress.say(f"nothing to resume in {job.model.path}: training from the beginning")
     job.group.wait()  # for all to have seen what is there
-    if job.group.is_rank_0 and (aside := keep_aside(job.folder)):
-        what = "the old model" if (aside / METADATA).is_file() else "an unfinished training"
-        advice = "" if (aside / METADATA).is_file() else " (--resume would have gone on with it)"
+    if job.group.is_rank_0 and (aside := keep_aside(job.model.path)):
+        finished = ModelFolder(aside).is_finished()
+        what = "the old model" if finished else "an unfinished training"
+        advice = "" if finished else " (--resume would have gone on with it)"
         progress.say(f"{what} was there: kept in {aside}{advice}")
 
 
 def _keep_another(job: Job, state: TrainingState, progress: Progress) -> None:
     """Put a finished model aside that is not of this training, as versions before left it beside the checkpoint."""
-    if not job.group.is_rank_0 or not (job.folder / METADATA).is_file():
+    if not job.group.is_rank_0 or not job.model.is_finished():
         return
     with suppress(CheckpointError):
-        if read_metadata(job.folder).iterations == state.position.iterations:
+        if read_metadata(job.model.path).iterations == state.position.iterations:
             return  # killed between the model and the end
-    aside = keep_aside(job.folder, stay=(RESUME, METRICS))
+    aside = keep_aside(job.model.path, stay=(CHECKPOINT, METRICS))
     progress.say(f"an earlier model was there: kept in {aside}")
 
 
@@ -108,11 +112,11 @@ def tell_recipe(setup: Setup, asked: TrainOptions, saved: TrainingConfig | None,
     name, plan = setup.recipe.name, setup.plan.recipe
     why = "" if asked.recipe else f", the recipe of plans by {plan}" if saved is None else ", as it was begun"
     progress.say(f"training recipe: {name}{why}")
-    for other in sorted(setup.folder.parent.glob(f"fold_*/{METADATA}")):
-        if other.parent == setup.folder:
+    for other in model_folders(setup.model.path.parent):
+        if other == setup.model or not other.is_finished():
             continue
         with suppress(CheckpointError):  # whoever uses that model says what is wrong with it
-            metadata = read_metadata(other.parent)
+            metadata = read_metadata(other.path)
             if metadata.recipe != name:
                 progress.say(
                     f"warning: {metadata.configuration}, fold {metadata.fold} was trained by the recipe "

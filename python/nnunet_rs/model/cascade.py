@@ -10,12 +10,12 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Progress
-from nnunet_rs.core.workspace import WorkFolder
-from nnunet_rs.data.folds import Fold, read_splits
+from nnunet_rs.core.workspace import WorkFolder, fold_name
+from nnunet_rs.data.folds import Fold, read_folds
 from nnunet_rs.data.previous_stage import VERSION, PreviousStore
 from nnunet_rs.data.store import open_store
-from nnunet_rs.model.metadata import METADATA, ModelMetadata, read_metadata
-from nnunet_rs.plan.schema import Plan, read_fingerprint
+from nnunet_rs.model.metadata import ModelMetadata, read_metadata
+from nnunet_rs.plan.schema import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,10 @@ def first_stage_sources(
     """
     first = plan.configurations[configuration].previous
     assert first is not None  # callers ask for second stages only
-    splits = _splits(work)
+    splits = read_folds(work)
     wanted = range(len(splits)) if folds is None else sorted(set(folds))
-    models = work / "models" / first
-    _require_trained(work, models, configuration, wanted)
-    all_metadata = {fold: read_metadata(models / f"fold_{fold}") for fold in wanted}
+    _require_trained(WorkFolder(work), first, configuration, wanted)
+    all_metadata = {fold: read_metadata(WorkFolder(work).model(first, fold).path) for fold in wanted}
     made_by = {fold: _made_by(metadata) for fold, metadata in all_metadata.items()}
     prepared = open_store(work, plan, configuration)
     owners = {case: fold for fold in reversed(range(len(splits))) for case in splits[fold].validation}
@@ -113,7 +112,7 @@ def open_first_stage(work: Path, plan: Plan, configuration: str, cases: Iterable
             f"the present models of {plan.configurations[configuration].previous}; nnunet-rs train {work} "
             f"-c {configuration} -f FOLD makes them (in Python: predict.previous.segment_cases)"
         )
-    models = {f"fold_{source.fold}": source.weights for source in sources.values()}
+    models = {fold_name(source.fold): source.weights for source in sources.values()}
     return FirstStage(store, _digest([(name, sources[name].key) for name in names]), models)
 
 
@@ -137,7 +136,7 @@ def tell_never_held_out(work: Path, plan: Plan, configurations: Iterable[str], p
     cascades = [c for c in plan.configurations.values() if c.previous is not None]
     wanted = set(configurations)
     following = [c.name for c in cascades if {c.name, c.previous} & wanted]
-    missing = _never_held_out(_splits(work)) if following else ()
+    missing = _never_held_out(read_folds(work)) if following else ()
     if missing:
         progress.say(f"warning: {_not_held_out(work, following[0], missing)}")
 
@@ -145,10 +144,6 @@ def tell_never_held_out(work: Path, plan: Plan, configurations: Iterable[str], p
 def lacking(store: PreviousStore, sources: Mapping[str, Source]) -> tuple[str, ...]:
     """List the cases that are not in a store, or there by another key."""
     return tuple(case for case, source in sources.items() if not store.has(case, source.key))
-
-
-def _splits(work: Path) -> tuple[Fold, ...]:
-    return read_splits(work / "splits.json", [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
 
 
 def _never_held_out(folds: Iterable[Fold]) -> tuple[str, ...]:
@@ -163,7 +158,8 @@ def _never_held_out(folds: Iterable[Fold]) -> tuple[str, ...]:
 def _not_held_out(work: Path, configuration: str, missing: Sequence[str]) -> str:
     what = f"case {missing[0]} is" if len(missing) == 1 else f"{len(missing)} cases, such as {missing[0]}, are"
     return (
-        f"{work / 'splits.json'}: {what} held out by no fold, so that every model of the first stage has seen them; "
+        f"{WorkFolder(work).splits_file}: {what} held out by no fold, so that every model of the first stage has seen "
+        "them; "
         f"{configuration} needs each of its cases held out once: edit the folds before the first stage is trained"
     )
 
@@ -173,16 +169,16 @@ def _require_held_out(work: Path, configuration: str, missing: Sequence[str]) ->
         raise CheckpointError(_not_held_out(work, configuration, missing))
 
 
-def _require_trained(work: Path, models: Path, configuration: str, folds: Iterable[int]) -> None:
-    missing = [fold for fold in folds if not (models / f"fold_{fold}" / METADATA).is_file()]
+def _require_trained(work: WorkFolder, first: str, configuration: str, folds: Iterable[int]) -> None:
+    missing = [fold for fold in folds if not work.model(first, fold).is_finished()]
     if not missing:
         return
     one = len(missing) == 1
     named = f"fold {missing[0]} is" if one else f"folds {', '.join(map(str, missing))} are"
     wanted = f"-f {missing[0]}" if one else "--folds all --resume"
     raise CheckpointError(
-        f"{models}: {named} not trained, and {configuration} learns from what every fold of {models.name} makes of the "
-        f"cases it did not see; first run nnunet-rs train {work} -c {models.name} {wanted}"
+        f"{work.configuration_folder(first)}: {named} not trained, and {configuration} learns from what every fold of "
+        f"{first} makes of the cases it did not see; first run nnunet-rs train {work.path} -c {first} {wanted}"
     )
 
 

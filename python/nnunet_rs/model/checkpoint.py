@@ -13,16 +13,15 @@ from nnunet_rs import __version__
 from nnunet_rs.core.document import encode, render
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import write_bytes
+from nnunet_rs.core.workspace import MODEL_JSON, WEIGHTS, ModelFolder
 from nnunet_rs.model.context import Context
-from nnunet_rs.model.metadata import FORMAT, METADATA, VERSION, ModelMetadata, read_metadata
+from nnunet_rs.model.metadata import FORMAT, VERSION, ModelMetadata, read_metadata
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.plugin_checks import check_network
 from nnunet_rs.model.plugins import as_own
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import NetworkFunction, build_unet
 from nnunet_rs.plan.schema import Configuration, plan_to_json
-
-WEIGHTS = "weights.safetensors"
 
 
 def save_model(folder: Path, weights: Mapping[str, Tensor], metadata: ModelMetadata) -> None:
@@ -33,12 +32,17 @@ def save_model(folder: Path, weights: Mapping[str, Tensor], metadata: ModelMetad
     NnunetError
         The folder cannot be written or the disk is full; an earlier model there may then lack its card.
     """
-    (folder / METADATA).unlink(missing_ok=True)
-    write_tensors(folder / WEIGHTS, weights)
-    body = {**encode(metadata), "plan": plan_to_json(metadata.plan), "digest": digest_of(folder / WEIGHTS)}
+    model = ModelFolder(folder)
+    model.metadata_file.unlink(missing_ok=True)
+    write_tensors(model.weights_file, weights)
+    body = {
+        **encode(metadata),
+        "plan": plan_to_json(metadata.plan),
+        "digest": digest_of(model.weights_file),
+    }
     body["library"] = __version__
     document = {"format": FORMAT, "version": VERSION, **body}
-    write_bytes(folder / METADATA, (render(document) + "\n").encode())
+    write_bytes(model.metadata_file, (render(document) + "\n").encode())
 
 
 def load_model(
@@ -68,21 +72,21 @@ def load_model(
     CheckpointError
         The model is missing, unfinished, damaged, of another version, or of another network than `network` builds.
     """
-    metadata = read_metadata(folder)
+    metadata, model = read_metadata(folder), ModelFolder(folder)
     if metadata.custom_network is not None and network is None:
         name = metadata.custom_network
         raise CheckpointError(
-            f"{folder / METADATA}: the network is {name}, not nnunet_rs's own; give that function again: "
+            f"{model.metadata_file}: the network is {name}, not nnunet_rs's own; give that function again: "
             f"--network {name}, or --network FILE.py:{name.rpartition(':')[2]} where it stands in a file"
         )
-    weights = _read_weights(folder / WEIGHTS, metadata.digest)
+    weights = _read_weights(model.weights_file, metadata.digest)
     if metadata.custom_network is None:
-        _require_likely(metadata, weights, folder)
+        _require_likely(metadata, weights, model)
     try:
         built = _build(metadata, network)
     except PlanError as error:
-        raise CheckpointError(f"{folder / METADATA}: {error}") from error
-    load_weights(built, weights, str(folder / WEIGHTS))
+        raise CheckpointError(f"{model.metadata_file}: {error}") from error
+    load_weights(built, weights, str(model.weights_file))
     return built.to(device).eval().requires_grad_(False), metadata
 
 
@@ -131,7 +135,7 @@ def _require_shapes(network: nn.Module, weights: Mapping[str, Tensor], source: s
             )
 
 
-def _require_likely(metadata: ModelMetadata, weights: Mapping[str, Tensor], folder: Path) -> None:
+def _require_likely(metadata: ModelMetadata, weights: Mapping[str, Tensor], model: ModelFolder) -> None:
     """Check that the card describes a network of about so many weights, before memory is asked for it."""
     settings, tensors = metadata.settings, len(weights)
     blocks = sum(settings.blocks_encoder) + sum(settings.blocks_decoder)
@@ -139,20 +143,22 @@ def _require_likely(metadata: ModelMetadata, weights: Mapping[str, Tensor], fold
         max(tensor.shape, default=0) for tensor in weights.values()
     ):
         raise CheckpointError(
-            f"{folder / METADATA}: describes a network of {blocks} blocks, up to {max(settings.features)} features; "
+            f"{model.metadata_file}: describes a network of {blocks} blocks, up to {max(settings.features)} features; "
             f"{WEIGHTS} holds the weights of another network"
         )
     try:
         built = unfilled_unet(settings, *metadata.channels, metadata.network)
     except (PlanError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / METADATA}: {error}") from error
-    _require_shapes(built, weights, str(folder / WEIGHTS))
+        raise CheckpointError(f"{model.metadata_file}: {error}") from error
+    _require_shapes(built, weights, str(model.weights_file))
 
 
 def _read_weights(path: Path, digest: str) -> dict[str, Tensor]:
     weights, _ = read_tensors(path, "copy the model folder again, or train again")
     if digest_of(path) != digest:
-        raise CheckpointError(f"{path}: is damaged, or not the file that {METADATA} was written for (SHA-256 differs)")
+        raise CheckpointError(
+            f"{path}: is damaged, or not the file that {MODEL_JSON} was written for (SHA-256 differs)"
+        )
     return weights
 
 

@@ -12,6 +12,7 @@ from nnunet_rs.core.choices import Activation, Downsampling, LossTerms, Norm, Pr
 from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Shape
+from nnunet_rs.core.workspace import ModelFolder
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.plugins import spelled
 from nnunet_rs.model.recipe import RECIPES, TrainRecipe, recipe_of_plan
@@ -20,7 +21,6 @@ from nnunet_rs.plan.schema import Configuration, Plan
 if TYPE_CHECKING:
     from nnunet_rs.model.options import TrainOptions
 
-RESUME = "resume.safetensors"
 _ADVICE = "train anew with --fresh, which keeps it aside"
 
 
@@ -67,11 +67,12 @@ def read_config(folder: Path) -> TrainingConfig | None:
     CheckpointError
         The checkpoint or the model's card is damaged.
     """
-    from nnunet_rs.model.metadata import METADATA, read_metadata
+    from nnunet_rs.model.metadata import read_metadata
 
-    if (folder / RESUME).is_file():
-        return config_of(read_document(folder / RESUME), folder / RESUME)
-    return read_metadata(folder).config if (folder / METADATA).is_file() else None
+    model = ModelFolder(folder)
+    if model.has_checkpoint():
+        return config_of(read_document(model.checkpoint_file), model.checkpoint_file)
+    return read_metadata(folder).config if model.is_finished() else None
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from nnunet_rs.core.errors import TrainingError, doing
 from nnunet_rs.core.text import clock
 from nnunet_rs.core.types import LabelSet, Progress, Shape, Silent, Task
-from nnunet_rs.model.config import RESUME, TrainingConfig
+from nnunet_rs.core.workspace import ModelFolder
+from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.device import Compute
 from nnunet_rs.model.distributed import ProcessGroup
 from nnunet_rs.model.history import Epoch, History, describe, known_or_none
@@ -25,7 +25,6 @@ from nnunet_rs.model.state import Identity, Position, TrainingState, save_state
 from nnunet_rs.model.stop_request import StopRequest
 from nnunet_rs.model.training_schedule import Overhead, TrainingSchedule
 
-METRICS = "metrics.jsonl"
 SAVE_EVERY = 300.0  # seconds, within an epoch
 SAVE_COST = 0.05  # at an epoch's end, unless saving would take more than this part of the time
 VALIDATION_SHARE = 0.1  # of a time budget: at most so long takes one validation on patches
@@ -57,7 +56,7 @@ class Batches(Protocol):
 class Job:
     """What stays the same while a network is trained."""
 
-    folder: Path  # WORK/models/CONFIGURATION/fold_K
+    model: ModelFolder
     identity: Identity
     config: TrainingConfig
     labels: LabelSet
@@ -191,7 +190,7 @@ class Loop:
             position, epoch=position.epoch + 1, batch=0, loss=0.0, waiting=0.0, training=0.0, plateau=plateau
         )
         if job.group.is_rank_0:
-            state.history.write(job.folder / METRICS)
+            state.history.write(job.model.metrics_file)
         if job.schedule.over(state.position) or state.position.seconds - self._saved > self._save_seconds / SAVE_COST:
             self._save()
         if job.on_epoch is not None and job.group.is_rank_0:
@@ -246,8 +245,8 @@ class Loop:
         own = job.config.custom_optimiser
         lower = f"in {own}" if own else f"by --learning-rate, {job.config.recipe.learning_rate / 10:.2g} perhaps"
         exact = "" if job.compute.dtype is torch.float32 else ", or compute more exactly by --precision float32"
-        kept = (job.folder / RESUME).is_file() and not own
-        resumed = f"; with --resume beside it that goes on from {job.folder / RESUME}" if kept else ""
+        kept = job.model.has_checkpoint() and not own
+        resumed = f"; with --resume beside it that goes on from {job.model.checkpoint_file}" if kept else ""
         return (
             f"the loss is {value} {where} (learning rate {rate:.2e}, {job.compute.describe()}): training has diverged. "
             f"Run check to find intensities that are no numbers; else lower the learning rate {lower}{exact}{resumed}"
@@ -257,7 +256,7 @@ class Loop:
         self._read_losses()
         begun = self._tick().seconds
         if self.job.group.is_rank_0:
-            save_state(self.job.folder / RESUME, self.state, self.job.identity, self.job.config)
+            save_state(self.job.model.checkpoint_file, self.state, self.job.identity, self.job.config)
         self._saved = self._tick().seconds
         self._save_seconds = self._saved - begun
 

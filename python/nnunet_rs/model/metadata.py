@@ -11,16 +11,16 @@ from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import FoldName, Shape
+from nnunet_rs.core.workspace import MODEL_JSON, ModelFolder
 from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
 from nnunet_rs.data.folds import Fold
-from nnunet_rs.model.config import RESUME, TrainingConfig
+from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.plan.schema import Configuration, Plan, plan_from_json
 
 VERSION = 2  # 1 did not say what training mirrored
 FORMAT = "nnunet_rs model"
-METADATA = "model.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def read_metadata(folder: Path) -> ModelMetadata:
     CheckpointError
         There is no finished model, or the card is damaged or of another version.
     """
-    path = folder / METADATA
+    path = ModelFolder(folder).metadata_file
     if not path.is_file():
         raise CheckpointError(_missing(folder))
     document = read_json(path, CheckpointError)
@@ -127,6 +127,6 @@ def _decode_card(body: dict[str, Any], path: Path) -> ModelMetadata:
 def _missing(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder}: no such folder; train this configuration and fold first"
-    if (folder / RESUME).is_file():
+    if ModelFolder(folder).has_checkpoint():
         return f"{folder}: its training is not finished; go on with train --resume"
-    return f"{folder}: holds no model ({METADATA} is missing); give the folder of a fold that has been trained"
+    return f"{folder}: holds no model ({MODEL_JSON} is missing); give the folder of a fold that has been trained"

@@ -14,14 +14,14 @@ from torch import nn
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.unzip import is_zip, unpacked
+from nnunet_rs.core.workspace import DATASET_JSON, fold_name, fold_of
 from nnunet_rs.model.checkpoint import digest_of, load_weights, unfilled_unet
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.nnunet_weights import our_weights, read_nnunet_checkpoint
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 
-PLANS, DATASET, FINAL = "plans.json", "dataset.json", "checkpoint_final.pth"
-_FOLD = re.compile(r"fold_(\d+|all)")
+PLANS, DATASET, FINAL = "plans.json", DATASET_JSON, "checkpoint_final.pth"
 _MODEL = re.compile(r"(?P<trainer>.+?)__(?P<plans>.+)__(?P<configuration>.+)")
 
 
@@ -48,8 +48,8 @@ class NnunetFolder:
 
     def folds(self, checkpoint: str = FINAL) -> dict[FoldName, Path]:
         """Folders of the folds that have this checkpoint, by number or "all", in order."""
-        found = ((_FOLD.fullmatch(path.name), path) for path in self.path.iterdir())
-        named = {match[1]: path for match, path in found if match and (path / checkpoint).is_file()}
+        found = ((fold_of(path.name), path) for path in self.path.iterdir())
+        named = {fold: path for fold, path in found if fold is not None and (path / checkpoint).is_file()}
         every = named.pop("all", None)
         numbered: dict[FoldName, Path] = {int(name): named[name] for name in sorted(named, key=int)}
         return numbered if every is None else numbered | {"all": every}
@@ -57,14 +57,14 @@ class NnunetFolder:
 
 def holds_nnunet_models(folder: Path) -> bool:
     """Whether a folder holds models of nnU-Net's: a dataset's results, a model's or a fold's folder."""
-    if _FOLD.fullmatch(folder.name) and (folder.parent / PLANS).is_file():
+    if fold_of(folder.name) is not None and (folder.parent / PLANS).is_file():
         return any(folder.glob("checkpoint_*.pth"))
     return bool(nnunet_folders(folder))
 
 
 def is_nnunet_folder(path: Path) -> bool:
     """Whether a folder is a model's folder of nnU-Net v2."""
-    return (path / PLANS).is_file() and any(_FOLD.fullmatch(entry.name) for entry in path.iterdir())
+    return (path / PLANS).is_file() and any(fold_of(entry.name) is not None for entry in path.iterdir())
 
 
 def nnunet_folders(source: Path) -> tuple[NnunetFolder, ...]:
@@ -119,7 +119,7 @@ def find_nnunet_models(
     CheckpointError
         Several to choose from, or not what was named.
     """
-    if _FOLD.fullmatch(folder.name) and (folder.parent / PLANS).is_file():
+    if fold_of(folder.name) is not None and (folder.parent / PLANS).is_file():
         return (folder,)
     found = choose_folders(nnunet_folders(folder), choice)
     there = [model.configuration for model in found]
@@ -134,7 +134,7 @@ def find_nnunet_models(
     wanted = list(folds or [fold for fold in trained if fold != "all"] or trained)
     missing = [fold for fold in wanted if fold not in trained]
     if missing or not wanted:
-        where = f"fold_{missing[0] if missing else 'K'}/{choice.checkpoint}"
+        where = f"{fold_name(missing[0] if missing else 'K')}/{choice.checkpoint}"
         known = ", ".join(map(str, trained)) or "none"
         raise CheckpointError(f"{model.path}: {where} is missing; folds with {choice.checkpoint}: {known}")
     return tuple(trained[fold] for fold in wanted)
@@ -211,7 +211,7 @@ def load_nnunet_model(
         plan=plan,
         configuration=found.configuration,
         network=options,
-        fold=_fold(fold_folder, found.fold),
+        fold=found.fold if (fold := fold_of(fold_folder.name)) is None else fold,
         recipe="v2",
         seed=0,
         iterations=0,
@@ -234,7 +234,8 @@ def _down_to_models(folder: Path, source: Path) -> Path:
     below = [path for path in sorted(folder.iterdir()) if path.is_dir() and nnunet_folders(path)]
     if not below:
         raise CheckpointError(
-            f"{source}: holds no model of nnU-Net v2: expected TRAINER__PLANS__CONFIG/ with {PLANS} and fold_K/{FINAL}"
+            f"{source}: holds no model of nnU-Net v2: expected TRAINER__PLANS__CONFIG/ with {PLANS} and "
+            f"{fold_name('K')}/{FINAL}"
         )
     if len(below) > 1:
         names = ", ".join(path.name for path in below)
@@ -249,9 +250,3 @@ def _folder(path: Path) -> NnunetFolder:
     first = next(iter(NnunetFolder(path, "", "", "").folds().values()), None)
     configuration = "" if first is None else read_nnunet_checkpoint(first / FINAL).configuration
     return NnunetFolder(path, "", "", configuration)
-
-
-def _fold(folder: Path, said: FoldName) -> FoldName:
-    named = _FOLD.fullmatch(folder.name)
-    found = named[1] if named else str(said)
-    return "all" if found == "all" else int(found)

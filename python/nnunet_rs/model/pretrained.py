@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,12 +9,10 @@ from torch import Tensor, nn
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName, Progress
+from nnunet_rs.core.workspace import ModelFolder, WorkFolder, fold_name, model_folders
 from nnunet_rs.model.checkpoint import load_model
-from nnunet_rs.model.metadata import METADATA
 from nnunet_rs.model.nnunet_models import find_nnunet_models, holds_nnunet_models, load_nnunet_model, results_folder
 from nnunet_rs.plan.schema import Configuration
-
-_FOLD = re.compile(r"fold_(\d+|all)")
 
 
 def take_pretrained(
@@ -77,17 +74,15 @@ def _weights(source: Path, configuration: str, fold: FoldName) -> Mapping[str, T
     with results_folder(source) as folder:
         found = find_nnunet_models(folder, None if (folder / "plans.json").is_file() else configuration)
         named = {path.name: path for path in found}
-        return load_nnunet_model(named.get(f"fold_{fold}", found[0]))[0].state_dict()
+        return load_nnunet_model(named.get(fold_name(fold), found[0]))[0].state_dict()
 
 
 def _our_fold(source: Path, configuration: str, fold: FoldName) -> Path | None:
     """Find a fold's folder of ours: the folder itself, or below it."""
-    if (source / METADATA).is_file():
+    if ModelFolder(source).is_finished():
         return source
-    for home in (source / "models" / configuration, source):
-        folds = sorted(
-            path for path in home.glob("fold_*") if _FOLD.fullmatch(path.name) and (path / METADATA).is_file()
-        )
-        if folds:
-            return next((path for path in folds if path.name == f"fold_{fold}"), folds[0])
+    for home in (WorkFolder(source).configuration_folder(configuration), source):
+        models = [model for model in model_folders(home) if model.is_finished()]
+        if models:
+            return next((model for model in models if model.fold == fold), models[0]).path
     return None

@@ -11,10 +11,7 @@ from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.files import TEMPORARY, remove_leftovers
 from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.types import Progress
-from nnunet_rs.core.workspace import LOCK
-
-ASIDE = "previous_"  # and a number: what was there before
-_MOVING = ".keeping"  # becomes the next of these as soon as everything is in it
+from nnunet_rs.core.workspace import ModelFolder
 
 
 @contextmanager
@@ -27,7 +24,7 @@ def fold_lock(folder: Path, progress: Progress, *, is_rank_0: bool = True) -> It
         WORK/models/CONFIGURATION/fold_K; it is made.
     progress
         Told where the file system has no locks.
-    leads
+    is_rank_0
         Whether this process, of those that train one network, is the one that writes.
 
     Raises
@@ -43,8 +40,8 @@ def fold_lock(folder: Path, progress: Progress, *, is_rank_0: bool = True) -> It
     with exclusive(folder, f"the training of {folder.parent.name}, {folder.name.replace('_', ' ')}", progress):
         _require_writable(folder)
         remove_leftovers(folder)
-        if (folder / _MOVING).is_dir():
-            _finish(folder)
+        if ModelFolder(folder).moving_folder.is_dir():
+            _finish(ModelFolder(folder))
         yield
 
 
@@ -68,28 +65,22 @@ def keep_aside(folder: Path, stay: Collection[str] = ()) -> Path | None:
     NnunetError
         The folder cannot be written.
     """
-    if not _contents(folder, stay):
+    model = ModelFolder(folder)
+    if not model.contents(stay):
         return None
-    (folder / _MOVING).mkdir()
-    return _finish(folder, stay)
+    model.moving_folder.mkdir()
+    return _finish(model, stay)
 
 
-def _finish(folder: Path, stay: Collection[str] = ()) -> Path:
+def _finish(model: ModelFolder, stay: Collection[str] = ()) -> Path:
     try:
-        for path in _contents(folder, stay):
-            path.rename(folder / _MOVING / path.name)
-        numbers = (path.name.removeprefix(ASIDE) for path in folder.glob(f"{ASIDE}*"))
-        last = max((int(number) for number in numbers if number.isdecimal()), default=0)
-        return (folder / _MOVING).rename(folder / f"{ASIDE}{last + 1}")
+        for path in model.contents(stay):
+            path.rename(model.moving_folder / path.name)
+        return model.moving_folder.rename(model.next_aside())
     except OSError as error:
         raise NnunetError(
-            f"{folder}: cannot be kept aside: {error.strerror}; check the folder's permissions"
+            f"{model.path}: cannot be kept aside: {error.strerror}; check the folder's permissions"
         ) from error
-
-
-def _contents(folder: Path, stay: Collection[str]) -> list[Path]:
-    out = (LOCK, _MOVING, *stay)
-    return sorted(path for path in folder.iterdir() if path.name not in out and not path.name.startswith(ASIDE))
 
 
 def _require_writable(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import FoldName, LabelSet, Shape
+from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
 from nnunet_rs.data.folds import Fold, read_plan_and_fold
 from nnunet_rs.data.mirroring import patch_axes
@@ -47,9 +48,9 @@ class Setup:
     first: FirstStage | None = None  # of a cascade's second stage
 
     @property
-    def folder(self) -> Path:
+    def model(self) -> ModelFolder:
         """Where the model goes."""
-        return model_folder(self.work, self.settings.name, self.fold)
+        return WorkFolder(self.work).model(self.settings.name, self.fold)
 
     @property
     def seed(self) -> int:
@@ -148,11 +149,6 @@ def _with_batch(settings: Configuration, options: TrainOptions, recipe: TrainRec
     if size < 1:
         raise PlanError(f"batch size is {size}: must be at least 1")
     return replace(settings, batch_size=size)
-
-
-def model_folder(work: Path, configuration: str, fold: FoldName) -> Path:
-    """Return where a fold's model is: WORK/models/CONFIGURATION/fold_K."""
-    return work / "models" / configuration / f"fold_{fold}"
 
 
 def with_features(plan: Plan, configuration: str, features: int) -> Plan:

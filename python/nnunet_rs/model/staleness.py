@@ -11,11 +11,12 @@ from nnunet_rs.core.dataset_json import read_labels
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import Progress
-from nnunet_rs.data.folds import Fold, read_splits
+from nnunet_rs.core.workspace import ModelFolder, WorkFolder
+from nnunet_rs.data.folds import Fold, read_folds
 from nnunet_rs.data.mirroring import axes_named, image_axes
-from nnunet_rs.model.metadata import METADATA, ModelMetadata, common_mirror_axes, read_metadata
-from nnunet_rs.model.trained_models import MODELS, trained_folds
-from nnunet_rs.plan.schema import Configuration, Plan, read_fingerprint, read_plan
+from nnunet_rs.model.metadata import ModelMetadata, common_mirror_axes, read_metadata
+from nnunet_rs.model.trained_models import trained_folds
+from nnunet_rs.plan.schema import Configuration, Plan, read_plan
 
 # Parts of a configuration that an option of `train` may set, and what only tells of the planning.
 _FREE = {"batch_size", "features", "median_shape", "memory_estimate", "memory_gb", "reasons"}
@@ -40,7 +41,7 @@ def report_staleness(folders: Sequence[Path], progress: Progress) -> None:
 def report_staleness_in(work: Path, configurations: Iterable[str], progress: Progress) -> None:
     """Warn of what has changed in a work folder since any model of these configurations was trained."""
     for name in configurations:
-        report_staleness([work / MODELS / name / f"fold_{fold}" for fold in trained_folds(work, name)], progress)
+        report_staleness([WorkFolder(work).model(name, fold).path for fold in trained_folds(work, name)], progress)
 
 
 def staleness(folders: Sequence[Path]) -> tuple[str, ...]:
@@ -63,15 +64,15 @@ def staleness(folders: Sequence[Path]) -> tuple[str, ...]:
         with suppress(NnunetError):  # whoever loads the model says what is wrong with it
             all_metadata.append(read_metadata(folder))
     mirroring = tuple(_of_mirroring(all_metadata))
-    if not folders or folders[0].parents[1].name != MODELS:
+    work = ModelFolder(folders[0]).work if folders else None
+    if work is None:
         return mirroring
-    models, work = folders[0].parents[1], folders[0].parents[2]
     return (
         *mirroring,
         *_of_plan(work, all_metadata),
         *_of_labels(work, all_metadata),
         *_of_folds(work, all_metadata),
-        *_of_first_stage(models, all_metadata),
+        *_of_first_stage(work, all_metadata),
     )
 
 
@@ -93,8 +94,8 @@ def _of_mirroring(all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
         )
 
 
-def _of_plan(work: Path, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
-    path = work / "plan.json"
+def _of_plan(work: WorkFolder, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
+    path = work.plan_file
     try:
         plan = read_plan(path)
     except NnunetError:
@@ -108,8 +109,8 @@ def _of_plan(work: Path, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]
         )
 
 
-def _of_labels(work: Path, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
-    path = work / "dataset.json"
+def _of_labels(work: WorkFolder, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
+    path = work.dataset_file
     try:
         labels = read_labels(path, read_json(path))
     except NnunetError:
@@ -121,10 +122,10 @@ def _of_labels(work: Path, all_metadata: Sequence[ModelMetadata]) -> Iterator[st
         )
 
 
-def _of_folds(work: Path, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
-    path = work / "splits.json"
+def _of_folds(work: WorkFolder, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
+    path = work.splits_file
     try:
-        folds = read_splits(path, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
+        folds = read_folds(work.path)
     except NnunetError:
         return
     for found, some in _grouped(all_metadata, lambda metadata: _edited(metadata, folds)):
@@ -145,14 +146,14 @@ def _edited(metadata: ModelMetadata, folds: Sequence[Fold]) -> tuple[str, ...]:
     return () if same else ("has changed",)
 
 
-def _of_first_stage(models: Path, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
+def _of_first_stage(work: WorkFolder, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
     first = all_metadata[0].settings.previous if all_metadata else None
     if first is None:
         return
     present: dict[str, str] = {}
-    for path in sorted((models / first).glob(f"fold_*/{METADATA}")):
-        with suppress(NnunetError):
-            present[path.parent.name] = read_metadata(path.parent).digest
+    for model in work.models(first):
+        with suppress(NnunetError):  # unfinished, or damaged
+            present[model.path.name] = read_metadata(model.path).digest
     for found, some in _grouped(all_metadata, lambda metadata: _trained_again(metadata.first_stage or {}, present)):
         again = ", ".join(name.replace("_", " ") for name in found)
         yield f"{first} has been trained again ({again}) {_since(some)} on its segmentations: train again to go with it"

@@ -16,6 +16,7 @@ from nnunet_rs.core.errors import DatasetError, NnunetError, TrainingError
 from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import FoldName, Progress, Silent
+from nnunet_rs.core.workspace import PLAN_JSON, ModelFolder, WorkFolder
 from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing, with_mirror_axes
 from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.data.loader import Loader, LoaderOptions
@@ -24,7 +25,7 @@ from nnunet_rs.data.resampling import target_spacing
 from nnunet_rs.data.store import Store, normalization_key, open_store
 from nnunet_rs.model.begin import finished_before, read_saved, resume_or_begin, tell_changed_course, tell_recipe
 from nnunet_rs.model.checkpoint import save_model
-from nnunet_rs.model.config import RESUME, followed
+from nnunet_rs.model.config import followed
 from nnunet_rs.model.device import (
     Compute,
     batch_memory,
@@ -37,7 +38,7 @@ from nnunet_rs.model.device import (
 from nnunet_rs.model.distributed import SharedLoss, current_team, is_rank_0
 from nnunet_rs.model.ema import WeightEMA
 from nnunet_rs.model.history import History
-from nnunet_rs.model.loop import METRICS, Job, Loop
+from nnunet_rs.model.loop import Job, Loop
 from nnunet_rs.model.losses import DeepSupervision, build_loss
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.network_options import network_channels
@@ -53,7 +54,6 @@ from nnunet_rs.model.setup import (
     class_names,
     config_for,
     identity_of,
-    model_folder,
     plugins,
     set_up,
 )
@@ -110,7 +110,7 @@ def train_fold(
     """
     work, progress = Path(work), progress or Silent()
     read_plan_and_fold(work, configuration, fold)  # no folder is made for what there is not
-    with fold_lock(model_folder(work, configuration, fold), progress, is_rank_0=is_rank_0()):
+    with fold_lock(WorkFolder(work).model(configuration, fold).path, progress, is_rank_0=is_rank_0()):
         return train_locked(work, Model(configuration, fold), options or TrainOptions(), progress, on_epoch)
 
 
@@ -124,7 +124,7 @@ def train_locked(
     overhead: Overhead | None = None,
 ) -> TrainResult:
     """Do what `train_fold` does, for who holds the fold's lock; `overhead` belongs to the time budget as well."""
-    folder = model_folder(work, model.configuration, model.fold)
+    folder = WorkFolder(work).model(model.configuration, model.fold).path
     group = current_team()
     group.wait()  # for the leader to have put the folder in order
     progress = progress if group.is_rank_0 else Silent()
@@ -133,7 +133,7 @@ def train_locked(
     saved = read_saved(folder) if options.resume else None
     asked = options
     if saved is not None:
-        options = followed(options, saved, folder / RESUME)
+        options = followed(options, saved, ModelFolder(folder).checkpoint_file)
     setup = set_up(work, model.configuration, model.fold, options, group)
     with ExitStack() as stack:
         stack.enter_context(_threads(options.threads))
@@ -209,7 +209,7 @@ def _check_prepared(store: Store, case: str, setup: Setup) -> None:
     record, transpose = store.record(case), setup.plan.transpose
     if not any(key.endswith(normalization_key(setup.plan)) for key in record.keys):
         raise DatasetError(
-            f"{store.folder}: case {case} was normalised by other rules than those of plan.json; run preprocess again"
+            f"{store.folder}: case {case} was normalised by other rules than those of {PLAN_JSON}; run preprocess again"
         )
     geometry = record.geometry
     spacing = geometry.working_spacing
@@ -265,7 +265,7 @@ def _job(
     rate = float(state.optimiser.param_groups[0]["lr"])  # a user's own optimiser brings its own
     schedule = TrainingSchedule.of(replace(setup.recipe, learning_rate=rate), options)
     return Job(
-        folder=setup.folder,
+        model=setup.model,
         identity=identity_of(setup, schedule.batches),
         config=config_for(setup, schedule),
         labels=setup.plan.labels,
@@ -301,11 +301,11 @@ def _train(setup: Setup, job: Job, state: TrainingState, stop_request: StopReque
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     together = f" and {job.group.size - 1} more" if job.group.size > 1 else ""
     progress.say(f"training on {job.compute.describe()}{together}: {millions:.3g} million weights")
-    with _way_on_told(job.folder / RESUME), compiler_explained() if compiled else nullcontext():
+    with _way_on_told(job.model.checkpoint_file), compiler_explained() if compiled else nullcontext():
         finished = Loop(job, state, forward, stop_request).run(progress)
     if finished and job.group.is_rank_0:
         _write_model(setup, job, state)
-    return TrainResult(job.folder, state.history, state.position.seconds, finished, stop_request.signal)
+    return TrainResult(job.model.path, state.history, state.position.seconds, finished, stop_request.signal)
 
 
 @contextmanager
@@ -343,9 +343,9 @@ def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:
         first_stage=None if setup.first is None else setup.first.models,
         config=job.config,
     )
-    state.history.write(job.folder / METRICS)
-    save_model(job.folder, state.model.state_dict(), metadata)
-    (job.folder / RESUME).unlink(missing_ok=True)
+    state.history.write(job.model.metrics_file)
+    save_model(job.model.path, state.model.state_dict(), metadata)
+    job.model.checkpoint_file.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.types import FoldName
+from nnunet_rs.core.workspace import MODEL_JSON, ModelFolder, WorkFolder, fold_name, model_folders
 from nnunet_rs.data.folds import count_folds
-from nnunet_rs.model.config import RESUME
 from nnunet_rs.model.nnunet_models import ANY, NnunetChoice, find_nnunet_models, holds_nnunet_models
-
-MODELS = "models"
-METADATA = "model.json"  # a fold's folder with it is a finished model
-_FOLD = re.compile(r"fold_(\d+|all)")
 
 
 def find_models(
@@ -63,7 +58,7 @@ def find_models(
         raise CheckpointError(f"{home}: holds models of {home.name}, not of {configuration}; give the work folder")
     trained = _trained(home, unfinished)
     if not trained:
-        raise CheckpointError(f"{home}: holds no finished model (fold_K/{METADATA}); train first")
+        raise CheckpointError(f"{home}: holds no finished model ({fold_name('K')}/{MODEL_JSON}); train first")
     if folds is not None and list(folds) == ["all"] and "all" not in trained:
         folds = None  # each of them, where no network has seen every case
     wanted = list(folds or [fold for fold in trained if fold != "all"] or trained)
@@ -77,32 +72,31 @@ def find_models(
 
 def trained_configurations(work: Path, *, unfinished: bool = False) -> tuple[str, ...]:
     """Names of the configurations of a work folder with at least one finished fold (or one that is begun)."""
-    home = work / MODELS
-    return tuple(sorted(path.name for path in home.iterdir() if _trained(path, unfinished))) if home.is_dir() else ()
+    files = WorkFolder(work)
+    return tuple(name for name in files.configurations() if _trained(files.configuration_folder(name), unfinished))
 
 
 def trained_folds(work: Path, configuration: str) -> tuple[int, ...]:
     """Finished folds of a configuration of a work folder; a network of all cases is none."""
-    return tuple(sorted(fold for fold in _trained(work / MODELS / configuration) if fold != "all"))
+    home = WorkFolder(work).configuration_folder(configuration)
+    return tuple(sorted(fold for fold in _trained(home) if fold != "all"))
 
 
 def missing_folds(home: Path) -> tuple[int, ...]:
     """Folds that WORK/models/CONFIGURATION lacks: of splits.json, or begun and not finished."""
-    splits = home.parents[1] / "splits.json" if home.parent.name == MODELS else None
-    wanted: set[int] = set()
-    if splits is not None and splits.is_file():
+    work = WorkFolder.holding(home)
+    wanted: set[FoldName] = {model.fold for model in model_folders(home) if model.fold is not None}
+    if work is not None and work.splits_file.is_file():
         with suppress(DatasetError):  # whoever needs the folds says what is wrong with them
-            wanted.update(range(count_folds(splits)))
-    begun = (_FOLD.fullmatch(path.name) for path in home.iterdir())
-    wanted.update(int(match[1]) for match in begun if match and match[1] != "all")
-    return tuple(sorted(wanted - _trained(home).keys()))
+            wanted.update(range(count_folds(work.splits_file)))
+    return tuple(sorted(fold for fold in wanted - _trained(home).keys() if fold != "all"))
 
 
 def _single(folder: Path, configuration: str | None, folds: Sequence[FoldName] | None) -> tuple[Path, ...]:
-    named = _FOLD.fullmatch(folder.name)
-    if folds and named and set(map(str, folds)) != {named[1]}:
-        raise CheckpointError(f"{folder}: is the model of fold {named[1]}; give {folder.parent} to choose other folds")
-    if configuration is not None and named and folder.parent.name != configuration:
+    model = ModelFolder(folder)
+    if folds and model.fold is not None and set(map(str, folds)) != {str(model.fold)}:
+        raise CheckpointError(f"{folder}: is the model of fold {model.fold}; give {folder.parent} for other folds")
+    if configuration is not None and model.fold is not None and model.configuration != configuration:
         raise CheckpointError(f"{folder}: is no model of {configuration}; give the work folder")
     return (folder,)
 
@@ -110,26 +104,21 @@ def _single(folder: Path, configuration: str | None, folds: Sequence[FoldName] |
 def _configuration_folder(work: Path, configuration: str | None, unfinished: bool) -> Path:
     there = trained_configurations(work, unfinished=unfinished)
     if configuration is not None:
-        return work / MODELS / configuration
+        return WorkFolder(work).configuration_folder(configuration)
     if len(there) > 1:
         raise CheckpointError(f"{work}: has models of {', '.join(there)}; name the configuration to use")
-    return work / MODELS / there[0] if there else work
+    return WorkFolder(work).configuration_folder(there[0]) if there else work
 
 
 def _trained(home: Path, unfinished: bool = False) -> dict[FoldName, Path]:
     """Finished folds of a configuration's folder, or also those that have a checkpoint."""
-    if not home.is_dir():
-        return {}
-    found = ((_FOLD.fullmatch(path.name), path) for path in home.iterdir())
-    return {_name(match[1]): path for match, path in found if match and _is_model(path, unfinished)}
+    found = (model for model in model_folders(home) if _is_model(model.path, unfinished))
+    return {model.fold: model.path for model in found if model.fold is not None}
 
 
 def _is_model(folder: Path, unfinished: bool) -> bool:
-    return (folder / METADATA).is_file() or (unfinished and (folder / RESUME).is_file())
-
-
-def _name(text: str) -> FoldName:
-    return "all" if text == "all" else int(text)
+    model = ModelFolder(folder)
+    return model.is_finished() or (unfinished and model.has_checkpoint())
 
 
 def _are(folds: Iterable[FoldName]) -> str:

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.workspace import PLAN_JSON, ModelFolder
 from nnunet_rs.model.checkpoint import digest_of, load_weights
-from nnunet_rs.model.config import RESUME, TrainingConfig, config_of
+from nnunet_rs.model.config import TrainingConfig, config_of
 from nnunet_rs.model.metadata import ModelMetadata, known_mirror_axes
 from nnunet_rs.model.network_options import network_channels
 from nnunet_rs.model.setup import plan_digest, with_features
@@ -47,14 +48,15 @@ def load_unfinished(
     PlanError
         The work folder has no plan.
     """
-    path = folder / RESUME
+    model = ModelFolder(folder)
+    path = model.checkpoint_file
     identity, document, tensors = read_state(path)
     config = config_of(document, path)
     if config is None:
         raise CheckpointError(f"{path}: was begun by an earlier version, which did not say all that prediction needs")
     if identity.custom_network is not None and network is None:
         raise CheckpointError(f"{path}: the network is {identity.custom_network}; give that function (--network)")
-    plan = _plan(folder, path, identity, config)
+    plan = _plan(model, identity, config)
     settings, axes = plan.configurations[identity.configuration], identity.mirror_axes
     epochs, position = document.get("history", {}).get("epochs", []), document.get("position", {})
     metadata = ModelMetadata(
@@ -80,9 +82,15 @@ def load_unfinished(
     return built.to(device).eval().requires_grad_(False), metadata
 
 
-def _plan(folder: Path, path: Path, identity: Identity, config: TrainingConfig) -> Plan:
+def _plan(model: ModelFolder, identity: Identity, config: TrainingConfig) -> Plan:
     """Read the work folder's plan with what the training was given otherwise."""
-    plan = read_plan(folder.parents[2] / "plan.json")
+    work = model.work
+    if work is None:
+        raise CheckpointError(
+            f"{model.path}: its training is not finished, and it lies in no work folder, whose plan it needs: predict "
+            "with it where it is trained"
+        )
+    plan = read_plan(work.plan_file)
     name = identity.configuration
     if name in plan.configurations:
         if config.features != plan.configurations[name].features[0]:
@@ -91,4 +99,6 @@ def _plan(folder: Path, path: Path, identity: Identity, config: TrainingConfig) 
         plan = replace(plan, configurations={**plan.configurations, name: settings})
         if plan_digest(plan, settings) == identity.plan:
             return plan
-    raise CheckpointError(f"{path}: plan.json has been edited since this training began; it cannot be predicted with")
+    raise CheckpointError(
+        f"{model.checkpoint_file}: {PLAN_JSON} has been edited since this training began; it cannot be predicted with"
+    )

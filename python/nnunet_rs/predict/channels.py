@@ -9,6 +9,7 @@ from nnunet_rs.core.dataset_json import read_channels
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import FloatArray, Progress, Volume
+from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan.schema import ChannelStats, Plan
 
 
@@ -49,7 +50,7 @@ def require_declared_order(folder: Path, plan: Plan, progress: Progress) -> None
     DatasetError
         The same names in another order.
     """
-    for file in (folder / "dataset.json", folder.parent / "dataset.json"):
+    for file in (folder / DATASET_JSON, folder.parent / DATASET_JSON):
         declared = _declared(file)
         if declared is None or len(declared) != len(plan.channels):
             continue

@@ -16,14 +16,14 @@ from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import FloatArray, FoldName, Header, IntArray, Labels, Shape, Share, Task, Volume
+from nnunet_rs.core.workspace import ModelFolder, fold_name
 from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare
 from nnunet_rs.data.previous_stage import on_grid
 from nnunet_rs.data.resampling import described, require_memory, scores_axis
 from nnunet_rs.model.checkpoint import load_model
-from nnunet_rs.model.config import RESUME
 from nnunet_rs.model.device import Compute, choose_compute, find_device
-from nnunet_rs.model.metadata import METADATA, ModelMetadata, common_mirror_axes
+from nnunet_rs.model.metadata import ModelMetadata, common_mirror_axes
 from nnunet_rs.model.model_file import model_source
 from nnunet_rs.model.nnunet_models import (
     ANY,
@@ -182,7 +182,7 @@ class Predictor:
             "version": 1,
             "dataset": self.plan.dataset,
             "configuration": self.settings.name,
-            "models": {f"fold_{metadata.fold}": metadata.digest for metadata in self.all_metadata},
+            "models": {fold_name(metadata.fold): metadata.digest for metadata in self.all_metadata},
             "step": self.options.step,
             "mirror": bool(self.mirror_axes),
             "mirror_axes": [
@@ -361,7 +361,7 @@ def _as_trained(compute: Compute, all_metadata: Sequence[ModelMetadata], precisi
 
 
 def _load_fold(folder: Path, compute: Compute, options: PredictOptions) -> tuple[nn.Module, ModelMetadata]:
-    if options.unfinished and not (folder / METADATA).is_file() and (folder / RESUME).is_file():
+    if options.unfinished and not ModelFolder(folder).is_finished() and ModelFolder(folder).has_checkpoint():
         return load_unfinished(folder, compute.device, network=options.network)
     if holds_nnunet_models(folder):
         return load_nnunet_model(folder, compute.device, checkpoint=options.nnunet.checkpoint)

@@ -11,7 +11,7 @@ from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.data.placement import prepared_folder
 from nnunet_rs.data.store import Store
 from nnunet_rs.report.charts import Chart, Line, Scale, lines
-from nnunet_rs.report.workfolder import PreparedCase, WorkFolder
+from nnunet_rs.report.workfolder import PreparedCase, WorkContents
 
 CASES = 24  # looked at, evenly spread over the dataset
 SIDE = 48  # voxels: a patch is no longer than this along any axis
@@ -22,7 +22,7 @@ _SHARES = (0.5, 99.5)  # percentiles at which the drawing ends
 Values = dict[int, list[NDArray[np.float32]]]  # class → (channels, voxels) of each patch
 
 
-def draw_intensities(work: WorkFolder) -> tuple[Chart, ...]:
+def draw_intensities(work: WorkContents) -> tuple[Chart, ...]:
     """Draw, for each channel, the distribution of normalised intensities of the largest classes.
 
     A handful of patches of a few cases is read, however many and large the cases are.

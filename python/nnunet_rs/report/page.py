@@ -27,7 +27,7 @@ from nnunet_rs.report.sections.provenance import provenance_section
 from nnunet_rs.report.sections.scores import scores_section
 from nnunet_rs.report.sections.training import training_section
 from nnunet_rs.report.steps import Step, missing_steps
-from nnunet_rs.report.workfolder import WorkFolder, read_work_folder
+from nnunet_rs.report.workfolder import WorkContents, read_work_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def render_page(head: Cover, sections: tuple[Section, ...], command: str) -> str
     )
 
 
-def _main_figures(work: WorkFolder) -> dict[str, Any]:
+def _main_figures(work: WorkContents) -> dict[str, Any]:
     """Gather what a machine asks a report for first."""
     scored, best = work.validated(), best_scored(work)
     return {

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.data.store import prepared_name
 from nnunet_rs.model.config import command_words, own_words
-from nnunet_rs.report.workfolder import Training, WorkFolder
+from nnunet_rs.report.workfolder import Training, WorkContents
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Step:
     command: str  # what makes it
 
 
-def missing_steps(work: WorkFolder) -> tuple[Step, ...]:
+def missing_steps(work: WorkContents) -> tuple[Step, ...]:
     """List what could still be made, in the order in which it is made."""
     return (*_preparing(work), *_training(work), *_choosing(work))
 
@@ -36,7 +37,7 @@ def command(*words: object) -> str:
     return " ".join(("nnunet-rs", *(shlex.quote(str(word)) for word in words)))
 
 
-def _preparing(work: WorkFolder) -> Iterator[Step]:
+def _preparing(work: WorkContents) -> Iterator[Step]:
     """Name the configurations whose cases are not all prepared; none is one command."""
     wanted = max(len(work.names), 1)
     stores = dict.fromkeys(prepared_name(work.plan, c) for c in work.plan.configurations)
@@ -50,7 +51,7 @@ def _preparing(work: WorkFolder) -> Iterator[Step]:
         yield Step("preprocess", f"{some} prepared for {name}", command(*begin, "-c", name))
 
 
-def _training(work: WorkFolder) -> Iterator[Step]:
+def _training(work: WorkContents) -> Iterator[Step]:
     """Name trainings that are unfinished, and configurations of which no fold, or not every fold, is trained."""
     for training in work.trainings:
         if training.metadata is None:
@@ -64,13 +65,13 @@ def _training(work: WorkFolder) -> Iterator[Step]:
         yield from _untrained(work, name, work.of(name))
 
 
-def _resume(work: WorkFolder, training: Training) -> str:
+def _resume(work: WorkContents, training: Training) -> str:
     """Write the command that goes on: all is as it was, but functions of the user's own are named again."""
     own = () if training.config is None else own_words(training.config)
     return _train(work, training.configuration, training.fold, "--resume", *own)
 
 
-def _untrained(work: WorkFolder, name: str, trainings: tuple[Training, ...]) -> Iterator[Step]:
+def _untrained(work: WorkContents, name: str, trainings: tuple[Training, ...]) -> Iterator[Step]:
     begun = {training.fold for training in trainings}
     like = next((training.config for training in trainings if training.config is not None), None)
     words = () if like is None else command_words(like, work.plan, name)
@@ -82,19 +83,19 @@ def _untrained(work: WorkFolder, name: str, trainings: tuple[Training, ...]) -> 
         yield Step("train", f"{name} is not trained", _train(work, name, 0))
 
 
-def _train(work: WorkFolder, configuration: str, fold: int, *more: str) -> str:
+def _train(work: WorkContents, configuration: str, fold: int, *more: str) -> str:
     return command("train", work.path, "-c", configuration, "-f", fold, *more)
 
 
-def _choosing(work: WorkFolder) -> Iterator[Step]:
+def _choosing(work: WorkContents) -> Iterator[Step]:
     if work.choice is None:
         yield Step("best", "configuration and post-processing are not chosen", command("best", work.path))
 
 
-def _data(work: WorkFolder) -> Path | str:
+def _data(work: WorkContents) -> Path | str:
     """Guess where the dataset is; DATA where nobody knows."""
     if work.dataset is not None and work.dataset.training:
         root = work.dataset.training[0].images[0].parent.parent
-        if (root / "dataset.json").is_file():
+        if (root / DATASET_JSON).is_file():
             return root
     return "DATA"

@@ -12,11 +12,16 @@ from typing import TypeVar
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import NnunetError, PlanError
 from nnunet_rs.core.types import Case, Dataset, LabelSet, Shape3
-from nnunet_rs.data.folds import Fold, read_splits
+from nnunet_rs.core.workspace import (
+    PLAN_JSON,
+    ModelFolder,
+    WorkFolder,
+)
+from nnunet_rs.data.folds import Fold, read_folds
 from nnunet_rs.data.placement import prepared_folder
 from nnunet_rs.data.store import Store, prepared_name
 from nnunet_rs.evaluate.summary import Summary, read_summary, together
-from nnunet_rs.model.config import RESUME, TrainingConfig, read_config
+from nnunet_rs.model.config import TrainingConfig, read_config
 from nnunet_rs.model.history import History
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.plan.dataset_scan import scanned_classes
@@ -42,7 +47,7 @@ class Training:
 
     configuration: str
     fold: int
-    folder: Path
+    model: ModelFolder
     history: History
     metadata: ModelMetadata | None  # None: not finished
     config: TrainingConfig | None  # what it is; None: its files do not say
@@ -55,7 +60,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkFolder:
+class WorkContents:
     """All that could be read."""
 
     path: Path
@@ -68,6 +73,11 @@ class WorkFolder:
     trainings: tuple[Training, ...]  # by configuration and fold
     choice: Choice | None
     damage: tuple[str, ...]  # what is there but cannot be read: one line each
+
+    @property
+    def files(self) -> WorkFolder:
+        """Where its files are."""
+        return WorkFolder(self.path)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,7 +107,7 @@ class WorkFolder:
         return {name: together(summaries) for name, summaries in found.items()}
 
 
-def read_work_folder(work: Path) -> WorkFolder:
+def read_work_folder(work: Path) -> WorkContents:
     """Read all that a report tells of; no image is opened.
 
     Raises
@@ -105,37 +115,33 @@ def read_work_folder(work: Path) -> WorkFolder:
     PlanError
         There is no plan, or it cannot be read. Whatever else is damaged is in `damage`.
     """
-    if not (work / "plan.json").is_file():
-        raise PlanError(f"{work}: holds no plan.json; make one with `nnunet-rs plan DATA -o {work}`")
-    plan = read_plan(work / "plan.json")
-    reading = _Reading(work, plan)
-    fingerprint = reading.file("fingerprint.json", read_fingerprint)
-    names = [case.name for case in fingerprint.cases] if fingerprint else []
-    return WorkFolder(
+    files = WorkFolder(work)
+    if not files.plan_file.is_file():
+        raise PlanError(f"{work}: holds no {PLAN_JSON}; make one with `nnunet-rs plan DATA -o {work}`")
+    plan = read_plan(files.plan_file)
+    reading = _Reading(files, plan)
+    fingerprint = reading.read(files.fingerprint_file, read_fingerprint)
+    return WorkContents(
         path=work,
         plan=plan,
         fingerprint=fingerprint,
-        dataset=reading.file("dataset.json", lambda _: read_dataset(work)),
-        folds=reading.file("splits.json", lambda path: read_splits(path, names)) or () if names else (),
-        surveyed=reading.file("survey.json", lambda _: scanned_classes(work)) or {},
+        dataset=reading.read(files.dataset_file, lambda _: read_dataset(work)),
+        folds=reading.read(files.splits_file, lambda _: read_folds(work)) or () if fingerprint else (),
+        surveyed=reading.read(files.scan_file, lambda _: scanned_classes(work)) or {},
         prepared={
             name: reading.store(name) for name in dict.fromkeys(prepared_name(plan, c) for c in plan.configurations)
         },
         trainings=tuple(reading.trainings()),
-        choice=reading.file("best.json", lambda _: read_choice(work)),
+        choice=reading.read(files.best_file, lambda _: read_choice(work)),
         damage=tuple(reading.damage),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    work: Path
+    work: WorkFolder
     plan: Plan
     damage: list[str] = field(default_factory=list)
-
-    def file(self, name: str, read: Callable[[Path], T]) -> T | None:
-        """Read a file of the work folder; None if it is missing or damaged."""
-        return self.read(self.work / name, read)
 
     def read(self, path: Path, read: Callable[[Path], T]) -> T | None:
         """Read a file; None if it is missing or damaged."""
@@ -149,32 +155,33 @@ class _Reading:
 
     def store(self, name: str) -> tuple[PreparedCase, ...]:
         """Read what the records of a configuration's prepared cases say."""
-        folder = prepared_folder(self.work) / name
-        found = [
-            self.read(folder / f"{case}.zip", partial(_prepared_case, folder, case)) for case in Store(folder).names()
-        ]
+        folder = prepared_folder(self.work.path) / name
+        store = Store(folder)
+        found = [self.read(store.path(case), partial(_prepared_case, folder, case)) for case in store.names()]
         return tuple(case for case in found if case is not None)
 
     def trainings(self) -> list[Training]:
         """Read every fold's folder, whether its training is finished or not."""
-        folders = [path for path in self.work.glob("models/*/fold_*") if path.is_dir() and path.name[5:].isdecimal()]
+        models = [model for name in self.work.configurations() for model in self.work.models(name)]
         order = list(self.plan.configurations)
-        found = [self.training(folder) for folder in folders]
+        found = [self.training(model, model.fold) for model in models if isinstance(model.fold, int)]
         place = {name: number for number, name in enumerate(order)}
         return sorted(found, key=lambda t: (place.get(t.configuration, len(order)), t.configuration, t.fold))
 
-    def training(self, folder: Path) -> Training:
+    def training(self, model: ModelFolder, fold: int) -> Training:
         """Read what one fold's folder holds."""
-        metadata = self.read(folder / "model.json", lambda _: read_metadata(folder))
+        metadata = self.read(model.metadata_file, lambda _: read_metadata(model.path))
         classes = score_names(metadata.plan.labels if metadata else self.plan.labels)
         return Training(
-            configuration=folder.parent.name,
-            fold=int(folder.name[5:]),
-            folder=folder,
-            history=self.read(folder / "metrics.jsonl", lambda path: History.read(path, classes)) or History(classes),
+            configuration=model.configuration,
+            fold=fold,
+            model=model,
+            history=self.read(model.metrics_file, lambda path: History.read(path, classes)) or History(classes),
             metadata=metadata,
-            config=metadata.config if metadata else self.read(folder / RESUME, lambda path: read_config(path.parent)),
-            summary=self.read(folder / "validation" / "summary.json", read_summary),
+            config=metadata.config
+            if metadata
+            else self.read(model.checkpoint_file, lambda path: read_config(path.parent)),
+            summary=self.read(model.summary_file, read_summary),
         )
 
 

@@ -12,6 +12,7 @@ from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.names import examples
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Progress, Silent, Spacing3
+from nnunet_rs.core.workspace import REPORT_HTML, ModelFolder
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.evaluate.folders import evaluate_folders
 from nnunet_rs.evaluate.summary import Summary
@@ -23,13 +24,13 @@ from nnunet_rs.predict.predictor import Predictor
 from nnunet_rs.report.cases import picture_case
 from nnunet_rs.report.page import write_report
 from nnunet_rs.report.ranking import ranked
-from nnunet_rs.run.one_model import CURVES, ModelOptions, train_model
+from nnunet_rs.run.one_model import ModelOptions, train_model
 from nnunet_rs.run.phantom import DATASET, is_made_up, write_dataset
 
 CONFIGURATION = "3d_fullres"
 SCORES = "scores.json"
 PICTURE = "prediction.png"
-REPORT = "report.html"
+REPORT = REPORT_HTML
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
         with outputs.new_files(REPORT) as temporary:
             write_report(work, temporary / REPORT, progress=progress)
     scores, picture, report = (folder / name for name in (SCORES, PICTURE, REPORT))
-    curves = trained.folder / CURVES
+    curves = ModelFolder(trained.folder).curves_file
     spent = time.monotonic() - begun
     return DemoResult(root, work, predictions, scores, picture, curves, report, summary, trained, spent)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.model.cascade import next_stages
@@ -17,7 +18,6 @@ from nnunet_rs.model.distributed import current_team, is_rank_0
 from nnunet_rs.model.history import History
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import fold_lock
-from nnunet_rs.model.setup import model_folder
 from nnunet_rs.model.train import train_locked
 from nnunet_rs.model.training_schedule import Overhead
 from nnunet_rs.plan.schema import read_plan
@@ -28,9 +28,6 @@ from nnunet_rs.report.figures import curves_on_the_way, training_curves
 from nnunet_rs.select.cross_validation import require_scans, validate_fold
 from nnunet_rs.select.first_stage import segment_cases
 from nnunet_rs.select.scoring_cost import estimate_scoring_cost
-
-CURVES = "progress.png"
-PICTURES = "pictures"  # folder in a fold's model folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ def train_model(work: Path, model: Model, options: ModelOptions, progress: Progr
     options = replace(options, begun=options.begun or time.monotonic())
     progress = progress or Silent()
     _, cases = read_plan_and_fold(work, model.configuration, model.fold)
-    with fold_lock(model_folder(work, model.configuration, model.fold), progress, is_rank_0=is_rank_0()):
+    with fold_lock(WorkFolder(work).model(model.configuration, model.fold).path, progress, is_rank_0=is_rank_0()):
         require_scans(work, read_dataset(work), cases.validation)
         return _train_and_score(work, model, options, progress)
 
@@ -96,8 +93,8 @@ def _train_and_score(work: Path, model: Model, options: ModelOptions, progress: 
     device, predicting = options.training.device, options.predicting
     summary = validate_fold(work, model.configuration, model.fold, device=device, options=predicting, progress=progress)
     dataset = read_dataset(work)
-    picture_ranked(trained.folder / PICTURES, dataset.training, dataset.labels, summary)
-    for following in next_stages(read_plan(work / "plan.json"), model.configuration):
+    picture_ranked(ModelFolder(trained.folder).pictures_folder, dataset.training, dataset.labels, summary)
+    for following in next_stages(read_plan(WorkFolder(work).plan_file), model.configuration):
         _segment(work, following, [model.fold], options, progress)
     return Trained(trained, summary)
 
@@ -111,15 +108,15 @@ def _segment(
 
 def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, is_rank_0: bool) -> TrainResult:
     """Train; after each epoch draw the curves. A process that follows is told of no epoch."""
-    folder = model_folder(work, model.configuration, model.fold)
+    files = WorkFolder(work).model(model.configuration, model.fold)
     plan, cases = read_plan_and_fold(work, model.configuration, model.fold)
     follows = estimate_scoring_cost(work, plan, model.configuration, cases.validation, options.predicting)
     count = len(cases.validation)
     what = f"predicting and scoring {count} held-out case{'s' if count > 1 else ''}" if count else ""
     mirror = options.predicting is None or options.predicting.mirror
     overhead = Overhead(options.begun or time.monotonic(), follows.windows, follows.seconds, what, mirror)
-    draw = curves_on_the_way(folder / CURVES, str(model))
-    with board(folder) if options.tensorboard else nullcontext() as add:
+    draw = curves_on_the_way(files.curves_file, str(model))
+    with board(files.path) if options.tensorboard else nullcontext() as add:
 
         def tell(history: History) -> None:
             draw(history)
@@ -128,5 +125,5 @@ def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, 
 
         trained = train_locked(work, model, options.training, progress, tell, overhead=overhead)
     if is_rank_0 and trained.finished:
-        training_curves(folder / CURVES, trained.history, str(model))
+        training_curves(files.curves_file, trained.history, str(model))
     return trained

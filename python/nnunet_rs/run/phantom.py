@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.files import read_json, write_atomically, write_json
 from nnunet_rs.core.types import FloatArray, Progress, Silent
+from nnunet_rs.core.workspace import DATASET_JSON
 
 Point = tuple[float, float, float]  # right, anterior, superior, in mm
 
@@ -182,7 +183,7 @@ def write_dataset(
     if root.exists() and not is_made_up(root):
         raise NnunetError(f"{root}: is there, and was not made by this tool; name another folder, nothing is replaced")
     progress = progress or Silent()
-    write_json(root / "dataset.json", _dataset_json(training))  # first, so that a rerun knows what was begun
+    write_json(root / DATASET_JSON, _dataset_json(training))  # first, so that a rerun knows what was begun
     with progress.task("make scans", training + test) as task:
         for index in range(training + test):
             kind = "Tr" if index < training else "Ts"
@@ -197,7 +198,7 @@ def write_dataset(
 def is_made_up(root: Path) -> bool:
     """Whether a folder is a dataset that `write_dataset` wrote or began to write."""
     try:
-        content = read_json(root / "dataset.json")
+        content = read_json(root / DATASET_JSON)
     except NnunetError:
         return False
     return isinstance(content, dict) and content.get("description") == _DESCRIPTION

@@ -10,16 +10,12 @@ from typing import Literal
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.locks import HeldError, exclusive
 from nnunet_rs.core.types import Progress
-from nnunet_rs.core.workspace import SUMMARY_JSON
+from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.evaluate.summary import Summary, read_summary
 from nnunet_rs.model.begin import tell_unlike
-from nnunet_rs.model.config import RESUME
-from nnunet_rs.model.metadata import METADATA
 from nnunet_rs.model.options import Model, TrainResult
-from nnunet_rs.model.setup import model_folder
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.run.one_model import ModelOptions
-from nnunet_rs.select.cross_validation import VALIDATION
 
 LOOK = 10.0  # seconds between two looks at what other processes train
 
@@ -109,14 +105,14 @@ class ModelQueue:
         now = time.monotonic()
         if self.held and now - self.looked >= LOOK:
             self.looked = now
-            for model in [model for model in self.held if not _is_held(folder_of(self.work, model))]:
+            for model in [model for model in self.held if not _is_held(folder_of(self.work, model).path)]:
                 del self.held[model]
 
     def settings(self, model: Model) -> ModelOptions:
         """Return a model's options: to resume where something was begun, and that is wanted or was since."""
         options, folder = self.options.training, folder_of(self.work, model)
         if self._stays(model):
-            begun = (folder / RESUME).is_file() or (folder / METADATA).is_file()
+            begun = folder.has_checkpoint() or folder.is_finished()
             options = replace(options, resume=begun, fresh=False)
         return replace(self.options, training=options)
 
@@ -140,7 +136,7 @@ class ModelQueue:
         if found is None:
             return None
         try:
-            tell_unlike(folder_of(self.work, model), self.options.training, self.progress)
+            tell_unlike(folder_of(self.work, model).path, self.options.training, self.progress)
         except NnunetError as error:
             self.progress.say(f"{model}: {error}")
             return Outcome(model, "failed", reason=str(error))
@@ -156,9 +152,10 @@ class ModelQueue:
 def _stamp(work: Path, model: Model) -> tuple[tuple[int, int] | None, ...]:
     """Return what changes whenever a model, or a checkpoint, is written."""
     found: list[tuple[int, int] | None] = []
-    for name in (METADATA, RESUME):
+    folder = folder_of(work, model)
+    for path in (folder.metadata_file, folder.checkpoint_file):
         try:
-            status = (folder_of(work, model) / name).stat()
+            status = path.stat()
         except OSError:
             found.append(None)
         else:
@@ -174,18 +171,18 @@ def _is_held(folder: Path) -> bool:
         return True
 
 
-def folder_of(work: Path, model: Model) -> Path:
+def folder_of(work: Path, model: Model) -> ModelFolder:
     """Return where a model is."""
-    return model_folder(work, model.configuration, model.fold)
+    return WorkFolder(work).model(model.configuration, model.fold)
 
 
 def _finished(work: Path, model: Model) -> Summary | None:
     """Return the scores of a model that is trained and scored, and not being trained anew."""
     folder = folder_of(work, model)
-    metadata, scores = folder / METADATA, folder / VALIDATION / SUMMARY_JSON
-    if not metadata.is_file() or (folder / RESUME).is_file() or not scores.is_file():
+    scores = folder.summary_file
+    if not folder.is_finished() or folder.has_checkpoint() or not scores.is_file():
         return None
-    if scores.stat().st_mtime_ns < metadata.stat().st_mtime_ns:
+    if scores.stat().st_mtime_ns < folder.metadata_file.stat().st_mtime_ns:
         return None
     try:
         return read_summary(scores)

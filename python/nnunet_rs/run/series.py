@@ -14,12 +14,12 @@ from nnunet_rs.core.errors import CheckpointError, DatasetError, named
 from nnunet_rs.core.locks import HeldError
 from nnunet_rs.core.text import clock
 from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.folds import count_folds
 from nnunet_rs.data.store import open_store
 from nnunet_rs.evaluate.summary import together
 from nnunet_rs.model.cascade import next_stages
 from nnunet_rs.model.distributed import is_shared
-from nnunet_rs.model.metadata import METADATA
 from nnunet_rs.model.options import Model, TrainOptions
 from nnunet_rs.model.stop_request import StopRequest, stop_requests
 from nnunet_rs.plan.schema import Plan, read_plan
@@ -40,9 +40,9 @@ def every_model(work: Path, configuration: str | None = None) -> tuple[Model, ..
     PlanError, DatasetError
         Plan or folds are missing, or a configuration's cases are not prepared.
     """
-    plan = read_plan(work / "plan.json")
+    plan = read_plan(WorkFolder(work).plan_file)
     names = tuple(plan.configurations) if configuration is None else (configuration,)
-    folds = range(count_folds(work / "splits.json"))
+    folds = range(count_folds(WorkFolder(work).splits_file))
     if configuration is None:
         for name in names:
             _require_prepared(work, plan, name)
@@ -107,7 +107,7 @@ def train_series(
     """
     progress = progress or Silent()
     _refuse_finished(work, models, options.training)
-    queue = ModelQueue(work, read_plan(work / "plan.json"), tuple(models), options, progress)
+    queue = ModelQueue(work, read_plan(WorkFolder(work).plan_file), tuple(models), options, progress)
     _train_all(queue, executor or local_executor(devices, progress), progress)
     return tuple(queue.outcomes[model] for model in queue.models)
 
@@ -115,12 +115,12 @@ def train_series(
 def _refuse_finished(work: Path, models: Sequence[Model], options: TrainOptions) -> None:
     if options.resume or options.fresh:
         return
-    finished = [model for model in models if (folder_of(work, model) / METADATA).is_file()]
+    finished = [model for model in models if folder_of(work, model).is_finished()]
     if finished:
         more = f" (and {len(finished) - 1} more)" if finished[1:] else ""
         raise CheckpointError(
-            f"{folder_of(work, finished[0])}: is trained already{more}; --resume keeps what is finished and trains the "
-            "rest, --fresh trains all anew and keeps the old models aside"
+            f"{folder_of(work, finished[0]).path}: is trained already{more}; --resume keeps what is finished and "
+            "trains the rest, --fresh trains all anew and keeps the old models aside"
         )
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import read_json
+from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.select.postprocessing import PostProcessing
 
 VERSION = 1
-BEST = "best.json"  # in the work folder
-ENSEMBLES = "ensembles"  # in the work folder: ensembles/A+B/fold_K holds predictions of the cases held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def read_choice(work: Path) -> Choice:
     CheckpointError
         If it is missing or damaged.
     """
-    path = work / BEST
+    path = WorkFolder(work).best_file
     choice = decode(Choice, read_json(path, CheckpointError), f"{path}:", CheckpointError)
     if choice.version != VERSION:
         raise CheckpointError(f"{path}: version is {choice.version}, this release reads {VERSION}; choose again")

@@ -8,18 +8,14 @@ from pathlib import Path
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.types import Case, Dataset, Progress
-from nnunet_rs.core.workspace import SUMMARY_JSON
-from nnunet_rs.data.folds import read_splits, require_fold
+from nnunet_rs.core.workspace import WorkFolder
+from nnunet_rs.data.folds import read_folds, require_fold
 from nnunet_rs.evaluate.folders import TOLERANCE, Pair, evaluate_pairs
 from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.model.metadata import ModelMetadata
-from nnunet_rs.model.trained_models import MODELS
-from nnunet_rs.plan.schema import read_fingerprint
 from nnunet_rs.predict.folder import FolderOptions, predict_cases
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
 from nnunet_rs.predict.results import segmentation_path
-
-VALIDATION = "validation"
 
 
 def validate_fold(
@@ -68,10 +64,11 @@ def validate_fold(
     predictor = load_held_out(work, configuration, fold, device, options)
     dataset = read_dataset(work)
     cases = validation_cases(work, dataset, fold)
-    folder = validation_folder(work, configuration, fold)
+    model = WorkFolder(work).model(configuration, fold)
+    folder = model.validation_folder
     predict_cases(predictor, cases, folder, FolderOptions(own=True), progress)
     summary = evaluate_pairs(pairs_of(cases, folder), dataset.labels, tolerance=tolerance, progress=progress)
-    summary.write(folder / SUMMARY_JSON)
+    summary.write(model.summary_file)
     return summary
 
 
@@ -95,8 +92,7 @@ def _require_unseen(work: Path, metadata: ModelMetadata) -> None:
         raise CheckpointError(f"{work}: this network was trained on every case; there is nothing that it did not see")
     if metadata.cases is None:
         return
-    path = work / "splits.json"
-    folds = read_splits(path, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
+    path, folds = WorkFolder(work).splits_file, read_folds(work)
     seen = {name for fold in folds[metadata.fold : metadata.fold + 1] for name in {*fold.validation} - {*fold.train}}
     seen &= {*metadata.cases.train}
     if seen:
@@ -106,16 +102,10 @@ def _require_unseen(work: Path, metadata: ModelMetadata) -> None:
         )
 
 
-def validation_folder(work: Path, configuration: str, fold: int) -> Path:
-    """Where the predictions of a fold's validation cases are."""
-    return work / MODELS / configuration / f"fold_{fold}" / VALIDATION
-
-
 def validation_cases(work: Path, dataset: Dataset, fold: int) -> tuple[Case, ...]:
     """List the cases that a fold holds out; errors as `validate_fold`."""
-    splits = work / "splits.json"
-    folds = read_splits(splits, [case.name for case in read_fingerprint(work / "fingerprint.json").cases])
-    return require_scans(work, dataset, require_fold(splits, folds, fold).validation)
+    held_out = require_fold(WorkFolder(work).splits_file, read_folds(work), fold)
+    return require_scans(work, dataset, held_out.validation)
 
 
 def require_scans(work: Path, dataset: Dataset, names: Sequence[str]) -> tuple[Case, ...]:

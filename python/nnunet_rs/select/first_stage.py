@@ -9,6 +9,7 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.io import read_labels
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import Case, Progress, Silent
+from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.preprocess import find_configuration
 from nnunet_rs.data.previous_stage import on_grid
 from nnunet_rs.data.store import Layout, open_store
@@ -17,7 +18,7 @@ from nnunet_rs.plan.schema import Plan, read_plan
 from nnunet_rs.predict.folder import FolderOptions, predict_cases
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.predict.results import segmentation_path
-from nnunet_rs.select.cross_validation import load_held_out, require_scans, validation_folder
+from nnunet_rs.select.cross_validation import load_held_out, require_scans
 
 
 def segment_cases(
@@ -62,7 +63,7 @@ def segment_cases(
     Training and prediction bring a segmentation to the second stage's grid in the same way: as labels, from the image's
     grid, as references are prepared. (nnU-Net v2 resamples logits for training, and labels for prediction.)
     """
-    plan, progress = read_plan(work / "plan.json"), progress or Silent()
+    plan, progress = read_plan(WorkFolder(work).plan_file), progress or Silent()
     first = find_configuration(plan, configuration).previous
     if first is None:
         return 0
@@ -71,7 +72,7 @@ def segment_cases(
     cases = {case.name: case for case in require_scans(work, read_dataset(work), missing)}
     for fold in sorted({sources[name].fold for name in missing}):
         lacks = [cases[name] for name in missing if sources[name].fold == fold]
-        folder = validation_folder(work, first, fold)
+        folder = WorkFolder(work).model(first, fold).validation_folder
         predictor = load_held_out(work, first, fold, device, options)
         predict_cases(predictor, lacks, folder, FolderOptions(own=True), progress)
         _keep(work, plan, configuration, {case: segmentation_path(case, folder) for case in lacks}, sources)

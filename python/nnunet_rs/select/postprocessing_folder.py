@@ -19,12 +19,12 @@ from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.record import Record
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import IntArray, Labels, LabelSet, Progress, Silent, Spacing3
+from nnunet_rs.core.workspace import BEST_JSON, POSTPROCESSING_JSON, WorkFolder
 from nnunet_rs.evaluate.folders import label_files
 from nnunet_rs.plan.schema import read_plan
-from nnunet_rs.select.choice import BEST, read_choice
+from nnunet_rs.select.choice import read_choice
 from nnunet_rs.select.postprocessing import PostProcessing
 
-POSTPROCESSING = "postprocessing.json"  # beside the segmentations that were made by it
 FOREGROUND = "foreground"  # every class but the background, as one
 KIND = "post-processed"  # in the record of what was written
 VERSION = 1
@@ -89,7 +89,7 @@ def postprocess_folder(
     progress = progress or Silent()
     outputs = Outputs(output, kind=KIND, overwrite=overwrite, say=progress.say)
     predicted = Record(Path(segmentations))
-    outputs.require([*(output / path.name for path in files.values()), output / POSTPROCESSING], files.values())
+    outputs.require([*(output / path.name for path in files.values()), output / POSTPROCESSING_JSON], files.values())
 
     def one(path: Path) -> None:
         with doing(path):
@@ -160,11 +160,13 @@ def read_decision(path: Path) -> Decision:
     DatasetError, CheckpointError, PlanError
         Nothing of the kind is there, or it is damaged.
     """
-    if (path / BEST).is_file():
-        return Decision(read_plan(path / "plan.json").labels, read_choice(path).postprocessing)
-    file = path / POSTPROCESSING if path.is_dir() else path
+    if WorkFolder(path).best_file.is_file():
+        return Decision(read_plan(WorkFolder(path).plan_file).labels, read_choice(path).postprocessing)
+    file = path / POSTPROCESSING_JSON if path.is_dir() else path
     if not file.is_file():
-        raise DatasetError(f"{path}: holds neither {BEST} (run best) nor {POSTPROCESSING} (postprocess --decide)")
+        raise DatasetError(
+            f"{path}: holds neither {BEST_JSON} (run best) nor {POSTPROCESSING_JSON} (postprocess --decide)"
+        )
     decision = decode(Decision, read_json(file), f"{file}:", DatasetError)
     if decision.version != VERSION:
         raise DatasetError(f"{file}: version is {decision.version}, this release reads {VERSION}; decide again")
@@ -179,6 +181,6 @@ def read_decision(path: Path) -> Decision:
 def write_decision(folder: Path, decision: Decision, *, overwrite: bool = False) -> None:
     """Write steps beside the segmentations that were made by them, to be used again; errors as there."""
     with Outputs(folder, kind=KIND, overwrite=overwrite) as outputs:
-        outputs.require([folder / POSTPROCESSING])
-        with outputs.new_files(POSTPROCESSING) as temporary:
-            write_json(temporary / POSTPROCESSING, encode(decision))
+        outputs.require([folder / POSTPROCESSING_JSON])
+        with outputs.new_files(POSTPROCESSING_JSON) as temporary:
+            write_json(temporary / POSTPROCESSING_JSON, encode(decision))

@@ -19,13 +19,12 @@ from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Dataset, FloatArray, FoldName, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.core.workspace import BEST_JSON, ModelFolder, WorkFolder, fold_name
 from nnunet_rs.evaluate.folders import Pair, evaluate_pairs
 from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.model_file import model_source
 from nnunet_rs.model.staleness import report_staleness, report_staleness_in
 from nnunet_rs.model.trained_models import (
-    METADATA,
-    MODELS,
     find_models,
     missing_folds,
     trained_configurations,
@@ -35,8 +34,8 @@ from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.ensemble import Ensemble, Pairs
 from nnunet_rs.predict.folder import CasePredictor, FolderOptions, predict_cases, predict_pairs
 from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
-from nnunet_rs.select.choice import BEST, ENSEMBLES, Candidate, Choice, read_choice
-from nnunet_rs.select.cross_validation import load_held_out, pairs_of, validation_cases, validation_folder
+from nnunet_rs.select.choice import Candidate, Choice, read_choice
+from nnunet_rs.select.cross_validation import load_held_out, pairs_of, validation_cases
 from nnunet_rs.select.postprocessing import PostProcessing, choose_postprocessing
 
 OWN = FolderOptions(own=True)  # the folders are within the work folder
@@ -100,8 +99,8 @@ def choose_best(
     postprocessing = choose_postprocessing(search.pairs(best, folds), search.dataset.labels, search.progress)
     choice = Choice(best, postprocessing, folds, tuple(scored), search.digests(best, folds))
     outputs = Outputs(work, kind="choice", overwrite=True, say=search.progress.say)  # one that was edited is kept aside
-    with outputs, outputs.new_files(BEST) as folder:
-        write_bytes(folder / BEST, (render(encode(choice)) + "\n").encode())
+    with outputs, outputs.new_files(BEST_JSON) as folder:
+        write_bytes(WorkFolder(folder).best_file, (render(encode(choice)) + "\n").encode())
     return choice
 
 
@@ -175,12 +174,12 @@ def _load_predictor(
         if any(metadata.source or metadata.unfinished for metadata in predictor.all_metadata):
             return predictor  # of another program's training nothing is known that could have changed
         models = find_models(model_or_work, name, folds)
-        chosen = folds is not None or (model_or_work / METADATA).is_file()
+        chosen = folds is not None or ModelFolder(model_or_work).is_finished()
         _tell_missing(models[0].parent, predictor, chosen, progress)
         report_staleness(models, progress)
         return predictor
 
-    if configuration is None and (model_or_work / BEST).is_file():
+    if configuration is None and WorkFolder(model_or_work).best_file.is_file():
         choice = read_choice(model_or_work)
         members = tuple(map(load, choice.configurations))
         _tell_outdated(model_or_work, choice, members, progress)
@@ -210,7 +209,8 @@ def _tell_outdated(work: Path, choice: Choice, members: Sequence[Predictor], pro
                 again.append(f"{member.settings.name}, {name.replace('_', ' ')}")
     if again:
         progress.say(
-            f"warning: {work / BEST} was chosen before {'; '.join(again)} was trained again: run nnunet-rs best {work}"
+            f"warning: {WorkFolder(work).best_file} was chosen before {'; '.join(again)} was trained again: run "
+            f"nnunet-rs best {work}"
         )
 
 
@@ -254,16 +254,16 @@ class _Search:
 
     def digests(self, names: Sequence[str], folds: Sequence[int]) -> dict[str, dict[str, str]]:
         """Tell by which weights configurations were scored."""
-        home = self.work / MODELS
-        return {name: {f"fold_{k}": read_metadata(home / name / f"fold_{k}").digest for k in folds} for name in names}
+        work = WorkFolder(self.work)
+        return {name: {fold_name(k): read_metadata(work.model(name, k).path).digest for k in folds} for name in names}
 
     def _load(self, name: str, fold: int) -> Predictor:
         return load_held_out(self.work, name, fold, self.device, self.options)
 
     def _folder(self, configurations: tuple[str, ...], fold: int) -> Path:
         if len(configurations) == 1:
-            return validation_folder(self.work, configurations[0], fold)
-        return self.work / ENSEMBLES / "+".join(configurations) / f"fold_{fold}"
+            return WorkFolder(self.work).model(configurations[0], fold).validation_folder
+        return WorkFolder(self.work).ensemble_folder(configurations, fold)
 
 
 def _named_configurations(work: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:

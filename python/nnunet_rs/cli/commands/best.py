@@ -7,6 +7,7 @@ import argparse
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome
+from nnunet_rs.core.workspace import WorkFolder
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,6 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.model.plugins import own_function
     from nnunet_rs.predict.predictor import PredictOptions
     from nnunet_rs.report.tables import choice_table
-    from nnunet_rs.select.choice import BEST
     from nnunet_rs.select.selection import choose_best
 
     network = own_function("network", arguments.network) if arguments.network else None
@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         options=options,
         progress=console,
     )
-    note = "\n".join((*choice.postprocessing.reasons, f"predict follows {arguments.work / BEST}"))
+    note = "\n".join((*choice.postprocessing.reasons, f"predict follows {WorkFolder(arguments.work).best_file}"))
     return Outcome(encode(choice), (choice_table(choice, note),))
 
 

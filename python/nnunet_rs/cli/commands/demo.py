@@ -9,6 +9,7 @@ from pathlib import Path
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, clock, counted
+from nnunet_rs.core.workspace import WorkFolder
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         "curves": result.curves,
         "scores": result.scores,
         "predictions": result.predictions,
-        "plan": result.work / "plan.json",
+        "plan": WorkFolder(result.work).plan_file,
         "model": result.training.folder,
     }
     dice = result.summary.foreground_mean("dice")

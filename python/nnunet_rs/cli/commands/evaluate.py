@@ -11,6 +11,7 @@ from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted, plain
 from nnunet_rs.core.choices import ComparedMetric, names
+from nnunet_rs.core.workspace import DATASET_JSON, SUMMARY_JSON
 
 if TYPE_CHECKING:
     from nnunet_rs.core.outputs import Outputs
@@ -30,7 +31,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "-djfile",
         metavar="FILE",
         type=Path,
-        help="names the labels (default: dataset.json beside either folder, else what predict wrote, else the values)",
+        help=f"names the labels (default: {DATASET_JSON} beside either folder, else what predict wrote, or the values)",
     )
     parser.add_argument(
         "--partial",
@@ -151,7 +152,7 @@ def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:
     named = (arguments.predictions, arguments.reference)
     predictions, reference = (path.parent if path.is_file() else path for path in named)
     folders = (predictions, reference, reference.parent)
-    places = [arguments.dataset_json] if arguments.dataset_json else [folder / "dataset.json" for folder in folders]
+    places = [arguments.dataset_json] if arguments.dataset_json else [folder / DATASET_JSON for folder in folders]
     for file in places:
         if arguments.dataset_json or file.is_file():
             return read_declared_labels(file)
@@ -166,7 +167,7 @@ COMMAND = Command(
     description="Score predicted segmentations against references: Dice, IoU, sensitivity, precision, volumes and "
     "surface distances per case and class, with bootstrap intervals; -o FILE.json writes FILE.csv as well.",
     examples=(
-        "nnunet-rs evaluate segmentations labelsTs -o summary.json",
+        f"nnunet-rs evaluate segmentations labelsTs -o {SUMMARY_JSON}",
         "nnunet-rs evaluate mine labelsTs --against theirs --metric hd95",
     ),
     add_arguments=_add_arguments,

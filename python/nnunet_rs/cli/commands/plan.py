@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nnunet_rs.cli import planning, shared
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError
+from nnunet_rs.core.workspace import DATASET_JSON, FINGERPRINT_JSON, PLAN_JSON, WorkFolder
 
 if TYPE_CHECKING:
     from nnunet_rs.core.outputs import Outputs
@@ -19,14 +20,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `plan` takes."""
     shared.add_data(parser, "dataset folder; or use --fingerprint and --dataset-json")
     parser.add_argument(
-        "-o", "--output", metavar="WORK", type=Path, help="work folder: fingerprint.json and plan.json go there"
+        "-o", "--output", metavar="WORK", type=Path, help=f"work folder: {FINGERPRINT_JSON} and {PLAN_JSON} go there"
     )
     parser.add_argument("--explain", action="store_true", help="print the rule and the numbers behind every choice")
     planning.add_splits(parser)
     planning.add_overrides(parser)
     group = parser.add_argument_group("nnU-Net's own files")
     group.add_argument("--fingerprint", metavar="FILE", type=Path, help="dataset_fingerprint.json")
-    group.add_argument("--dataset-json", metavar="FILE", type=Path, help="dataset.json")
+    group.add_argument("--dataset-json", metavar="FILE", type=Path, help=DATASET_JSON)
     group.add_argument(
         "--as-nnunet", metavar="FILE", type=Path, help="write the plan as nnU-Net v2 writes its plans.json"
     )
@@ -53,7 +54,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.plan.schema import plan_to_json
     from nnunet_rs.report.tables import plan_table
 
-    written = [arguments.output / "plan.json" if arguments.output else None, arguments.as_nnunet]
+    written = [WorkFolder(arguments.output).plan_file if arguments.output else None, arguments.as_nnunet]
     lines = [f"written: {path}" for path in written if path]
     said = explain(decided) if arguments.explain else ["--explain tells the reasons"]
     return Outcome({"plan": plan_to_json(decided)}, (plan_table(decided), *said, *lines))
@@ -103,8 +104,8 @@ def _plan_from_nnunet(arguments: argparse.Namespace, console: Console) -> tuple[
     decided = make_plan(files.dataset, files.fingerprint, arguments.recipe or "paper", overrides, training_cases=cases)
     if arguments.output:
         with exclusive(arguments.output, "plan", console):
-            replace_plan(arguments.output / "plan.json", decided, console)
-            write_fingerprint(arguments.output / "fingerprint.json", files.fingerprint)
+            replace_plan(WorkFolder(arguments.output).plan_file, decided, console)
+            write_fingerprint(WorkFolder(arguments.output).fingerprint_file, files.fingerprint)
     return decided, files.fingerprint, files.reader
 
 
@@ -117,7 +118,7 @@ COMMAND = Command(
     examples=(
         "nnunet-rs plan Task04_Hippocampus -o work --explain",
         "nnunet-rs plan Dataset027_ACDC -o work --vram 24 --recipe v2",
-        "nnunet-rs plan --fingerprint dataset_fingerprint.json --dataset-json dataset.json \\",
+        f"nnunet-rs plan --fingerprint dataset_fingerprint.json --dataset-json {DATASET_JSON} \\",
         "               --recipe v2 --as-nnunet plans.json",
     ),
     add_arguments=_add_arguments,

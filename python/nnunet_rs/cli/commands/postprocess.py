@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nnunet_rs.cli import shared
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
+from nnunet_rs.core.workspace import DATASET_JSON
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import LabelSet
@@ -38,7 +39,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "-dataset_json",
         metavar="FILE",
         type=Path,
-        help="names the labels (default: dataset.json beside them, else what predict wrote, else the values)",
+        help=f"names the labels (default: {DATASET_JSON} beside them, else what predict wrote, else the values)",
     )
     shared.add_overwrite(parser)
     shared.add_threads(parser)
@@ -97,7 +98,7 @@ def _labels(arguments: argparse.Namespace) -> LabelSet:
     from nnunet_rs.evaluate.folders import Pair, found_labels, label_files
     from nnunet_rs.predict.prediction_json import labels_of
 
-    beside: Path = arguments.folder / "dataset.json"
+    beside: Path = arguments.folder / DATASET_JSON
     file = arguments.dataset_json or (beside if beside.is_file() else None)
     if file is not None:
         return read_declared_labels(file)

@@ -8,13 +8,14 @@ from pathlib import Path
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, counted
+from nnunet_rs.core.workspace import REPORT_HTML, WorkFolder
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `report` takes."""
     shared.add_work(parser, "work folder, at any stage from its plan on")
     parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, help="the page to write (default: report.html in WORK)"
+        "-o", "--output", metavar="FILE", type=Path, help=f"the page to write (default: {REPORT_HTML} in WORK)"
     )
     cases = "cases to scroll through, best to worst (default: 3)"
     parser.add_argument("--cases", metavar="N", type=values.count, default=3, help=cases)
@@ -30,7 +31,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.report.page import write_report
     from nnunet_rs.report.sections.cases import Shown
 
-    path = arguments.output or arguments.work / "report.html"
+    path = arguments.output or WorkFolder(arguments.work).report_file
     aside = arguments.overwrite or arguments.output is None  # a page in its own place is never refused
     with Outputs(path.parent, kind="report", overwrite=aside, say=console.say) as outputs:
         files = arguments.work.iterdir() if arguments.work.is_dir() else ()
@@ -53,7 +54,7 @@ COMMAND = Command(
     description="Write one self-contained HTML page: the dataset, the plan and why, curves, scores, the best, "
     "the median and the worst case to scroll through, times, versions, hashes; what is missing, and the command "
     "that makes it.",
-    examples=("nnunet-rs report work -o report.html", "nnunet-rs report work --cases 10"),
+    examples=(f"nnunet-rs report work -o {REPORT_HTML}", "nnunet-rs report work --cases 10"),
     add_arguments=_add_arguments,
     run=_run,
 )

@@ -13,6 +13,7 @@ from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
 from nnunet_rs.core.choices import Activation, AugmentationName, Downsampling, LossTerms, Norm, TrainRecipeName, names
+from nnunet_rs.core.workspace import PLAN_JSON, WorkFolder
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import FoldName
@@ -29,7 +30,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `train` takes."""
     shared.add_work(parser, "work folder of `nnunet-rs preprocess`")
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)  # nnU-Net's `train 27 3d_fullres 0`
-    parser.add_argument("-c", "--configuration", metavar="CONFIG", help="2d, 3d_fullres, ... as in plan.json")
+    parser.add_argument("-c", "--configuration", metavar="CONFIG", help=f"2d, 3d_fullres, ... as in {PLAN_JSON}")
     parser.add_argument(
         "-f",
         "--fold",
@@ -153,7 +154,7 @@ def _changes_told(arguments: argparse.Namespace, console: Console) -> Iterator[N
     from nnunet_rs.model.staleness import report_staleness_in
     from nnunet_rs.plan.schema import read_plan
 
-    plan = read_plan(arguments.work / "plan.json")
+    plan = read_plan(WorkFolder(arguments.work).plan_file)
     names = (arguments.configuration,) if arguments.configuration else tuple(plan.configurations)
     tell_never_held_out(arguments.work, plan, names, console)
     report_staleness_in(arguments.work, names, console)
@@ -196,7 +197,7 @@ def _train_many(arguments: argparse.Namespace, console: Console, is_rank_0: bool
         models = tuple(model for model in models if model.fold in arguments.folds)
         missing = sorted(set(arguments.folds) - {model.fold for model in models}, key=str)
         if missing:
-            raise UsageError(f"--folds {missing[0]}: there is no such fold in {arguments.work / 'splits.json'}")
+            raise UsageError(f"--folds {missing[0]}: there is no such fold in {WorkFolder(arguments.work).splits_file}")
     outcomes = train_series(arguments.work, models, _model_options(arguments), devices, console)
     outcome = _series_outcome(arguments, outcomes)
     return outcome if is_rank_0 else Outcome({}, (), outcome.code)

@@ -22,7 +22,7 @@ from nnunet_rs.report.sections.cover import best_scored
 from nnunet_rs.report.slices import Scene, Window, difference_swatch, draw_slices, swatch
 from nnunet_rs.report.steps import Step, steps_of
 from nnunet_rs.report.tables import number
-from nnunet_rs.report.workfolder import WorkFolder
+from nnunet_rs.report.workfolder import WorkContents
 
 CHANNELS = 4  # of an image shown at most
 
@@ -44,12 +44,12 @@ class Candidates:
     dice: Mapping[str, float]  # mean over the case's classes
 
 
-def cases_section(work: WorkFolder, steps: tuple[Step, ...], shown: Shown, progress: Progress) -> Section:
+def cases_section(work: WorkContents, steps: tuple[Step, ...], shown: Shown, progress: Progress) -> Section:
     """Draw a few cases, from the best to the worst."""
     return Section("cases", "Cases", tuple(_blocks(work, steps, shown, progress)))
 
 
-def _blocks(work: WorkFolder, steps: tuple[Step, ...], shown: Shown, progress: Progress) -> Iterator[Block]:
+def _blocks(work: WorkContents, steps: tuple[Step, ...], shown: Shown, progress: Progress) -> Iterator[Block]:
     candidates = _candidates(work)
     chosen = ranked(candidates.dice, shown.cases)
     if not chosen:
@@ -74,7 +74,7 @@ def _blocks(work: WorkFolder, steps: tuple[Step, ...], shown: Shown, progress: P
         yield Missing(f"A case cannot be shown. {problem}")
 
 
-def _candidates(work: WorkFolder) -> Candidates:
+def _candidates(work: WorkContents) -> Candidates:
     """Find the cases of what was chosen, or of the configuration with the highest Dice."""
     validated = work.validated()
     if not validated:
@@ -88,10 +88,10 @@ def _candidates(work: WorkFolder) -> Candidates:
     return Candidates(" + ".join(members), files, {name: dice[name] for name in files if name in dice})
 
 
-def _predictions(work: WorkFolder, members: Sequence[str]) -> dict[str, Path]:
+def _predictions(work: WorkContents, members: Sequence[str]) -> dict[str, Path]:
     """Find the segmentations of cases held out: of a configuration's folds, or of a pair's."""
-    single = [t.folder / "validation" for t in work.of(members[0]) if t.summary is not None]
-    paired = sorted((work.path / "ensembles" / "+".join(members)).glob("fold_*"))
+    single = tuple(t.model.validation_folder for t in work.of(members[0]) if t.summary is not None)
+    paired = work.files.ensemble_folders(members)
     found: dict[str, Path] = {}
     for folder in single if len(members) == 1 else paired:
         try:
@@ -110,10 +110,10 @@ def _mean_dice(summaries: Sequence[Summary]) -> dict[str, float]:
     return {name: float(np.mean(means)) for name, means in collected.items()}
 
 
-def _viewer(work: WorkFolder, candidates: Candidates, chosen: Ranked, shown: Shown) -> Viewer:
+def _viewer(work: WorkContents, candidates: Candidates, chosen: Ranked, shown: Shown) -> Viewer:
     case = work.cases().get(chosen.name)
     if case is None or case.label is None:
-        raise NnunetError(f"its files are not where {work.path / 'dataset.json'} says; put them back and report again")
+        raise NnunetError(f"its files are not where {work.files.dataset_file} says; put them back and report again")
     labels, channels = work.plan.labels, work.plan.channels[:CHANNELS]
     prediction, reference = read_pair(Pair(case.name, candidates.predictions[case.name], case.label), labels)
     volume = read_volume(case.images, case.name)

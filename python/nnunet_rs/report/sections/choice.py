@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from nnunet_rs.report.blocks import Block, Missing, Points, Section, Text
 from nnunet_rs.report.steps import Step, steps_of
 from nnunet_rs.report.tables import choice_table
-from nnunet_rs.report.workfolder import WorkFolder
+from nnunet_rs.report.workfolder import WorkContents
 
 
-def choice_section(work: WorkFolder, steps: tuple[Step, ...]) -> Section:
+def choice_section(work: WorkContents, steps: tuple[Step, ...]) -> Section:
     """Tell what predicting with the work folder follows."""
     return Section("choice", "The choice", tuple(_blocks(work, steps)))
 
 
-def _blocks(work: WorkFolder, steps: tuple[Step, ...]) -> Iterator[Block]:
+def _blocks(work: WorkContents, steps: tuple[Step, ...]) -> Iterator[Block]:
     choice = work.choice
     if choice is None:
         what = (

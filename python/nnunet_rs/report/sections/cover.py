@@ -11,10 +11,10 @@ from nnunet_rs.plan.explain import by, counted
 from nnunet_rs.report.blocks import Cover, Figure
 from nnunet_rs.report.steps import Step
 from nnunet_rs.report.tables import Table, number
-from nnunet_rs.report.workfolder import Training, WorkFolder, score_names
+from nnunet_rs.report.workfolder import Training, WorkContents, score_names
 
 
-def cover(work: WorkFolder, steps: tuple[Step, ...]) -> Cover:
+def cover(work: WorkContents, steps: tuple[Step, ...]) -> Cover:
     """Sum a work folder up."""
     return Cover(
         title=work.plan.dataset,
@@ -26,7 +26,7 @@ def cover(work: WorkFolder, steps: tuple[Step, ...]) -> Cover:
     )
 
 
-def best_scored(work: WorkFolder) -> tuple[str, Summary] | None:
+def best_scored(work: WorkContents) -> tuple[str, Summary] | None:
     """Return the configuration with the highest mean Dice, and its scores; None where nothing is scored.
 
     They are compared on the cases that all of them have scored; where there are none, each on its own.
@@ -40,7 +40,7 @@ def best_scored(work: WorkFolder) -> tuple[str, Summary] | None:
     return name, scored[name]
 
 
-def _deck(work: WorkFolder) -> str:
+def _deck(work: WorkContents) -> str:
     names = score_names(work.plan.labels)
     wanted = _listed(names) if len(names) <= 6 else counted(len(names), "class") + "es"
     what = f"{counted(len(work.names), 'case')} of {', '.join(work.plan.channels)}; to be segmented: {wanted}."
@@ -56,7 +56,7 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _figures(work: WorkFolder) -> tuple[Figure, ...]:
+def _figures(work: WorkContents) -> tuple[Figure, ...]:
     scored = best_scored(work)
     figures = [_dice(*scored)] if scored else []
     chosen = work.choice.candidates[0] if work.choice and work.choice.candidates else None
@@ -84,13 +84,13 @@ def _dice(name: str, summary: Summary) -> Figure:
     return Figure(number(summary.foreground_mean()), "mean Dice", note)
 
 
-def _median_size(work: WorkFolder) -> str:
+def _median_size(work: WorkContents) -> str:
     configuration = next(iter(work.plan.configurations.values()))
     full = work.plan.configurations.get("3d_fullres", configuration)
     return f"{by(full.median_shape, 'g')} voxels at {by(full.spacing, '.3g')} mm"
 
 
-def _status(work: WorkFolder) -> Table:
+def _status(work: WorkContents) -> Table:
     """One row a configuration, one column a fold: its mean Dice, or how far it is."""
     folds = range(max(len(work.folds), 1 + max((t.fold for t in work.trainings), default=-1)))
     rows = []
@@ -102,7 +102,7 @@ def _status(work: WorkFolder) -> Table:
     return Table("How far the work is", head, tuple(rows), note)
 
 
-def _prepared(work: WorkFolder, name: str) -> str:
+def _prepared(work: WorkContents, name: str) -> str:
     from nnunet_rs.data.store import prepared_name
 
     store = prepared_name(work.plan, name) if name in work.plan.configurations else name
@@ -120,15 +120,13 @@ def _state(training: Training | None) -> str:
     return number(training.summary.foreground_mean())
 
 
-def _moved(work: WorkFolder) -> tuple[str, ...]:
+def _moved(work: WorkContents) -> tuple[str, ...]:
     if work.dataset is None:
-        return (
-            f"{work.path / 'dataset.json'} is missing: cases cannot be shown. `nnunet-rs preprocess` makes it anew.",
-        )
+        return (f"{work.files.dataset_file} is missing: cases cannot be shown. `nnunet-rs preprocess` makes it anew.",)
     if not work.moved:
         return ()
     some = ", ".join(work.moved[:3]) + (" …" if len(work.moved) > 3 else "")
-    place = work.path / "dataset.json"
+    place = work.files.dataset_file
     return (
         f"The files of {counted(len(work.moved), 'case')} ({some}) are not where {place} says: these "
         "cases cannot be shown. Put them back, or run `nnunet-rs preprocess` with the dataset's new place.",

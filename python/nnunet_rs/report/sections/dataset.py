@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_rs.core.workspace import FINGERPRINT_JSON
 from nnunet_rs.plan.explain import AXES, by, counted
 from nnunet_rs.plan.schema import CasePrint, Fingerprint
 from nnunet_rs.report.blocks import Block, Charts, Missing, Section, Text
@@ -15,19 +16,21 @@ from nnunet_rs.report.charts import Chart, Row, Scale, ranges, strips
 from nnunet_rs.report.intensities import draw_intensities
 from nnunet_rs.report.steps import Step, steps_of
 from nnunet_rs.report.tables import Table
-from nnunet_rs.report.workfolder import PreparedCase, WorkFolder
+from nnunet_rs.report.workfolder import PreparedCase, WorkContents
 
 MOST_CLASSES = 40  # drawn; tables have all of them
 
 
-def dataset_section(work: WorkFolder, steps: tuple[Step, ...]) -> Section:
+def dataset_section(work: WorkContents, steps: tuple[Step, ...]) -> Section:
     """Describe the dataset as far as it was measured."""
     return Section("dataset", "The dataset", tuple(_blocks(work, steps)))
 
 
-def _blocks(work: WorkFolder, steps: tuple[Step, ...]) -> Iterator[Block]:
+def _blocks(work: WorkContents, steps: tuple[Step, ...]) -> Iterator[Block]:
     if work.fingerprint is None:
-        yield Missing("fingerprint.json is missing: the dataset's measurements are not known. Planning makes it anew.")
+        yield Missing(
+            f"{FINGERPRINT_JSON} is missing: the dataset's measurements are not known. Planning makes it anew."
+        )
         return
     yield Text(_summary(work, work.fingerprint))
     charts = (
@@ -48,7 +51,7 @@ def _blocks(work: WorkFolder, steps: tuple[Step, ...]) -> Iterator[Block]:
     yield from _classes(work, steps)
 
 
-def _summary(work: WorkFolder, fingerprint: Fingerprint) -> str:
+def _summary(work: WorkContents, fingerprint: Fingerprint) -> str:
     cases = fingerprint.cases
     channels = counted(len(work.plan.channels), "channel")
     named = ", ".join(work.plan.channels)
@@ -71,7 +74,7 @@ def _axes(title: str, fingerprint: Fingerprint, value: Callable[[CasePrint], tup
     return strips(title, rows, Scale("", (0, high)))
 
 
-def _classes(work: WorkFolder, steps: tuple[Step, ...]) -> Iterator[Block]:
+def _classes(work: WorkContents, steps: tuple[Step, ...]) -> Iterator[Block]:
     """Say of each class in how many cases it occurs and how large it is there."""
     prepared = max(work.prepared.values(), key=len, default=())
     volumes = {index: _volumes(prepared, index) for index in range(1, work.plan.labels.count)}
@@ -98,7 +101,7 @@ def _volumes(prepared: tuple[PreparedCase, ...], index: int) -> NDArray[np.float
 
 
 def _class_table(
-    work: WorkFolder, prepared: tuple[PreparedCase, ...], volumes: dict[int, NDArray[np.float64]]
+    work: WorkContents, prepared: tuple[PreparedCase, ...], volumes: dict[int, NDArray[np.float64]]
 ) -> Table:
     labels = work.plan.labels
     rows = []
@@ -120,7 +123,7 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _occurs(work: WorkFolder, prepared: tuple[PreparedCase, ...], index: int) -> str:
+def _occurs(work: WorkContents, prepared: tuple[PreparedCase, ...], index: int) -> str:
     if prepared:
         return f"{sum(index in case.volumes for case in prepared)} of {len(prepared)}"
     known = [classes for classes in work.surveyed.values() if len(classes) > index]

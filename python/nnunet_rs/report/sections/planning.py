@@ -8,10 +8,10 @@ from nnunet_rs.plan.explain import by
 from nnunet_rs.plan.schema import Configuration
 from nnunet_rs.report.blocks import Block, Folded, Points, Section
 from nnunet_rs.report.tables import Table, plan_table
-from nnunet_rs.report.workfolder import WorkFolder
+from nnunet_rs.report.workfolder import WorkContents
 
 
-def plan_section(work: WorkFolder) -> Section:
+def plan_section(work: WorkContents) -> Section:
     """Show the configurations side by side, then the rule and the numbers behind each choice."""
     plan = work.plan
     reasons: tuple[Block, ...] = (Points(plan.reasons, "Why"),) if plan.reasons else ()

@@ -8,33 +8,34 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
+from nnunet_rs.core.workspace import BEST_JSON, DATASET_JSON, FINGERPRINT_JSON, PLAN_JSON, SPLITS_JSON
 from nnunet_rs.data.mirroring import axes_named, image_axes
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.report.blocks import Block, Section
 from nnunet_rs.report.tables import Table
-from nnunet_rs.report.workfolder import Training, WorkFolder
+from nnunet_rs.report.workfolder import Training, WorkContents
 
-FILES = ("dataset.json", "fingerprint.json", "plan.json", "splits.json", "best.json")
+FILES = (DATASET_JSON, FINGERPRINT_JSON, PLAN_JSON, SPLITS_JSON, BEST_JSON)
 PACKAGES = ("nnunet-rs", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "blosc2", "safetensors")
 
 
-def provenance_section(work: WorkFolder) -> Section:
+def provenance_section(work: WorkContents) -> Section:
     """List what the results were made from, so that they can be told from others and made again."""
     return Section("provenance", "Provenance", tuple(_blocks(work)))
 
 
-def _blocks(work: WorkFolder) -> Iterator[Block]:
+def _blocks(work: WorkContents) -> Iterator[Block]:
     yield _files(work)
     models = tuple(_model(work.plan, training) for training in work.trainings if training.metadata)
     if models:
         head = ("model", "plan", "recipe", "seed", "iterations", "mirrored", "nnunet_rs", "SHA-256 of the weights")
-        yield Table("Models", head, models, "plan: whether the model was trained by plan.json as it is now.")
+        yield Table("Models", head, models, f"plan: whether the model was trained by {PLAN_JSON} as it is now.")
     rows = (*((name, _version(name)) for name in PACKAGES), ("Python", platform.python_version()))
     yield Table("Versions that made this report", ("package", "version"), (*rows, ("system", platform.platform())))
 
 
-def _files(work: WorkFolder) -> Table:
+def _files(work: WorkContents) -> Table:
     rows = []
     for name in FILES:
         path = work.path / name

@@ -12,19 +12,19 @@ from nnunet_rs.report.blocks import Block, Charts, Folded, Missing, Section, Tex
 from nnunet_rs.report.charts import Chart, Row, Scale, strips
 from nnunet_rs.report.steps import Step, steps_of
 from nnunet_rs.report.tables import Table, number, scores_table
-from nnunet_rs.report.workfolder import Training, WorkFolder
+from nnunet_rs.report.workfolder import Training, WorkContents
 
 MOST_CLASSES = 40  # drawn; tables have all of them
 LISTED = 200  # cases listed by name: the lowest scores
 LISTED_CLASSES = 10  # columns of that list
 
 
-def scores_section(work: WorkFolder, steps: tuple[Step, ...]) -> Section:
+def scores_section(work: WorkContents, steps: tuple[Step, ...]) -> Section:
     """Show the scores of every configuration on the cases that its folds did not see."""
     return Section("scores", "Scores", tuple(_blocks(work, steps)))
 
 
-def _blocks(work: WorkFolder, steps: tuple[Step, ...]) -> Iterator[Block]:
+def _blocks(work: WorkContents, steps: tuple[Step, ...]) -> Iterator[Block]:
     validated = work.validated()
     if not validated:
         what = "No case held out has been scored yet; training a fold ends with that."

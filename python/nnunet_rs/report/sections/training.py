@@ -11,18 +11,18 @@ from nnunet_rs.report.blocks import Block, Charts, Folded, Missing, Section
 from nnunet_rs.report.charts import Chart, Line, Scale, lines
 from nnunet_rs.report.steps import Step, steps_of
 from nnunet_rs.report.tables import Table, number
-from nnunet_rs.report.workfolder import Training, WorkFolder
+from nnunet_rs.report.workfolder import Training, WorkContents
 
 MOST_CLASSES = 14  # curves in one drawing: each has its own colour and dashes
 _EPOCH = Scale("epoch", whole=True)
 
 
-def training_section(work: WorkFolder, steps: tuple[Step, ...]) -> Section:
+def training_section(work: WorkContents, steps: tuple[Step, ...]) -> Section:
     """Show loss, Dice and learning rate of every fold, and where the time went."""
     return Section("training", "Training", tuple(_blocks(work, steps)))
 
 
-def _blocks(work: WorkFolder, steps: tuple[Step, ...]) -> Iterator[Block]:
+def _blocks(work: WorkContents, steps: tuple[Step, ...]) -> Iterator[Block]:
     begun = [training for training in work.trainings if training.history.epochs]
     if not begun:
         yield Missing("Nothing is trained yet.", steps_of(steps, "train"))
