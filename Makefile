@@ -67,7 +67,7 @@ lint: setup ## formatting, types, layers, clippy, the stub against the module
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 
-bench: setup ## kernels beside scipy, skimage and numpy; rewrites the README's table
+bench: setup ## kernels beside scipy, skimage and numpy; rewrites the table in docs/benchmarks.md
 	NNUNET_RS_PYTHON=$(abspath $(BIN)/python) cargo bench
 
 coverage: setup ## how much of the Python side the tests run; fails below 90 %

@@ -38,7 +38,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def helps() -> list[str]:
-    """Return the help of every command, 100 columns wide."""
-    os.environ["COLUMNS"] = "100"
+    """Return the help of every command, as wide as the page shows without scrolling."""
+    os.environ["COLUMNS"] = "88"
     parsers = build_parser().commands
     return [parsers[command.name].format_help() for command in COMMANDS]

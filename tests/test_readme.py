@@ -23,6 +23,11 @@ def test_every_command_line_is_understood() -> None:
         assert build_parser().parse_args(command).command == command[0]
 
 
+def test_a_reader_gets_through_it() -> None:
+    assert len(README.splitlines()) <= 130
+    assert README.count("\n|---|") == 1  # one table
+
+
 def test_links_to_files_lead_somewhere() -> None:
     targets = re.findall(r"\]\(([^)#]+)\)", README)
     local = [target for target in targets if "://" not in target]

@@ -16,8 +16,6 @@ use nnunet_kernels::{Blend, Memory};
 pub struct Case {
     /// The group's name.
     pub name: &'static str,
-    /// Whether the README shows it.
-    pub in_readme: bool,
     /// The kernel's work, once, into memory taken beforehand: what the system needs to hand out pages is not measured.
     pub work: Box<dyn FnMut() + Send>,
     /// Who does the same, and how `reference.py` calls it.
@@ -83,7 +81,6 @@ fn image_case(from: [usize; 4], to: [usize; 4], order: Order, lowres: Option<usi
 fn image_cubic() -> Case {
     Case {
         name: "image, order 3, 100×320×320 → 125×260×260",
-        in_readme: true,
         work: image_case([1, 100, 320, 320], [1, 125, 260, 260], Order::Cubic, None),
         references: &[("scipy.ndimage.zoom", "zoom 100x320x320 125x260x260 3")],
     }
@@ -92,7 +89,6 @@ fn image_cubic() -> Case {
 fn image_cubic_small() -> Case {
     Case {
         name: "image, order 3, 64×96×96 → 40×128×128",
-        in_readme: false,
         work: image_case([1, 64, 96, 96], [1, 40, 128, 128], Order::Cubic, None),
         references: &[
             ("scipy.ndimage.zoom", "zoom 64x96x96 40x128x128 3"),
@@ -104,7 +100,6 @@ fn image_cubic_small() -> Case {
 fn image_slices() -> Case {
     Case {
         name: "image, order 3 slice by slice, 100×320×320 → 125×260×260",
-        in_readme: true,
         work: image_case([1, 100, 320, 320], [1, 125, 260, 260], Order::Cubic, Some(0)),
         references: &[("skimage.transform.resize", "slices 100x320x320 125x260x260")],
     }
@@ -113,7 +108,6 @@ fn image_slices() -> Case {
 fn image_linear() -> Case {
     Case {
         name: "image, order 1, 100×320×320 → 125×260×260",
-        in_readme: false,
         work: image_case([1, 100, 320, 320], [1, 125, 260, 260], Order::Linear, None),
         references: &[("scipy.ndimage.zoom", "zoom 100x320x320 125x260x260 1")],
     }
@@ -122,7 +116,6 @@ fn image_linear() -> Case {
 fn image_nearest() -> Case {
     Case {
         name: "image, order 0, 100×320×320 → 125×260×260",
-        in_readme: false,
         work: image_case([1, 100, 320, 320], [1, 125, 260, 260], Order::Nearest, None),
         references: &[("scipy.ndimage.zoom", "zoom 100x320x320 125x260x260 0")],
     }
@@ -143,22 +136,21 @@ fn labels_case(count: u64, block: usize) -> Box<dyn FnMut() + Send> {
 fn labels_3() -> Case {
     Case {
         name: "3 labels, 100×320×320 → 125×260×260",
-        in_readme: true,
         work: labels_case(3, 16),
         references: &[("scipy.ndimage.zoom a label", "labels 100x320x320 125x260x260 3")],
     }
 }
 
 fn labels_15() -> Case {
-    Case { name: "15 labels, the same", in_readme: false, work: labels_case(15, 16), references: &[] }
+    Case { name: "15 labels, the same", work: labels_case(15, 16), references: &[] }
 }
 
 fn labels_118() -> Case {
-    Case { name: "118 labels, the same", in_readme: false, work: labels_case(118, 16), references: &[] }
+    Case { name: "118 labels, the same", work: labels_case(118, 16), references: &[] }
 }
 
 fn labels_noise() -> Case {
-    Case { name: "118 labels of noise, the same", in_readme: false, work: labels_case(118, 1), references: &[] }
+    Case { name: "118 labels of noise, the same", work: labels_case(118, 1), references: &[] }
 }
 
 fn logits_case<R: Float + 'static>(logits: Array4<R>, to: [usize; 3]) -> Box<dyn FnMut() + Send> {
@@ -171,7 +163,6 @@ fn logits_case<R: Float + 'static>(logits: Array4<R>, to: [usize; 3]) -> Box<dyn
 fn logits_15() -> Case {
     Case {
         name: "logits to labels, 15×80×160×160 → 100×320×320",
-        in_readme: true,
         work: logits_case(image([15, 80, 160, 160]), [100, 320, 320]),
         references: &[("scipy.ndimage.zoom a class", "logits 15x80x160x160 100x320x320")],
     }
@@ -180,7 +171,6 @@ fn logits_15() -> Case {
 fn logits_15_half() -> Case {
     Case {
         name: "the same from float16",
-        in_readme: false,
         work: logits_case(image([15, 80, 160, 160]).mapv(f16::from_f32), [100, 320, 320]),
         references: &[],
     }
@@ -193,12 +183,7 @@ fn logits_smooth() -> Case {
     for (from, to) in coarse.axis_chunks_iter(Axis(0), 1).zip(logits.axis_chunks_iter_mut(Axis(0), 1)) {
         resample_image(from, to, Order::Linear, None).expect("the shapes are sound");
     }
-    Case {
-        name: "the same from smooth logits",
-        in_readme: false,
-        work: logits_case(logits, [100, 320, 320]),
-        references: &[],
-    }
+    Case { name: "the same from smooth logits", work: logits_case(logits, [100, 320, 320]), references: &[] }
 }
 
 fn statistics_case<T: Intensity>(value: impl Fn(f32) -> T) -> Box<dyn FnMut() + Send> {
@@ -215,7 +200,6 @@ fn statistics_case<T: Intensity>(value: impl Fn(f32) -> T) -> Box<dyn FnMut() + 
 fn statistics_float() -> Case {
     Case {
         name: "statistics of 20 million voxels, float32",
-        in_readme: true,
         work: statistics_case(|v| v),
         references: &[("numpy mean, std, percentile", "statistics 20000000 float32")],
     }
@@ -224,7 +208,6 @@ fn statistics_float() -> Case {
 fn statistics_short() -> Case {
     Case {
         name: "statistics of 20 million voxels, int16",
-        in_readme: true,
         work: statistics_case(|v| v as i16),
         references: &[("numpy mean, std, percentile", "statistics 20000000 int16")],
     }
@@ -237,7 +220,6 @@ fn blend() -> Case {
     let (mut sums, mut weights) = (Array4::ones((classes, size[0], size[1], size[2])), Array3::ones(size));
     Case {
         name: "blending of windows 4×64×128×128 into 4×96×256×256",
-        in_readme: false,
         work: Box::new(move || {
             let mut blend = Blend::<f32>::new(classes, &size, &tile, None).expect("the tile fits");
             sums.par_mapv_inplace(|_| 0.0);
@@ -269,7 +251,6 @@ fn warp_case(order: Order) -> Box<dyn FnMut() + Send> {
 fn warp_cubic() -> Case {
     Case {
         name: "warp of a 128³ patch, order 3, elastic",
-        in_readme: true,
         work: warp_case(Order::Cubic),
         references: &[("scipy gaussian_filter, map_coordinates", "warp 128 3")],
     }
@@ -278,7 +259,6 @@ fn warp_cubic() -> Case {
 fn warp_linear() -> Case {
     Case {
         name: "warp of a 128³ patch, order 1, elastic",
-        in_readme: false,
         work: warp_case(Order::Linear),
         references: &[("scipy gaussian_filter, map_coordinates", "warp 128 1")],
     }

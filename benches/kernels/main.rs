@@ -1,5 +1,5 @@
 //! Every kernel at several sizes, on one thread and on all, beside what SciPy, scikit-image and NumPy need for the same
-//! work. Prints the ratios and rewrites the README's table when everything has been measured.
+//! work. Prints the ratios and rewrites the table in docs/benchmarks.md when everything has been measured.
 //!
 //! `cargo bench` at the root; `cargo bench -- labels` for a part. `NNUNET_RS_PYTHON` names the interpreter of the
 //! comparison; otherwise `.venv/bin/python` or `python3`.
@@ -34,7 +34,7 @@ fn measure(criterion: &mut Criterion, make: fn() -> Case, python: &mut Python, l
     let mut group = criterion.benchmark_group(case.name);
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
-    ledger.open(case.name, case.in_readme);
+    ledger.open(case.name);
     let Case { mut work, references, .. } = case;
     for threads in [1, ledger.threads()] {
         group.bench_function(format!("nnunet_rs, {threads} threads"), |bencher| {

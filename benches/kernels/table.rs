@@ -1,4 +1,4 @@
-//! The figures, as a table on the terminal and in the README.
+//! The figures, as a table on the terminal and in docs/benchmarks.md.
 
 use std::cell::RefCell;
 use std::fmt::Write;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::python::root;
 
+const PAGE: &str = "docs/benchmarks.md";
 const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
@@ -19,7 +20,6 @@ pub struct Ledger {
 
 struct Row {
     name: &'static str,
-    in_readme: bool,
     alone: Times,
     together: Times,
     references: Vec<(&'static str, Times)>,
@@ -50,9 +50,9 @@ impl Ledger {
     }
 
     /// Begins a group.
-    pub fn open(&self, name: &'static str, in_readme: bool) {
+    pub fn open(&self, name: &'static str) {
         let (alone, together, references) = Default::default();
-        self.rows.borrow_mut().push(Row { name, in_readme, alone, together, references });
+        self.rows.borrow_mut().push(Row { name, alone, together, references });
     }
 
     /// Notes a sample of the open group's kernel, and returns it.
@@ -77,28 +77,28 @@ impl Ledger {
         time
     }
 
-    /// Prints the table, and rewrites the README's where every group of it was measured.
+    /// Prints the table, and rewrites that of the page where every group was measured.
     pub fn report(&self) {
         let rows = self.rows.borrow();
         let measured: Vec<&Row> = rows.iter().filter(|row| row.alone.median().is_some()).collect();
         if measured.is_empty() {
             return;
         }
-        println!("\n{}", self.table(&measured));
-        let readme: Vec<&Row> = rows.iter().filter(|row| row.in_readme).collect();
-        if self.versions.is_none() || readme.iter().any(|row| row.references.is_empty()) {
-            return println!("README.md stays as it was: not everything was measured.");
+        let table = self.table(&measured);
+        println!("\n{table}");
+        if self.versions.is_none() || measured.len() < rows.len() {
+            return println!("{PAGE} stays as it was: not everything was measured.");
         }
-        match rewrite(&self.table(&readme)) {
-            Ok(()) => println!("README.md has the table now."),
-            Err(reason) => println!("README.md stays as it was: {reason}."),
+        match rewrite(&table) {
+            Ok(()) => println!("{PAGE} has the table now."),
+            Err(reason) => println!("{PAGE} stays as it was: {reason}."),
         }
     }
 
     fn table(&self, rows: &[&Row]) -> String {
         let threads = self.threads;
         let mut text = format!(
-            "| work | 1 thread | {threads} threads | against (1 thread) | needs | ratio, 1 thread | {threads} threads |\n\
+            "| work | 1 thread | {threads} threads | against (1 thread) | its time | ratio, 1 thread | {threads} threads |\n\
              |---|---:|---:|---|---:|---:|---:|\n"
         );
         for row in rows {
@@ -149,7 +149,7 @@ fn machine() -> String {
 }
 
 fn rewrite(table: &str) -> Result<(), String> {
-    let path = root().join("README.md");
+    let path = root().join(PAGE);
     let text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
     let (head, rest) = text.split_once(BEGIN).ok_or_else(|| format!("it has no {BEGIN}"))?;
     let (_, tail) = rest.split_once(END).ok_or_else(|| format!("it has no {END}"))?;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,6 @@ __all__ = ["SpatialRule", "Warp"]
 
 _DEVIATIONS = 3.0  # an elastic displacement is rarely larger, in its standard deviations
 _SEEDS = 1 << 63
-_PAPERS = SpatialRule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Warp(SeededTransform):
     batchgenerators 0.25 `SpatialTransform` with `random_crop=False` and borders of zeros.
     """
 
-    rule: SpatialRule = _PAPERS
+    rule: SpatialRule = field(default_factory=SpatialRule)
     patch_size: Sequence[int] | None = None
     in_plane: bool = False
 
