@@ -33,9 +33,9 @@ from nnunet_rs.core.workspace import PREPARED_CASE
 from nnunet_rs.data.archive import Entry, check_entry, read_archive, read_entry, write_archive
 from nnunet_rs.data.chunked_arrays import BLOCK_VOXELS, Content, encode_frame, read_frame
 from nnunet_rs.data.class_locations import ClassLocations, sample_locations
-from nnunet_rs.data.normalize import IntensityMap
 from nnunet_rs.data.placement import prepared_folder
 from nnunet_rs.data.preprocess import Mask, Prepared, Unscaled
+from nnunet_rs.plan.normalization import SCHEMES, IntensityMap
 from nnunet_rs.plan.schema import Configuration, Plan
 
 VERSION = 2
@@ -124,7 +124,8 @@ def open_store(work: Path, plan: Plan, name: str, *, cache: int = 0) -> Store:
 
 def normalization_key(plan: Plan) -> str:
     """Hash how a plan normalises, with statistics only where they are used: what the keys of its cases end in."""
-    rules = [encode(rule if rule.scheme == "ct" else replace(rule, stats=None)) for rule in plan.normalization]
+    used = (rule if SCHEMES[rule.scheme].uses_dataset else replace(rule, stats=None) for rule in plan.normalization)
+    rules = [encode(rule) for rule in used]
     return hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]
 
 

@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from nnunet_rs import __version__
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.model.metadata import ModelMetadata
+from nnunet_rs.plan.normalization import SCHEMES
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.select.choice import Choice
 
-_SCHEMES = {
-    "ct": "CT: clipped and scaled by the training cases' foreground",
-    "zscore": "each image by its own mean and standard deviation",
-    "none": "none",
-    "rescale_to_0_1": "each image to 0 … 1",
-    "rgb_to_0_1": "divided by 255",
-}
 _NOT_KNOWN = "not known"
 
 
@@ -76,7 +70,7 @@ def _images(plan: Plan) -> Iterator[str]:
     yield "## Images that it needs"
     yield ""
     rows = [
-        (f"_{number:04d}", name, _SCHEMES[rule.scheme] + (", inside the non-zero mask" if rule.use_mask else ""))
+        (f"_{number:04d}", name, SCHEMES[rule.scheme].summary + (", inside the non-zero mask" if rule.use_mask else ""))
         for number, (name, rule) in enumerate(zip(plan.channels, plan.normalization, strict=True))
     ]
     yield from _table(("file", "channel", "normalised"), rows)

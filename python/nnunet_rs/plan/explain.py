@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from nnunet_rs.plan.normalization import SCHEMES, Normalization
 from nnunet_rs.plan.patch import Batch, Fitted, Setting
 from nnunet_rs.plan.recipe import PlanRecipe
-from nnunet_rs.plan.schema import Fingerprint, Normalization, Plan
+from nnunet_rs.plan.schema import Fingerprint, Plan
 from nnunet_rs.plan.spacing import Floats, has_one_slice, is_anisotropic, percentile
 
 if TYPE_CHECKING:
@@ -81,28 +82,13 @@ def why_normalization(
     size = fingerprint.relative_size_after_crop
     crop = f"the crop to non-zero leaves {size:.0%} of the median case"
     return tuple(
-        f"channel {index} ({name}): {_scheme(rule)}{_mask(rule, crop, size, recipe)}"
+        f"channel {index} ({name}): {SCHEMES[rule.scheme].reason(rule)}{_mask(rule, crop, size, recipe)}"
         for index, (name, rule) in enumerate(zip(channels, rules, strict=True))
     )
 
 
-def _scheme(rule: Normalization) -> str:
-    if rule.scheme == "ct" and rule.stats is not None:
-        s = rule.stats
-        return (
-            f"clipped to the foreground's 0.5 to 99.5 percentiles [{s.percentile_00_5:.4g}, {s.percentile_99_5:.4g}], "
-            f"minus its mean {s.mean:.4g}, divided by its deviation {s.std:.4g}, because it is named CT"
-        )
-    return {
-        "zscore": "each case's own mean and deviation (z-score)",
-        "none": "left as it is, because it is named noNorm",
-        "rescale_to_0_1": "each case rescaled to 0 … 1, because it is named so",
-        "rgb_to_0_1": "divided by 255, because it is named rgb_to_0_1",
-    }.get(rule.scheme, rule.scheme)
-
-
 def _mask(rule: Normalization, crop: str, size: float, recipe: PlanRecipe) -> str:
-    if rule.scheme != "zscore":
+    if not SCHEMES[rule.scheme].uses_mask:
         return ""
     if rule.use_mask:
         return f", inside the non-zero mask: {crop}, less than {recipe.mask_below:.0%}"

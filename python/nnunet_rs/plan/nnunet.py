@@ -15,13 +15,13 @@ from nnunet_rs.core.files import keep_aside, read_json, write_json
 from nnunet_rs.core.io import find_format
 from nnunet_rs.core.types import ChannelStats, Dataset, Spacing3
 from nnunet_rs.core.workspace import DATASET_JSON
+from nnunet_rs.plan.normalization import SCHEMES
 from nnunet_rs.plan.schema import (
     CasePrint,
     Configuration,
     Fingerprint,
     Plan,
     Resampling,
-    Scheme,
 )
 from nnunet_rs.plan.spacing import median_of_cases, transposed
 from nnunet_rs.plan.validation import check_fingerprint
@@ -36,16 +36,6 @@ class NnunetFiles:
     training_cases: int  # numTraining, which need not be the number of the fingerprint's cases
     reader: str  # nnU-Net's class that reads the images
 
-
-_SCHEMES: dict[Scheme, str] = {
-    "ct": "CTNormalization",
-    "zscore": "ZScoreNormalization",
-    "none": "NoNormalization",
-    "rescale_to_0_1": "RescaleTo01Normalization",
-    "rgb_to_0_1": "RGBTo01Normalization",
-}
-
-SCHEME_OF_CLASS: dict[str, Scheme] = {name: scheme for scheme, name in _SCHEMES.items()}
 
 _ANY_READER = "SimpleITKIO"  # reads more than there is here
 _RESAMPLE, _NO_RESAMPLING = "resample_data_or_seg_to_shape", "no_resampling_hack"
@@ -249,7 +239,7 @@ def _configuration(
         "patch_size": list(configuration.patch_size),
         "median_image_size_in_voxels": list(configuration.median_shape),
         "spacing": list(configuration.spacing),
-        "normalization_schemes": [_SCHEMES[rule.scheme] for rule in plan.normalization],
+        "normalization_schemes": [SCHEMES[rule.scheme].nnunet_name for rule in plan.normalization],
         "use_mask_for_norm": [rule.use_mask for rule in plan.normalization],
         **_resampling(configuration.resampling),
         "architecture": _architecture(

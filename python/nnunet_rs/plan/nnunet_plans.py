@@ -15,9 +15,9 @@ from nnunet_rs.core.files import read_json
 from nnunet_rs.core.io import FORMATS
 from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
 from nnunet_rs.core.workspace import DATASET_JSON
-from nnunet_rs.plan.nnunet import SCHEME_OF_CLASS
+from nnunet_rs.plan.normalization import SCHEMES, Normalization, scheme_of_class
 from nnunet_rs.plan.planner import with_memory
-from nnunet_rs.plan.schema import Configuration, Normalization, Plan, Resampling, Scheme
+from nnunet_rs.plan.schema import Configuration, Plan, Resampling
 from nnunet_rs.plan.validation import check_plan
 
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
@@ -309,11 +309,12 @@ class _Reader:
             for channel, (name, mask) in enumerate(zip(names, masks, strict=True))
         )
 
-    def _scheme(self, name: object) -> Scheme:
-        if name not in SCHEME_OF_CLASS:
-            known = ", ".join(SCHEME_OF_CLASS)
+    def _scheme(self, name: object) -> str:
+        found = scheme_of_class(name)
+        if found is None:
+            known = ", ".join(scheme.nnunet_name for scheme in SCHEMES.values())
             raise self.refused("normalization_schemes", name, f"there is no such normalisation here; there are {known}")
-        return SCHEME_OF_CLASS[name]
+        return found
 
     def _stats(self, stats: Any, channel: int) -> ChannelStats | None:
         found = stats.get(str(channel)) if isinstance(stats, dict) else None

@@ -9,9 +9,10 @@ from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import Dataset, LabelSet, Shape3, Spacing3
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan import explain
+from nnunet_rs.plan.normalization import SCHEMES, Normalization, scheme_of_channel
 from nnunet_rs.plan.patch import Batch, Fitted, Setting, choose_batch, fit_patch, network_memory
 from nnunet_rs.plan.recipe import PlanRecipe, recipe_named
-from nnunet_rs.plan.schema import Configuration, Fingerprint, Normalization, Plan, Scheme
+from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
 from nnunet_rs.plan.spacing import (
     Floats,
     coarsest_axis,
@@ -22,14 +23,6 @@ from nnunet_rs.plan.spacing import (
     target_spacing,
     transposed,
 )
-
-SCHEMES: dict[str, Scheme] = {
-    "ct": "ct",
-    "nonorm": "none",
-    "zscore": "zscore",
-    "rescale_to_0_1": "rescale_to_0_1",
-    "rgb_to_0_1": "rgb_to_0_1",
-}  # channel name in any case -> scheme; all others zscore
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +271,9 @@ def _normalization(
     cropped = fingerprint.relative_size_after_crop < recipe.mask_below
 
     def choose(channel: int, name: str) -> Normalization:
-        scheme = SCHEMES.get(name.casefold(), "zscore")
+        scheme = scheme_of_channel(name)
         named = any(part in name for part in recipe.unmasked_names)
-        masked = cropped and scheme == "zscore" and not named
+        masked = cropped and SCHEMES[scheme].uses_mask and not named
         return Normalization(scheme, masked, fingerprint.channels[channel])
 
     return tuple(choose(channel, name) for channel, name in enumerate(channels))

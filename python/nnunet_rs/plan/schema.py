@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from nnunet_rs.core.choices import Activation, Norm
 from nnunet_rs.core.document import decode, encode, render
@@ -13,11 +13,10 @@ from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.types import ChannelStats as ChannelStats
 from nnunet_rs.core.types import LabelSet, Shape3, Spacing3
+from nnunet_rs.plan.normalization import Normalization as Normalization
 from nnunet_rs.plan.validation import check_fingerprint, check_plan
 
 SCHEMA_VERSION = 1
-
-Scheme = Literal["zscore", "ct", "none", "rescale_to_0_1", "rgb_to_0_1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +36,6 @@ class Fingerprint:
     cases: tuple[CasePrint, ...]
     channels: tuple[ChannelStats, ...]
     relative_size_after_crop: float  # median over cases of (voxels after crop) / (voxels before)
-
-
-@dataclass(frozen=True, slots=True)
-class Normalization:
-    """How one channel's intensities are brought to a common scale."""
-
-    scheme: Scheme
-    use_mask: bool  # statistics inside the non-zero mask only, zero outside (zscore)
-    stats: ChannelStats | None  # the dataset's foreground statistics (used by ct)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_rs.core.errors import NnunetError, PlanError
 from nnunet_rs.core.labels import MAX_VALUE
+from nnunet_rs.plan.normalization import SCHEMES
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import ChannelStats, LabelSet
@@ -97,9 +98,12 @@ def _check_channels(plan: Plan, source: str) -> None:
         )
     for channel, rule in enumerate(plan.normalization):
         where = f"{source}: normalization[{channel}]"
-        if rule.scheme == "ct" and (rule.stats is None or rule.stats.std <= 0):
+        if rule.scheme not in SCHEMES:
+            raise PlanError(f'{where}.scheme is "{rule.scheme}": must be one of {", ".join(SCHEMES)}')
+        if SCHEMES[rule.scheme].uses_dataset and (rule.stats is None or rule.stats.std <= 0):
             found = "missing" if rule.stats is None else f"std {rule.stats.std}"
-            raise PlanError(f"{where}.stats is {found}: the scheme ct needs the foreground statistics, with std > 0")
+            needed = f"the scheme {rule.scheme} needs the foreground statistics, with std > 0"
+            raise PlanError(f"{where}.stats is {found}: {needed}")
         if rule.stats is not None:
             _check_stats(rule.stats, f"{where}.stats")
 

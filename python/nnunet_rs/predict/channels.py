@@ -10,7 +10,8 @@ from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import FloatArray, Progress, Volume
 from nnunet_rs.core.workspace import DATASET_JSON
-from nnunet_rs.plan.schema import ChannelStats, Plan
+from nnunet_rs.plan.normalization import SCHEMES, window
+from nnunet_rs.plan.schema import Plan
 
 
 def require_channels(volume: Volume, plan: Plan) -> None:
@@ -19,8 +20,8 @@ def require_channels(volume: Volume, plan: Plan) -> None:
     Raises
     ------
     DatasetError
-        A wrong number of channels, zeros only, or a CT channel without any voxel in the window of the training's CT:
-        one of another modality, or not in Hounsfield units.
+        A wrong number of channels, zeros only, or a channel without any voxel in the window of the training's, where
+        there is one: a CT that is of another modality, or not in Hounsfield units.
     """
     names = plan.channels
     found = volume.data.shape[0]
@@ -32,11 +33,12 @@ def require_channels(volume: Volume, plan: Plan) -> None:
     if not volume.data.any():
         raise DatasetError("the image is zero everywhere, so there is nothing to segment; see how it was exported")
     for index, (channel, rule) in enumerate(zip(volume.data, plan.normalization, strict=True)):
-        if rule.scheme == "ct" and rule.stats is not None and not _reaches(channel, rule.stats):
+        seen = window(rule)
+        if seen is not None and not _reaches(channel, seen):
             raise DatasetError(
                 f"channel {index} ({names[index]}) has values {channel.min():g} to {channel.max():g}, none between "
-                f"{rule.stats.percentile_00_5:g} and {rule.stats.percentile_99_5:g} as in training; give Hounsfield "
-                f"units, and the channels in the order {', '.join(names)}"
+                f"{seen[0]:g} and {seen[1]:g} as in training; give {SCHEMES[rule.scheme].window_unit}, and the "
+                f"channels in the order {', '.join(names)}"
             )
 
 
@@ -73,7 +75,7 @@ def _declared(file: Path) -> tuple[str, ...] | None:
     return None
 
 
-def _reaches(channel: FloatArray, stats: ChannelStats) -> bool:
+def _reaches(channel: FloatArray, window: tuple[float, float]) -> bool:
     """Whether some voxel lies in the window; most often the first planes tell."""
-    low, high = stats.percentile_00_5, stats.percentile_99_5
+    low, high = window
     return any(bool(((plane >= low) & (plane <= high)).any()) for plane in channel)

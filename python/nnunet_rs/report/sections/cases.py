@@ -15,7 +15,8 @@ from nnunet_rs.core.types import Progress, Volume
 from nnunet_rs.evaluate.folders import Pair, label_files, read_pair
 from nnunet_rs.evaluate.scores import score_case, scored_targets
 from nnunet_rs.evaluate.summary import Summary
-from nnunet_rs.plan.schema import Normalization, Plan
+from nnunet_rs.plan.normalization import Normalization, window
+from nnunet_rs.plan.schema import Plan
 from nnunet_rs.report.blocks import Block, LegendEntry, Missing, Section, Text, Viewer
 from nnunet_rs.report.ranking import Ranked, ranked
 from nnunet_rs.report.sections.cover import best_scored
@@ -158,8 +159,9 @@ def _windows(volume: Volume, plan: Plan) -> tuple[Window, ...]:
 
 
 def _window(channel: NDArray[np.float32], rule: Normalization) -> Window:
-    if rule.scheme == "ct" and rule.stats is not None:
-        low, high = rule.stats.percentile_00_5, rule.stats.percentile_99_5
+    seen = window(rule)
+    if seen is not None:
+        low, high = seen
         return low - 0.3 * (high - low), high + 0.2 * (high - low)
     inside = channel[channel != 0]
     low, high = np.percentile(inside if inside.size else channel, (0.5, 99.5))
