@@ -17,6 +17,7 @@ from nnunet_rs.data.folds import (
     make_folds,
     read_case_table,
     read_splits,
+    tell_likely_groups,
     write_splits,
 )
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -164,3 +165,28 @@ def test_splits_that_are_no_list_cannot_be_counted(tmp_path, content):
     (tmp_path / "splits.json").write_text(content)
     with pytest.raises(DatasetError, match=r"splits\.json: expected a list of folds"):
         count_folds(tmp_path / "splits.json")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ([f"patient{k:03}_frame{f}" for k in range(6) for f in (1, 12)], True),
+        ([f"sub-{k:02}_ses-{f}" for k in range(6) for f in (1, 2)], True),
+        (_names(12), False),  # no digit before the number
+        ([f"BraTS2021_{k:05}" for k in range(12)], False),  # one part for all
+        ([f"scan{k}_left" for k in range(12)], False),  # nobody twice
+        ([f"site{k % 3}_{k:03}" for k in range(60)], False),  # too many for one patient
+    ],
+)
+def test_several_scans_of_one_patient_are_told(names: list[str], told: bool) -> None:
+    listener = Listener()
+    tell_likely_groups(make_folds(names), listener)
+    assert len(listener.said) == told
+    if told:
+        part = re.findall(r"fold 0 trains with (\S+) and is scored on (\S+):", listener.said[0])
+        assert len(part) == 1
+        assert part[0][0] != part[0][1]
+    grouped = make_folds(names, groups=groups_from_pattern(names, "(.+)[_-]")) if told else ()
+    quiet = Listener()
+    tell_likely_groups(grouped, quiet)
+    assert quiet.said == []

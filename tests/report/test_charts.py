@@ -82,3 +82,10 @@ def test_every_value_is_a_dot_up_to_a_limit() -> None:
 def test_names_are_no_formulas() -> None:
     chart = strips("x", [Row("$\\frac{1}$ <a> & b", np.arange(5.0))], Scale("x"))
     assert "$\\frac{1}$ &lt;a&gt; &amp; b" in chart.svg
+
+
+def test_a_single_epoch_has_whole_numbers_beside_it() -> None:
+    drawn = lines("Loss", [Line("a", [1], [0.5])], Scale("epoch", whole=True), Scale("loss"))
+    words = [element.text for element in ElementTree.fromstring(drawn.svg).iter() if element.tag.endswith("text")]
+    ticks = [word for word in words if word and word.isdecimal()]
+    assert ticks == ["0", "1", "2"]

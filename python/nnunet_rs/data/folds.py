@@ -81,6 +81,29 @@ def make_folds(
     return tuple(_fold(members, units, held_out == k) for k in range(count))
 
 
+def tell_likely_groups(folds: Sequence[Fold], progress: Progress) -> None:
+    """Warn if cases on both sides of a fold look like several scans of one patient.
+
+    Names are taken so where a part with a digit stands before the last `_` or `-`, at least three such parts occur, and
+    most cases share theirs with a few others: patient001_frame01, patient001_frame12.
+    """
+    names = sorted({name for fold in folds for name in (*fold.train, *fold.validation)})
+    parts = {name: re.sub(r"[_-][^_-]*$", "", name) for name in names}
+    counts = Counter(parts.values())
+    likely = all(any(map(str.isdigit, part)) for part in counts) and 3 <= len(counts) <= 0.75 * len(names)
+    if not likely or len(names) > 10 * len(counts):
+        return
+    for number, fold in enumerate(folds):
+        trained = {parts[name]: name for name in fold.train}
+        both = next((name for name in fold.validation if parts[name] in trained), None)
+        if both is not None:
+            progress.say(
+                f"warning: fold {number} trains with {trained[parts[both]]} and is scored on {both}: if names that "
+                "differ after the last _ or - only are of one patient, keep them together by --groups '(.+)[_-]'"
+            )
+            return
+
+
 def groups_from_pattern(names: Sequence[str], pattern: str) -> dict[str, str]:
     """Return each case's group: the pattern's first capturing group, or the whole match where it has none.
 

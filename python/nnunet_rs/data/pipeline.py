@@ -20,7 +20,7 @@ from nnunet_rs.core.resources import peak_memory, processors
 from nnunet_rs.core.types import Case, Dataset, Progress, Share, Silent, Task
 from nnunet_rs.core.workspace import DATASET_JSON, WorkFolder
 from nnunet_rs.data.chunked_arrays import warm_up
-from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
+from nnunet_rs.data.folds import Fold, make_folds, read_splits, tell_likely_groups, write_splits
 from nnunet_rs.data.ownership import MARK, require_own
 from nnunet_rs.data.placement import Placement, place_prepared, prepared_cases, prepared_folder
 from nnunet_rs.data.preprocess import find_configuration
@@ -264,6 +264,8 @@ def reconcile_splits(
             progress.say(f"warning: {path} leaves out {len(unused)} cases ({unused[0]} …); move it away for new folds")
         return folds
     folds = make_folds(names, groups=groups, strata=strata, progress=progress)
+    if groups is None:
+        tell_likely_groups(folds, progress)
     if path.exists() and not _holds(path, names, folds):
         progress.say(f"{path} had other folds: it is kept as {keep_aside(path).name}")
     write_splits(path, folds)

@@ -227,6 +227,9 @@ def _apply(axes: Axes, which: str, scale: Scale) -> None:
         axis.set_minor_formatter(NullFormatter())
     elif scale.whole:
         axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        first, last = axis.get_view_interval()
+        if last - first < 1:  # a single value, as of one epoch: whole numbers on both sides
+            axis.set_view_interval(round(first) - 1, round(first) + 1, ignore=True)
     low, high = scale.limits
     getattr(axes, f"set_{which}lim")(low, high)
 

@@ -11,6 +11,7 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.names import examples
 from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.text import clock
 from nnunet_rs.core.types import Progress, Silent, Spacing3
 from nnunet_rs.core.workspace import REPORT_HTML, ModelFolder
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
@@ -134,4 +135,10 @@ def _train(work: Path, options: DemoOptions, progress: Progress) -> TrainResult:
     trained = train_model(work, Model(CONFIGURATION, 0), ModelOptions(training), progress).training
     if not trained.finished:
         raise KeyboardInterrupt
+    done = len(trained.history.epochs)
+    if options.time_budget is not None and options.epochs is not None and done < options.epochs:
+        progress.say(
+            f"the demo trains for {clock(options.time_budget)} at most: {done} of {options.epochs} epochs on this "
+            "machine, so scores are lower than they could be"
+        )
     return trained
