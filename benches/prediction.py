@@ -87,6 +87,7 @@ def our_predictor(classes: int, spacing: float, mirror: bool, threads: int, tile
     from nnunet_rs.model.device import choose_compute
     from nnunet_rs.model.unet import NetworkOptions
     from nnunet_rs.plan.schema import Configuration, Normalization, Plan
+    from nnunet_rs.predict.engines.torch_engine import TorchEngine
     from nnunet_rs.predict.predictor import PredictOptions, Predictor
 
     torch.set_num_threads(threads)
@@ -100,7 +101,8 @@ def our_predictor(classes: int, spacing: float, mirror: bool, threads: int, tile
     plan = Plan("made up", "v2", (0, 1, 2), ("MR",), labels, rules, {"3d_fullres": configuration})
     metadata = ModelMetadata(plan, "3d_fullres", NetworkOptions(), 0, "v2", 0, 0, None, None)
     options = PredictOptions(mirror=mirror, threads=threads)
-    return Predictor((make_network(classes),), (metadata,), choose_compute(torch.device("cpu"), "float32"), options)
+    compute = choose_compute(torch.device("cpu"), "float32")
+    return Predictor(TorchEngine((make_network(classes),), compute), (metadata,), options)
 
 
 def ours_around(folder: Path, mirror: bool, threads: int) -> dict[str, float]:
@@ -110,7 +112,7 @@ def ours_around(folder: Path, mirror: bool, threads: int) -> dict[str, float]:
     predictor = our_predictor(CLASSES, COARSE, mirror, threads)
     start = time.perf_counter()
     predict_folder(predictor, folder / "images", folder / "ours", FolderOptions(overwrite=True))
-    return _answer(time.perf_counter() - start, predictor.networks[0].seconds)
+    return _answer(time.perf_counter() - start, predictor.engine.networks[0].seconds)
 
 
 def ours_memory(folder: Path, spacing: float) -> dict[str, float]:
@@ -122,7 +124,7 @@ def ours_memory(folder: Path, spacing: float) -> dict[str, float]:
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     with torch.inference_mode():
-        predictor.networks[0](torch.zeros(1, 1, 128, 128, 128))
+        predictor.engine.networks[0](torch.zeros(1, 1, 128, 128, 128))
     network = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     start = time.perf_counter()
     predict_folder(predictor, folder / "large", folder / "ours_large", FolderOptions(overwrite=True))
@@ -141,10 +143,10 @@ def ours_classes(folder: Path, threads: int) -> dict[str, float]:
         prepared = predictor.prepare(volume)
         times = []
         for _run in range(2):
-            network = predictor.networks[0].seconds
+            network = predictor.engine.networks[0].seconds
             start = time.perf_counter()
             predictor.predict_prepared(prepared)
-            times.append(time.perf_counter() - start - (predictor.networks[0].seconds - network))
+            times.append(time.perf_counter() - start - (predictor.engine.networks[0].seconds - network))
         best[str(count)] = min(times)
     return best
 

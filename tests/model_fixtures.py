@@ -19,6 +19,7 @@ from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan, read_plan
+from nnunet_rs.predict.engines.torch_engine import TorchEngine
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
 
 PLAIN = LabelSet(("background", "liver", "tumour"), (0, 1, 4))
@@ -123,7 +124,7 @@ def make_predictor(make_plan: Any, make_card: Any, make_network: Any) -> Callabl
         networks = tuple(make_network(plan, seed) for seed in range(folds))
         all_metadata = tuple(make_card(plan, fold) for fold in range(folds))
         compute = choose_compute(torch.device("cpu"), "float32")
-        return Predictor(networks, all_metadata, compute, PredictOptions(mirror=mirror))
+        return Predictor(TorchEngine(networks, compute), all_metadata, PredictOptions(mirror=mirror))
 
     return make
 

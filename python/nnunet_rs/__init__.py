@@ -1,8 +1,8 @@
 """nnU-Net as a Rust-accelerated Python library: medical image segmentation that configures itself.
 
 The kernels take and give arrays; the pipeline's steps are functions on arrays and on frozen dataclasses. Everything
-here loads with its first use: importing nnunet_rs imports neither NumPy nor PyTorch, and only what trains or predicts
-imports PyTorch at all.
+here loads with its first use: importing nnunet_rs imports neither NumPy nor PyTorch, and only what trains, or predicts
+by it, imports PyTorch at all.
 """
 
 from __future__ import annotations

@@ -93,5 +93,5 @@ def test_everything_in_order_and_used(work: Path, tmp_path: Path, capsys: pytest
     written = nibabel.load(out / "case_0.nii.gz")
     assert written.shape == volume.data.shape[:0:-1]
     assert loaded.previous is not None
-    assert len(loaded.previous.networks) == 2
+    assert len(loaded.previous.engine.networks) == 2
     assert np.asarray(nibabel.load(pair / "case_0.nii.gz").dataobj).shape == written.shape

@@ -9,7 +9,7 @@ from nnunet_rs.core.kernels import logits_to_labels, resample_probabilities
 from nnunet_rs.core.types import Header, LabelSet, Region
 from nnunet_rs.predict.export import Decision, Target, _activated, export_labels
 from nnunet_rs.predict.sliding_window import Region as Part
-from nnunet_rs.predict.window_grid import plan_sweep
+from nnunet_rs.predict.window_grid import sliding_window_grid
 
 HEADER = Header("itk", ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))
 LABELS = LabelSet(("background", "a", "b"), (0, 3, 7))
@@ -54,7 +54,7 @@ sizes = st.tuples(*[st.integers(1, 12)] * 3)
 @given(sizes, sizes, st.sampled_from([(1.0, 1.0, 1.0), (9.0, 1.0, 1.0), (1.0, 1.0, 9.0)]), st.data())
 def test_however_it_is_cut_the_labels_are_those_of_the_whole(size, shape, spacing, data):
     scores = np.random.default_rng(sum(size)).normal(size=(3, *size)).astype(np.float32)
-    window_grid = plan_sweep(size, (4, 4, 4))
+    window_grid = sliding_window_grid(size, (4, 4, 4))
     cuts = draw_cuts(data, window_grid.size[0])
     grid = geometry(shape, size, spacing)
     target = Target.of(window_grid, grid, lowres_axis(grid.working_spacing, spacing))
@@ -77,7 +77,7 @@ def test_labels_take_the_smallest_type_and_lie_in_the_crop_box():
     scores = np.zeros((3, *size), np.float32)
     scores[2] = 1
     grid = Geometry((4, 4, 4), (1.0,) * 3, (0, 1, 2), ((1, 3), (1, 3), (2, 4)), size, HEADER)
-    window_grid = plan_sweep(size, size)
+    window_grid = sliding_window_grid(size, size)
     target = Target.of(window_grid, grid, None)
     result = export_labels(parts(scores, window_grid, []), target, grid, Decision(LABELS, True))
     assert result.dtype == np.uint8
@@ -92,7 +92,7 @@ def test_regions_are_painted_in_order_at_one_half(probabilities, threshold):
     scores[0, 0, 0] = threshold, threshold, threshold - 1e-6, threshold + 1
     scores[1, 0, 0] = threshold - 1e-6, threshold, threshold + 0.1, threshold - 1
     grid = geometry(size, size)
-    window_grid = plan_sweep(size, size)
+    window_grid = sliding_window_grid(size, size)
     target = Target.of(window_grid, grid, None)
     result = export_labels(parts(scores, window_grid, []), target, grid, Decision(REGIONS, probabilities))
     assert result.dtype == np.uint16
@@ -104,7 +104,7 @@ def test_logits_become_probabilities_after_resampling(labels):
     size, shape = (3, 4, 5), (5, 7, 9)
     logits = 100 * np.random.default_rng(0).normal(size=(labels.outputs, *size)).astype(np.float32)
     grid = geometry(shape, size)
-    window_grid = plan_sweep(size, (3, 4, 4))
+    window_grid = sliding_window_grid(size, (3, 4, 4))
     kept = CaseCache()
     target = Target.of(window_grid, grid, None)
     export_labels(parts(logits, window_grid, [2]), target, grid, Decision(labels, False), kept)

@@ -96,7 +96,7 @@ def test_a_failed_case_is_named_after_the_others_are_written(images, tmp_path, m
 
 def test_a_failing_network_fails_its_case_only(images, tmp_path, make_predictor):
     predictor = make_predictor()
-    network = predictor.networks[0]
+    network = predictor.engine.networks[0]
     calls = []
 
     def fail_once(module, arguments):
@@ -166,10 +166,10 @@ def test_an_interruption_leaves_whole_files_only(images, tmp_path, make_predicto
         if stamps(out):
             raise KeyboardInterrupt
 
-    predictor.networks[0].register_forward_pre_hook(interrupt)
+    predictor.engine.networks[0].register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
         predict_folder(predictor, images, out, FolderOptions(save_probabilities=True))
-    predictor.networks[0]._forward_pre_hooks.clear()
+    predictor.engine.networks[0]._forward_pre_hooks.clear()
     names = {path.name for path in out.iterdir()}
     assert hidden(out) == [RECORD]
     finished = [name.removesuffix(".nii.gz") for name in names if name.endswith(".nii.gz")]

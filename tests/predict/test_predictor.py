@@ -49,7 +49,7 @@ def test_loaded_from_work_configuration_or_fold(train, make_plan):
     one = Predictor.load(work / "models" / "3d_fullres" / "fold_1", "cpu")
     same = Predictor.load(work, "cpu", folds=[1], configuration="3d_fullres")
     np.testing.assert_array_equal(one(array, (1, 1, 1)), same(array, (1, 1, 1)))
-    assert len(Predictor.load(work, "cpu").networks) == 2
+    assert len(Predictor.load(work, "cpu").engine.networks) == 2
 
 
 def test_what_cannot_be_loaded_is_said(train, make_plan, tmp_path):
@@ -145,9 +145,11 @@ def test_a_cascade_feeds_its_first_stage_to_the_second(train, make_plan):
     plan = replace(plan, configurations={c.name: c for c in (full, low, cascade)})
     train(plan, 0, "3d_lowres")
     work = train(plan, 0, "3d_cascade_fullres")
-    predictor = Predictor.load(work, "cpu", configuration="3d_cascade_fullres", options=PredictOptions(mirror=False))
+    predictor = Predictor.load(
+        work, "cpu", configuration="3d_cascade_fullres", options=PredictOptions(mirror=False, engine="torch")
+    )
     seen = []
-    predictor.networks[0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    predictor.engine.networks[0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     array = image(8, 8, 8)
     counted = Counted()
     result = predictor.predict_volume(as_volume(array, (1, 1, 1)), counted).data
@@ -185,7 +187,7 @@ def test_prediction_mirrors_what_training_did(make_predictor, make_card, trained
     assert (found.describe()["mirror_axes"], found.describe()["mirror"]) == (list(named), bool(named))
     prepared = found.prepare(as_volume(image(8, 8, 8), (1, 1, 1)))
     (_, scores), *_ = found.stream_probabilities(prepared, found.target(prepared, axis=0))
-    network, window = plain.networks[0], torch.from_numpy(prepared.image[None])
+    network, window = plain.engine.networks[0], torch.from_numpy(prepared.image[None])
     axes = [axis + 2 for axis in trained or ()]
     sets = [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
     expected = torch.stack([network(window.flip(flip)).softmax(1).flip(flip) for flip in sets]).mean(0)[0]

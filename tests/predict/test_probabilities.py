@@ -9,7 +9,7 @@ from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import Header
 from nnunet_rs.predict.export import Target
 from nnunet_rs.predict.probabilities import ProbabilityFile, open_probabilities, read_probabilities
-from nnunet_rs.predict.window_grid import plan_sweep
+from nnunet_rs.predict.window_grid import sliding_window_grid
 
 HEADER = Header("itk", ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))
 
@@ -22,7 +22,7 @@ def test_planes_land_where_they_belong(tmp_path, make_plan, transpose, axis):
     box = ((0, working[0]), (1, working[1] - 1), (0, working[2] - 2))
     geometry = Geometry(shape, (1.0, 1.0, 1.0), transpose, box, working, HEADER)
     cropped = geometry.cropped_shape
-    window_grid = plan_sweep(cropped, cropped, axis=axis)
+    window_grid = sliding_window_grid(cropped, cropped, axis=axis)
     target = Target.of(window_grid, geometry, None)
     plan = make_plan(transpose=transpose)
     values = np.random.default_rng(0).random((3, *cropped)).astype(np.float32)

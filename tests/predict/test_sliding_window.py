@@ -5,12 +5,18 @@ import pytest
 import torch
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.model.device import choose_compute
-from nnunet_rs.predict import sliding_window
-from nnunet_rs.predict.blend import DeviceAccumulator
-from nnunet_rs.predict.sliding_window import Previous, WindowOptions, mirror_images, sliding_window_scores
-from nnunet_rs.predict.window_grid import plan_sweep
+from nnunet_rs.predict.engines import torch_engine
+from nnunet_rs.predict.engines.engine import mirror_images
+from nnunet_rs.predict.engines.torch_accumulator import DeviceAccumulator
+from nnunet_rs.predict.engines.torch_engine import TorchEngine
+from nnunet_rs.predict.sliding_window import Previous, WindowOptions, sliding_window_scores
+from nnunet_rs.predict.window_grid import sliding_window_grid
 
 CPU = choose_compute(torch.device("cpu"), "float32")
+
+
+def engine(*networks):
+    return TorchEngine(networks, CPU)
 
 
 class Identity(torch.nn.Module):
@@ -50,21 +56,22 @@ def noise(*shape):
 @pytest.mark.parametrize("by_rows", [True, False])
 def test_averages_of_an_identity_are_the_image(size, batch, by_rows):
     image = noise(2, *size)
-    window_grid = plan_sweep(size, (6, 4, 6))
+    window_grid = sliding_window_grid(size, (6, 4, 6))
     options = WindowOptions((0, 1, 2), activation="none", batch=batch, by_rows=by_rows)
     np.testing.assert_allclose(
-        gather(sliding_window_scores([Identity()], image, window_grid, options, CPU), window_grid), image, atol=1e-5
+        gather(sliding_window_scores(engine(Identity()), image, window_grid, options), window_grid), image, atol=1e-5
     )
 
 
 @pytest.mark.parametrize("by_rows", [True, False])
 def test_regions_come_in_order_and_cover_the_volume(by_rows):
     image = noise(1, 7, 9, 20)
-    window_grid = plan_sweep((7, 9, 20), (6, 4, 6))
+    window_grid = sliding_window_grid((7, 9, 20), (6, 4, 6))
     options = WindowOptions(activation="none", by_rows=by_rows)
     seen = np.zeros(window_grid.size, int)
     regions = [
-        (region.planes, region.rows) for region in sliding_window_scores([Identity()], image, window_grid, options, CPU)
+        (region.planes, region.rows)
+        for region in sliding_window_scores(engine(Identity()), image, window_grid, options)
     ]
     for planes, rows in regions:
         seen[slice(*planes), slice(*rows)] += 1
@@ -90,18 +97,18 @@ class Mixed(torch.nn.Module):
 def test_a_first_segmentation_is_one_hot_in_windows_as_if_of_the_whole_volume(size, mirror):
     image, labels = noise(2, *size), np.random.default_rng(1).integers(0, 4, size).astype(np.uint8)
     whole = np.concatenate([image, [labels == c for c in (1, 2, 3)]]).astype(np.float32)
-    network, window_grid = Mixed(5).eval(), plan_sweep(size, (6, 4, 6))
+    network, window_grid = Mixed(5).eval(), sliding_window_grid(size, (6, 4, 6))
     options = WindowOptions((0, 1, 2) if mirror else (), activation="none")
-    expected = gather(sliding_window_scores([network], whole, window_grid, options, CPU), window_grid)
-    regions = sliding_window_scores([network], image, window_grid, options, CPU, previous=Previous(labels, 4))
+    expected = gather(sliding_window_scores(engine(network), whole, window_grid, options), window_grid)
+    regions = sliding_window_scores(engine(network), image, window_grid, options, previous=Previous(labels, 4))
     np.testing.assert_array_equal(gather(regions, window_grid), expected)
 
 
 def test_slices_go_through_a_flat_network():
     image = noise(2, 5, 9, 7)
-    window_grid = plan_sweep(image.shape[1:], (4, 4))
+    window_grid = sliding_window_grid(image.shape[1:], (4, 4))
     regions = sliding_window_scores(
-        [Identity()], image, window_grid, WindowOptions((0, 1), activation="none", batch=7), CPU
+        engine(Identity()), image, window_grid, WindowOptions((0, 1), activation="none", batch=7)
     )
     np.testing.assert_allclose(gather(regions, window_grid), image, atol=1e-5)
 
@@ -116,15 +123,15 @@ def test_mirror_images_are_all_sets_of_axes():
 def test_mirroring_and_networks_are_averaged():
     image = np.zeros((1, 1, 1, 5), np.float32)
     image[..., 2] = 8
-    window_grid = plan_sweep((1, 1, 5), (1, 1, 5))
+    window_grid = sliding_window_grid((1, 1, 5), (1, 1, 5))
     options = WindowOptions((0, 1, 2), activation="none")
     plain = gather(
-        sliding_window_scores([Shift()], image, window_grid, WindowOptions(activation="none"), CPU), window_grid
+        sliding_window_scores(engine(Shift()), image, window_grid, WindowOptions(activation="none")), window_grid
     )
     assert plain[0, 0, 0].tolist() == [0, 0, 0, 8, 0]
-    both = gather(sliding_window_scores([Shift()], image, window_grid, options, CPU), window_grid)
+    both = gather(sliding_window_scores(engine(Shift()), image, window_grid, options), window_grid)
     assert both[0, 0, 0].tolist() == [0, 4, 0, 4, 0]
-    two = gather(sliding_window_scores([Shift(), Identity()], image, window_grid, options, CPU), window_grid)
+    two = gather(sliding_window_scores(engine(Shift(), Identity()), image, window_grid, options), window_grid)
     assert two[0, 0, 0].tolist() == [0, 2, 4, 2, 0]
 
 
@@ -132,10 +139,10 @@ def test_mirroring_and_networks_are_averaged():
 @pytest.mark.parametrize("size", [(3, 4, 9), (9, 4, 3)])
 def test_mirrored_is_along_the_named_axes_only(axis, size):
     """A shift along the last axis is undone by mirroring along that axis alone, however the volume is swept."""
-    image, window_grid = noise(1, *size), plan_sweep(size, size)
+    image, window_grid = noise(1, *size), sliding_window_grid(size, size)
     plain, mirrored = (
         gather(
-            sliding_window_scores([Shift()], image, window_grid, WindowOptions(axes, activation="none"), CPU),
+            sliding_window_scores(engine(Shift()), image, window_grid, WindowOptions(axes, activation="none")),
             window_grid,
         )
         for axes in ((), (axis,))
@@ -148,9 +155,9 @@ def test_mirrored_is_along_the_named_axes_only(axis, size):
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_probabilities_are_averaged(activation):
     image = noise(3, 4, 4, 4)
-    window_grid = plan_sweep((4, 4, 4), (4, 4, 4))
+    window_grid = sliding_window_grid((4, 4, 4), (4, 4, 4))
     scores = gather(
-        sliding_window_scores([Identity()], image, window_grid, WindowOptions(activation=activation), CPU), window_grid
+        sliding_window_scores(engine(Identity()), image, window_grid, WindowOptions(activation=activation)), window_grid
     )
     expected = np.exp(image) / np.exp(image).sum(axis=0) if activation == "softmax" else 1 / (1 + np.exp(-image))
     np.testing.assert_allclose(scores, expected, atol=1e-5)
@@ -163,8 +170,8 @@ def test_the_task_hears_of_every_window():
         def advance(self, count=1, note=""):
             self.count += count
 
-    window_grid, counter = plan_sweep((9, 7, 12), (6, 4, 6)), Counter()
-    list(sliding_window_scores([Identity()], noise(1, 9, 7, 12), window_grid, WindowOptions(), CPU, counter))
+    window_grid, counter = sliding_window_grid((9, 7, 12), (6, 4, 6)), Counter()
+    list(sliding_window_scores(engine(Identity()), noise(1, 9, 7, 12), window_grid, WindowOptions(), counter))
     assert counter.count == len(window_grid.starts)
 
 
@@ -173,9 +180,9 @@ def test_outputs_that_are_not_finite_are_refused():
         def forward(self, x):
             return x * float("nan")
 
-    window_grid = plan_sweep((4, 4, 4), (4, 4, 4))
+    window_grid = sliding_window_grid((4, 4, 4), (4, 4, 4))
     with pytest.raises(NnunetError, match="not finite"):
-        gather(sliding_window_scores([Broken()], noise(1, 4, 4, 4), window_grid, WindowOptions(), CPU), window_grid)
+        gather(sliding_window_scores(engine(Broken()), noise(1, 4, 4, 4), window_grid, WindowOptions()), window_grid)
 
 
 def test_batches_shrink_until_they_fit():
@@ -188,14 +195,14 @@ def test_batches_shrink_until_they_fit():
             return x
 
     image = noise(2, 9, 7, 12)
-    window_grid, options = plan_sweep((9, 7, 12), (6, 4, 6)), WindowOptions(activation="none", batch=7)
+    window_grid, options = sliding_window_grid((9, 7, 12), (6, 4, 6)), WindowOptions(activation="none", batch=7)
     np.testing.assert_allclose(
-        gather(sliding_window_scores([Small()], image, window_grid, options, CPU), window_grid), image, atol=1e-5
+        gather(sliding_window_scores(engine(Small()), image, window_grid, options), window_grid), image, atol=1e-5
     )
     network = Small()
     network.limit = 0
     with pytest.raises(NnunetError, match="single window"):
-        list(sliding_window_scores([network], image, window_grid, options, CPU))
+        list(sliding_window_scores(engine(network), image, window_grid, options))
 
 
 @pytest.mark.parametrize(("size", "tile"), [((9, 7, 12), (6, 4, 6)), ((3, 9, 7), (4, 4))])
@@ -209,8 +216,8 @@ def test_outputs_are_gone_before_the_next_are_made(size, tile):
             self.last = weakref.ref(array)
             return torch.from_numpy(array)
 
-    window_grid, options = plan_sweep(size, tile), WindowOptions(activation="none")
-    gather(sliding_window_scores([Watched(), Watched()], noise(1, *size), window_grid, options, CPU), window_grid)
+    window_grid, options = sliding_window_grid(size, tile), WindowOptions(activation="none")
+    gather(sliding_window_scores(engine(Watched(), Watched()), noise(1, *size), window_grid, options), window_grid)
 
 
 def test_memory_that_runs_out_half_way_is_an_error():
@@ -218,25 +225,19 @@ def test_memory_that_runs_out_half_way_is_an_error():
         def forward(self, x):
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    window_grid = plan_sweep((4, 4, 4), (4, 4, 4))
+    window_grid = sliding_window_grid((4, 4, 4), (4, 4, 4))
     with pytest.raises(torch.OutOfMemoryError):
-        list(sliding_window_scores([Identity(), Second()], noise(1, 4, 4, 4), window_grid, WindowOptions(), CPU))
+        list(sliding_window_scores(engine(Identity(), Second()), noise(1, 4, 4, 4), window_grid, WindowOptions()))
 
 
 @pytest.mark.parametrize(("size", "tile"), [((9, 7, 12), (6, 4, 6)), ((5, 9, 7), (4, 4)), ((8, 6, 6), (4, 6, 6))])
 @pytest.mark.parametrize("activation", ["softmax", "none"])
 def test_sums_on_a_device_are_those_of_the_kernel(monkeypatch, size, tile, activation):
-    window_grid, options = plan_sweep(size, tile), WindowOptions(activation=activation, batch=2, by_rows=False)
+    window_grid, options = sliding_window_grid(size, tile), WindowOptions(activation=activation, batch=2, by_rows=False)
 
     def predict():
-        return gather(sliding_window_scores([Shift()], noise(3, *size), window_grid, options, CPU), window_grid)
+        return gather(sliding_window_scores(engine(Shift()), noise(3, *size), window_grid, options), window_grid)
 
     by_kernel = predict()
-    monkeypatch.setattr(
-        sliding_window,
-        "open_sums",
-        lambda classes, window_grid, span, activation, device: DeviceAccumulator(
-            classes, window_grid, span, activation, device
-        ),
-    )
+    monkeypatch.setattr(torch_engine, "torch_accumulator", DeviceAccumulator)
     np.testing.assert_allclose(predict(), by_kernel, atol=1e-5)

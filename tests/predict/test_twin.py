@@ -10,6 +10,7 @@ import pytest
 import torch
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.model.device import choose_compute
+from nnunet_rs.predict.engines.torch_engine import TorchEngine
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
 from scipy import ndimage
 
@@ -47,7 +48,7 @@ def one_window(window: np.ndarray, predictor: Predictor) -> np.ndarray:
     results = []
     for axes in sets if predictor.options.mirror else [()]:
         flipped = torch.from_numpy(np.flip(window, axes).copy())[None]
-        for network in predictor.networks:
+        for network in predictor.engine.networks:
             output = network(flipped)[0].numpy().astype(np.float64)
             results.append(np.flip(activated(output, predictor), axes))
     return np.mean(results, axis=0)
@@ -172,7 +173,7 @@ def test_labels_are_those_of_the_twin(name, folds, mirror, make_plan, make_card,
     plan = make_plan(**{"labels": CLASSES, **of_plan})
     networks = tuple(make_network(plan, seed) for seed in range(folds))
     all_metadata = tuple(make_card(plan, fold) for fold in range(folds))
-    predictor = Predictor(networks, all_metadata, CPU, PredictOptions(mirror=mirror, batch=3))
+    predictor = Predictor(TorchEngine(networks, CPU), all_metadata, PredictOptions(mirror=mirror, batch=3))
     volume = make_volume(**of_volume)
     expected, ties = twin(predictor, volume)
     result = predictor.predict_volume(volume)

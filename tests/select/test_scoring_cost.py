@@ -7,7 +7,7 @@ from nnunet_rs.data.store import open_store
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import read_plan
 from nnunet_rs.predict.predictor import PredictOptions
-from nnunet_rs.predict.window_grid import plan_sweep
+from nnunet_rs.predict.window_grid import sliding_window_grid
 from nnunet_rs.select.scoring_cost import estimate_scoring_cost
 
 
@@ -20,5 +20,5 @@ def test_windows_are_counted_as_prediction_lays_them(raw_dataset, tmp_path: Path
     store, patch = open_store(work, plan, name), plan.configurations[name].patch_size
     shapes = [store.record(f"case_{k}").geometry.resampled for k in (0, 1)]
     both = estimate_scoring_cost(work, plan, name, ["case_0", "case_1"], options)
-    assert both.windows == sum(len(plan_sweep(shape, patch, step).starts) for shape in shapes)
+    assert both.windows == sum(len(sliding_window_grid(shape, patch, step).starts) for shape in shapes)
     assert 0 < estimate_scoring_cost(work, plan, name, ["case_0"], options).seconds < both.seconds

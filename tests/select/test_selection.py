@@ -75,7 +75,7 @@ def test_the_pair_uses_all_folds_and_post_processing_is_applied(work, tmp_path, 
     (work / "best.json").write_text(json.dumps(content))
     chosen = load_predictor(work, "cpu", options=FAST)
     assert isinstance(chosen.predictor, Ensemble)
-    assert [len(member.networks) for member in chosen.predictor.members] == [2, 3]
+    assert [len(member.engine.networks) for member in chosen.predictor.members] == [2, 3]
     save_nifti(tmp_path / "in" / "a.nii.gz", made_up_case(7, (8, 24, 20))[0][0], (3.0, 1.0, 1.0))
     predict_folder(chosen, tmp_path / "in", tmp_path / "out")
     predict_folder(chosen.predictor, tmp_path / "in", tmp_path / "plain")

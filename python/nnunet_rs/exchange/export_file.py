@@ -16,10 +16,10 @@ from nnunet_rs.core.files import read_json, write_atomically
 from nnunet_rs.core.types import Progress, Silent, Task
 from nnunet_rs.core.workspace import BEST_JSON, MODEL_JSON, PLAN_JSON, WEIGHTS, ModelFolder, WorkFolder, fold_name
 from nnunet_rs.exchange.model_text import Description, describe
-from nnunet_rs.model.checkpoint import digest_of
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.model_file import LICENCE, MANIFEST, READ_ME, Manifest, Packed
 from nnunet_rs.model.trained_models import find_models
+from nnunet_rs.model.weights import digest_of
 from nnunet_rs.plan.schema import Plan, plan_text
 from nnunet_rs.select.choice import Choice, read_choice
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunet_rs.core.dataset_json import declared, read_document
@@ -101,7 +102,7 @@ class _Exported:
     """A model and the documents that nnU-Net keeps beside it."""
 
     metadata: ModelMetadata
-    weights: dict[str, Tensor]
+    weights: dict[str, NDArray[Any]]
     plans: dict[str, Any]
     dataset: dict[str, Any]
 
@@ -112,7 +113,7 @@ class _Exported:
         if obstacle is not None:
             raise CheckpointError(f"{folder}: cannot be written for nnU-Net: {obstacle}")
         ending = _ending(folder, metadata)
-        weights = dict(network.state_dict())
+        weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
         return cls(metadata, weights, _plans(metadata, ending), _dataset_json(metadata, ending))
 
     @property
@@ -178,12 +179,12 @@ def _dataset_json(metadata: ModelMetadata, ending: str) -> dict[str, Any]:
 
 
 def _checkpoint(
-    metadata: ModelMetadata, weights: dict[str, Tensor], plans: dict[str, Any], dataset: dict[str, Any]
+    metadata: ModelMetadata, weights: dict[str, NDArray[Any]], plans: dict[str, Any], dataset: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what nnU-Net's trainer saves, without the state of an optimiser."""
     fold = metadata.fold
     return {
-        "network_weights": nnunet_weights(weights, metadata.settings),
+        "network_weights": _tensors(nnunet_weights(weights, metadata.settings)),
         "optimizer_state": {},
         "grad_scaler_state": None,
         "logging": {},
@@ -193,3 +194,9 @@ def _checkpoint(
         "trainer_name": TRAINER,
         "inference_allowed_mirroring_axes": metadata.mirror_axes or None,
     }
+
+
+def _tensors(weights: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
+    """Return tensors that share memory where arrays are the same, so that a file holds them once."""
+    made = {id(array): torch.from_numpy(array) for array in weights.values()}
+    return {name: made[id(array)] for name, array in weights.items()}

@@ -14,7 +14,6 @@ from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import FoldName, Progress, Silent
 from nnunet_rs.core.workspace import ENSEMBLES, PLAN_JSON, ModelFolder, WorkFolder
 from nnunet_rs.exchange.postprocessing import find_postprocessing
-from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.nnunet_models import (
     ANY,
     DATASET,
@@ -22,10 +21,11 @@ from nnunet_rs.model.nnunet_models import (
     NnunetChoice,
     NnunetFolder,
     choose_folders,
-    load_nnunet_model,
     nnunet_folders,
+    read_nnunet_model,
     results_folder,
 )
+from nnunet_rs.model.weights import save_weights
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 from nnunet_rs.plan.schema import write_plan
 from nnunet_rs.select.choice import Candidate, Choice
@@ -86,7 +86,7 @@ def import_nnunet(
             for fold in _folds(model, options)
         )
         loaded = [
-            (model.configuration, fold, *load_nnunet_model(path, checkpoint=options.choice.checkpoint, digest=False))
+            (model.configuration, fold, *read_nnunet_model(path, checkpoint=options.choice.checkpoint, digest=False))
             for model in models
             for fold, path in _folds(model, options).items()
         ]
@@ -94,9 +94,9 @@ def import_nnunet(
         outputs.require([WorkFolder(output).best_file] if choice is not None else [])
         written = []
         with progress.task("import", len(loaded)) as task:
-            for configuration, fold, network, metadata in loaded:
+            for configuration, fold, weights, metadata in loaded:
                 target = WorkFolder(output).model(configuration, fold).path
-                save_model(target, network.state_dict(), metadata)
+                save_weights(target, weights, metadata)
                 written.append(target)
                 task.advance(1, f"{configuration}, fold {fold}")
         with outputs.new_files(PLAN_JSON) as staged:

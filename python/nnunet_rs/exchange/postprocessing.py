@@ -8,9 +8,9 @@ from typing import Any
 
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json
+from nnunet_rs.core.pickled import read_plain_pickle
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.core.workspace import POSTPROCESSING_JSON
-from nnunet_rs.exchange.pickled import read_plain_pickle
 from nnunet_rs.select.postprocessing import Classes, PostProcessing
 
 _KEEP_LARGEST = "remove_all_but_largest_component_from_segmentation"

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_rs.core.choices import Activation, Norm
-
-LEAKY_SLOPE = 0.01
-NORM_EPS = 1e-5
+from nnunet_rs.model.network_options import LEAKY_SLOPE, NORM_EPS
 
 Size = Sequence[int]
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnunet_rs import __version__
-from nnunet_rs.core.document import encode, render
 from nnunet_rs.core.errors import CheckpointError, PlanError
-from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.workspace import MODEL_JSON, WEIGHTS, ModelFolder
 from nnunet_rs.model.context import Context
-from nnunet_rs.model.metadata import FORMAT, VERSION, ModelMetadata, read_metadata
-from nnunet_rs.model.network_options import NetworkOptions
+from nnunet_rs.model.metadata import ModelMetadata, read_metadata
+from nnunet_rs.model.network_options import NetworkOptions, require_more_than_a_voxel
 from nnunet_rs.model.plugin_checks import check_network
 from nnunet_rs.model.plugins import as_own
 from nnunet_rs.model.tensors import read_tensors, write_tensors
-from nnunet_rs.model.unet import NetworkFunction, build_unet
-from nnunet_rs.plan.schema import Configuration, plan_to_json
+from nnunet_rs.model.unet import NetworkFunction, UNet
+from nnunet_rs.model.weights import Arrays, card_written_last, digest_of
+from nnunet_rs.plan.schema import Configuration
 
 
 def save_model(folder: Path, weights: Mapping[str, Tensor], metadata: ModelMetadata) -> None:
@@ -32,17 +30,8 @@ def save_model(folder: Path, weights: Mapping[str, Tensor], metadata: ModelMetad
     NnunetError
         The folder cannot be written or the disk is full; an earlier model there may then lack its card.
     """
-    model = ModelFolder(folder)
-    model.metadata_file.unlink(missing_ok=True)
-    write_tensors(model.weights_file, weights)
-    body = {
-        **encode(metadata),
-        "plan": plan_to_json(metadata.plan),
-        "digest": digest_of(model.weights_file),
-    }
-    body["library"] = __version__
-    document = {"format": FORMAT, "version": VERSION, **body}
-    write_bytes(model.metadata_file, (render(document) + "\n").encode())
+    with card_written_last(folder, metadata):
+        write_tensors(ModelFolder(folder).weights_file, weights)
 
 
 def load_model(
@@ -98,12 +87,20 @@ def _build(metadata: ModelMetadata, network: NetworkFunction | None) -> nn.Modul
     return check_network(bound, bound(metadata.settings, *metadata.channels, metadata.network))
 
 
+def network_of(weights: Arrays, metadata: ModelMetadata, source: str) -> nn.Module:
+    """Return a network of ours with these weights, in evaluation mode; errors as `load_weights`."""
+    built = unfilled_unet(metadata.settings, *metadata.channels, metadata.network)
+    load_weights(built, {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, source)
+    return built.eval().requires_grad_(False)
+
+
 def unfilled_unet(
     configuration: Configuration, in_channels: int, out_channels: int, options: NetworkOptions
 ) -> nn.Module:
     """Build a network whose weights are still to be loaded: drawing them would take longer than reading them."""
+    require_more_than_a_voxel(configuration, options)
     with torch.device("meta"):
-        return build_unet(configuration, in_channels, out_channels, options)
+        return UNet(configuration, in_channels, out_channels, options)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -164,12 +161,3 @@ def _read_weights(path: Path, digest: str) -> dict[str, Tensor]:
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else f"of shape {list(shape)}"
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

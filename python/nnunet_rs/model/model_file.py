@@ -12,8 +12,8 @@ from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.unzip import is_zip, unpacked
-from nnunet_rs.model.checkpoint import digest_of
 from nnunet_rs.model.nnunet_models import results_folder
+from nnunet_rs.model.weights import digest_of
 
 MANIFEST, READ_ME, LICENCE = "manifest.json", "MODEL.md", "LICENCE.txt"
 FORMAT, VERSION = "nnunet_rs model file", 1

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 from nnunet_rs.core.choices import Activation, Downsampling, Norm
+from nnunet_rs.core.errors import PlanError
 from nnunet_rs.plan.schema import Configuration, Plan
+
+LEAKY_SLOPE = 0.01
+NORM_EPS = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +34,19 @@ def network_channels(plan: Plan, configuration: Configuration) -> tuple[int, int
     """
     previous = plan.labels.count - 1 if configuration.previous else 0
     return len(plan.channels) + previous, plan.labels.outputs
+
+
+def require_more_than_a_voxel(c: Configuration, options: NetworkOptions) -> None:
+    """See that instance norm leaves something at the lowest stage.
+
+    Raises
+    ------
+    PlanError
+        The patch has a single voxel there.
+    """
+    total = [prod(stride[axis] for stride in c.strides) for axis in range(c.dims)]
+    if options.norm == "instance" and prod(c.patch_size) <= prod(total):
+        raise PlanError(
+            f"configuration {c.name}: the lowest stage has a single voxel (patch {list(c.patch_size)}, strides "
+            f"{total}), which instance norm sets to zero; use fewer stages or a larger patch"
+        )

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import nn
+from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.unzip import is_zip, unpacked
 from nnunet_rs.core.workspace import DATASET_JSON, fold_name, fold_of
-from nnunet_rs.model.checkpoint import digest_of, load_weights, unfilled_unet
 from nnunet_rs.model.metadata import ModelMetadata
-from nnunet_rs.model.network_options import NetworkOptions, network_channels
-from nnunet_rs.model.nnunet_weights import our_weights, read_nnunet_checkpoint
+from nnunet_rs.model.network_options import NetworkOptions
+from nnunet_rs.model.nnunet_weights import NnunetCheckpoint, our_weights, read_nnunet_checkpoint
+from nnunet_rs.model.weights import digest_of, require_weights, weight_shapes
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 
 PLANS, DATASET, FINAL = "plans.json", DATASET_JSON, "checkpoint_final.pth"
@@ -167,27 +167,25 @@ def first_stage_folder(fold_folder: Path, configuration: str) -> Path:
     return home.parent / name
 
 
-def load_nnunet_model(
-    fold_folder: Path, device: torch.device | str = "cpu", *, checkpoint: str = FINAL, digest: bool = True
-) -> tuple[nn.Module, ModelMetadata]:
-    """Load one fold of a model that nnU-Net v2 trained.
+def read_nnunet_model(
+    fold_folder: Path, *, checkpoint: str = FINAL, digest: bool = True
+) -> tuple[dict[str, NDArray[Any]], ModelMetadata]:
+    """Read one fold of a model that nnU-Net v2 trained.
 
     Parameters
     ----------
     fold_folder
         TRAINER__PLANS__CONFIG/fold_K, with plans.json and dataset.json in the folder above.
-    device
-        Where the weights go.
     checkpoint
-        The file to load.
+        The file to read.
     digest
         Whether the card tells the file's SHA-256.
 
     Returns
     -------
-    network
-        Of ours, in evaluation mode, float32; equal to nnU-Net's.
-    card
+    weights
+        Of our network of that configuration, float32; views of the file.
+    metadata
         As if we had trained it, with the axes that nnU-Net mirrors.
 
     Raises
@@ -222,9 +220,15 @@ def load_nnunet_model(
         ending=described.ending,
         digest=digest_of(path) if digest else "",
     )
-    built = unfilled_unet(settings, *network_channels(plan, settings), options)
-    load_weights(built, our_weights(found, list(built.state_dict()), settings, path), str(path))
-    return built.to(device).eval().requires_grad_(False), metadata
+    return _checked_weights(found, metadata, path), metadata
+
+
+def _checked_weights(found: NnunetCheckpoint, metadata: ModelMetadata, path: Path) -> dict[str, NDArray[Any]]:
+    settings, channels, options = metadata.settings, metadata.channels, metadata.network
+    names = [name for name, _ in weight_shapes(settings, channels, options)]
+    weights = our_weights(found, names, settings, path)
+    require_weights(weights, settings, channels, options, str(path))
+    return weights
 
 
 def _down_to_models(folder: Path, source: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Checkpoints of nnU-Net v2: read without unpickling anything but tensors and numbers, and written for it to load."""
+"""Checkpoints of nnU-Net v2 as weights of ours, and back; needs no torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName
+from nnunet_rs.model.torch_file import read_torch_file
 from nnunet_rs.plan.schema import Configuration
 
 _WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before a name
@@ -31,7 +31,7 @@ _RULES = (  # where a weight of ours stands in PlainConvUNet and ResidualEncoder
 class NnunetCheckpoint:
     """What a checkpoint of nnU-Net holds that prediction needs."""
 
-    weights: Mapping[str, Tensor]  # by nnU-Net's names
+    weights: Mapping[str, NDArray[Any]]  # by nnU-Net's names
     mirror_axes: tuple[int, ...]  # of the patch; empty: trained without mirroring
     trainer: str
     configuration: str
@@ -47,20 +47,22 @@ class NnunetCheckpoint:
 def read_nnunet_checkpoint(path: Path) -> NnunetCheckpoint:
     """Read a checkpoint_*.pth of nnU-Net v2.
 
-    PyTorch's restricted reader rebuilds tensors, plain Python values and NumPy numbers; a file that asks for anything
-    else is refused before anything of it runs.
+    Tensors, plain Python values and NumPy numbers are read; a file that asks for anything else is refused, and nothing
+    of it runs.
 
     Raises
     ------
     CheckpointError
         The file is missing, damaged, of another program, or holds something that is not needed.
     """
-    content = _load(path)
+    content = read_torch_file(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: is no checkpoint of nnU-Net v2: it holds a {type(content).__name__}")
     missing = {"network_weights", "init_args", "trainer_name"} - content.keys()
     if missing:
         raise CheckpointError(f"{path}: is no checkpoint of nnU-Net v2: it holds no {', '.join(sorted(missing))}")
     weights, arguments = content["network_weights"], content["init_args"]
-    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, Mapping) or not all(isinstance(value, np.ndarray) for value in weights.values()):
         raise CheckpointError(f"{path}: network_weights hold something else than tensors")
     if not isinstance(arguments, Mapping) or not isinstance(arguments.get("configuration"), str):
         raise CheckpointError(f"{path}: init_args name no configuration")
@@ -82,7 +84,7 @@ def nnunet_names(names: Sequence[str], configuration: Configuration) -> dict[str
 
 def our_weights(
     checkpoint: NnunetCheckpoint, names: Sequence[str], configuration: Configuration, source: Path
-) -> dict[str, Tensor]:
+) -> dict[str, NDArray[Any]]:
     """Take our network's weights out of a checkpoint, float32.
 
     Raises
@@ -104,27 +106,32 @@ def our_weights(
             f"{source}: holds weights that the network of its plans.json does not have: {beyond[0]} "
             f"({len(beyond)} of them, trainer {checkpoint.trainer}); it cannot be run"
         )
-    return {ours: checkpoint.weights[name].to(torch.float32).contiguous() for ours, name in theirs.items()}
+    return {ours: _plain(checkpoint.weights[name]) for ours, name in theirs.items()}
 
 
-def nnunet_weights(ours: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Return float32 of any floating type; counts stay as they are."""
+    return np.asarray(array, np.float32 if array.dtype.kind == "f" else array.dtype, order="C")
+
+
+def nnunet_weights(ours: Mapping[str, NDArray[Any]], configuration: Configuration) -> dict[str, NDArray[Any]]:
     """Return all weights of nnU-Net's network of a configuration, by its names, from those of ours.
 
     Its networks list every layer twice, and the encoder again in the decoder. Heads that ours lacks, which only deep
     supervision reads, are zeros.
     """
-    weights = {_their_name(name, configuration): tensor.contiguous() for name, tensor in ours.items()}
+    weights = {_their_name(name, configuration): array for name, array in ours.items()}
     outputs = ours["heads.0.weight"].shape[0]
     for level, features in enumerate(configuration.features[:-1]):
         name = f"decoder.seg_layers.{len(configuration.features) - 2 - level}"
         if f"{name}.weight" not in weights:
-            weights[f"{name}.weight"] = torch.zeros(outputs, features, *(1,) * configuration.dims)
-            weights[f"{name}.bias"] = torch.zeros(outputs)
-    for name, tensor in tuple(weights.items()):
+            weights[f"{name}.weight"] = np.zeros((outputs, features, *(1,) * configuration.dims), np.float32)
+            weights[f"{name}.bias"] = np.zeros(outputs, np.float32)
+    for name, array in tuple(weights.items()):
         layer = re.fullmatch(r"(.+)\.(conv|norm)\.(\w+)", name)
         if layer is not None:
-            weights[f"{layer[1]}.all_modules.{int(layer[2] == 'norm')}.{layer[3]}"] = tensor
-    encoder = {f"decoder.{name}": tensor for name, tensor in weights.items() if name.startswith("encoder.")}
+            weights[f"{layer[1]}.all_modules.{int(layer[2] == 'norm')}.{layer[3]}"] = array
+    encoder = {f"decoder.{name}": array for name, array in weights.items() if name.startswith("encoder.")}
     return weights | encoder
 
 
@@ -161,36 +168,3 @@ def _mirror_axes(path: Path, found: object) -> tuple[int, ...]:
     if not isinstance(found, Sequence) or not all(isinstance(axis, int) and 0 <= axis <= 2 for axis in found):
         raise CheckpointError(f"{path}: inference_allowed_mirroring_axes are {found!r}: must be axes 0 to 2")
     return tuple(found)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        with torch.serialization.safe_globals(_SAFE):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # PyTorch raises whatever its parts raise: RuntimeError, UnpicklingError, EOFError …
-        raise CheckpointError(f"{path}: {_reason(error)}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: is no checkpoint of nnU-Net v2: it holds a {type(content).__name__}")
-    return content
-
-
-def _reason(error: Exception) -> str:
-    asked = re.search(r"Unsupported global: GLOBAL (\S+)|unsupported (?:class|operand|GLOBAL) (\S+)", str(error))
-    if asked:
-        name = asked[1] or asked[2]
-        return f"asks for {name}, which is neither a tensor nor a number; such a file could run code and is not read"
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"cannot be read as a checkpoint ({first}); copy it again"
-
-
-_CORE: Any = getattr(np, "_core", None) or np.core  # NumPy 1 has the second only
-_SCALAR = _CORE.multiarray.scalar
-_SAFE: list[Any] = [  # all that nnU-Net's checkpoints hold besides tensors: NumPy's numbers
-    _SCALAR,
-    (_SCALAR, "numpy.core.multiarray.scalar"),
-    (_SCALAR, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
-]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName, Progress
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder, fold_name, model_folders
 from nnunet_rs.model.checkpoint import load_model
-from nnunet_rs.model.nnunet_models import find_nnunet_models, holds_nnunet_models, load_nnunet_model, results_folder
+from nnunet_rs.model.nnunet_models import find_nnunet_models, holds_nnunet_models, read_nnunet_model, results_folder
 from nnunet_rs.plan.schema import Configuration
 
 
@@ -74,7 +75,8 @@ def _weights(source: Path, configuration: str, fold: FoldName) -> Mapping[str, T
     with results_folder(source) as folder:
         found = find_nnunet_models(folder, None if (folder / "plans.json").is_file() else configuration)
         named = {path.name: path for path in found}
-        return load_nnunet_model(named.get(fold_name(fold), found[0]))[0].state_dict()
+        weights, _ = read_nnunet_model(named.get(fold_name(fold), found[0]))
+        return {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
 
 
 def _our_fold(source: Path, configuration: str, fold: FoldName) -> Path | None:

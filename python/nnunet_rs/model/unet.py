@@ -9,7 +9,6 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from nnunet_rs.core.errors import PlanError
 from nnunet_rs.model.blocks import (
     CONVOLUTION,
     MAX_POOL,
@@ -21,7 +20,7 @@ from nnunet_rs.model.blocks import (
     initialise,
     pointwise,
 )
-from nnunet_rs.model.network_options import NetworkOptions
+from nnunet_rs.model.network_options import NetworkOptions, require_more_than_a_voxel
 from nnunet_rs.plan.schema import Configuration
 
 NetworkFunction: TypeAlias = Callable[[Configuration, int, int, NetworkOptions], nn.Module]
@@ -119,7 +118,7 @@ def build_unet(
         The patch has a single voxel at the lowest stage, which instance norm would set to zero.
     """
     options = options or NetworkOptions()
-    _check(configuration, options)
+    require_more_than_a_voxel(configuration, options)
     network = UNet(configuration, in_channels, out_channels, options)
     initialise(network)
     return network
@@ -147,12 +146,3 @@ def _encoder_stage(
     once: Size = (1,) * style.dims
     rest = (ResidualBlock(style, (channels[1], channels[1]), kernel, once) for _ in range(count - 1))
     return nn.Sequential(*pool, ResidualBlock(style, channels, kernel, stride), *rest)
-
-
-def _check(c: Configuration, options: NetworkOptions) -> None:
-    total = [prod(stride[axis] for stride in c.strides) for axis in range(c.dims)]
-    if options.norm == "instance" and prod(c.patch_size) <= prod(total):
-        raise PlanError(
-            f"configuration {c.name}: the lowest stage has a single voxel (patch {list(c.patch_size)}, strides "
-            f"{total}), which instance norm sets to zero; use fewer stages or a larger patch"
-        )

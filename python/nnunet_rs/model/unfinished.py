@@ -10,13 +10,14 @@ from torch import nn
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.workspace import PLAN_JSON, ModelFolder
-from nnunet_rs.model.checkpoint import digest_of, load_weights
+from nnunet_rs.model.checkpoint import load_weights
 from nnunet_rs.model.config import TrainingConfig, config_of
 from nnunet_rs.model.metadata import ModelMetadata, known_mirror_axes
 from nnunet_rs.model.network_options import network_channels
 from nnunet_rs.model.setup import plan_digest, with_features
 from nnunet_rs.model.state import Identity, read_state, weights_of
 from nnunet_rs.model.unet import NetworkFunction, build_unet
+from nnunet_rs.model.weights import digest_of
 from nnunet_rs.plan.schema import Plan, read_plan
 
 

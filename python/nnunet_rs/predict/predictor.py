@@ -10,67 +10,42 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from nnunet_rs.core.choices import Precision
+from nnunet_rs.core.choices import EngineName
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import FloatArray, FoldName, Header, IntArray, Labels, Shape, Share, Task, Volume
-from nnunet_rs.core.workspace import ModelFolder, fold_name
+from nnunet_rs.core.workspace import fold_name
 from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare
 from nnunet_rs.data.previous_stage import on_grid
 from nnunet_rs.data.resampling import described, require_memory, scores_axis
-from nnunet_rs.model.checkpoint import load_model
-from nnunet_rs.model.device import Compute, choose_compute, find_device
 from nnunet_rs.model.metadata import ModelMetadata, common_mirror_axes
 from nnunet_rs.model.model_file import model_source
-from nnunet_rs.model.nnunet_models import (
-    ANY,
-    NnunetChoice,
-    first_stage_folder,
-    holds_nnunet_models,
-    load_nnunet_model,
-)
-from nnunet_rs.model.plugin_checks import PluginNetwork
-from nnunet_rs.model.plugins import as_own
+from nnunet_rs.model.nnunet_models import first_stage_folder
 from nnunet_rs.model.staleness import plan_differences
 from nnunet_rs.model.trained_models import find_models
-from nnunet_rs.model.unet import NetworkFunction
-from nnunet_rs.model.unfinished import load_unfinished
 from nnunet_rs.plan.schema import Configuration, Plan
 from nnunet_rs.predict.arrays import as_numbers, as_spacing, require_volume
 from nnunet_rs.predict.blend import Activation
 from nnunet_rs.predict.channels import require_channels
+from nnunet_rs.predict.engines.engine import Engine
+from nnunet_rs.predict.engines.opening import open_models
 from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
+from nnunet_rs.predict.options import PredictOptions as PredictOptions
 from nnunet_rs.predict.probabilities import ProbabilityArray
 from nnunet_rs.predict.sliding_window import Previous, Region, WindowOptions, sliding_window_scores
-from nnunet_rs.predict.window_grid import plan_sweep
+from nnunet_rs.predict.window_grid import sliding_window_grid
 
 SinkMaker = Callable[[Target, Prepared], ProbabilitySink]
-
-
-@dataclass(frozen=True, slots=True)
-class PredictOptions:
-    """What a user decides about prediction."""
-
-    step: float = 0.5  # between neighbouring windows, as a share of the window
-    mirror: bool = True  # average over the mirror images that training saw
-    precision: Precision = "auto"  # of the networks' arithmetic; auto: by the device, of nnU-Net's models as it does
-    batch: int | None = None  # windows at a time; None: by their size
-    threads: int | None = None  # of the kernels; None: all processors
-    network: NetworkFunction | None = None  # what builds the network of models whose network is the user's own
-    nnunet: NnunetChoice = ANY  # of models of nnU-Net's: which
-    unfinished: bool = False  # also folds whose training is not finished, by their last checkpoint
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictor:
     """One configuration's networks (one or several folds), averaged. Safe to call from several threads."""
 
-    networks: tuple[nn.Module, ...]
+    engine: Engine
     all_metadata: tuple[ModelMetadata, ...]  # one per network
-    compute: Compute
     options: PredictOptions
     previous: Predictor | None = None  # cascade: whose segmentation is a further input
 
@@ -82,7 +57,8 @@ class Predictor:
         folds: Sequence[FoldName] | None = None,
         *,
         configuration: str | None = None,
-        options: PredictOptions = PredictOptions(),
+        options: PredictOptions | None = None,
+        engine: EngineName | None = None,
         previous_folds: Sequence[FoldName] | None = None,
     ) -> Predictor:
         """Load trained models.
@@ -101,7 +77,10 @@ class Predictor:
         configuration
             Which configuration of WORK; may be left out where only one is trained.
         options
-            Step, mirroring, precision.
+            Step, mirroring, precision, engine.
+        engine
+            "torch", "openvino" (on processors, faster there, and without PyTorch) or "auto"; None: as in the options.
+            Where OpenVINO cannot compute a model PyTorch does, and `engine.remarks` says why.
         previous_folds
             Of a cascade: which folds of its first stage to average; None: all that are trained. Cases that were trained
             on want the one fold that did not see them.
@@ -111,22 +90,19 @@ class Predictor:
         CheckpointError
             No such model, a damaged one, folds trained with different plans, or a cascade without its first stage.
         NnunetError
-            No such device.
+            No such device or precision, or an engine that is not installed.
         """
+        options = options or PredictOptions()
+        options = options if engine is None else replace(options, engine=engine)
         if Path(model_dir).is_file():
             with model_source(Path(model_dir)) as folder:
                 return cls.load(
                     folder, device, folds, configuration=configuration, options=options, previous_folds=previous_folds
                 )
         folders = find_models(Path(model_dir), configuration, folds, options.nnunet, unfinished=options.unfinished)
-        compute = choose_compute(find_device(device), options.precision)
-        loaded = (_load_fold(folder, compute, options) for folder in folders)
-        networks, all_metadata = zip(
-            *((_told(network, metadata, options), metadata) for network, metadata in loaded), strict=True
-        )
-        compute = _as_trained(compute, all_metadata, options.precision)
-        _require_one_plan(folders, all_metadata)
-        predictor = cls(networks, all_metadata, compute, options)
+        opened = open_models(folders, device, options)
+        _require_one_plan(folders, opened.all_metadata)
+        predictor = cls(opened.engine, opened.all_metadata, options)
         lower = predictor.settings.previous
         if lower is None:
             return predictor
@@ -265,7 +241,7 @@ class Predictor:
     def target(self, prepared: Prepared, axis: int | None = None) -> Target:
         """Lay the windows (along a working axis, or the best one) and tell where their scores go."""
         size = cast("tuple[int, int, int]", prepared.image.shape[1:])
-        window_grid = plan_sweep(size, self.settings.patch_size, self.options.step, axis)
+        window_grid = sliding_window_grid(size, self.settings.patch_size, self.options.step, axis)
         return Target.of(window_grid, prepared.geometry, scores_axis(prepared.geometry, self.settings))
 
     def _regions(self, prepared: Prepared, target: Target, task: Task | None, *, by_rows: bool) -> Iterator[Region]:
@@ -274,9 +250,7 @@ class Predictor:
         known = self._first_segmentation(prepared, windows, task)
         share = None if task is None else Share(task, 1.0 / windows)
         options = WindowOptions(self.mirror_axes, self._activation(), self.options.batch, by_rows)
-        return sliding_window_scores(
-            self.networks, prepared.image, target.window_grid, options, self.compute, share, previous=known
-        )
+        return sliding_window_scores(self.engine, prepared.image, target.window_grid, options, share, previous=known)
 
     def _require_room(self, prepared: Prepared, target: Target) -> None:
         """Refuse, before any window is predicted, a volume whose scores and labels do not fit into memory."""
@@ -312,12 +286,6 @@ class Predictor:
         return "sigmoid" if self.plan.labels.regions else "softmax"
 
 
-def _told(network: nn.Module, metadata: ModelMetadata, options: PredictOptions) -> nn.Module:
-    """Let errors of a network of the user's own be told as the user's."""
-    own = None if metadata.custom_network is None else as_own("network", options.network)
-    return network if own is None else PluginNetwork(network, own)
-
-
 class _Predicts(Protocol):
     @property
     def plan(self) -> Plan: ...
@@ -351,21 +319,6 @@ def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:
         raise DatasetError("the image holds values that are not finite; replace NaN and infinity before prediction")
     affine = ((x, 0.0, 0.0, 0.0), (0.0, y, 0.0, 0.0), (0.0, 0.0, z, 0.0), (0.0, 0.0, 0.0, 1.0))
     return Volume(data, (z, y, x), Header("array", affine))
-
-
-def _as_trained(compute: Compute, all_metadata: Sequence[ModelMetadata], precision: Precision) -> Compute:
-    """Compute models of other programs on processors as those do, in float32: the labels are to be the same."""
-    if precision != "auto" or compute.device.type != "cpu" or not any(metadata.source for metadata in all_metadata):
-        return compute
-    return choose_compute(compute.device, "float32")
-
-
-def _load_fold(folder: Path, compute: Compute, options: PredictOptions) -> tuple[nn.Module, ModelMetadata]:
-    if options.unfinished and not ModelFolder(folder).is_finished() and ModelFolder(folder).has_checkpoint():
-        return load_unfinished(folder, compute.device, network=options.network)
-    if holds_nnunet_models(folder):
-        return load_nnunet_model(folder, compute.device, checkpoint=options.nnunet.checkpoint)
-    return load_model(folder, compute.device, network=options.network)
 
 
 def _require_first_stage(home: Path, cascade: Predictor) -> None:

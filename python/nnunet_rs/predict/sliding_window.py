@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise, product
+from itertools import pairwise, product
+from math import prod
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import FloatArray, IntArray, Shape, Shape3, Task
 from nnunet_rs.data.previous_stage import one_hot
-from nnunet_rs.model.device import Compute, kernels_measured, require_unforked
-from nnunet_rs.predict.blend import Activation, WindowAccumulator, open_sums
+from nnunet_rs.predict.blend import Activation, WindowAccumulator
+from nnunet_rs.predict.engines.engine import Engine, TooManyWindowsError
 from nnunet_rs.predict.window_grid import WindowGrid
-
-# Voxels of network input to go through at once: enough to keep the processors busy with small windows, little enough
-# that feature maps of large ones do not add up.
-BATCH_VOXELS = {"cpu": 1 << 19, "cuda": 1 << 22}
 
 Range = tuple[int, int]  # [start, stop)
 
@@ -47,7 +42,7 @@ class Previous:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """A finished part of a volume, in sweep axes; it reaches over all columns.
+    """A finished part of a volume, in the grid's axes; it reaches over all columns.
 
     `read(planes, rows)` gives averaged scores (c, planes, rows, columns) of any part of it, and of the one plane and
     the one row before it, until the next region is asked for.
@@ -59,11 +54,10 @@ class Region:
 
 
 def sliding_window_scores(
-    networks: Sequence[nn.Module],
+    engine: Engine,
     image: FloatArray,
-    window_grid: WindowGrid,
+    grid: WindowGrid,
     options: WindowOptions,
-    compute: Compute,
     task: Task | None = None,
     *,
     previous: Previous | None = None,
@@ -75,17 +69,14 @@ def sliding_window_scores(
 
     Parameters
     ----------
-    networks
-        In evaluation mode, on the device; each maps (b, c, *tile) to (b, classes, *tile), tiles in working axes (of a
-        2-D configuration the last two).
+    engine
+        The networks: (b, c, *tile) to (b, classes, *tile), tiles in working axes (of a 2-D configuration the last two).
     image
         (c, z, y, x) in working axes, prepared.
-    sweep
-        Where the windows lie, from `plan_sweep`.
+    grid
+        Where the windows lie, from `sliding_window_grid`.
     options
         See WindowOptions.
-    compute
-        Where the networks are, and in which precision they compute; sums are float32, and on that device too.
     task
         Told of every window.
     previous
@@ -94,45 +85,36 @@ def sliding_window_scores(
     Yields
     ------
     Region
-        Layer by layer, within a layer row by row; together they cover the volume.
+        Layer by layer, within a layer row by row; together they cover the volume. Sums are float32.
 
     Raises
     ------
     NnunetError
-        A network's output is not finite, or a single window does not fit the device's memory; or this process was
-        forked from one that computes with PyTorch (`model.device.require_unforked`).
+        A network's scores are not finite, or a single window does not fit the device's memory; or this process was
+        forked from one that has computed with the engine.
     """
-    require_unforked()
-    swept = _Swept.of(image, previous, window_grid)
-    finished = _finished(window_grid, options.by_rows)
-    for sums, done in _Window(networks, options, compute).run(swept, window_grid, task):
+    image_on_grid = _ImageOnGrid.of(image, previous, grid)
+    finished = _finished(grid, options.by_rows)
+    for sums, done in _Windows(engine, options, grid).run(image_on_grid, task):
         while finished and finished[0].after <= done:
             part = finished.pop(0)
-            yield from _region(part, sums, window_grid)
+            yield from _region(part, sums, grid)
             sums.forget(max(0, part.planes[1] - 1), part.forget_rows)
 
 
-def mirror_images(axes: Shape) -> tuple[Shape, ...]:
-    """List the sets of axes to mirror along, 2^n of n axes, the empty one first."""
-    return tuple(chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class _Swept:
-    """What windows are cut out of, in sweep axes, padded."""
+class _ImageOnGrid:
+    """What windows are cut out of, in the grid's axes, padded."""
 
     image: FloatArray  # (c, *padded)
     previous: Previous | None
 
     @classmethod
-    def of(cls, image: FloatArray, previous: Previous | None, window_grid: WindowGrid) -> _Swept:
+    def of(cls, image: FloatArray, previous: Previous | None, grid: WindowGrid) -> _ImageOnGrid:
         known = None
         if previous is not None:
-            labels = _padded(previous.labels[None].transpose(0, *(axis + 1 for axis in window_grid.axes)), window_grid)[
-                0
-            ]
-            known = Previous(labels, previous.classes)
-        return cls(_padded(image.transpose(0, *(axis + 1 for axis in window_grid.axes)), window_grid), known)
+            known = Previous(_padded(_turned(previous.labels[None], grid), grid)[0], previous.classes)
+        return cls(_padded(_turned(image, grid), grid), known)
 
     def cut(self, start: Shape3, tile: Shape3) -> FloatArray:
         """Return the network's input (c, *tile)."""
@@ -141,6 +123,11 @@ class _Swept:
         if self.previous is None:
             return window
         return np.concatenate([window, one_hot(self.previous.labels[box], self.previous.classes)])
+
+
+def _turned(array: NDArray[Any], grid: WindowGrid) -> NDArray[Any]:
+    """Bring (c, z, y, x) from working axes to the grid's; no copy."""
+    return array.transpose(0, *(axis + 1 for axis in grid.axes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +140,13 @@ class _Part:
     forget_rows: int  # whose sums are read no more, in all planes but the last of the part
 
 
-def _finished(window_grid: WindowGrid, by_rows: bool) -> list[_Part]:
+def _finished(grid: WindowGrid, by_rows: bool) -> list[_Part]:
     """List the parts of a padded volume in the order in which they finish."""
-    layers = _between([start[0] for start in window_grid.starts], window_grid.padded[0])
-    rows = (
-        _between([start[1] for start in window_grid.starts], window_grid.padded[1])
-        if by_rows
-        else [(0, window_grid.padded[1])]
-    )
-    windows = len(window_grid.starts) // (len(layers) * len(rows))
+    layers = _between([start[0] for start in grid.starts], grid.padded[0])
+    rows = _between([start[1] for start in grid.starts], grid.padded[1]) if by_rows else [(0, grid.padded[1])]
+    windows = len(grid.starts) // (len(layers) * len(rows))
     return [
-        _Part(planes, part, (index + 1) * windows, part[1] if part[1] == window_grid.padded[1] else max(0, part[1] - 1))
+        _Part(planes, part, (index + 1) * windows, part[1] if part[1] == grid.padded[1] else max(0, part[1] - 1))
         for index, (planes, part) in enumerate(product(layers, rows))
     ]
 
@@ -175,106 +158,78 @@ def _between(starts: Sequence[int], end: int) -> list[Range]:
 
 
 @dataclass(slots=True)
-class _Window:
-    networks: Sequence[nn.Module]
+class _Windows:
+    """The loop over the windows."""
+
+    engine: Engine
     options: WindowOptions
-    compute: Compute
+    grid: WindowGrid
     limit: int | None = None  # windows at a time that the device's memory was found to hold
 
-    def run(self, swept: _Swept, window_grid: WindowGrid, task: Task | None) -> Iterator[tuple[WindowAccumulator, int]]:
+    def run(self, image: _ImageOnGrid, task: Task | None) -> Iterator[tuple[WindowAccumulator, int]]:
         """Add window after window; yield the sums and how many windows they hold."""
         sums: WindowAccumulator | None = None
         done = 0
-        while done < len(window_grid.starts):
-            starts = window_grid.starts[done : done + self._batch(window_grid.tile)]
+        while done < len(self.grid.starts):
+            starts = self.grid.starts[done : done + self._batch()]
             try:
-                with self.compute.memory():
-                    for outputs, mirrored in self._outputs(self._gather(swept, window_grid, starts), window_grid):
-                        sums = sums or self._open(outputs.shape[1], window_grid)
-                        sums.add(outputs, starts, mirrored)
-                        del outputs  # of many classes they are large: gone before the network makes the next
-            except _TooMuchError as error:
+                with self.engine.memory():
+                    sums = self._add(self._gather(image, starts), starts, sums)
+            except TooManyWindowsError as error:
                 self._shrink(len(starts), error)
                 continue
             done += len(starts)
             if task is not None:
                 task.advance(len(starts))
-            if sums is not None:
-                yield sums, done
+            yield sums, done
 
-    def _open(self, classes: int, window_grid: WindowGrid) -> WindowAccumulator:
-        ahead = self._batch(window_grid.tile) - 1
-        layers = [start[0] for start in window_grid.starts]
+    def _add(self, windows: FloatArray, starts: Sequence[Shape3], sums: WindowAccumulator | None) -> WindowAccumulator:
+        """Add all scores of a batch to the sums, which are opened as soon as the number of classes is known."""
+        for scored in self.engine.scores(windows, self.options.mirror_axes):
+            sums = sums or self._open(scored.scores.shape[1])
+            sums.add(scored.scores, starts[scored.windows], scored.mirrored)
+            del scored  # of many classes they are large: gone before the network makes the next
+        assert sums is not None  # there is at least one network
+        return sums
+
+    def _open(self, classes: int) -> WindowAccumulator:
+        ahead = self._batch() - 1
+        layers = [start[0] for start in self.grid.starts]
         span = max(layers[min(i + ahead, len(layers) - 1)] - first for i, first in enumerate(layers))
-        return open_sums(classes, window_grid, span, self.options.activation, self.compute.device)
+        return self.engine.accumulator(classes, self.grid, span, self.options.activation)
 
-    def _batch(self, tile: Shape3) -> int:
-        voxels = BATCH_VOXELS.get(self.compute.device.type, 1 << 20)
-        wanted = self.options.batch or max(1, voxels // int(np.prod(tile)))
+    def _batch(self) -> int:
+        wanted = self.options.batch or self.engine.batch(prod(self.grid.tile))
         return min(wanted, self.limit or wanted)
 
-    def _shrink(self, tried: int, error: Exception) -> None:
+    def _shrink(self, tried: int, error: TooManyWindowsError) -> None:
         if tried == 1:
             raise NnunetError(
-                f"{self.compute.device}: a single window does not fit its memory; use a larger device, or the CPU"
+                f"{error.device}: a single window does not fit its memory; use a larger device, or the CPU"
             ) from error
         self.limit = tried // 2
-        torch.cuda.empty_cache()
 
-    def _gather(self, swept: _Swept, window_grid: WindowGrid, starts: Sequence[Shape3]) -> Tensor:
-        """Cut windows out: (b, c, *tile) in working axes, on the device."""
-        order = (0, *(axis + 1 for axis in window_grid.back))
-        cuts = [swept.cut(start, window_grid.tile).transpose(order) for start in starts]
-        batch = torch.from_numpy(np.stack([cut[:, 0] if window_grid.flat else cut for cut in cuts]))
-        return batch.to(self.compute.device, non_blocking=True)
-
-    def _outputs(self, batch: Tensor, window_grid: WindowGrid) -> Iterator[tuple[Tensor, Shape]]:
-        """Yield every network's outputs for every mirror image, and the sweep axes along which it is mirrored."""
-        offset = 3 - (batch.dim() - 2)  # a slice's first axis is working axis 1
-        for axes in mirror_images(self.options.mirror_axes):
-            mirrored = tuple(window_grid.axes.index(axis + offset) for axis in axes)
-            for network in self.networks:
-                seen = batch.flip([axis + 2 for axis in axes]) if axes else batch
-                yield _swept(self._forward(network, seen, first=not axes), window_grid), mirrored
-
-    @torch.inference_mode()
-    def _forward(self, network: nn.Module, batch: Tensor, first: bool) -> Tensor:
-        try:
-            with kernels_measured(), self.compute.autocast():
-                outputs: Tensor = network(batch)
-            return outputs.float()
-        except torch.OutOfMemoryError as error:
-            if not (first and network is self.networks[0]):
-                raise  # parts of this batch are in the sums already
-            raise _TooMuchError from error
+    def _gather(self, image: _ImageOnGrid, starts: Sequence[Shape3]) -> FloatArray:
+        """Cut windows out: (b, c, *tile) in working axes."""
+        order = (0, *(axis + 1 for axis in self.grid.back))
+        cuts = [image.cut(start, self.grid.tile).transpose(order) for start in starts]
+        return np.stack([cut[:, 0] if self.grid.flat else cut for cut in cuts])
 
 
-def _swept(outputs: Tensor, window_grid: WindowGrid) -> Tensor:
-    """Bring outputs (b, classes, *tile) from working axes to sweep axes."""
-    outputs = outputs.unsqueeze(2) if window_grid.flat else outputs
-    return outputs.permute(0, 1, *(axis + 2 for axis in window_grid.axes))
-
-
-class _TooMuchError(Exception):
-    """A batch does not fit the device's memory, and nothing of it has been added yet."""
-
-
-def _region(part: _Part, sums: WindowAccumulator, window_grid: WindowGrid) -> Iterator[Region]:
+def _region(part: _Part, sums: WindowAccumulator, grid: WindowGrid) -> Iterator[Region]:
     """Leave out what belongs to the padding; nothing may be left."""
     planes, rows = (
         (max(0, low - before), min(size, high - before))
-        for (low, high), before, size in zip(
-            (part.planes, part.rows), window_grid.before, window_grid.size, strict=False
-        )
+        for (low, high), before, size in zip((part.planes, part.rows), grid.before, grid.size, strict=False)
     )
     if planes[0] >= planes[1] or rows[0] >= rows[1]:
         return
-    columns = window_grid.before[2], window_grid.before[2] + window_grid.size[2]
+    columns = grid.before[2], grid.before[2] + grid.size[2]
 
     def read(planes: Range, rows: Range) -> FloatArray:
         low, high = zip(
-            (planes[0] + window_grid.before[0], planes[1] + window_grid.before[0]),
-            (rows[0] + window_grid.before[1], rows[1] + window_grid.before[1]),
+            (planes[0] + grid.before[0], planes[1] + grid.before[0]),
+            (rows[0] + grid.before[1], rows[1] + grid.before[1]),
             columns,
             strict=True,
         )
@@ -284,18 +239,17 @@ def _region(part: _Part, sums: WindowAccumulator, window_grid: WindowGrid) -> It
 
 
 def _finite(scores: FloatArray) -> FloatArray:
-    if not torch.isfinite(torch.from_numpy(scores).sum()):
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(scores.sum())
+    if not finite:
         raise NnunetError(
             "the network's output is not finite; predict in float32, and see whether the training diverged"
         )
     return scores
 
 
-def _padded(swept: NDArray[Any], window_grid: WindowGrid) -> NDArray[Any]:
-    if window_grid.padded == window_grid.size:
-        return swept
-    after = [
-        whole - part - low
-        for whole, part, low in zip(window_grid.padded, window_grid.size, window_grid.before, strict=True)
-    ]
-    return np.pad(swept, [(0, 0), *zip(window_grid.before, after, strict=True)])  # zero is the mean, or the outside
+def _padded(array: NDArray[Any], grid: WindowGrid) -> NDArray[Any]:
+    if grid.padded == grid.size:
+        return array
+    after = [whole - part - low for whole, part, low in zip(grid.padded, grid.size, grid.before, strict=True)]
+    return np.pad(array, [(0, 0), *zip(grid.before, after, strict=True)])  # zero is the mean, or the outside

@@ -11,31 +11,40 @@ from nnunet_rs.core.types import Shape, Shape3
 
 @dataclass(frozen=True, slots=True)
 class WindowGrid:
-    """The windows of one volume, in order. All sizes and starts are in sweep axes.
+    """The windows of one volume, in order. All sizes and starts are in the grid's axes.
 
-    Windows come layer by layer along sweep axis 0. Once the first window of the next layer is due, the planes before
+    Windows come layer by layer along grid axis 0. Once the first window of the next layer is due, the planes before
     it are finished: only `tile[0]` planes of sums are ever needed.
     """
 
-    axes: Shape3  # sweep axis i is the working axis axes[i]
+    axes: Shape3  # grid axis i is the working axis axes[i]
     size: Shape3  # of the volume
     padded: Shape3  # of the volume padded to at least the tile
     before: Shape3  # how much of the padding lies before the volume
     tile: Shape3
-    starts: tuple[Shape3, ...]  # in the padded volume, ascending along sweep axis 0
+    starts: tuple[Shape3, ...]  # in the padded volume, ascending along grid axis 0
     flat: bool = False  # windows are single slices for a 2-D network
 
     @property
     def back(self) -> Shape3:
-        """Working axis i is the sweep axis back[i]."""
+        """Working axis i is the grid axis back[i]."""
         return cast("Shape3", tuple(self.axes.index(axis) for axis in range(3)))
 
+    @property
+    def scores_order(self) -> tuple[int, ...]:
+        """Bring (b, classes, z, y, x) in working axes to the grid's axes: the order for `transpose`."""
+        return (0, 1, *(axis + 2 for axis in self.axes))
+
+    def of_tile(self, axes: Shape) -> Shape:
+        """Tell which of the grid's axes are these of the tile, which has two for a 2-D network, 0 the first."""
+        return tuple(self.axes.index(axis + (1 if self.flat else 0)) for axis in axes)
+
     def to_working(self, shape: Shape) -> Shape3:
-        """Bring a size from sweep axes to working axes."""
+        """Bring a size from the grid's axes to working axes."""
         return cast("Shape3", tuple(shape[axis] for axis in self.back))
 
 
-def plan_sweep(size: Shape3, tile: Shape, step: float = 0.5, axis: int | None = None) -> WindowGrid:
+def sliding_window_grid(size: Shape3, tile: Shape, step: float = 0.5, axis: int | None = None) -> WindowGrid:
     """Lay windows over a volume.
 
     Parameters
@@ -47,11 +56,11 @@ def plan_sweep(size: Shape3, tile: Shape, step: float = 0.5, axis: int | None = 
     step
         Distance of neighbouring windows, at most, as a share of the tile; in (0, 1].
     axis
-        The working axis to sweep along; None: the best one.
+        The working axis that the layers follow each other along; None: the best one.
 
     Notes
     -----
-    The best sweep goes along the axis on which the volume is longest in tiles, so that the sums of one layer of windows
+    The best one goes along the axis on which the volume is longest in tiles, so that the sums of one layer of windows
     are as small as can be; in 2-D always across the slices. Volumes smaller than the tile are padded on both sides.
     """
     flat = len(tile) == 2

@@ -11,7 +11,7 @@ from nnunet_rs.core.resources import processors
 from nnunet_rs.data.store import open_store
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.predictor import PredictOptions
-from nnunet_rs.predict.window_grid import plan_sweep
+from nnunet_rs.predict.window_grid import sliding_window_grid
 
 # What two busy processors take, seconds: models and pictures; a case; a voxel of its image, which is read, prepared,
 # resampled back, written and scored by surfaces.
@@ -52,7 +52,7 @@ def estimate_scoring_cost(
     windows, voxels = 0, 0
     for name in cases:
         geometry = store.record(name).geometry
-        windows += len(plan_sweep(geometry.resampled, settings.patch_size, step).starts)
+        windows += len(sliding_window_grid(geometry.resampled, settings.patch_size, step).starts)
         voxels += math.prod(geometry.shape)
     seconds = _ALWAYS + (_A_CASE * len(cases) + _A_VOXEL * voxels) * min(1.0, 2 / processors() + 0.25)
     if settings.previous is None:

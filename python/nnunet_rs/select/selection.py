@@ -166,8 +166,8 @@ def _load_predictor(
 ) -> CasePredictor:
     def load(name: str | None) -> Predictor:
         predictor = Predictor.load(model_or_work, device, folds, configuration=name, options=options)
-        if predictor.compute.remark:
-            progress.say(predictor.compute.remark)
+        for remark in predictor.engine.remarks:
+            progress.say(remark)
         for metadata in predictor.all_metadata:
             if metadata.unfinished:
                 progress.say(f"{metadata.configuration}, fold {metadata.fold} is not finished: {metadata.unfinished}")

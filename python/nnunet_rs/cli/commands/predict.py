@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError
+from nnunet_rs.core import choices
 
 if TYPE_CHECKING:
     from nnunet_rs.report.predictions import Predictions
@@ -81,6 +82,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_own_network(parser)
     group = parser.add_argument_group("resources")
     shared.add_device(group)
+    group.add_argument(
+        "--engine",
+        choices=choices.names(choices.EngineName),
+        default="auto",
+        help="what computes the networks: PyTorch, or OpenVINO on processors (default: auto, the faster one)",
+    )
     shared.add_threads(group)
     shared.add_precision(group)
     parser.add_argument(
@@ -113,6 +120,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         step=arguments.step,
         mirror=not arguments.no_mirror,
         precision=arguments.precision,
+        engine=arguments.engine,
         threads=arguments.threads,
         network=network,
         nnunet=shared.nnunet_choice(arguments),

@@ -1,6 +1,6 @@
-"""Lists, tables, texts and numbers out of a pickle, without unpickling: the few instructions that such a file needs.
+"""Lists, tables, texts and numbers out of a pickle, without unpickling: the few instructions that such a file takes.
 
-Nothing is imported and nothing is called: a function that the pickle names comes out as its name, a NumPy integer as
+Nothing is imported and nothing is called: a function that the pickle names comes out as its name, a NumPy number as
 the number that its bytes are. Whatever else the file asks for is refused.
 """
 
@@ -10,6 +10,8 @@ import pickletools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nnunet_rs.core.errors import DatasetError
 
@@ -27,16 +29,16 @@ def read_plain_pickle(path: Path) -> Any:
     try:
         if path.stat().st_size > MOST:
             raise DatasetError(f"{path}: is larger than {MOST} bytes, which no such file is")
-        return _Machine().run(path.read_bytes())
+        return Pickled().run(path.read_bytes())
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
-    except _OtherError as error:
+    except RefusedError as error:
         raise DatasetError(f"{path}: holds {error}, which is not read") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: is damaged, or no pickle ({error})") from error
 
 
-class _OtherError(Exception):
+class RefusedError(Exception):
     """An instruction that lists and numbers do not need."""
 
 
@@ -52,24 +54,24 @@ _VALUES = {
     "SHORT_BINUNICODE", "BINUNICODE", "UNICODE", "SHORT_BINBYTES", "BINBYTES",
 }  # fmt: skip
 _SCALARS = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
-_INTEGERS = {"i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
+_NUMBERS = {"i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "b1"}
 
 
-class _Name(str):
+class Name(str):
     """What a function or type is called."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _IntegerType:
-    """A NumPy integer type, little-endian."""
+class _NumberType:
+    """A type of NumPy's numbers, little-endian."""
 
     code: str
 
 
-class _Machine:
-    """The stack and the memory of a pickle."""
+class Pickled:
+    """The stack and the memory of a pickle; a subclass tells what more it takes than lists, tables and numbers."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -108,18 +110,35 @@ class _Machine:
         elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
             self.stack.append(tuple(self.taken(name == "TUPLE", int(name[-1]) if name != "TUPLE" else 0)))
         elif name == "GLOBAL":
-            self.stack.append(_Name(str(argument).replace(" ", ".")))
+            self.stack.append(self.named(Name(str(argument).replace(" ", "."))))
         elif name == "STACK_GLOBAL":
-            self.stack.append(_Name(".".join(self.taken(False, 2))))
+            self.stack.append(self.named(Name(".".join(self.taken(False, 2)))))
         elif name == "REDUCE":
-            self.stack.append(_number(*self.taken(False, 2)))
+            self.stack.append(self.called(*self.taken(False, 2)))
         elif name == "BUILD":
-            kind, state = self.taken(False, 2)
-            if not isinstance(kind, _IntegerType) or state[1] not in ("<", "|"):
-                raise _OtherError(f"a state of {type(kind).__name__}")
-            self.stack.append(kind)
+            self.stack.append(self.with_state(*self.taken(False, 2)))
+        elif name == "BINPERSID":
+            self.stack.append(self.stored(self.stack.pop()))
         else:
-            raise _OtherError(f"the instruction {name}")
+            raise RefusedError(f"the instruction {name}")
+
+    def named(self, name: Name) -> Any:
+        """Return what stands for a function or type that the pickle names."""
+        return name
+
+    def called(self, function: Any, arguments: Any) -> Any:
+        """Return what stands for the result of a call: here of those that NumPy's numbers take."""
+        return _number(function, arguments)
+
+    def with_state(self, value: Any, state: Any) -> Any:
+        """Return a value that is given a state."""
+        if not isinstance(value, _NumberType) or state[1] not in ("<", "|"):
+            raise RefusedError(f"a state of {type(value).__name__}")
+        return value
+
+    def stored(self, key: Any) -> Any:
+        """Return what stands for a value that is kept outside the pickle."""
+        raise RefusedError(f"a reference to {key!r}")
 
     def taken(self, marked: bool, count: int) -> list[Any]:
         """Take the values down to the last mark, or so many."""
@@ -134,14 +153,14 @@ class _Machine:
 
 
 def _number(function: Any, arguments: Any) -> Any:
-    """Return what the three calls that integers need stand for: bytes, an integer type, an integer."""
-    if isinstance(function, _Name) and isinstance(arguments, tuple):
+    """Return what the three calls that NumPy's numbers take stand for: bytes, a type, a number."""
+    if isinstance(function, Name) and isinstance(arguments, tuple):
         if function == "_codecs.encode" and isinstance(arguments[0], str) and arguments[1:] == ("latin1",):
             return arguments[0].encode("latin1")  # how old protocols write bytes
-        if function == "numpy.dtype" and arguments[0] in _INTEGERS:
-            return _IntegerType(arguments[0])
-        if function in _SCALARS and isinstance(arguments[0], _IntegerType) and isinstance(arguments[1], bytes):
+        if function == "numpy.dtype" and arguments[0] in _NUMBERS:
+            return _NumberType(arguments[0])
+        if function in _SCALARS and isinstance(arguments[0], _NumberType) and isinstance(arguments[1], bytes):
             kind, content = arguments[0].code, arguments[1]
             if len(content) == int(kind[1]):
-                return int.from_bytes(content, "little", signed=kind[0] == "i")
-    raise _OtherError(f"a call of {function}")
+                return np.frombuffer(content, f"<{kind}")[0].item()
+    raise RefusedError(f"a call of {function}")

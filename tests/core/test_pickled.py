@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.exchange.pickled import read_plain_pickle
+from nnunet_rs.core.pickled import read_plain_pickle
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))

@@ -1,0 +1,1 @@
+"""What computes the scores of windows: PyTorch on every device, OpenVINO on processors; each behind one protocol."""

@@ -1,0 +1,194 @@
+"""Scores of windows by OpenVINO, on processors; needs no torch."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnunet_rs.core.choices import Precision
+from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.resources import processor, processors
+from nnunet_rs.core.types import FloatArray, Shape
+from nnunet_rs.predict.blend import Activation, HostAccumulator, WindowAccumulator
+from nnunet_rs.predict.engines.engine import Scored, mirror_images
+from nnunet_rs.predict.window_grid import WindowGrid
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel, InferRequest, Model
+
+OLDEST = (2025, 1)  # the first release with `CompiledModel.release_memory`
+BATCH_VOXELS = 1 << 19  # of windows that are cut out at a time; they are computed one by one
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+
+
+def why_not_openvino() -> str:
+    """Say why OpenVINO cannot be used; empty where it can."""
+    try:
+        import openvino
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "openvino"
+        return "OpenVINO is not installed (pip install openvino)" if missing else f"OpenVINO does not load ({error})"
+    found = openvino.__version__
+    numbers = tuple(int(part) for part in found.split("-")[0].split(".")[:2] if part.isdecimal())
+    if numbers < OLDEST:
+        return f"OpenVINO {found} is too old (pip install 'openvino>={OLDEST[0]}.{OLDEST[1]}')"
+    return ""
+
+
+def choose_precision(precision: Precision) -> Precision:
+    """Return the number type of convolutions; `auto`: bfloat16 where the processor multiplies it natively.
+
+    Raises
+    ------
+    NnunetError
+        OpenVINO does not compute in this type on this processor.
+    """
+    import openvino
+
+    known = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "auto":
+        return "bfloat16" if "BF16" in known else "float32"
+    if _CAPABILITIES[precision] not in known:
+        raise NnunetError(
+            f"precision {precision}: OpenVINO does not compute in it on this processor ({processor().name}); use "
+            "float32, or --engine torch"
+        )
+    return precision
+
+
+def compile_graphs(graphs: Sequence[Model], precision: Precision, threads: int | None = None) -> OpenvinoEngine:
+    """Return the engine of the networks of one configuration.
+
+    Parameters
+    ----------
+    graphs
+        From `build_graph`, of one window at a time.
+    precision
+        Of convolutions, from `choose_precision`; statistics of norms and sums are float32.
+    threads
+        None: all processors of this process.
+    """
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],  # its own default on processors with bfloat16 is bfloat16
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",  # all threads work on one window: the memory of feature maps once
+        "INFERENCE_NUM_THREADS": str(threads or processors()),
+        "ENABLE_CPU_PINNING": "NO",  # two predictions beside each other would be bound to the same processors
+    }
+    core = openvino.Core()
+    return OpenvinoEngine(tuple(_Network(core.compile_model(graph, "CPU", settings)) for graph in graphs), precision)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Network:
+    """A compiled network, and the requests (input and output arrays) that wait to be used again."""
+
+    compiled: CompiledModel
+    idle: list[InferRequest] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def requests(self, count: int) -> Iterator[list[InferRequest]]:
+        """Lend so many requests to one thread."""
+        with self.lock:
+            taken = [self.idle.pop() for _ in range(min(count, len(self.idle)))]
+        taken += [self.compiled.create_infer_request() for _ in range(count - len(taken))]
+        try:
+            yield taken
+        finally:
+            for request in taken:
+                request.wait()  # one that was started and not asked for, because the caller has stopped
+            with self.lock:
+                self.idle.extend(taken)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenvinoEngine:
+    """Engine of compiled networks; scores are NumPy arrays."""
+
+    networks: tuple[_Network, ...]
+    precision: Precision
+    remarks: tuple[str, ...] = ()
+    process: int = field(default_factory=os.getpid)
+
+    def describe(self) -> str:
+        """See Engine."""
+        import openvino
+
+        return f"OpenVINO {openvino.__version__.split('-')[0]}, {self.precision}, on {processor().name}"
+
+    def batch(self, voxels: int) -> int:
+        """See Engine."""
+        return max(1, BATCH_VOXELS // voxels)
+
+    def memory(self) -> AbstractContextManager[None]:
+        """See Engine; OpenVINO keeps its memory by itself."""
+        return nullcontext()
+
+    def accumulator(
+        self,
+        classes: int,
+        grid: WindowGrid,
+        span: int,  # noqa: ARG002 (these sums grow as windows come)
+        activation: Activation,
+    ) -> WindowAccumulator:
+        """See Engine."""
+        return HostAccumulator(classes, grid, activation)
+
+    def scores(self, windows: FloatArray, mirror_axes: Shape) -> Iterator[Scored]:
+        """See Engine.
+
+        While one window is computed, the scores of the one before are used and the next is brought into place. Windows
+        are mirrored on their way into the network's input, and the outputs are lent, not copied.
+        """
+        self._require_unforked()
+        images = mirror_images(mirror_axes)
+        for network in self.networks:
+            with network.requests(2) as requests:
+                yield from _computed(requests, windows, images)
+            if len(self.networks) > 1:
+                network.compiled.release_memory()  # of feature maps: the next network takes as much
+
+    def _require_unforked(self) -> None:
+        if self.process != os.getpid():
+            raise NnunetError(
+                f"process {os.getpid()} was forked from one ({self.process}) that had loaded the model, and OpenVINO's "
+                "threads do not survive a fork: load the model after forking and not before, or start processes by "
+                "spawn or forkserver"
+            )
+
+
+def _computed(requests: Sequence[InferRequest], windows: FloatArray, images: Sequence[Shape]) -> Iterator[Scored]:
+    """Compute every mirror image of every window, two on their way at a time."""
+    waiting: list[tuple[InferRequest, Shape, int]] = []
+    for number, (window, axes) in enumerate(product(range(len(windows)), images)):
+        request = requests[number % len(requests)]
+        _start(request, windows[window], axes)
+        waiting.append((request, axes, window))
+        if len(waiting) == len(requests):
+            yield _result(*waiting.pop(0))
+    for each in waiting:
+        yield _result(*each)
+
+
+def _start(request: InferRequest, window: FloatArray, axes: Shape) -> None:
+    np.copyto(
+        request.get_input_tensor(0).data[0], np.flip(window, tuple(axis + 1 for axis in axes)) if axes else window
+    )
+    request.start_async()
+
+
+def _result(request: InferRequest, axes: Shape, window: int) -> Scored:
+    request.wait()
+    scores: Any = request.get_output_tensor(0).data
+    return Scored(scores, axes, slice(window, window + 1))

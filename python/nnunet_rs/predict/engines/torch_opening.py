@@ -1,0 +1,51 @@
+"""Trained models as networks of PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nnunet_rs.core.workspace import ModelFolder
+from nnunet_rs.model.checkpoint import load_model, network_of
+from nnunet_rs.model.device import choose_compute, find_device
+from nnunet_rs.model.metadata import ModelMetadata
+from nnunet_rs.model.nnunet_models import holds_nnunet_models, read_nnunet_model
+from nnunet_rs.model.plugin_checks import PluginNetwork
+from nnunet_rs.model.plugins import as_own
+from nnunet_rs.model.unfinished import load_unfinished
+from nnunet_rs.predict.engines.torch_engine import TorchEngine
+from nnunet_rs.predict.options import PredictOptions
+
+
+def open_torch(
+    folders: Sequence[Path], device: str, options: PredictOptions
+) -> tuple[TorchEngine, tuple[ModelMetadata, ...]]:
+    """Load the networks of fold folders; parameters and errors as `open_models`."""
+    place = find_device(device)
+    choose_compute(place, options.precision)  # before a network computes anything
+    loaded = [_load(folder, place, options) for folder in folders]
+    networks = tuple(_told(network, metadata, options) for network, metadata in loaded)
+    all_metadata = tuple(metadata for _, metadata in loaded)
+    precision = options.precision
+    if place.type == "cpu" and precision == "auto" and any(metadata.source for metadata in all_metadata):
+        precision = "float32"  # as the other program computes on processors: the labels are to be the same
+    compute = choose_compute(place, precision)
+    return TorchEngine(networks, compute, tuple(filter(None, (compute.remark,)))), all_metadata
+
+
+def _load(folder: Path, device: torch.device, options: PredictOptions) -> tuple[nn.Module, ModelMetadata]:
+    if options.unfinished and not ModelFolder(folder).is_finished() and ModelFolder(folder).has_checkpoint():
+        return load_unfinished(folder, device, network=options.network)
+    if holds_nnunet_models(folder):
+        weights, metadata = read_nnunet_model(folder, checkpoint=options.nnunet.checkpoint)
+        return network_of(weights, metadata, str(folder)).to(device), metadata
+    return load_model(folder, device, network=options.network)
+
+
+def _told(network: nn.Module, metadata: ModelMetadata, options: PredictOptions) -> nn.Module:
+    """Let errors of a network of the user's own be told as the user's."""
+    own = None if metadata.custom_network is None else as_own("network", options.network)
+    return network if own is None else PluginNetwork(network, own)

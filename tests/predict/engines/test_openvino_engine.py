@@ -1,0 +1,94 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.model.device import choose_compute
+from nnunet_rs.model.network_options import NetworkOptions
+from nnunet_rs.model.unet import build_unet
+from nnunet_rs.predict.engines.engine import mirror_images
+from nnunet_rs.predict.engines.openvino_engine import compile_graphs
+from nnunet_rs.predict.engines.openvino_graph import build_graph
+from nnunet_rs.predict.engines.torch_engine import TorchEngine
+from nnunet_rs.predict.predictor import PredictOptions, Predictor
+
+
+@pytest.fixture
+def engines(make_plan):
+    """The same two networks by OpenVINO and by PyTorch."""
+    (c,) = make_plan().configurations.values()
+    networks, graphs = [], []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        built = build_unet(c, 1, 3).eval().requires_grad_(False)
+        networks.append(built)
+        weights = {name: tensor.numpy() for name, tensor in built.state_dict().items()}
+        graphs.append(build_graph(c, 1, NetworkOptions(), weights))
+    compute = choose_compute(torch.device("cpu"), "float32")
+    return compile_graphs(graphs, "float32", 1), TorchEngine(tuple(networks), compute)
+
+
+def test_folds_and_mirror_images_are_those_of_torch(engines):
+    windows = np.random.default_rng(0).normal(size=(3, 1, 8, 8, 8)).astype(np.float32)
+    sums = []
+    for engine in engines:
+        total = {axes: np.zeros((3, 3, 8, 8, 8)) for axes in mirror_images((0, 2))}
+        for scored in engine.scores(windows, (0, 2)):
+            total[scored.mirrored][scored.windows] += np.asarray(scored.scores)
+        sums.append(total)
+    for axes, expected in sums[1].items():
+        np.testing.assert_allclose(sums[0][axes], expected, atol=2e-5)
+
+
+def test_a_caller_that_stops_half_way_can_begin_again(engines):
+    engine, windows = engines[0], np.ones((4, 1, 8, 8, 8), np.float32)
+    started = engine.scores(windows, (0,))
+    first = next(started).scores.copy()
+    started.close()
+    np.testing.assert_array_equal(next(engine.scores(windows, (0,))).scores, first)
+
+
+def test_another_process_must_load_its_own(engines, monkeypatch):
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(NnunetError, match="forked"):
+        next(engines[0].scores(np.ones((1, 1, 8, 8, 8), np.float32), ()))
+
+
+def test_labels_are_those_of_torch(make_work):
+    work = make_work({"3d_fullres": (0, 1)})
+    image = np.random.default_rng(0).normal(size=(12, 30, 26)).astype(np.float32)
+    options = PredictOptions(precision="float32")
+    mine, theirs = (
+        Predictor.load(work, "cpu", options=options, engine=engine).predict_probabilities(image, (3.0, 1.0, 1.0))
+        for engine in ("openvino", "torch")
+    )
+    np.testing.assert_allclose(mine, theirs, atol=1e-4)
+    best = np.sort(theirs, axis=0)
+    clear = best[-1] - best[-2] > 1e-4
+    np.testing.assert_array_equal(mine.argmax(0)[clear], theirs.argmax(0)[clear])
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from nnunet_rs.cli import main
+code = main(["predict", sys.argv[1], "-i", *sys.argv[3:], "-o", sys.argv[2], "-q", "--save-probabilities"])
+print(json.dumps({"code": code, "torch": "torch" in sys.modules}))
+"""
+
+
+def test_a_prediction_does_not_import_torch(make_work, tmp_path: Path):
+    """The whole command: two folds, mirrored, probabilities saved."""
+    work = make_work({"3d_fullres": (0, 1)})
+    images = json.loads((work / "dataset.json").read_text())
+    assert images
+    folder = next(path for path in tmp_path.rglob("imagesTr"))
+    command = [sys.executable, "-c", SCRIPT, str(work), str(tmp_path / "out"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {"code": 0, "torch": False}
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 5
