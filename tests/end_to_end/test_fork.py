@@ -62,7 +62,9 @@ def test_a_predictor_in_a_forked_child(work: Path) -> None:
     again, _ = forked(load, load)
     assert again.startswith("NnunetError process ")
     assert forked("import nnunet_rs, torch", f"{load}; {predict}") == ["done", "0"]  # loaded after the fork
-    assert forked(load, predict, threads=1) == ["done", "0"]
+    by_torch = load.replace("device='cpu'", "device='cpu', engine='torch'")
+    assert forked(by_torch, predict)[0].startswith("NnunetError process ")
+    assert forked(by_torch, predict, threads=1) == ["done", "0"]
 
 
 def test_kernels_survive_a_fork() -> None:

@@ -76,6 +76,7 @@ def compile_graphs(graphs: Sequence[Model], precision: Precision, threads: int |
     threads
         None: all processors of this process.
     """
+    _require_unforked()
     import openvino
 
     settings = {
@@ -119,7 +120,6 @@ class OpenvinoEngine:
     networks: tuple[_Network, ...]
     precision: Precision
     remarks: tuple[str, ...] = ()
-    process: int = field(default_factory=os.getpid)
 
     def describe(self) -> str:
         """See Engine."""
@@ -151,7 +151,7 @@ class OpenvinoEngine:
         While one window is computed, the scores of the one before are used and the next is brought into place. Windows
         are mirrored on their way into the network's input, and the outputs are lent, not copied.
         """
-        self._require_unforked()
+        _require_unforked()
         images = mirror_images(mirror_axes)
         for network in self.networks:
             with network.requests(2) as requests:
@@ -159,13 +159,27 @@ class OpenvinoEngine:
             if len(self.networks) > 1:
                 network.compiled.release_memory()  # of feature maps: the next network takes as much
 
-    def _require_unforked(self) -> None:
-        if self.process != os.getpid():
-            raise NnunetError(
-                f"process {os.getpid()} was forked from one ({self.process}) that had loaded the model, and OpenVINO's "
-                "threads do not survive a fork: load the model after forking and not before, or start processes by "
-                "spawn or forkserver"
-            )
+
+_process: int | None = None  # the one that first computed with OpenVINO by this module
+
+
+def _require_unforked() -> None:
+    """Check that this process was not forked from one that computes with OpenVINO.
+
+    Raises
+    ------
+    NnunetError
+        It was: OpenVINO's threads do not survive a fork, and the next window would wait for them for ever.
+    """
+    global _process
+    if _process is None:
+        _process = os.getpid()
+    if _process != os.getpid():
+        raise NnunetError(
+            f"process {os.getpid()} was forked from one ({_process}) that had used OpenVINO by nnunet_rs, whose "
+            "threads do not survive a fork: load the model after forking and not before, or start processes by spawn "
+            "or forkserver"
+        )
 
 
 def _computed(requests: Sequence[InferRequest], windows: FloatArray, images: Sequence[Shape]) -> Iterator[Scored]:
