@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.geometry import Geometry, invertible, lowres_axis, new_shape, nonzero_box
 from nnunet_rs.core.types import Header
 
@@ -141,4 +142,4 @@ def test_undo_refuses_another_grid() -> None:
 
 def test_json_comes_back() -> None:
     one = geometry()
-    assert Geometry.from_json(json.loads(json.dumps(one.to_json()))) == one
+    assert decode(Geometry, json.loads(json.dumps(encode(one))), "geometry") == one

@@ -151,7 +151,7 @@ def test_writing_again_replaces_and_is_byte_identical(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write("a", _prepared(), ("key",), LAYOUT)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    store.write("a", _prepared(seed=1), "other", LAYOUT)
+    store.write("a", _prepared(seed=1), ("other",), LAYOUT)
     assert not np.array_equal(store.read_patch("a", (0, 0, 0), SHAPE)[1], _prepared().labels)
     store.write("a", _prepared(), ("key",), LAYOUT)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
@@ -174,7 +174,7 @@ def test_a_failing_write_leaves_what_was_there(tmp_path: Path, monkeypatch) -> N
     monkeypatch.setattr("nnunet_rs.data.store.sample_locations", lambda *_, **__: 1 / 0)
     for name in ("a", "b"):
         with pytest.raises(ZeroDivisionError):
-            store.write(name, _prepared(seed=1), "other", LAYOUT)
+            store.write(name, _prepared(seed=1), ("other",), LAYOUT)
     assert store.has("a", "key")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
@@ -217,7 +217,7 @@ def test_missing_and_damaged_records(tmp_path: Path) -> None:
     store.write("a", _prepared(), ("key",), LAYOUT)
     entries = {"case.json": json.dumps({"version": 99}).encode(), "locations.u4": b""}
     write_archive(tmp_path / "a.zip", entries.items())
-    with pytest.raises(DatasetError, match=r"a\.zip: damaged, or of another version \(version 99"):
+    with pytest.raises(DatasetError, match=r"a\.zip: case\.json: version is 99, this release reads 2; run preprocess"):
         Store(tmp_path).shape("a")
     write_archive(tmp_path / "a.zip", [])
     with pytest.raises(DatasetError, match=r"a\.zip: damaged, or of another version \('case.json'"):

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_rs.core.document import encode
 from nnunet_rs.core.types import Silent
 from nnunet_rs.data.folds import Fold, write_splits
-from nnunet_rs.model.metadata import FORMAT, VERSION, ModelMetadata
+from nnunet_rs.model.metadata import ModelMetadata, metadata_to_json
 from nnunet_rs.model.staleness import plan_differences, report_staleness_in, staleness
 from nnunet_rs.plan.schema import (
     CasePrint,
     ChannelStats,
     Fingerprint,
     Plan,
-    plan_to_json,
     write_fingerprint,
     write_plan,
 )
@@ -53,7 +51,7 @@ def train(work: Path, plan: Plan, make_card: Callable[..., ModelMetadata]) -> Ca
         metadata = replace(make_card(plan, fold), configuration=name, **{"cases": FOLDS[fold], **changes})
         folder = work / "models" / name / f"fold_{fold}"
         folder.mkdir(parents=True, exist_ok=True)
-        document = {"format": FORMAT, "version": VERSION, **encode(metadata), "plan": plan_to_json(metadata.plan)}
+        document = metadata_to_json(metadata)
         (folder / "model.json").write_text(json.dumps(document))
         return folder
 

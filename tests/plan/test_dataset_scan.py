@@ -125,8 +125,8 @@ def test_goes_on_after_an_interruption(raw_dataset, work, read, monkeypatch) -> 
 def test_saves_on_the_way(raw_dataset, work, monkeypatch) -> None:
     monkeypatch.setattr(module, "_SAVE_EVERY", 0.0)
     saved = []
-    original = module.write_survey
-    monkeypatch.setattr(module, "write_survey", lambda path, *a, **k: saved.append(original(path, *a, **k)))
+    original = module.write_dataset_scan
+    monkeypatch.setattr(module, "write_dataset_scan", lambda path, *a, **k: saved.append(original(path, *a, **k)))
     _survey(read_dataset(raw_dataset()), work)
     assert len(saved) >= 4
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.issues import Issue
-from nnunet_rs.plan.dataset_scan_file import KEPT, ScannedCase, read_survey, write_survey
+from nnunet_rs.plan.dataset_scan_file import KEPT, ScannedCase, read_dataset_scan, write_dataset_scan
 from nnunet_rs.plan.schema import CasePrint
 
 UNITS = Issue(Path("b.nii"), "units", "x", "y", "b", fatal=False)
@@ -19,15 +19,15 @@ CASES = {
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    write_survey(tmp_path / "survey.json", CASES, b"counts")
-    assert read_survey(tmp_path / "survey.json") == (CASES, b"counts")
+    write_dataset_scan(tmp_path / "survey.json", CASES, b"counts")
+    assert read_dataset_scan(tmp_path / "survey.json") == (CASES, b"counts")
 
 
 def test_statistics_that_unpack_to_more_than_is_kept_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "survey.json"
-    write_survey(file, CASES, b"")
+    write_dataset_scan(file, CASES, b"")
     content = json.loads(file.read_text())
     content["statistics"] = base64.b64encode(zlib.compress(bytes(KEPT + 1))).decode()
     file.write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=r"survey\.json: statistics are cut short, or larger than any that are kept"):
-        read_survey(file)
+        read_dataset_scan(file)

@@ -52,7 +52,7 @@ def test_what_is_no_such_file_is_said(tmp_path):
         open_probabilities(tmp_path / "other.b2nd")
     array = blosc2.zeros((2, 2, 2, 2), urlpath=str(tmp_path / "old.b2nd"))
     array.schunk.vlmeta["nnunet_rs"] = {"version": 0}
-    with pytest.raises(DatasetError, match="version 0"):
+    with pytest.raises(DatasetError, match="version is 0, this release reads 1"):
         open_probabilities(tmp_path / "old.b2nd")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,37 +72,6 @@ class Geometry:
         inside: tuple[Any, ...] = (..., *(slice(start, stop) for start, stop in self.box))
         self.turn(full)[inside] = cropped
         return full
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a value that the json module writes; `from_json` is the way back."""
-        header = {
-            "format": self.header.format,
-            "affine": self.header.affine,
-            "nifti": base64.b64encode(self.header.nifti).decode(),
-        }
-        others = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**others, "header": header}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Geometry:
-        """Read what `to_json` returned.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            The content is something else.
-        """
-        header = content["header"]
-        affine = tuple(tuple(map(float, row)) for row in header["affine"])
-        return cls(
-            shape=tuple(map(int, content["shape"])),  # type: ignore[arg-type]
-            spacing=tuple(map(float, content["spacing"])),  # type: ignore[arg-type]
-            transpose=tuple(map(int, content["transpose"])),  # type: ignore[arg-type]
-            box=tuple((int(start), int(stop)) for start, stop in content["box"]),
-            resampled=tuple(map(int, content["resampled"])),  # type: ignore[arg-type]
-            header=Header(header["format"], affine, base64.b64decode(header["nifti"])),
-            flipped=tuple(map(bool, content.get("flipped", (False,) * 3))),  # type: ignore[arg-type]
-        )
 
 
 def canonical_axes(header: Header) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_rs.core.document import is_of_ours
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import Case, Dataset
@@ -141,7 +142,7 @@ def _format(path: Path) -> bool:
         content = read_json(path)
     except (NnunetError, RecursionError):
         return False
-    return isinstance(content, dict) and str(content.get("format")).startswith("nnunet_rs ")
+    return is_of_ours(content)
 
 
 def _foreign(path: Path) -> DatasetError:

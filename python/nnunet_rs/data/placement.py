@@ -8,14 +8,11 @@ that it named once. The variable is read here, not in `cli`: processes that a tr
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.files import read_json, write_json
+from nnunet_rs.core.document import Kind
 from nnunet_rs.core.workspace import PREPARED_CASE, WorkFolder
-
-_FORMAT = "nnunet_rs prepared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +32,9 @@ class Placement:
         """Return the folder, by the variable's present value."""
         home = os.environ.get(self.variable)
         return Path(home, self.folder) if home else Path(self.path)
+
+
+PLACEMENT = Kind("prepared", Placement, advice="delete it, and run preprocess")
 
 
 def prepared_folder(work: Path) -> Path:
@@ -59,13 +59,7 @@ def read_placement(work: Path) -> Placement | None:
     path = WorkFolder(work).placement_file
     if not path.exists():
         return None
-    content = read_json(path)
-    try:
-        if content["format"] != _FORMAT:
-            raise ValueError(content["format"])
-        return Placement(*(os.fspath(content[key]) for key in ("variable", "folder", "path")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: damaged, or of another program ({error}); delete it, run preprocess") from error
+    return PLACEMENT.load(path)
 
 
 def place_prepared(work: Path, placement: Placement) -> str:
@@ -84,7 +78,7 @@ def place_prepared(work: Path, placement: Placement) -> str:
     elif recorded is None and inside.exists():
         return f"prepared cases stay in {inside}, and {placement.variable} is not followed: move that folder for it"
     if recorded != placement:
-        write_json(WorkFolder(work).placement_file, {"format": _FORMAT, "version": 1, **asdict(placement)})
+        PLACEMENT.save(WorkFolder(work).placement_file, placement)
     if Path(before).resolve() != Path(placement.path).resolve():
         return f"prepared cases lie in {placement.path} now, as {placement.variable} says; before, in {before}"
     return ""

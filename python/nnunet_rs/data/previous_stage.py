@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_rs.core.document import Kind
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import temporary_beside
 from nnunet_rs.core.geometry import Geometry
@@ -25,7 +26,6 @@ from nnunet_rs.data.resampling import coarse_axis
 from nnunet_rs.data.store import overlap
 from nnunet_rs.plan.schema import Configuration
 
-VERSION = 1
 _AGAIN = "delete it and train again"
 _LABELS, _RECORD = "labels.b2nd", "case.json"
 
@@ -66,6 +66,17 @@ def on_grid(
         return part
     axis = coarse_axis(geometry, configuration)
     return resample_labels(part, geometry.resampled, lowres_axis=axis, threads=threads)
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousRecord:
+    """What case.json says."""
+
+    key: str  # hash of what the labels were made with
+    shape: Shape3
+
+
+RECORD = Kind("first segmentation", PreviousRecord, advice=_AGAIN, marked=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,8 @@ class PreviousStore:
         self._known.pop(case, None)
         self.folder.mkdir(parents=True, exist_ok=True)
         scratch = temporary_beside(self.folder / f"{case}.b2nd")
-        record = {"version": VERSION, "key": key, "shape": labels.shape}
+        z, y, x = labels.shape
+        record = RECORD.to_json(PreviousRecord(key, (z, y, x)))
         try:
             frame = encode_frame(labels, patch, content="values", scratch=scratch)
             write_archive(self._path(case), [(_LABELS, frame), (_RECORD, json.dumps(record).encode())])
@@ -153,11 +165,9 @@ class PreviousStore:
 def _open(path: Path) -> _Opened:
     entries = read_archive(path, _AGAIN)
     try:
-        record = json.loads(read_entry(path, entries[_RECORD], _AGAIN))
+        content = json.loads(read_entry(path, entries[_RECORD], _AGAIN))
+        record = RECORD.from_json(content, f"{path}: {_RECORD}")
         check_entry(path, entries[_LABELS], _AGAIN)
-        if record["version"] != VERSION:
-            raise ValueError(f"version {record['version']}, this program reads {VERSION}")
-        z, y, x = map(int, record["shape"])
-        return _Opened(str(record["key"]), (z, y, x), entries[_LABELS].offset)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return _Opened(record.key, record.shape, entries[_LABELS].offset)
+    except (LookupError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: damaged, or of another version ({error}); {_AGAIN}") from error

@@ -23,22 +23,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.document import decode, encode
+from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import temporary_beside, write_atomically
-from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.names import HIDDEN
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
 from nnunet_rs.core.workspace import PREPARED_CASE
 from nnunet_rs.data.archive import Entry, check_entry, read_archive, read_entry, write_archive
+from nnunet_rs.data.case_record import RECORD, CaseRecord, ClassRecord
 from nnunet_rs.data.chunked_arrays import BLOCK_VOXELS, Content, encode_frame, read_frame
 from nnunet_rs.data.class_locations import ClassLocations, sample_locations
 from nnunet_rs.data.placement import prepared_folder
 from nnunet_rs.data.preprocess import Mask, Prepared, Unscaled
-from nnunet_rs.plan.normalization import SCHEMES, IntensityMap
+from nnunet_rs.plan.normalization import SCHEMES
 from nnunet_rs.plan.schema import Configuration, Plan
 
-VERSION = 2
 _SHARED_BLOCK = 1 << 12  # voxels: a patch reads few beside its own, a slice as many as it needs
 _HALF_MAX = float(np.finfo(np.float16).max)
 _LOCATIONS: dict[str, type[np.unsignedinteger]] = {"locations.u4": np.uint32, "locations.u8": np.uint64}
@@ -67,44 +66,6 @@ class Layout:
             return cls.of(first, labels)
         y, x = (min(c.patch_size[axis] for c in configurations) for axis in (-2, -1))
         return replace(cls.of(first, labels), patch=(1, y, x), block=_SHARED_BLOCK)
-
-
-@dataclass(frozen=True, slots=True)
-class CaseRecord:
-    """What case.json says."""
-
-    keys: tuple[str, ...]  # of each configuration that it is for, a hash of what it was made from: see `has`
-    channels: int
-    geometry: Geometry
-    spans: dict[int, tuple[int, int]]  # of Locations
-    voxels: dict[int, int]  # of Locations
-    maps: tuple[IntensityMap, ...] = ()  # of the channels, where the image is not normalised yet
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a value that the json module writes; `from_json` is the way back."""
-        return {
-            "version": VERSION,
-            "keys": list(self.keys),
-            "channels": self.channels,
-            "classes": {str(c): {"voxels": self.voxels[c], "locations": list(self.spans[c])} for c in self.spans},
-            "geometry": self.geometry.to_json(),
-            "intensities": [encode(channel) for channel in self.maps],
-        }
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> CaseRecord:
-        """Read what `to_json` returned; KeyError, TypeError or ValueError if it is something else."""
-        if content["version"] != VERSION:
-            raise ValueError(f"version {content['version']}, this program reads {VERSION}")
-        classes = {int(c): entry for c, entry in content["classes"].items()}
-        return cls(
-            keys=tuple(map(str, content["keys"])),
-            channels=int(content["channels"]),
-            geometry=Geometry.from_json(content["geometry"]),
-            spans={c: (int(entry["locations"][0]), int(entry["locations"][1])) for c, entry in classes.items()},
-            voxels={c: int(entry["voxels"]) for c, entry in classes.items()},
-            maps=tuple(decode(IntensityMap, channel, "intensities") for channel in content["intensities"]),
-        )
 
 
 def prepared_name(plan: Plan, name: str) -> str:
@@ -306,9 +267,9 @@ class Store:
         arrays = {name: read_frame(path, box, entry.offset) for name, entry in frames}
         if "mask.b2nd" in arrays:
             arrays["mask.b2nd"] = arrays["mask.b2nd"].view(np.bool_)
-        if opened.record.maps:
+        if opened.record.intensities:
             image = arrays["image.b2nd"] = arrays["image.b2nd"].astype(np.float32)
-            for channel, found in zip(image, opened.record.maps, strict=True):
+            for channel, found in zip(image, opened.record.intensities, strict=True):
                 found.apply(channel, arrays.get("mask.b2nd"))
         return arrays
 
@@ -339,12 +300,12 @@ class _Opened:
 def _open(path: Path) -> _Opened:
     entries = read_archive(path)
     try:
-        record = CaseRecord.from_json(json.loads(read_entry(path, entries["case.json"])))
+        record = RECORD.from_json(json.loads(read_entry(path, entries["case.json"])), f"{path}: case.json")
         name = next(name for name in _LOCATIONS if name in entries)
         _ = entries["image.b2nd"], entries["labels.b2nd"]
         flat = _mapped(path, entries[name], _LOCATIONS[name])
         return _Opened(entries, record, ClassLocations(record.geometry.resampled, flat, record.spans, record.voxels))
-    except (OSError, LookupError, StopIteration, TypeError, ValueError, AttributeError) as error:
+    except (OSError, LookupError, StopIteration, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: damaged, or of another version ({error}); run preprocess again") from error
 
 
@@ -370,9 +331,9 @@ def _entries(
     name = next(name for name, kind in _LOCATIONS.items() if found.flat.dtype == kind)
     yield name, found.flat.tobytes()
     maps = prepared.maps if isinstance(prepared, Unscaled) else ()
-    channels, spans, voxels = len(prepared.image), dict(found.spans), dict(found.voxels)
-    record = CaseRecord(keys, channels, prepared.geometry, spans, voxels, maps)
-    yield "case.json", json.dumps(record.to_json()).encode()
+    classes = {index: ClassRecord(found.voxels[index], span) for index, span in found.spans.items()}
+    record = CaseRecord(keys, len(prepared.image), classes, prepared.geometry, maps)
+    yield "case.json", json.dumps(RECORD.to_json(record)).encode()
 
 
 def _content(prepared: Prepared | Unscaled) -> Content:

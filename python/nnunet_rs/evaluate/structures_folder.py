@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.budget import Budget, in_parallel, memory_for_cases
+from nnunet_rs.core.document import Kind
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import write_bytes, write_json
 from nnunet_rs.core.memory_estimate import estimate_case_memory
@@ -22,7 +23,7 @@ from nnunet_rs.evaluate.structures import PERCENTILES, Intensities, Structure, m
 
 KIND = "statistics"  # in the record of what was written
 STEM = "statistics"  # of the files' names
-VERSION = 1
+STATISTICS = Kind("statistics", dict)
 _WORKING = 4  # times the bytes of the image as float32 that measuring holds at most, beside reading
 
 
@@ -161,13 +162,10 @@ def require_statistics(folder: Path, stem: str = STEM, *, overwrite: bool = Fals
 
 def statistics_document(cases: Sequence[CaseStructures], channels: Sequence[str] = ()) -> dict[str, Any]:
     """Return the content of statistics.json: cases, structures and their numbers with units in the keys."""
-    return {
-        "format": "nnunet_rs statistics",
-        "version": VERSION,
-        "cases": {
-            case.case: {s.name: dict(_numbers(s)) | _channels(s, channels) for s in case.structures} for case in cases
-        },
+    numbers = {
+        case.case: {s.name: dict(_numbers(s)) | _channels(s, channels) for s in case.structures} for case in cases
     }
+    return STATISTICS.wrap({"cases": numbers})
 
 
 def statistics_csv(cases: Sequence[CaseStructures], channels: Sequence[str] = ()) -> str:

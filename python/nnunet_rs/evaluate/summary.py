@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_rs.core.document import Kind
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import read_json, write_atomically, write_json
 from nnunet_rs.evaluate.scores import Score, Target
 
-SUMMARY_VERSION = 2  # 1: sensitivity was 0 where there is nothing to find, NSD null where a target was missed
 DRAWS = 1000  # bootstrap resamples
 SEED = 12345
 
@@ -113,8 +113,7 @@ class Summary:
         """All scores under nnU-Net's keys, and more; undefined values become null."""
         keys = [target.key for target in self.targets]
         intervals, foreground = self.interval() if self.cases else (np.full((len(keys), 2), nan), (nan, nan))
-        return {
-            "version": SUMMARY_VERSION,
+        body = {
             "foreground_mean": {KEYS[m]: _number(self.foreground_mean(m)) for m in KEYS},
             "foreground_dice_interval": [_number(limit) for limit in foreground],
             "mean": self._by_key(keys, self.mean),
@@ -128,6 +127,7 @@ class Summary:
             "classes": {target.key: {"name": target.name, "classes": list(target.classes)} for target in self.targets},
             "metric_per_case": [self._case_json(case) for case in self.cases],
         }
+        return SUMMARY.wrap(body)
 
     def table(self) -> list[list[str]]:
         """Rows of text, the head first, one row per target, the foreground mean last.
@@ -205,11 +205,9 @@ def read_summary(path: Path) -> Summary:
     DatasetError
         If the file is no summary of this version.
     """
-    content = read_json(path)
+    content = SUMMARY.unwrap(read_json(path), str(path))
     try:
-        version, tolerance = content["version"], content["tolerance_mm"]
-        if version not in (1, SUMMARY_VERSION):
-            raise DatasetError(f"{path}: is a summary of version {version}, not {SUMMARY_VERSION}; evaluate again")
+        tolerance = content["tolerance_mm"]
         targets = tuple(
             Target(key, entry["name"], tuple(entry["classes"])) for key, entry in content["classes"].items()
         )
@@ -218,7 +216,7 @@ def read_summary(path: Path) -> Summary:
                 entry["case"],
                 entry["prediction_file"],
                 entry["reference_file"],
-                tuple(_score(entry["metrics"][target.key], version, tolerance) for target in targets),
+                tuple(_score(entry["metrics"][target.key]) for target in targets),
                 _or_nan(entry.get("diagonal_mm")),
             )
             for entry in content["metric_per_case"]
@@ -236,14 +234,24 @@ def together(summaries: Sequence[Summary]) -> Summary:
     return Summary(same[0].targets, cases, same[0].tolerance if len(tolerances) == 1 else None)
 
 
-def _score(metrics: Mapping[str, float | None], version: int, tolerance: float | None) -> Score:
+def _score(metrics: Mapping[str, float | None]) -> Score:
     values: dict[str, Any] = {metric: _or_nan(metrics[key]) for metric, key in KEYS.items()}
-    score = Score(**values)
-    if version > 1:
-        return score
-    sensitivity = score.sensitivity if score.n_ref else nan
-    missed = score.one_sided and tolerance is not None
-    return replace(score, sensitivity=sensitivity, nsd=0.0 if missed else score.nsd)
+    return Score(**values)
+
+
+def _with_known_scores(body: dict[str, Any]) -> dict[str, Any]:
+    """In version 1 sensitivity was 0 where there is nothing to find, and NSD null where a target was missed."""
+    for entry in body["metric_per_case"]:
+        for metrics in entry["metrics"].values():
+            score = _score(metrics)
+            if not score.n_ref:
+                metrics[KEYS["sensitivity"]] = None
+            if score.one_sided and body["tolerance_mm"] is not None:
+                metrics[KEYS["nsd"]] = 0.0
+    return body
+
+
+SUMMARY = Kind("summary", Summary, advice="evaluate again", version=2, migrations={1: _with_known_scores}, marked=False)
 
 
 def _or_nan(value: float | None) -> float:

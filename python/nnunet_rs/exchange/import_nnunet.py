@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.core.document import encode, render
 from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
-from nnunet_rs.core.files import read_json, write_bytes
+from nnunet_rs.core.files import read_json
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import FoldName, Progress, Silent
 from nnunet_rs.core.workspace import ENSEMBLES, PLAN_JSON, ModelFolder, WorkFolder
@@ -28,10 +27,10 @@ from nnunet_rs.model.nnunet_models import (
 from nnunet_rs.model.weights import save_weights
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 from nnunet_rs.plan.schema import write_plan
-from nnunet_rs.select.choice import Candidate, Choice
+from nnunet_rs.select.choice import CHOICE, Candidate, Choice
 from nnunet_rs.select.postprocessing import PostProcessing
 
-CHOICE = "inference_information.json"
+INFERENCE = "inference_information.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def import_nnunet(
         with outputs.new_files(PLAN_JSON) as staged:
             _write_plan(output, staged, models, progress)
             if choice is not None:
-                write_bytes(WorkFolder(staged).best_file, (render(encode(choice)) + "\n").encode())
+                CHOICE.save(WorkFolder(staged).best_file, choice)
     if choice is None:
         return Imported(tuple(written), (), PostProcessing())
     return Imported(tuple(written), choice.configurations, choice.postprocessing)
@@ -151,15 +150,15 @@ def _write_plan(output: Path, staged: Path, models: Sequence[NnunetFolder], prog
 def _choice(folder: Path, models: Sequence[NnunetFolder]) -> Choice | None:
     """Read what find_best_configuration decided, if that is about the models that were read."""
     labels = read_nnunet_plans(models[0].path / PLANS, models[0].path / DATASET).labels
-    if len(models) == 1 and not (folder / CHOICE).is_file():
+    if len(models) == 1 and not (folder / INFERENCE).is_file():
         steps = find_postprocessing(models[0].path, labels)
         if steps is None:
             return None
         folds = tuple(fold for fold in models[0].folds() if isinstance(fold, int))
         return Choice((models[0].configuration,), steps, folds, ())
-    if not (folder / CHOICE).is_file():
+    if not (folder / INFERENCE).is_file():
         return None
-    content = read_json(folder / CHOICE)
+    content = read_json(folder / INFERENCE)
     try:
         best = content["best_model_or_ensemble"]
         chosen = tuple(str(member["configuration"]) for member in best["selected_model_or_models"])
@@ -168,7 +167,7 @@ def _choice(folder: Path, models: Sequence[NnunetFolder]) -> Choice | None:
         place = Path(str(best["postprocessing_file"])).parts[-2]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DatasetError(
-            f"{folder / CHOICE}: is no result of nnUNetv2_find_best_configuration ({error!r})"
+            f"{folder / INFERENCE}: is no result of nnUNetv2_find_best_configuration ({error!r})"
         ) from error
     if not set(chosen) <= {model.configuration for model in models}:
         return None

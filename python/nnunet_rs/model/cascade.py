@@ -12,7 +12,7 @@ from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Progress
 from nnunet_rs.core.workspace import WorkFolder, fold_name
 from nnunet_rs.data.folds import Fold, read_folds
-from nnunet_rs.data.previous_stage import VERSION, PreviousStore
+from nnunet_rs.data.previous_stage import RECORD, PreviousStore
 from nnunet_rs.data.store import open_store
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.plan.schema import Plan
@@ -79,7 +79,9 @@ def first_stage_sources(
     prepared = open_store(work, plan, configuration)
     owners = {case: fold for fold in reversed(range(len(splits))) for case in splits[fold].validation}
     return {
-        case: Source(fold, all_metadata[fold].digest, _digest([VERSION, *made_by[fold], prepared.record(case).keys]))
+        case: Source(
+            fold, all_metadata[fold].digest, _digest([RECORD.version, *made_by[fold], prepared.record(case).keys])
+        )
         for case, fold in sorted(owners.items())
         if fold in all_metadata
     }

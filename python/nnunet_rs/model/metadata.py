@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.core.document import decode, encode
+from nnunet_rs.core.document import Kind, decode, encode
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import FoldName, Shape
@@ -17,10 +17,7 @@ from nnunet_rs.data.folds import Fold
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.model.network_options import NetworkOptions, network_channels
-from nnunet_rs.plan.schema import Configuration, Plan, plan_from_json
-
-VERSION = 2  # 1 did not say what training mirrored
-FORMAT = "nnunet_rs model"
+from nnunet_rs.plan.schema import Configuration, Plan, plan_from_json, plan_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +60,32 @@ class ModelMetadata:
         return network_channels(self.plan, self.settings)
 
 
+def known_mirror_axes(augmentation: str, dims: int) -> Shape | None:
+    """Tell along which axes of the patch a training of an earlier version mirrored, by its augmentation's name.
+
+    Those that recorded no name mirrored along all. None: it is a function of the user's own, of which nobody knows.
+    """
+    if not augmentation:
+        return tuple(range(dims))
+    return own_mirror_axes(augmentation, dims) if augmentation in AUGMENTATIONS else None
+
+
+def _with_mirror_axes(body: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 did not say what training mirrored."""
+    dims = len(body["plan"]["configurations"][body["configuration"]]["patch_size"])
+    return {**body, "mirror_axes": encode(known_mirror_axes(body.get("augmentation", ""), dims))}
+
+
+MODEL = Kind(
+    "model",
+    ModelMetadata,
+    CheckpointError,
+    "use the nnunet_rs that trained it, or train again",
+    version=2,
+    migrations={1: _with_mirror_axes},
+)
+
+
 def read_metadata(folder: Path) -> ModelMetadata:
     """Read model.json of a model folder (WORK/models/CONFIGURATION/fold_K).
 
@@ -74,33 +97,17 @@ def read_metadata(folder: Path) -> ModelMetadata:
     path = ModelFolder(folder).metadata_file
     if not path.is_file():
         raise CheckpointError(_missing(folder))
-    document = read_json(path, CheckpointError)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise CheckpointError(f'{path}: is no model of nnunet_rs: the key format must be "{FORMAT}"')
-    if document.get("version") not in (1, VERSION):
-        raise CheckpointError(
-            f"{path}: version is {document.get('version')!r}, this release reads 1 to {VERSION}; "
-            "use the nnunet_rs that trained it, or train again"
-        )
-    body = {key: value for key, value in document.items() if key not in ("format", "version")}
-    metadata = _decode_card(body, path)
+    metadata = _decoded(MODEL.unwrap(read_json(path, CheckpointError), str(path)), path)
     if metadata.configuration not in metadata.plan.configurations:
         names = ", ".join(metadata.plan.configurations)
         raise CheckpointError(f'{path}: configuration is "{metadata.configuration}": must be one of {names}')
     _require_axes(metadata, path)
-    if document["version"] == 1:
-        return replace(metadata, mirror_axes=known_mirror_axes(metadata.augmentation, metadata.settings.dims))
     return metadata
 
 
-def known_mirror_axes(augmentation: str, dims: int) -> Shape | None:
-    """Tell along which axes of the patch a training of an earlier version mirrored, by its augmentation's name.
-
-    Those that recorded no name mirrored along all. None: it is a function of the user's own, of which nobody knows.
-    """
-    if not augmentation:
-        return tuple(range(dims))
-    return own_mirror_axes(augmentation, dims) if augmentation in AUGMENTATIONS else None
+def metadata_to_json(metadata: ModelMetadata) -> dict[str, Any]:
+    """Return the document of a model's metadata; the plan in it is a document too."""
+    return MODEL.wrap({**encode(metadata), "plan": plan_to_json(metadata.plan)})
 
 
 def common_mirror_axes(all_metadata: Sequence[ModelMetadata]) -> Shape:
@@ -116,7 +123,7 @@ def _require_axes(metadata: ModelMetadata, path: Path) -> None:
         )
 
 
-def _decode_card(body: dict[str, Any], path: Path) -> ModelMetadata:
+def _decoded(body: dict[str, Any], path: Path) -> ModelMetadata:
     try:
         plan = plan_from_json(body.get("plan"), f"{path}: plan")  # checked, and brought to this release's version
     except PlanError as error:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_rs.core.document import decode
+from nnunet_rs.core.document import Kind
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.unzip import is_zip, unpacked
@@ -16,7 +16,6 @@ from nnunet_rs.model.nnunet_models import results_folder
 from nnunet_rs.model.weights import digest_of
 
 MANIFEST, READ_ME, LICENCE = "manifest.json", "MODEL.md", "LICENCE.txt"
-FORMAT, VERSION = "nnunet_rs model file", 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,9 @@ class Manifest:
 
     files: dict[str, Packed]  # by their names, with slashes; all but this one
     library: str  # version of nnunet_rs that wrote it
-    format: str = FORMAT
-    version: int = VERSION
+
+
+MANIFEST_KIND = Kind("model file", Manifest, CheckpointError, "use the nnunet_rs that wrote it")
 
 
 def is_model_file(path: Path) -> bool:
@@ -77,14 +77,7 @@ def require_whole(folder: Path, source: Path) -> None:
         Another version, or a file is missing, foreign or not as it was written; the archive and the file are named.
     """
     document = read_json(folder / MANIFEST, CheckpointError)
-    manifest = decode(Manifest, document, f"{source}: {MANIFEST}:", CheckpointError)
-    if manifest.format != FORMAT:
-        raise CheckpointError(f'{source}: {MANIFEST}: format is "{manifest.format}": must be "{FORMAT}"')
-    if manifest.version != VERSION:
-        raise CheckpointError(
-            f"{source}: {MANIFEST}: version is {manifest.version}, this release reads {VERSION}; use the nnunet_rs "
-            "that wrote it"
-        )
+    manifest = MANIFEST_KIND.from_json(document, f"{source}: {MANIFEST}")
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
     for name in sorted(there ^ manifest.files.keys()):
         state = "is missing" if name in manifest.files else f"is not among the files that {MANIFEST} lists"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nnunet_rs.core.document import decode, encode
+from nnunet_rs.core.document import Kind, decode, encode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.model.checkpoint import load_weights
@@ -24,8 +24,6 @@ from nnunet_rs.model.optimiser import optimiser_tensors, restore_optimiser
 from nnunet_rs.model.schedule import Plateau
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 
-VERSION = 1
-FORMAT = "nnunet_rs training"
 _FURTHEST = 1e12  # iterations, seconds
 _ADVICE = "train anew with --fresh, which keeps it aside"
 
@@ -82,6 +80,10 @@ class TrainingState:
         return self.network if self.average is None else self.average.network
 
 
+# Its header; the tensors lie beside it.
+TRAINING = Kind("training", dict, CheckpointError, f"use the nnunet_rs that began it, or {_ADVICE}")
+
+
 def save_state(path: Path, state: TrainingState, identity: Identity, config: TrainingConfig | None = None) -> None:
     """Write everything into one file, atomically: a kill at any moment leaves this state or the one before.
 
@@ -90,9 +92,7 @@ def save_state(path: Path, state: TrainingState, identity: Identity, config: Tra
     NnunetError
         The folder cannot be written or the disk is full; the file that was there stays.
     """
-    document = {
-        "format": FORMAT,
-        "version": VERSION,
+    body = {
         "identity": encode(identity),
         "config": encode(config),
         "position": encode(state.position),
@@ -100,7 +100,7 @@ def save_state(path: Path, state: TrainingState, identity: Identity, config: Tra
         "updates": 0 if state.average is None else state.average.updates,
         "scaler": state.scaler.state_dict(),
     }
-    write_tensors(path, _tensors(state), json.dumps(document))
+    write_tensors(path, _tensors(state), json.dumps(TRAINING.wrap(body)))
 
 
 def read_state(path: Path) -> tuple[Identity, dict[str, Any], dict[str, Tensor]]:
@@ -177,14 +177,7 @@ def _on_cuda(network: nn.Module) -> bool:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors, text = read_tensors(path, _ADVICE)
-    document = parsed(text, path)
-    if document.get("format") != FORMAT or document.get("version") != VERSION:
-        found = f"{document.get('format')!r}, version {document.get('version')!r}"
-        raise CheckpointError(
-            f"{path}: is {found}, this release goes on from {FORMAT!r}, version {VERSION}; "
-            f"use the nnunet_rs that began it, or {_ADVICE}"
-        )
-    return document, tensors
+    return TRAINING.unwrap(parsed(text, path), str(path)), tensors
 
 
 def _check_identity(path: Path, saved: Identity, wanted: Identity) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs import __version__
-from nnunet_rs.core.document import encode, render
+from nnunet_rs.core.document import render
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_atomically, write_bytes
-from nnunet_rs.core.workspace import MODEL_JSON, WEIGHTS
-from nnunet_rs.model.metadata import FORMAT, VERSION, ModelMetadata
+from nnunet_rs.core.workspace import MODEL_JSON, WEIGHTS, ModelFolder
+from nnunet_rs.model.metadata import ModelMetadata, metadata_to_json
 from nnunet_rs.model.network_options import NetworkOptions
-from nnunet_rs.plan.schema import Configuration, plan_to_json
+from nnunet_rs.plan.schema import Configuration
 
 Arrays = Mapping[str, NDArray[Any]]  # by the names that `model.unet.UNet` gives its weights
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
@@ -75,11 +76,11 @@ def card_written_last(folder: Path, metadata: ModelMetadata) -> Iterator[None]:
     NnunetError
         The folder cannot be written or the disk is full; an earlier model there may then lack its card.
     """
-    (folder / MODEL_JSON).unlink(missing_ok=True)
+    model = ModelFolder(folder)
+    model.metadata_file.unlink(missing_ok=True)
     yield
-    body = {**encode(metadata), "plan": plan_to_json(metadata.plan), "digest": digest_of(folder / WEIGHTS)}
-    document = {"format": FORMAT, "version": VERSION, **body, "library": __version__}
-    write_bytes(folder / MODEL_JSON, (render(document) + "\n").encode())
+    whole = replace(metadata, digest=digest_of(model.weights_file), library=__version__)
+    write_bytes(model.metadata_file, (render(metadata_to_json(whole)) + "\n").encode())
 
 
 def save_weights(folder: Path, weights: Arrays, metadata: ModelMetadata) -> None:

@@ -26,7 +26,7 @@ from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.outliers import Measured
 from nnunet_rs.core.types import Box, Case, Dataset, Labels, Silent, Task, Volume
 from nnunet_rs.core.workspace import WorkFolder
-from nnunet_rs.plan.dataset_scan_file import KEPT, ScannedCase, read_survey, write_survey
+from nnunet_rs.plan.dataset_scan_file import KEPT, ScannedCase, read_dataset_scan, write_dataset_scan
 from nnunet_rs.plan.fingerprint import COUNTERS, FingerprintBuilder
 from nnunet_rs.plan.schema import CasePrint, Fingerprint, read_fingerprint, write_fingerprint
 
@@ -133,7 +133,7 @@ def files_digest(files: Sequence[Path]) -> str:
 def recorded_files(work: Path) -> dict[str, FilesRecord]:
     """Tell what a work folder's survey remembers of each sound case's files; nothing where it cannot be read."""
     try:
-        cases, _ = read_survey(WorkFolder(work).scan_file)
+        cases, _ = read_dataset_scan(WorkFolder(work).scan_file)
     except NnunetError:
         return {}
     return {name: FilesRecord(case.signature, case.digest) for name, case in cases.items()}
@@ -148,7 +148,7 @@ def scanned_classes(work: Path) -> dict[str, tuple[bool, ...]]:
         survey.json is missing, damaged or of another version.
     """
     try:
-        cases, _ = read_survey(WorkFolder(work).scan_file)
+        cases, _ = read_dataset_scan(WorkFolder(work).scan_file)
     except DatasetError as error:
         raise DatasetError(f"{error}; it is made anew by preprocess") from error
     return {name: case.classes for name, case in cases.items()}
@@ -200,7 +200,7 @@ class _Reading:
     def recall(self, work: Path) -> None:
         """Take over what an earlier survey found, as far as files have not changed since."""
         try:
-            cases, statistics = read_survey(WorkFolder(work).scan_file)
+            cases, statistics = read_dataset_scan(WorkFolder(work).scan_file)
         except NnunetError:
             return
         known = (0, self.dataset.labels.count + 1)  # numbers of classes that a case can tell of
@@ -243,7 +243,7 @@ class _Reading:
             statistics = self.builder.to_bytes()
             cases = {name: case for name, case in self.in_order().items() if case.print is not None}
         if len(statistics) <= KEPT:
-            write_survey(WorkFolder(work).scan_file, cases, statistics)
+            write_dataset_scan(WorkFolder(work).scan_file, cases, statistics)
 
     def _empty_builder(self) -> FingerprintBuilder:
         return FingerprintBuilder(self.dataset, counters=self.counters)

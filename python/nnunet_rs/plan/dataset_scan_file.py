@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from nnunet_rs.core.document import decode, encode
+from nnunet_rs.core.document import Kind
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.issues import Issue
 from nnunet_rs.plan.schema import CasePrint
 from nnunet_rs.plan.validation import check_case_print
 
-VERSION = 1
 KEPT = 32 << 20  # bytes of statistics; larger ones are not kept
 
 
@@ -32,24 +27,6 @@ class ScannedCase:
     digest: str = ""  # of its files' content, see `files_digest`; empty: not known
 
 
-def write_survey(path: Path, cases: Mapping[str, ScannedCase], statistics: bytes) -> None:
-    """Write what `read_survey` reads, of cases without a fatal fault; a rerun can make it again."""
-    packed = base64.b64encode(zlib.compress(statistics, 1)).decode()
-    write_bytes(path, json.dumps(_to_json(cases, packed)).encode() + b"\n", durable=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _IssueRecord:
-    """A fault as survey.json has it."""
-
-    file: str
-    rule: str
-    value: str
-    advice: str
-    case: str = ""
-    fatal: bool = True
-
-
 @dataclass(frozen=True, slots=True)
 class _CaseRecord:
     """A case as survey.json has it: a valid one; cases with problems are read again."""
@@ -57,21 +34,32 @@ class _CaseRecord:
     signature: str
     print: CasePrint
     classes: tuple[bool, ...]
-    faults: tuple[_IssueRecord, ...]
+    faults: tuple[Issue, ...]
     digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class _Scan:
     """survey.json."""
 
-    format: Literal["nnunet_rs survey"]
-    version: int
     cases: dict[str, _CaseRecord]
-    statistics: str
+    statistics: bytes  # deflated
 
 
-def read_survey(path: Path) -> tuple[dict[str, ScannedCase], bytes]:
+_SCAN = Kind("survey", _Scan, advice="delete it, and run preprocess", compact=True)
+
+
+def write_dataset_scan(path: Path, cases: Mapping[str, ScannedCase], statistics: bytes) -> None:
+    """Write what `read_dataset_scan` reads, of the valid cases; a rerun can make it again."""
+    valid = {name: (case, case.print) for name, case in cases.items() if case.print is not None}
+    records = {
+        name: _CaseRecord(case.signature, found, case.classes, case.issues, case.digest)
+        for name, (case, found) in valid.items()
+    }
+    _SCAN.save(path, _Scan(records, zlib.compress(statistics, 1)), durable=False)
+
+
+def read_dataset_scan(path: Path) -> tuple[dict[str, ScannedCase], bytes]:
     """Read survey.json: what was found in each case, and the statistics.
 
     Raises
@@ -79,47 +67,24 @@ def read_survey(path: Path) -> tuple[dict[str, ScannedCase], bytes]:
     DatasetError
         It is missing, damaged or of another version.
     """
-    record = decode(_Record, read_json(path), f"{path}:", DatasetError)
-    if record.version != VERSION:
-        raise DatasetError(f"{path}: version is {record.version}, this release reads {VERSION}")
-    cases = {name: _surveyed(f"{path}: cases.{name}", name, case) for name, case in record.cases.items()}
-    return cases, _unpacked(path, record.statistics)
+    scan = _SCAN.load(path)
+    cases = {name: _scanned(f"{path}: cases.{name}", name, case) for name, case in scan.cases.items()}
+    return cases, _unpacked(path, scan.statistics)
 
 
-def _unpacked(path: Path, packed: str) -> bytes:
+def _unpacked(path: Path, packed: bytes) -> bytes:
     unpacking = zlib.decompressobj()
     try:
-        statistics = unpacking.decompress(base64.b64decode(packed, validate=True), KEPT)
-    except (ValueError, zlib.error) as error:
+        statistics = unpacking.decompress(packed, KEPT)
+    except zlib.error as error:
         raise DatasetError(f"{path}: statistics cannot be unpacked: {error}") from error
     if not unpacking.eof:
         raise DatasetError(f"{path}: statistics are cut short, or larger than any that are kept")
     return statistics
 
 
-def _surveyed(where: str, name: str, case: _CaseRecord) -> ScannedCase:
+def _scanned(where: str, name: str, case: _CaseRecord) -> ScannedCase:
     if case.print.name != name:
         raise DatasetError(f"{where}.print.name is {case.print.name!r}: must be the case's own")
     check_case_print(case.print, f"{where}.print", DatasetError)
-    faults = tuple(Issue(Path(f.file), f.rule, f.value, f.advice, f.case, f.fatal) for f in case.faults)
-    return ScannedCase(case.signature, case.print, case.classes, faults, case.digest)
-
-
-def _to_json(cases: Mapping[str, ScannedCase], statistics: str) -> dict[str, Any]:
-    return {
-        "format": "nnunet_rs survey",
-        "version": VERSION,
-        "cases": {name: _case_to_json(case) for name, case in cases.items()},
-        "statistics": statistics,
-    }
-
-
-def _case_to_json(case: ScannedCase) -> dict[str, Any]:
-    faults = [{**encode(issue), "file": str(issue.file)} for issue in case.issues]
-    return {
-        "signature": case.signature,
-        "digest": case.digest,
-        "print": encode(case.print),
-        "classes": case.classes,
-        "faults": faults,
-    }
+    return ScannedCase(case.signature, case.print, case.classes, case.faults, case.digest)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from nnunet_rs.core.choices import Activation, Norm
-from nnunet_rs.core.document import decode, encode, render
+from nnunet_rs.core.document import Kind, render
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.files import read_json, write_bytes
 from nnunet_rs.core.types import ChannelStats as ChannelStats
 from nnunet_rs.core.types import LabelSet, Shape3, Spacing3
 from nnunet_rs.plan.normalization import Normalization as Normalization
 from nnunet_rs.plan.validation import check_fingerprint, check_plan
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +95,14 @@ class Plan:
     reorient: bool = False  # images are turned to the axes R, A, S first, as some of nnU-Net's readers do
 
 
-Document = TypeVar("Document", Fingerprint, Plan)
-Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-
-UPGRADES: Mapping[type, Mapping[int, Upgrade]] = {Fingerprint: {}, Plan: {}}  # from version n to n + 1
+_ADVICE = "use the nnunet_rs that wrote it, or move it away and run preprocess again"
+PLAN = Kind("plan", Plan, PlanError, _ADVICE)
+FINGERPRINT = Kind("fingerprint", Fingerprint, PlanError, _ADVICE)
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """Return the JSON document of a plan: tables, lists, texts and numbers."""
-    return _envelope("plan", plan)
+    return PLAN.to_json(plan)
 
 
 def plan_from_json(document: Any, source: str = "plan") -> Plan:
@@ -125,14 +121,14 @@ def plan_from_json(document: Any, source: str = "plan") -> Plan:
         Unknown version, missing or unknown key, value of another type, or values that contradict each other: the text
         names file, key, value and what is allowed.
     """
-    plan = _open("plan", Plan, document, source)
+    plan = PLAN.from_json(document, source)
     check_plan(plan, source)
     return plan
 
 
 def fingerprint_to_json(fingerprint: Fingerprint) -> dict[str, Any]:
     """Return the JSON document of a fingerprint."""
-    return _envelope("fingerprint", fingerprint)
+    return FINGERPRINT.to_json(fingerprint)
 
 
 def fingerprint_from_json(document: Any, source: str = "fingerprint") -> Fingerprint:
@@ -143,7 +139,7 @@ def fingerprint_from_json(document: Any, source: str = "fingerprint") -> Fingerp
     PlanError
         As `plan_from_json`.
     """
-    fingerprint = _open("fingerprint", Fingerprint, document, source)
+    fingerprint = FINGERPRINT.from_json(document, source)
     check_fingerprint(fingerprint, source)
     return fingerprint
 
@@ -193,22 +189,3 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
     """
     path = Path(path)
     return fingerprint_from_json(read_json(path, PlanError), str(path))
-
-
-def _envelope(name: str, value: Plan | Fingerprint) -> dict[str, Any]:
-    return {"format": f"nnunet_rs {name}", "version": SCHEMA_VERSION, **encode(value)}
-
-
-def _open(name: str, kind: type[Document], document: Any, source: str) -> Document:
-    if not isinstance(document, dict) or document.get("format") != f"nnunet_rs {name}":
-        raise PlanError(f'{source}: is no {name} of nnunet_rs: the key format must be "nnunet_rs {name}"')
-    version = document.get("version")
-    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= SCHEMA_VERSION:
-        raise PlanError(
-            f"{source}: version is {version!r}, this release reads {SCHEMA_VERSION} and older; use the nnunet_rs that "
-            "wrote it, or move it away and run preprocess again"
-        )
-    body = {key: item for key, item in document.items() if key not in ("format", "version")}
-    for older in range(version, SCHEMA_VERSION):
-        body = UPGRADES[kind][older](body)
-    return decode(kind, body, f"{source}:")

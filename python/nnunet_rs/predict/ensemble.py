@@ -15,6 +15,7 @@ from nnunet_rs.core.types import FloatArray, IntArray, Share, Task, Volume
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.export import Decision, Target
+from nnunet_rs.predict.prediction_json import PREDICTION
 from nnunet_rs.predict.predictor import Predictor, SinkMaker, as_volume, probabilities_of
 
 Planes = Iterator[tuple[int, FloatArray]]  # first plane, probabilities (c, planes, a, b)
@@ -47,7 +48,7 @@ class Ensemble:
 
     def describe(self) -> dict[str, Any]:
         """Return what determines the results."""
-        return {"version": 1, "average_of": [member.describe() for member in self.members]}
+        return PREDICTION.wrap({"average_of": [member.describe() for member in self.members]})
 
     def predict_probabilities(self, array: NDArray[np.generic], spacing: Sequence[float]) -> FloatArray:
         """Predict the mean probabilities of an image in memory; as `Predictor.predict_probabilities`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.dataset_json import declared, read_labels
+from nnunet_rs.core.document import Kind
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json, write_json
 from nnunet_rs.core.outputs import Outputs
@@ -14,6 +15,7 @@ from nnunet_rs.core.types import LabelSet
 from nnunet_rs.core.workspace import PREDICTION_JSON
 
 SETTINGS = PREDICTION_JSON  # beside the segmentations
+PREDICTION = Kind("prediction", dict, advice="predict again", marked=False)
 _MODELS = {"models", "average_of"}  # one of them stands in every prediction.json
 
 

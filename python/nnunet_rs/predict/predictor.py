@@ -33,6 +33,7 @@ from nnunet_rs.predict.engines.engine import Engine
 from nnunet_rs.predict.engines.opening import open_models
 from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
 from nnunet_rs.predict.options import PredictOptions as PredictOptions
+from nnunet_rs.predict.prediction_json import PREDICTION
 from nnunet_rs.predict.probabilities import ProbabilityArray
 from nnunet_rs.predict.sliding_window import Previous, Region, WindowOptions, sliding_window_scores
 from nnunet_rs.predict.window_grid import sliding_window_grid
@@ -154,8 +155,7 @@ class Predictor:
 
     def describe(self) -> dict[str, Any]:
         """Return what determines this predictor's results, for the record: models, step, mirroring."""
-        return {
-            "version": 1,
+        body = {
             "dataset": self.plan.dataset,
             "configuration": self.settings.name,
             "models": {fold_name(metadata.fold): metadata.digest for metadata in self.all_metadata},
@@ -168,6 +168,7 @@ class Predictor:
             "previous": None if self.previous is None else self.previous.describe(),
             **({} if self.options.precision == "auto" else {"precision": self.options.precision}),
         }
+        return PREDICTION.wrap(body)
 
     def predict_volume(self, volume: Volume, task: Task | None = None) -> Labels:
         """Segment an image; `task` is told of every window, as its share of 1. Errors as `__call__`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.document import decode, encode
+from nnunet_rs.core.document import Kind, decode, encode
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import blosc2_writes
 from nnunet_rs.core.types import FloatArray, LabelSet, Shape3
@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # whoever reads needs no torch
     from nnunet_rs.predict.export import Target
 
 ENDING = ".b2nd"
-VERSION = 1
+# What a file's metadata says of its array.
+PROBABILITIES = Kind("probabilities", dict, advice="predict again and save them", marked=False)
 
 
 class ProbabilityFile:
@@ -47,7 +48,7 @@ class ProbabilityFile:
         self._folder, whole = path.parent, (channels, *geometry.shape)
         with blosc2_writes(self._folder):
             self._array = blosc2.empty(whole, dtype=np.float16, chunks=chunks, urlpath=str(path), mode="w")
-            self._array.schunk.vlmeta["nnunet_rs"] = {"version": VERSION, "labels": encode(plan.labels)}
+            self._array.schunk.vlmeta["nnunet_rs"] = PROBABILITIES.wrap({"labels": encode(plan.labels)})
         low, high = geometry.box[window_grid.axes[0]]
         for plane in (*range(low), *range(high, geometry.shape[self._across])):
             self._write(plane, None)
@@ -162,12 +163,10 @@ def open_probabilities(path: str | Path) -> Probabilities:
     try:
         array = blosc2.open(str(path), mode="r")
         content = array.schunk.vlmeta["nnunet_rs"]
-        version, labels = content["version"], content.get("labels")
+        body = PROBABILITIES.unwrap(dict(content), str(path))
     except (OSError, RuntimeError, KeyError, AttributeError, ValueError, TypeError, OverflowError) as error:
         raise DatasetError(f"{path}: holds no probabilities ({error}); predict again and save them") from error
-    if version != VERSION:
-        raise DatasetError(f"{path}: is of version {version}, not {VERSION}; predict again")
-    found = Probabilities(path, array, decode(LabelSet, labels, f"{path}: labels", DatasetError))
+    found = Probabilities(path, array, decode(LabelSet, body.get("labels"), f"{path}: labels", DatasetError))
     shape = tuple(array.shape)
     whole = len(shape) == 4 and 2 * math.prod(shape) <= array.schunk.nbytes  # which pads shapes to whole chunks
     if array.dtype != np.float16 or not whole or shape[0] != found.labels.outputs:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_rs.core.document import decode
+from nnunet_rs.core.document import Kind
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.files import read_json
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.select.postprocessing import PostProcessing
-
-VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,9 @@ class Choice:
     folds: tuple[int, ...]  # that all candidates were scored on
     candidates: tuple[Candidate, ...]  # the best first
     models: dict[str, dict[str, str]] = field(default_factory=dict)  # digests of the chosen: {"2d": {"fold_0": ...}}
-    version: int = VERSION
+
+
+CHOICE = Kind("choice", Choice, CheckpointError, "choose again", marked=False)
 
 
 def read_choice(work: Path) -> Choice:
@@ -50,8 +49,4 @@ def read_choice(work: Path) -> Choice:
     CheckpointError
         If it is missing or damaged.
     """
-    path = WorkFolder(work).best_file
-    choice = decode(Choice, read_json(path, CheckpointError), f"{path}:", CheckpointError)
-    if choice.version != VERSION:
-        raise CheckpointError(f"{path}: version is {choice.version}, this release reads {VERSION}; choose again")
-    return choice
+    return CHOICE.load(WorkFolder(work).best_file)

@@ -17,7 +17,7 @@ from nnunet_rs.core.types import Case, IntArray, Progress, Silent
 from nnunet_rs.evaluate.folders import label_files
 from nnunet_rs.predict.ensemble import mean_of
 from nnunet_rs.predict.export import Decision
-from nnunet_rs.predict.prediction_json import read_settings, settings
+from nnunet_rs.predict.prediction_json import PREDICTION, read_settings, settings
 from nnunet_rs.predict.probabilities import ENDING, Probabilities, open_probabilities
 from nnunet_rs.predict.results import FolderResult, Results, tell_left
 
@@ -66,7 +66,7 @@ def ensemble_folders(
     if unwritten:
         raise DatasetError(f"{folders[0]}: holds no segmentation of {unwritten[0]}, whose header is needed")
 
-    made_with = {"version": 1, "average_of": [read_settings(folder) or str(folder) for folder in folders]}
+    made_with = PREDICTION.wrap({"average_of": [read_settings(folder) or str(folder) for folder in folders]})
     content = settings(made_with, open_probabilities(folders[0] / f"{cases[0]}{ENDING}").labels)
     progress = progress or Silent()
     with Outputs(output_dir, digest(content), overwrite=overwrite, say=progress.say) as outputs:

@@ -10,9 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nnunet_rs.core.document import decode, encode
+from nnunet_rs.core.document import Kind
 from nnunet_rs.core.errors import DatasetError, doing
-from nnunet_rs.core.files import read_json, write_json
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.outputs import Outputs
@@ -27,7 +26,6 @@ from nnunet_rs.select.postprocessing import PostProcessing
 
 FOREGROUND = "foreground"  # every class but the background, as one
 KIND = "post-processed"  # in the record of what was written
-VERSION = 1
 
 # Steps, or a function of class indices (z, y, x) and spacing in mm (z, y, x) to class indices of the same shape.
 Process: TypeAlias = PostProcessing | Callable[[IntArray, Spacing3], IntArray]
@@ -39,7 +37,9 @@ class Decision:
 
     labels: LabelSet
     postprocessing: PostProcessing
-    version: int = VERSION
+
+
+DECISION = Kind("post-processing", Decision, advice="decide again", marked=False)
 
 
 def postprocess_folder(
@@ -167,9 +167,7 @@ def read_decision(path: Path) -> Decision:
         raise DatasetError(
             f"{path}: holds neither {BEST_JSON} (run best) nor {POSTPROCESSING_JSON} (postprocess --decide)"
         )
-    decision = decode(Decision, read_json(file), f"{file}:", DatasetError)
-    if decision.version != VERSION:
-        raise DatasetError(f"{file}: version is {decision.version}, this release reads {VERSION}; decide again")
+    decision = DECISION.load(file)
     beyond = {i for step in decision.postprocessing.keep_largest for i in step} - set(range(1, decision.labels.count))
     if beyond:
         raise DatasetError(
@@ -183,4 +181,4 @@ def write_decision(folder: Path, decision: Decision, *, overwrite: bool = False)
     with Outputs(folder, kind=KIND, overwrite=overwrite) as outputs:
         outputs.require([folder / POSTPROCESSING_JSON])
         with outputs.new_files(POSTPROCESSING_JSON) as temporary:
-            write_json(temporary / POSTPROCESSING_JSON, encode(decision))
+            DECISION.save(temporary / POSTPROCESSING_JSON, decision)

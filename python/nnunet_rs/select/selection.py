@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.dataset import read_dataset
-from nnunet_rs.core.document import encode, render
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Dataset, FloatArray, FoldName, IntArray, Progress, Silent, Task, Volume
@@ -34,7 +32,7 @@ from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.ensemble import Ensemble, Pairs
 from nnunet_rs.predict.folder import CasePredictor, FolderOptions, predict_cases, predict_pairs
 from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
-from nnunet_rs.select.choice import Candidate, Choice, read_choice
+from nnunet_rs.select.choice import CHOICE, Candidate, Choice, read_choice
 from nnunet_rs.select.cross_validation import load_held_out, pairs_of, validation_cases
 from nnunet_rs.select.postprocessing import PostProcessing, choose_postprocessing
 
@@ -100,7 +98,7 @@ def choose_best(
     choice = Choice(best, postprocessing, folds, tuple(scored), search.digests(best, folds))
     outputs = Outputs(work, kind="choice", overwrite=True, say=search.progress.say)  # one that was edited is kept aside
     with outputs, outputs.new_files(BEST_JSON) as folder:
-        write_bytes(WorkFolder(folder).best_file, (render(encode(choice)) + "\n").encode())
+        CHOICE.save(WorkFolder(folder).best_file, choice)
     return choice
 
 
