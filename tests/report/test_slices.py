@@ -5,12 +5,18 @@ import numpy as np
 import pytest
 from nnunet_rs.core.types import Header
 from nnunet_rs.report.palette import class_colour
-from nnunet_rs.report.slices import EXTRA, MISSED, Scene, draw_slices, swatch
+from nnunet_rs.report.slices import EXTRA, MISSED, Detail, Scene, Slices, swatch
+from nnunet_rs.report.slices import draw_slices as draw_planes
 from numpy.typing import NDArray
 from PIL import Image
 
 AFFINE = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 PLAIN = Header("nifti", AFFINE)
+
+
+def draw_slices(scene: Scene, most: int) -> Slices:
+    (drawn,) = draw_planes(scene, Detail(most))
+    return drawn
 
 
 def picture(uri: str) -> NDArray[np.uint8]:

@@ -60,7 +60,7 @@ def add_data(parser: argparse.ArgumentParser, text: str) -> None:
     add_dataset(parser)
 
 
-def add_predicted(parser: argparse.ArgumentParser) -> None:
+def add_predicted(parser: Any) -> None:
     """Add what belongs to a folder of segmentations."""
     text = "folder of the images, or the one image (default: those that predict recorded)"
     parser.add_argument("-i", "--images", metavar="IMAGES", type=Path, help=text)

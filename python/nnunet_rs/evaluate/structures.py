@@ -67,8 +67,10 @@ def measure_structures(
     """
     targets = scored_targets(labels)
     alone = all(len(target.classes) == 1 for target in targets)
-    counts = _components_by_class(classes, labels.count) if alone else None
     boxes = _class_boxes(classes, labels.count)
+    around = _union(boxes)
+    inside = classes if around is None else classes[tuple(slice(*ends) for ends in around)]
+    counts = _components_by_class(np.ascontiguousarray(inside), labels.count) if alone else None
     segmentation = _Segmentation(classes, labels, spacing, header, image, boxes, counts)
     return tuple(segmentation.measure(target) for target in targets)
 
@@ -115,8 +117,11 @@ def _class_boxes(classes: IntArray, count: int) -> tuple[Box | None, ...]:
 def _components_by_class(classes: IntArray, count: int) -> NDArray[np.int64]:
     """Count the components of each class at once: a component holds voxels of one class only."""
     components, number = cc3d.connected_components(classes, connectivity=CONNECTIVITY, return_N=True)
+    components, classes = components.reshape(-1), classes.reshape(-1)
     owner = np.zeros(number + 1, classes.dtype)
-    owner[components.reshape(-1)] = classes.reshape(-1)
+    begun = np.flatnonzero(components[1:] != components[:-1]) + 1  # every component begins somewhere: few voxels
+    owner[components[begun]] = classes[begun]
+    owner[components[:1]] = classes[:1]
     return np.bincount(owner[1:], minlength=count + 1)
 
 

@@ -46,27 +46,34 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class LegendEntry:
-    """A class in a viewer: what it looks like in each layer, and its score."""
+    """A class in a viewer: what it looks like in each layer, and a number."""
 
     name: str
-    reference: str  # data URI
+    reference: str  # data URI; empty: there is no reference
     prediction: str  # data URI
-    score: str
+    value: str  # its score, or its volume
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
     """One case to scroll through."""
 
-    rank: str  # best, median, worst
+    rank: str  # best, median, worst; or which of how many
     name: str
-    source: str  # whose prediction it is
-    score: str  # mean Dice
+    label: str  # of the number beside the name: mean Dice
+    value: str  # that number
     channels: tuple[str, ...]
-    slices: Slices
+    views: tuple[Slices, ...]  # a plane each, that to begin with first
     legend: tuple[LegendEntry, ...]
-    missed: str  # data URI: what is in the reference alone
-    extra: str  # data URI: what is in the prediction alone
+    measure: str  # what the legend's numbers are: Dice, ml
+    missed: str = ""  # data URI: what is in the reference alone; empty: there is no reference
+    extra: str = ""  # data URI: what is in the prediction alone
+    notes: tuple[str, ...] = ()  # sentences above the pictures
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers over the image, from the lowest to the topmost."""
+        return ("prediction", "reference", "difference") if self.missed else ("prediction",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +115,4 @@ class Cover:
     status: Table
     steps: tuple[Step, ...]
     remarks: tuple[str, ...]  # what is damaged or no longer where it was
+    kicker: str = "Report"  # above the title: what kind of page it is

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ((), (5, 1.6), (1.4, 1.4), (7, 1.5, 1.4, 1.5), (3, 1), (9, 2.5), (5, 1.2, 1.2, 1.2, 1.2, 1.2))
-_PERIOD = 8  # pixels of a hatching
+PERIOD = 8  # pixels of a hatching
 
 
 def class_colour(index: int) -> tuple[float, float, float]:
@@ -46,14 +46,14 @@ def hatching(index: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         Rows and columns of the picture.
     """
     kind = (index - 1 + (index - 1) // len(PALETTE)) % len(PALETTE)
-    y, x = (np.arange(size) % _PERIOD for size in shape)
+    y, x = (np.arange(size) % PERIOD for size in shape)
     y = y[:, None]
     strokes: NDArray[np.bool_] = (
-        (x + y) % _PERIOD < 2,
-        (x - y) % _PERIOD < 2,
+        (x + y) % PERIOD < 2,
+        (x - y) % PERIOD < 2,
         (y < 2) & (x >= 0),
         (x < 2) & (y >= 0),
-        ((x + y) % _PERIOD < 1) | ((x - y) % _PERIOD < 1),
+        ((x + y) % PERIOD < 1) | ((x - y) % PERIOD < 1),
         (x % 4 < 2) & (y % 4 < 2),
         (x < 1) | (y < 1),
     )[kind]

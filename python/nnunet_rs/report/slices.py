@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.types import FloatArray, Header, IntArray, Spacing3
-from nnunet_rs.report.palette import class_colour, hatching
-from nnunet_rs.report.planes import Cut, canonical, canonical_spacing, cut_across, cutting_axis, fullest
+from nnunet_rs.core.types import Header, IntArray, Spacing3
+from nnunet_rs.report.palette import PERIOD, class_colour, hatching
+from nnunet_rs.report.planes import Cut, canonical, canonical_spacing, cut_across, cutting_axis, profiles
 
 LEAST, MOST = 400, 512  # pixels of a picture's longer side
 QUALITY = 78  # of the images
@@ -33,17 +34,27 @@ Window = tuple[float, float]  # the intensities that are black and white
 class Scene:
     """One case to scroll through."""
 
-    image: FloatArray  # (c, z, y, x)
-    reference: IntArray  # (z, y, x), class indices
+    image: Sequence[NDArray[Any]] | None  # (z, y, x) of each channel; None: there is none
+    reference: IntArray | None  # (z, y, x), class indices; None: there is none
     prediction: IntArray  # (z, y, x), class indices
     spacing: Spacing3  # of z, y, x, in mm
     header: Header
-    windows: tuple[Window, ...]  # one a channel
+    windows: tuple[Window, ...]  # one a channel, in units of `image`
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """How much of a case is drawn."""
+
+    slices: int  # at most, across the axis that was scanned slice by slice
+    others: int = 0  # at most, across each of the two other axes
+    longest: int = 0  # pixels of a picture's longer side; 0: one a voxel, from LEAST to MOST
+    quality: int = QUALITY
 
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """Pictures of parallel planes; each layer has one a plane, as data URIs."""
+    """Pictures of parallel planes; each layer has one a plane, as data URIs; a layer that there is not has none."""
 
     plane: str  # axial, coronal, sagittal
     size: tuple[int, int]  # pixels: width, height
@@ -55,41 +66,90 @@ class Slices:
     prediction: tuple[str, ...]
     difference: tuple[str, ...]
 
-
-def draw_slices(scene: Scene, most: int) -> Slices:
-    """Draw a case.
-
-    Parameters
-    ----------
-    scene
-        The case.
-    most
-        Planes at most; where there are more, those with foreground are preferred, then every n-th is taken.
-    """
-    spacing = canonical_spacing(scene.spacing, scene.header)
-    reference, prediction = (canonical(labels, scene.header) for labels in (scene.reference, scene.prediction))
-    axis = cutting_axis(reference.shape, spacing)
-    chosen = _planes((reference > 0) | (prediction > 0), axis, most)
-    cuts = [cut_across(axis, index, reference.shape, spacing) for index in chosen]
-    size = _size(cuts[0], reference.shape)
-    labels = [(_grown(cut.take(reference), size), _grown(cut.take(prediction), size)) for cut in cuts]
-    best = fullest(reference > 0, axis)
-    return Slices(
-        plane=cuts[0].name,
-        size=size,
-        indices=tuple(index + 1 for index in chosen),
-        count=reference.shape[axis],
-        first=min(range(len(chosen)), key=lambda k: abs(chosen[k] - best)),
-        channels=tuple(
-            tuple(_grey(cut.take(canonical(channel, scene.header)), window, size) for cut in cuts)
-            for channel, window in zip(scene.image, scene.windows, strict=True)
-        ),
-        reference=tuple(_overlay(truth, _outlined) for truth, _ in labels),
-        prediction=tuple(_overlay(found, _veiled) for _, found in labels),
-        difference=tuple(_difference(truth, found) for truth, found in labels),
-    )
+    @property
+    def bytes(self) -> int:
+        """What the pictures take of a page."""
+        layers = (*self.channels, self.reference, self.prediction, self.difference)
+        return sum(len(uri) for layer in layers for uri in layer)
 
 
+def draw_slices(scene: Scene, detail: Detail) -> tuple[Slices, ...]:
+    """Draw a case once; see `Drawing`."""
+    return Drawing.of(scene).slices(detail)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawing:
+    """A case in canonical axes (x, y, z), and where its foreground is: to be drawn in one detail or another."""
+
+    scene: Scene
+    reference: IntArray | None
+    prediction: IntArray
+    spacing: NDArray[np.float64]
+    planes: tuple[NDArray[np.int64], ...]  # foreground of every plane across x, y, z: of both
+    fullest: tuple[NDArray[np.int64], ...]  # the same of the reference, or of the prediction where there is none
+
+    @classmethod
+    def of(cls, scene: Scene) -> Drawing:
+        """Turn a case into canonical axes."""
+        prediction = canonical(scene.prediction, scene.header)
+        spacing = canonical_spacing(scene.spacing, scene.header)
+        if scene.reference is None:
+            counts = profiles(prediction > 0)
+            return cls(scene, None, prediction, spacing, counts, counts)
+        reference = canonical(scene.reference, scene.header)
+        counts = profiles((reference > 0) | (prediction > 0))
+        return cls(scene, reference, prediction, spacing, counts, profiles(reference > 0))
+
+    def slices(self, detail: Detail) -> tuple[Slices, ...]:
+        """Draw the case.
+
+        Where there are more planes than are wanted, those with foreground are preferred, then every n-th is taken.
+
+        Returns
+        -------
+        tuple of Slices
+            The axis that was scanned slice by slice first; of the two others only where they are wanted, and the case
+            is no single slice.
+        """
+        shape = self.prediction.shape
+        main = cutting_axis(shape, self.spacing)
+        others = [axis for axis in (2, 1, 0) if axis != main and detail.others and min(shape) > 1]
+        wanted = ((main, detail.slices), *((axis, detail.others) for axis in others))
+        return tuple(self._slices(axis, most, detail) for axis, most in wanted)
+
+    def _slices(self, axis: int, most: int, detail: Detail) -> Slices:
+        shape = self.prediction.shape
+        chosen = _planes(self.planes[axis], most)
+        cuts = [cut_across(axis, index, shape, self.spacing) for index in chosen]
+        size = _size(cuts[0], shape, detail.longest)
+        found = [_grown(cut.take(self.prediction), size) for cut in cuts]
+        truth = [] if self.reference is None else [_grown(cut.take(self.reference), size) for cut in cuts]
+        counts = self.fullest[axis]
+        best = int(counts.argmax()) if counts.any() else shape[axis] // 2
+        return Slices(
+            plane=cuts[0].name,
+            size=size,
+            indices=tuple(index + 1 for index in chosen),
+            count=shape[axis],
+            first=min(range(len(chosen)), key=lambda k: abs(chosen[k] - best)),
+            channels=tuple(self._greys(cuts, size, detail.quality)),
+            reference=tuple(_overlay(labels, _outlined) for labels in truth),
+            prediction=tuple(_overlay(labels, _veiled) for labels in found),
+            difference=tuple(_difference(*both) for both in zip(truth, found, strict=True)) if truth else (),
+        )
+
+    def _greys(self, cuts: Sequence[Cut], size: tuple[int, int], quality: int) -> Iterator[tuple[str, ...]]:
+        scene = self.scene
+        if scene.image is None:
+            yield (_EMPTY,) * len(cuts)
+            return
+        for channel, window in zip(scene.image, scene.windows, strict=True):
+            turned = canonical(channel, scene.header)
+            yield tuple(_grey(cut.take(turned), window, size, quality) for cut in cuts)
+
+
+@cache
 def swatch(index: int, layer: str) -> str:
     """Draw what a class looks like in the layer `reference` or `prediction`, as a data URI of 28 × 18 pixels."""
     field = np.zeros((18, 28), np.uint16)
@@ -97,16 +157,16 @@ def swatch(index: int, layer: str) -> str:
     return _overlay(field, _outlined if layer == "reference" else _veiled)
 
 
+@cache
 def difference_swatch(missed: bool) -> str:
     """Draw what is missed, or predicted too much, looks like in the layer of differences."""
     field, nothing = np.ones((18, 28), np.uint16), np.zeros((18, 28), np.uint16)
     return _difference(field, nothing) if missed else _difference(nothing, field)
 
 
-def _planes(foreground: NDArray[np.bool_], axis: int, most: int) -> list[int]:
-    """Choose planes in ascending order: all, or all around the foreground, or every n-th of those."""
-    count = foreground.shape[axis]
-    used = np.flatnonzero(foreground.any(axis=tuple(other for other in range(3) if other != axis)))
+def _planes(foreground: NDArray[np.int64], most: int) -> list[int]:
+    """Choose planes, by the foreground of each, in ascending order: all, all around the foreground, every n-th."""
+    count, used = len(foreground), np.flatnonzero(foreground)
     if count <= most or not used.size:
         return _spread(0, count, most)
     spare = max(0, most - int(used[-1] - used[0] + 1))
@@ -120,9 +180,9 @@ def _spread(start: int, stop: int, most: int) -> list[int]:
     return [start + round((k + 0.5) * (stop - start) / number - 0.5) for k in range(number)]
 
 
-def _size(cut: Cut, shape: Sequence[int]) -> tuple[int, int]:
+def _size(cut: Cut, shape: Sequence[int], longest: int = 0) -> tuple[int, int]:
     """Give width and height in pixels, which are square; small volumes are drawn larger."""
-    longest = int(np.clip(max(n for axis, n in enumerate(shape) if axis != cut.axis), LEAST, MOST))
+    longest = longest or int(np.clip(max(n for axis, n in enumerate(shape) if axis != cut.axis), LEAST, MOST))
     scale = longest / max(cut.width, cut.height)
     return max(1, round(cut.width * scale)), max(1, round(cut.height * scale))
 
@@ -136,53 +196,68 @@ def _grown(labels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return grown
 
 
-def _grey(plane: NDArray[Any], window: Window, size: tuple[int, int]) -> str:
+def _grey(plane: NDArray[Any], window: Window, size: tuple[int, int], quality: int = QUALITY) -> str:
     from PIL import Image
 
     low, high = window
+    plane = np.nan_to_num(plane.astype(np.float32), nan=low, posinf=high, neginf=low)
     grey = np.clip((plane - low) * (255.0 / max(high - low, 1e-12)), 0, 255).round().astype(np.uint8)
     picture = Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)
-    return _uri(picture.convert("RGB"), "webp", quality=QUALITY, method=4)
+    return _uri(picture.convert("RGB"), "webp", quality=quality, method=2)
 
 
-Draw = Callable[[NDArray[np.bool_], int], tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+Draw = Callable[[NDArray[np.intp]], NDArray[np.intp]]  # classes to the opacity of each pixel: 0, 1 (weak), 2 (strong)
 
 
-def _outlined(inside: NDArray[np.bool_], index: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Give the strong and the weak pixels of a class in the reference: a line along the border, dashed by class."""
-    border = inside & ~_eroded(inside, _WIDTH)
-    rows, columns = (np.arange(size) for size in inside.shape)
+def _outlined(labels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Draw the reference: a line along the border of each class, dashed by class."""
+    inside = labels > 0
+    for step in range(_WIDTH):
+        around = np.pad(inside if step else labels, 1)
+        same = [part == labels if not step else part for part in _neighbours(around)]
+        inside = inside & same[0] & same[1] & same[2] & same[3]
+    rows, columns = (np.arange(size) for size in labels.shape)
     turn = (rows[:, None] + columns) // 3 % 4
-    dashed = (turn < 4, turn != 3, turn % 2 == 0)[(index - 1) % 3]
-    return border & dashed, border & ~dashed
+    dashed = np.choose((labels - 1) % 3, (turn < 4, turn != 3, turn % 2 == 0))
+    return np.where((labels > 0) & ~inside, 1 + dashed, 0)
 
 
-def _veiled(inside: NDArray[np.bool_], index: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Give the strong and the weak pixels of a class in the prediction: its hatching, and the rest of its area."""
-    lines = hatching(index, inside.shape)
-    return inside & lines, inside & ~lines
+def _veiled(labels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Draw the prediction: each class by its hatching, and the rest of its area."""
+    rows, columns = (np.arange(size) % PERIOD for size in labels.shape)
+    strong = _hatchings(int(labels.max(initial=0)))[labels, rows[:, None], columns]
+    return np.where(labels > 0, 1 + strong, 0)
 
 
-def _eroded(inside: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    for _ in range(steps):
-        padded = np.pad(inside, 1)
-        inside = padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return inside
+def _neighbours(padded: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    return padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+
+
+@lru_cache(8)
+def _hatchings(most: int) -> NDArray[np.bool_]:
+    """Give the repeating part of the hatching of each class up to `most`, (class, row, column)."""
+    return np.stack([hatching(max(index, 1), (PERIOD, PERIOD)) for index in range(most + 1)])
+
+
+@lru_cache(8)
+def _colours(most: int, weak: int, strong: int) -> NDArray[np.uint8]:
+    """Give red, green, blue and opacity of each class up to `most` and each of nothing, weak and strong."""
+    table = np.zeros((most + 1, 3, 4), np.uint8)
+    for index in range(1, most + 1):
+        table[index, 1:, :3] = [round(255 * part) for part in class_colour(index)]
+        table[index, 1:, 3] = weak, strong
+    table[:, :, :3] *= table[:, :, 3:] > 0  # what is not seen has one colour, which packs best
+    return table
 
 
 def _overlay(labels: NDArray[Any], draw: Draw) -> str:
     """Draw all classes of a plane into one transparent picture."""
-    found = [int(index) for index in np.unique(labels) if index > 0]
-    if not found:
+    most = int(labels.max(initial=0))
+    if not most:
         return _EMPTY
-    strong = _LINE if draw is _veiled else _OUTLINE
-    weak = _VEIL if draw is _veiled else 0
-    picture, colours = np.zeros(labels.shape, np.uint8), [(0, 0, 0, 0)]
-    for index in found:
-        red, green, blue = (round(255 * part) for part in class_colour(index))
-        for pixels, opacity in zip(draw(labels == index, index), (strong, weak), strict=True):
-            picture[pixels] = _entry(colours, (red, green, blue, opacity))
-    return _indexed(picture, colours)
+    opacities = (_VEIL, _LINE) if draw is _veiled else (0, _OUTLINE)
+    labels = labels.astype(np.intp)
+    return _picture(_colours(most, *opacities)[labels, draw(labels)])
 
 
 def _difference(truth: NDArray[Any], found: NDArray[Any]) -> str:
@@ -190,28 +265,17 @@ def _difference(truth: NDArray[Any], found: NDArray[Any]) -> str:
     wrong = truth != found
     if not wrong.any():
         return _EMPTY
-    missed, extra = wrong & (truth > 0), wrong & (truth == 0)
-    picture, colours = np.zeros(truth.shape, np.uint8), [(0, 0, 0, 0)]
-    for pixels, colour, kind in ((missed, MISSED, 5), (extra, EXTRA, 1)):
-        lines = hatching(kind, truth.shape)
-        picture[pixels & ~lines] = _entry(colours, (*colour, 130))
-        picture[pixels & lines] = _entry(colours, (*colour, 255))
-    return _indexed(picture, colours)
+    picture = np.zeros((*truth.shape, 4), np.uint8)
+    for pixels, colour, kind in ((wrong & (truth > 0), MISSED, 5), (wrong & (truth == 0), EXTRA, 1)):
+        picture[pixels] = (*colour, 130)
+        picture[pixels & hatching(kind, truth.shape), 3] = 255
+    return _picture(picture)
 
 
-def _entry(colours: list[tuple[int, int, int, int]], colour: tuple[int, int, int, int]) -> int:
-    """Return a colour's number in the palette of a picture, of which 255 are used at most."""
-    if colour not in colours and len(colours) < 255:
-        colours.append(colour)
-    return colours.index(colour) if colour in colours else len(colours) - 1
-
-
-def _indexed(picture: NDArray[np.uint8], colours: Sequence[tuple[int, int, int, int]]) -> str:
+def _picture(colours: NDArray[np.uint8]) -> str:
     from PIL import Image
 
-    image = Image.fromarray(picture)
-    image.putpalette([part for colour in colours for part in colour[:3]])
-    return _uri(image, "png", transparency=bytes(colour[3] for colour in colours), optimize=False)
+    return _uri(Image.fromarray(colours), "webp", lossless=True, method=2, quality=50)  # half of what a PNG takes
 
 
 def _uri(picture: Any, kind: str, **options: Any) -> str:

@@ -97,7 +97,7 @@ def structures_table(cases: Sequence[CaseStructures]) -> Table:
         parts = str(max((structure.components for structure in found), default=0))
         rows.append((name, f"{len(found)} of {len(cases)}", *(_ml(value) for value in (mean, *ends)), parts))
     columns = ("structure", "cases", "mean, ml", "smallest", "largest", "components at most")
-    return Table("volumes", columns, tuple(rows), "over the cases that hold the structure")
+    return Table("Volumes", columns, tuple(rows), "over the cases that hold the structure")
 
 
 def _ml(value: float | None) -> str:

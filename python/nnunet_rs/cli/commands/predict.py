@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError
+from nnunet_rs.cli.predicted import Wanted
 from nnunet_rs.core import choices
-
-if TYPE_CHECKING:
-    from nnunet_rs.report.predictions import Predictions
-    from nnunet_rs.report.statistics import Place
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +100,8 @@ def _add_structures(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--one-file-per-label", action="store_true", help=text)
     text = "also write statistics.json and statistics.csv: volumes, components, places, intensities"
     group.add_argument("--statistics", action="store_true", help=text)
+    text = "also write report.html: the cases to scroll through, the most unusual first"
+    group.add_argument("--report", action="store_true", help=text)
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -127,7 +124,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         unfinished=arguments.unfinished,
     )
     part, folder = _part(arguments), _one_folder(arguments)
-    place = _statistics_place(arguments)
+    more = Wanted.of(arguments, part[1])
     predictor = load_predictor(
         arguments.model,
         arguments.device,
@@ -149,36 +146,10 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     else:
         result = predict_folder(predictor, folder, arguments.output, wanted, console)
     outcome = shared.written(arguments.output, result)
-    if place is None:
+    if more.statistics is None and more.page is None:
         return outcome
     given = Given(labels=kept_labels(predictor.plan, wanted), channels=predictor.plan.channels)
-    return _with_statistics(outcome, read_predictions(arguments.output, given), place, console, arguments.threads)
-
-
-def _statistics_place(arguments: argparse.Namespace) -> Place | None:
-    """See that statistics may be written, before anything is predicted."""
-    if not arguments.statistics:
-        return None
-    if _part(arguments)[1] > 1:
-        raise UsageError("--statistics tells of all cases: run `nnunet-rs statistics OUT` when all parts are predicted")
-    from nnunet_rs.report.statistics import Place
-
-    place = replace(Place.beside(arguments.output), overwrite=arguments.overwrite)
-    place.require()
-    return place
-
-
-def _with_statistics(
-    outcome: Outcome, found: Predictions, place: Place, console: Console, threads: int | None
-) -> Outcome:
-    """Measure what was predicted."""
-    from nnunet_rs.report.statistics import measure_predictions
-    from nnunet_rs.report.tables import structures_table
-
-    measured = measure_predictions(found, place, threads=threads, progress=console)
-    measured.require_all()
-    result = {**outcome.result, "statistics": measured.paths[0], "csv": measured.paths[1]}
-    return Outcome(result, (structures_table(measured.cases), *outcome.shown, f"statistics: {measured.paths[0]}"))
+    return more.make(outcome, read_predictions(arguments.output, given), console)
 
 
 def _one_folder(arguments: argparse.Namespace) -> Path | None:

@@ -1,4 +1,4 @@
-"""`report`: a work folder as one page."""
+"""`report`: a work folder, or a folder of predictions, as one page."""
 
 from __future__ import annotations
 
@@ -7,37 +7,71 @@ from pathlib import Path
 
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.console import Console, Outcome, counted
+from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
+from nnunet_rs.cli.predicted import page_beside, write_page
 from nnunet_rs.core.workspace import REPORT_HTML, WorkFolder
+
+_OF_PREDICTIONS = {"images": "-i", "references": "--references", "dataset_json": "--dataset-json"}
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `report` takes."""
-    shared.add_work(parser, "work folder, at any stage from its plan on")
+    shared.add_work(parser, "work folder, at any stage from its plan on; or predictions: a folder, or one file")
     parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, help=f"the page to write (default: {REPORT_HTML} in WORK)"
+        "-o", "--output", metavar="FILE", type=Path, help=f"the page to write (default: {REPORT_HTML} in the folder)"
     )
-    cases = "cases to scroll through, best to worst (default: 3)"
-    parser.add_argument("--cases", metavar="N", type=values.count, default=3, help=cases)
-    parser.add_argument(
-        "--slices", metavar="N", type=values.count, default=40, help="slices of a case at most (default: 40)"
-    )
+    cases = "cases to scroll through, best to worst (default: 3); of predictions, the first of the order (50)"
+    parser.add_argument("--cases", metavar="N", type=values.count, help=cases)
+    slices = "slices of a case at most (default: 40; of predictions, as many as 15 MB hold)"
+    parser.add_argument("--slices", metavar="N", type=values.count, help=slices)
+    group = parser.add_argument_group("predictions")
+    shared.add_predicted(group)
+    text = "folder of references, or the one reference: cases with the lowest Dice come first"
+    group.add_argument("--references", metavar="FOLDER", type=Path, help=text)
     shared.add_overwrite(parser)
+    shared.add_resources(parser)
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Write a work folder as a page."""
+    """Write a page."""
+    return _of_predictions(arguments, console) if _holds_predictions(arguments.work) else _of_work(arguments, console)
+
+
+def _holds_predictions(path: Path) -> bool:
+    """Tell segmentations from a work folder: that has a plan."""
+    from nnunet_rs.core.io import can_read
+
+    if WorkFolder(path).plan_file.is_file() or not path.exists():
+        return False
+    return path.is_file() or any(can_read(file) and file.is_file() for file in path.iterdir())
+
+
+def _of_predictions(arguments: argparse.Namespace, console: Console) -> Outcome:
+    from nnunet_rs.report.predictions import Given, read_predictions
+    from nnunet_rs.report.predictions_page import CASES, PredictionsShown
+
+    found = read_predictions(arguments.work, Given(arguments.images, arguments.references, arguments.dataset_json))
+    shown = PredictionsShown(arguments.cases or CASES, arguments.slices, arguments.threads, arguments.memory)
+    aside = arguments.overwrite or arguments.output is None  # a page in its own place is never refused
+    result, lines = write_page(found, arguments.output or page_beside(arguments.work), shown, console, aside=aside)
+    return Outcome(result, lines)
+
+
+def _of_work(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.report.page import write_report
     from nnunet_rs.report.sections.cases import Shown
 
+    for key, option in _OF_PREDICTIONS.items():
+        if getattr(arguments, key) is not None:
+            raise UsageError(f"{option} is for predictions, {arguments.work} holds none")
     path = arguments.output or WorkFolder(arguments.work).report_file
     aside = arguments.overwrite or arguments.output is None  # a page in its own place is never refused
     with Outputs(path.parent, kind="report", overwrite=aside, say=console.say) as outputs:
         files = arguments.work.iterdir() if arguments.work.is_dir() else ()
         outputs.require([path], [file for file in files if file.suffix != ".html"])
         with outputs.new_files(path.name) as folder:
-            shown = Shown(arguments.cases, arguments.slices)
+            shown = Shown(arguments.cases or Shown().cases, arguments.slices or Shown().slices)
             written = write_report(arguments.work, folder / path.name, shown, console)
     missing = [{"what": step.what, "command": step.command} for step in written.steps]
     result = {"report": path, "bytes": written.bytes, **written.figures, "missing": missing, "remarks": written.remarks}
@@ -49,12 +83,18 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 COMMAND = Command(
     name="report",
     group="use",
-    summary="a work folder as one page to look at, at any stage",
-    usage="WORK [-o FILE] [options]",
-    description="Write one self-contained HTML page: the dataset, the plan and why, curves, scores, the best, "
-    "the median and the worst case to scroll through, times, versions, hashes; what is missing, and the command "
-    "that makes it.",
-    examples=(f"nnunet-rs report work -o {REPORT_HTML}", "nnunet-rs report work --cases 10"),
+    summary="a work folder, or predictions, as one page to look at",
+    usage="WORK|PREDICTIONS [-o FILE] [options]",
+    description="Write one self-contained HTML page. Of a work folder: the dataset, the plan and why, curves, scores, "
+    "the best, the median and the worst case to scroll through, times, versions, hashes; what is missing, and the "
+    "command that makes it. Of predictions: every case to scroll through in three planes, the worst first where there "
+    "are references, else the most unusual; volumes and components.",
+    examples=(
+        f"nnunet-rs report work -o {REPORT_HTML}",
+        "nnunet-rs report work --cases 10",
+        "nnunet-rs report segmentations",
+        "nnunet-rs report segmentations --references labelsTs",
+    ),
     add_arguments=_add_arguments,
     run=_run,
 )

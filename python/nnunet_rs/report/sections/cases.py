@@ -20,7 +20,7 @@ from nnunet_rs.plan.schema import Plan
 from nnunet_rs.report.blocks import Block, LegendEntry, Missing, Section, Text, Viewer
 from nnunet_rs.report.ranking import Ranked, ranked
 from nnunet_rs.report.sections.cover import best_scored
-from nnunet_rs.report.slices import Scene, Window, difference_swatch, draw_slices, swatch
+from nnunet_rs.report.slices import Detail, Scene, Window, difference_swatch, draw_slices, swatch
 from nnunet_rs.report.steps import Step, steps_of
 from nnunet_rs.report.tables import number
 from nnunet_rs.report.workfolder import WorkContents
@@ -60,8 +60,9 @@ def _blocks(work: WorkContents, steps: tuple[Step, ...], shown: Shown, progress:
     by = "the mean Dice of its two members" if " + " in candidates.source else "their mean Dice"
     yield Text(
         f"Predictions of {candidates.source} for cases that it did not see, chosen by {by} among "
-        f"{chosen[0].count}. The prediction is a hatched veil, the reference an outline; the keys R, P and D switch "
-        "the layers, the arrow keys move through the slices."
+        f"{chosen[0].count}. The prediction is a hatched veil, the reference an outline. Keys, once a picture is "
+        "chosen: arrows or the wheel move through the slices, A, C and S choose the plane, R, P and D switch the "
+        "layers."
     )
     problems = []
     with progress.task("cases", len(chosen)) as task:
@@ -120,7 +121,7 @@ def _viewer(work: WorkContents, candidates: Candidates, chosen: Ranked, shown: S
     volume = read_volume(case.images, case.name)
     scores = score_case(prediction.data, reference.data, labels, volume.spacing, None)
     scene = Scene(
-        image=volume.data[: len(channels)],
+        image=tuple(volume.data[: len(channels)]),
         reference=reference.data,
         prediction=prediction.data,
         spacing=volume.spacing,
@@ -137,17 +138,18 @@ def _viewer(work: WorkContents, candidates: Candidates, chosen: Ranked, shown: S
         if 0 < i < labels.count
     )
     mean = np.nanmean([score.dice for score in scores])
-    slices = draw_slices(scene, max(8, min(shown.slices, 2 * shown.slices // len(channels))))
+    most = max(8, min(shown.slices, 2 * shown.slices // len(channels)))
     return Viewer(
-        ", ".join(filter(None, (chosen.rank, f"{chosen.place + 1} of {chosen.count}"))),
-        case.name,
-        candidates.source,
-        number(float(mean)),
-        channels,
-        slices,
-        legend,
-        difference_swatch(True),
-        difference_swatch(False),
+        rank=", ".join(filter(None, (chosen.rank, f"{chosen.place + 1} of {chosen.count}"))),
+        name=case.name,
+        label="mean Dice",
+        value=number(float(mean)),
+        channels=channels,
+        views=draw_slices(scene, Detail(most, max(4, most // 3))),
+        legend=legend,
+        measure="Dice",
+        missed=difference_swatch(True),
+        extra=difference_swatch(False),
     )
 
 

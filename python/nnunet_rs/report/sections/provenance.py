@@ -31,7 +31,7 @@ def _blocks(work: WorkContents) -> Iterator[Block]:
     if models:
         head = ("model", "plan", "recipe", "seed", "iterations", "mirrored", "nnunet_rs", "SHA-256 of the weights")
         yield Table("Models", head, models, f"plan: whether the model was trained by {PLAN_JSON} as it is now.")
-    rows = (*((name, _version(name)) for name in PACKAGES), ("Python", platform.python_version()))
+    rows = (*((name, package_version(name)) for name in PACKAGES), ("Python", platform.python_version()))
     yield Table("Versions that made this report", ("package", "version"), (*rows, ("system", platform.platform())))
 
 
@@ -89,7 +89,8 @@ def _same_plan(now: Plan, then: Plan, name: str) -> str:
     return f"other {', '.join(key.replace('_', ' ') for key in differing)}"
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Return the version of a package that is installed, else a dash."""
     try:
         return version(package)
     except PackageNotFoundError:

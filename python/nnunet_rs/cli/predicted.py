@@ -1,0 +1,99 @@
+"""What `predict`, `statistics` and `report` make of segmentations: numbers and a page, where they are wanted."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
+
+if TYPE_CHECKING:
+    from nnunet_rs.report.predictions import Predictions
+    from nnunet_rs.report.predictions_page import PredictionsShown
+    from nnunet_rs.report.statistics import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What `predict` makes after the segmentations."""
+
+    statistics: Place | None
+    page: Path | None
+    overwrite: bool
+    threads: int | None
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace, parts: int) -> Wanted:
+        """Read the options; see that what they ask for may be written, before anything is predicted."""
+        from nnunet_rs.report.statistics import Place
+
+        for option in ("statistics", "report"):
+            if getattr(arguments, option) and parts > 1:
+                text = f"--{option} tells of all cases: run `nnunet-rs {option} OUT` when all parts are predicted"
+                raise UsageError(text)
+        place = replace(Place.beside(arguments.output), overwrite=arguments.overwrite) if arguments.statistics else None
+        if place is not None:
+            place.require()
+        page = page_beside(arguments.output) if arguments.report else None
+        return cls(place, page, arguments.overwrite, arguments.threads)
+
+    def make(self, outcome: Outcome, found: Predictions, console: Console) -> Outcome:
+        """Add statistics and page to what came of predicting."""
+        from nnunet_rs.report.predictions_page import PredictionsShown
+
+        if self.statistics is not None:
+            outcome = _with_statistics(outcome, found, self.statistics, console, self.threads)
+        if self.page is not None:
+            shown = PredictionsShown(threads=self.threads)
+            result, lines = write_page(found, self.page, shown, console, aside=True)
+            outcome = Outcome({**outcome.result, "report": result["report"]}, (*outcome.shown, *lines))
+        return outcome
+
+
+def page_beside(predictions: Path) -> Path:
+    """Return where the page of a folder of segmentations goes, or of a single one."""
+    from nnunet_rs.core.io import can_read
+    from nnunet_rs.core.names import strip_ending
+    from nnunet_rs.core.workspace import REPORT_HTML
+
+    if can_read(predictions) and not predictions.is_dir():
+        return predictions.parent / f"{strip_ending(predictions.name)}.{REPORT_HTML}"
+    return predictions / REPORT_HTML
+
+
+def write_page(
+    found: Predictions, path: Path, shown: PredictionsShown, console: Console, *, aside: bool
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Write the page of predictions; returns what a machine and what a person is told.
+
+    `aside` keeps a file that is there and not this tool's, instead of refusing.
+    """
+    from nnunet_rs.core.outputs import Outputs
+    from nnunet_rs.report.predictions_page import write_predictions_report
+
+    inputs = [file for case in found.cases for file in (*case.images, case.label) if file is not None]
+    with Outputs(path.parent, kind="report", overwrite=aside, say=console.say) as outputs:
+        outputs.require([path], (*inputs, *found.references.values()))
+        with outputs.new_files(path.name) as folder:
+            written = write_predictions_report(found, folder / path.name, shown, console)
+    remarks = tuple(f"remark: {remark}" for remark in written.remarks)
+    unusual = len(written.figures["unusual"])
+    told = f", {counted(unusual, 'case')} unlike the others" if unusual else ""
+    line = f"{written.title}: {path}, {written.bytes / 1e6:.1f} MB{told}"
+    return {"report": path, "bytes": written.bytes, **written.figures, "remarks": written.remarks}, (*remarks, line)
+
+
+def _with_statistics(
+    outcome: Outcome, found: Predictions, place: Place, console: Console, threads: int | None
+) -> Outcome:
+    """Measure what was predicted."""
+    from nnunet_rs.report.statistics import measure_predictions
+    from nnunet_rs.report.tables import structures_table
+
+    measured = measure_predictions(found, place, threads=threads, progress=console)
+    measured.require_all()
+    result = {**outcome.result, "statistics": measured.paths[0], "csv": measured.paths[1]}
+    return Outcome(result, (structures_table(measured.cases), *outcome.shown, f"statistics: {measured.paths[0]}"))
