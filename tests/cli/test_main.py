@@ -314,3 +314,21 @@ def test_training_a_configuration_that_there_is_not(raw_dataset, tmp_path: Path,
     said = capsys.readouterr().err
     assert "no configuration 3d_full; did you mean 3d_fullres?" in said
     assert len(said.splitlines()) == 1
+
+
+def test_cases_of_one_patient_are_told_once(raw_dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset, work = raw_dataset(cases=4), str(tmp_path / "work")
+    for folder in ("imagesTr", "labelsTr"):
+        for index, file in enumerate(sorted((dataset / folder).iterdir())):
+            ending = "_0000.nii.gz" if folder == "imagesTr" else ".nii.gz"
+            file.rename(file.with_name(f"patient{index // 2:03d}_frame{index % 2:02d}{ending}"))
+    example = "patient000_frame00, patient000_frame01"
+    note = f"note: cases seem to be of one patient, as {example}: with --groups '^patient[0-9]+'"
+    assert main(["check", str(dataset)]) == 0
+    assert capsys.readouterr().out.count(note) == 1
+    assert main(["check", str(dataset), "--json"]) == 0
+    assert f"note: {json.loads(capsys.readouterr().out)['notes'][0]}".startswith(note)
+    for more, count in ((["--groups", "^patient[0-9]+"], 0), ([], 1), ([], 0)):  # the last time the folds are made
+        folder = work if not more else f"{work} 2"
+        assert main(["preprocess", str(dataset), "-o", folder, "-c", "2d", "--features", "4", *more]) == 0
+        assert capsys.readouterr().err.count("keep such cases together by --groups '^patient[0-9]+'") == count

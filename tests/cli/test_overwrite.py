@@ -41,7 +41,7 @@ def test_what_is_not_ours_stays_and_what_is_ours_is_made_anew(command, place: Pa
     file = place / command[-1]
     file.write_text("mine")
     assert main([*command, "-q"]) == 1
-    assert f"1 file there is not known to be made by this tool ({file.name})" in capsys.readouterr().err
+    assert f"{file.name}: is not known to be made by this tool" in capsys.readouterr().err
     assert file.read_text() == "mine"
     assert main([*command, "--overwrite", "-q"]) == 0
     made = file.read_text()
@@ -72,7 +72,7 @@ def test_an_input_is_never_replaced(command, source: str, place: Path, capsys) -
 def test_scores_beside_which_a_table_of_the_users_lies_are_refused(place: Path, capsys) -> None:
     (place / "file.csv").write_text("mine")
     assert main([*EVALUATE, "-q"]) == 1
-    assert "(file.csv)" in capsys.readouterr().err
+    assert "file.csv: is not known to be made by this tool" in capsys.readouterr().err
     assert not (place / "file.json").exists()
 
 

@@ -121,6 +121,21 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().err
 
 
+def test_commands_in_what_is_said_name_the_dataset_as_the_user_does(
+    raw_dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = raw_dataset("raw/Dataset031_Small")
+    monkeypatch.setenv("nnUNet_raw", str(named.parent))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "the results"))
+    for words in (["train", "-d", "31"], ["train", "31"]):
+        assert "nnunet-rs preprocess -d 31 makes it" in told(capsys, *words, "-c", "2d", "-f", "0", "--device", "cpu")
+    assert main(["preprocess", "-d", "31", "-c", "2d", "--features", "4", "-q"]) == 0
+    assert capsys.readouterr().out.endswith("\nnext: nnunet-rs train -d 31 -c 2d -f 0\n")
+    work = tmp_path / "the results" / "Dataset031_Small" / "nnunet_rs"
+    assert main(["preprocess", str(named), "-o", str(work), "-c", "2d", "--features", "4", "-q"]) == 0
+    assert capsys.readouterr().out.endswith(f"\nnext: nnunet-rs train '{work}' -c 2d -f 0\n")
+
+
 def test_a_copy_of_the_prepared_cases_is_followed(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,7 +204,7 @@ def test_a_users_own_link_stays(small: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["preprocess", "-d", "31", "-c", "2d"]) == 0
     shown = capsys.readouterr()
     assert "prepared, a link, is followed, and nnUNet_preprocessed is not" in shown.err
-    assert shown.out.endswith(f"next: nnunet-rs train {small} -c 2d -f 0\n")
+    assert shown.out.endswith("next: nnunet-rs train -d 31 -c 2d -f 0\n")
     assert (tmp_path / "big" / "2d" / "case_0.zip").is_file()
 
 

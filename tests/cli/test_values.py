@@ -24,6 +24,8 @@ def test_size(text: str, expected: int) -> None:
     [
         ("90", 90), ("90s", 90), ("20m", 1200), ("1.5h", 5400), ("1h30m", 5400), ("1h1m1s", 3661), ("1h30", 5400),
         ("20m30", 1230), ("1d12", 129600), ("2d", 172800), ("0.5h", 1800), ("1h0.5m", 3630), ("2H", 7200),
+        ("30min", 1800), ("2hours", 7200), ("1 h", 3600), ("1 hour 30 min", 5400), ("90 seconds", 90),
+        ("2 Days", 172800),
         ("1:30:00", 5400), ("0:20:00", 1200), ("48:00:00", 172800), ("1-12:00:00", 129600),
     ],
 )  # fmt: skip
@@ -60,6 +62,10 @@ def test_fold() -> None:
         (values.duration, "30m1h"),
         (values.duration, "1h1h"),
         (values.duration, "5s3"),
+        (values.duration, "5 m 3 m"),
+        (values.duration, "2 weeks"),
+        (values.duration, "h"),
+        (values.duration, "min 30"),
         (values.duration, "-1h"),
         (values.duration, "9" * 400),
         (values.size, "9" * 400 + "G"),

@@ -1,5 +1,6 @@
 """Nothing of the user's is replaced: the rule that all commands share, and the record that it rests on."""
 
+import errno
 import json
 import os
 import shutil
@@ -63,7 +64,7 @@ def test_what_was_edited_is_refused(tmp_path: Path, keep_times: bool) -> None:
     (tmp_path / "a.txt").write_text("two")  # of the same size
     if keep_times:
         os.utime(tmp_path / "a.txt", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(NnunetError, match=r"1 file there is changed since this tool made it \(a\.txt\)"):
+    with pytest.raises(NnunetError, match=r"a\.txt: was changed since this tool made it"):
         write(tmp_path, "a.txt", "three")
     assert (tmp_path / "a.txt").read_text() == "two"
 
@@ -225,6 +226,17 @@ def test_a_folder_that_is_read_only_is_told(tmp_path: Path) -> None:
     with pytest.raises(NnunetError, match=r"cannot be written: Permission denied"):
         write(tmp_path, "a.txt", "one")
     tmp_path.chmod(0o700)
+
+
+def test_a_folder_that_is_read_only_is_told_before_there_is_anything_to_write(tmp_path: Path, monkeypatch) -> None:
+    def read_only(path: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    with Outputs(tmp_path / "new") as outputs:
+        with pytest.raises(NnunetError, match=r"new/a\.txt: cannot be written: Read-only file system"):
+            outputs.require([tmp_path / "new" / "a.txt"])
+        outputs.require([])  # nothing is to be written
 
 
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:

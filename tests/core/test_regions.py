@@ -86,6 +86,18 @@ def test_values_with_gaps_are_what_nnunet_refuses(labels: dict[str, int], values
     assert [(issue.rule, issue.value, issue.fatal) for issue in issues] == wanted
 
 
+@pytest.mark.parametrize("name", ["Ignore", "IGNORE", "ignored", "ignore_label", "Ignore label", " ignore"])
+def test_a_class_that_is_nearly_called_ignore_is_told(name: str) -> None:
+    (issue,) = dataset_json_issues(FILE, read_labels(FILE, {"labels": {"background": 0, "a": 1, name: 2}}))
+    assert (issue.rule, issue.fatal) == ("ignore-name", False)
+    assert f"{name!r} is learnt as a class like any other; name it 'ignore'" in str(issue)
+
+
+@pytest.mark.parametrize("name", ["ignore", "ignorance", "do not ignore"])
+def test_other_names_are_not(name: str) -> None:
+    assert dataset_json_issues(FILE, read_labels(FILE, {"labels": {"background": 0, "a": 1, name: 2}})) == []
+
+
 def test_many_classes_take_no_time() -> None:
     every = list(range(1, 30000))
     assert told(declared("a b", [1, 15000], {"a": every, "b": every[10000:]})) == []

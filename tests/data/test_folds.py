@@ -13,6 +13,7 @@ from nnunet_rs.core.types import Silent
 from nnunet_rs.data.folds import (
     Fold,
     count_folds,
+    grouping_hint,
     groups_from_pattern,
     make_folds,
     read_case_table,
@@ -91,6 +92,37 @@ def test_groups_by_pattern() -> None:
     expected = {names[0]: "patient001", names[1]: "patient001", names[2]: "patient006"}
     assert groups_from_pattern(names, r"^(patient\d+)_") == expected
     assert groups_from_pattern(names, r"patient\d+") == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        ([f"patient{n:03d}_frame{k:02d}" for n in (21, 22, 23) for k in (1, 13)], "^patient[0-9]+"),
+        (["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1"], r"^sub\-[0-9]+"),
+        (["10012_2019", "10012_2021", "10013_2020"], "^[0-9]+"),
+        (["a1_x", "b2_x", "b2_y"], "^.*?[0-9]+"),
+    ],
+)
+def test_cases_of_one_patient_are_hinted_at(names: list[str], pattern: str) -> None:
+    assert f"--groups '{pattern}' " in grouping_hint(names)
+    assert ", ".join(names[:2] if names[0][:2] != "a1" else names[1:]) in grouping_hint(names)
+    assert len(set(groups_from_pattern(names, pattern).values())) < len(names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["BRATS_001", "BRATS_002"],
+        ["hippocampus_001", "la_003"],
+        [f"site{k}_{n:03d}" for k in (1, 2) for n in range(30)],  # two sites
+        ["Task04_1", "Task04_2"],  # one beginning for all
+        ["p1_a", "p2_a", "p3_a"],
+        ["p1_a", "p1_b", "p2_a", "control"],  # no pattern would find a group in each
+        [],
+    ],
+)
+def test_names_that_tell_of_no_patients_are_not(names: list[str]) -> None:
+    assert grouping_hint(names) == ""
 
 
 def test_groups_by_pattern_faults() -> None:

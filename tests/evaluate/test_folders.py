@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nnunet_rs.cli import main
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import write_labels
 from nnunet_rs.core.types import Header, LabelSet
@@ -59,6 +60,23 @@ def test_missing_predictions_are_an_error_unless_allowed(folders):
     with pytest.raises(DatasetError, match="no prediction of a, 1 of 2 references"):
         evaluate_folders(*folders, LABELS)
     assert len(evaluate_folders(*folders, LABELS, partial=True).cases) == 1
+
+
+def test_files_that_are_not_scored_are_told(folders, capsys):
+    ours, theirs = folders
+    for file in (ours / "c.mnc", theirs / "_a.nii.gz", theirs / "notes.txt"):
+        file.touch()
+    for file in (ours / "a.npz", ours / "plans.json", ours / "summary.csv"):  # stand beside segmentations by rights
+        file.touch()
+    assert main(["evaluate", str(ours), str(theirs)]) == 0
+    shown = capsys.readouterr().err
+    assert f"warning: {ours}: left-out: 1 file is left out (c.mnc): not of a format that is read" in shown
+    assert f"warning: {theirs}: left-out: 1 file is left out (_a.nii.gz): names that begin with _" in shown
+    assert f"warning: {theirs}: left-out: 1 file is left out (notes.txt): not of a format that is read" in shown
+    assert shown.count("left out") == 3
+    (theirs / "b.nii.gz").rename(theirs / "b.mnc")
+    with pytest.raises(DatasetError, match=r"b\.nii\.gz: has no reference in .*; b\.mnc is of no format that is read"):
+        evaluate_folders(ours, theirs, LABELS)
 
 
 def test_a_prediction_without_reference_is_an_error(folders):

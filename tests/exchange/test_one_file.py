@@ -191,7 +191,7 @@ def test_nothing_of_others_is_replaced(work: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "best.json").write_text("{}")
-    with pytest.raises(NnunetError, match=r"would be replaced: .*best\.json"):
+    with pytest.raises(NnunetError, match=r"best\.json: is not known .*, and would be replaced"):
         import_file(packed(work, tmp_path / "made.zip"), other)
     assert not (other / "models").exists()
     begun = tmp_path / "begun" / "models" / "3d_fullres" / "fold_0"

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import nibabel
@@ -99,8 +100,31 @@ def test_one_result_beside_its_image_and_never_over_it(make, tmp_path, make_pred
 def test_a_file_that_is_not_ours_stays(make, tmp_path, make_predictor):
     out = tmp_path / "seg.nii.gz"
     out.write_bytes(b"mine")
-    with pytest.raises(NnunetError, match=r"not known to be made by this tool \(seg\.nii\.gz\)"):
+    with pytest.raises(NnunetError, match=r"seg\.nii\.gz: is not known to be made by this tool"):
         predict_files(make_predictor(), make("scan.nii.gz"), out)
     assert out.read_bytes() == b"mine"
     predict_files(make_predictor(), make("scan.nii.gz"), out, FolderOptions(overwrite=True))
     assert Path(tmp_path / "previous/1/seg.nii.gz").read_bytes() == b"mine"
+
+
+def test_a_name_with_an_ending_that_is_no_formats_makes_no_folder(make, tmp_path):
+    images = make("scan.nii.gz")
+    for name in ("seg.xyz", "seg.jpeg", "seg.nii.bz2"):
+        with pytest.raises(DatasetError, match=rf"{name}: \.\w+ is no format that is written; .* of \.nii\.gz "):
+            result_place(tmp_path / name, images)
+    for name in ("segmentations", "run.2", "of 3.11.2026", "v1.x"):
+        assert not result_place(tmp_path / name, images).is_file
+    (tmp_path / "seg.xyz").mkdir()
+    assert result_place(tmp_path / "seg.xyz", images) == Place(tmp_path / "seg.xyz")
+
+
+@pytest.mark.parametrize("name", ["seg.nii.gz", "out", "new/seg.nii.gz"])
+def test_where_nothing_can_be_written_nothing_is_computed(name, make, tmp_path, make_predictor, monkeypatch):
+    def read_only(path, **_):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    images, predictor = make("scan.nii.gz"), make_predictor()
+    monkeypatch.setattr(Path, "touch", read_only)
+    monkeypatch.setattr(type(predictor), "prepare", lambda *_: pytest.fail("computed"))
+    with pytest.raises(NnunetError, match=r"cannot be written: Read-only file system"):
+        predict_files(predictor, images, tmp_path / name)

@@ -47,7 +47,7 @@ def test_an_unchanged_file_keeps_its_date(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[1]", '{"step": 0.5}', '{"labels": ["a finding"]}'])
 def test_a_file_of_that_name_that_is_not_ours_stays(tmp_path: Path, text: str) -> None:
     (tmp_path / SETTINGS).write_text(text)
-    with pytest.raises(NnunetError, match=r"1 file there is not known to be made by this tool.*prediction\.json"):
+    with pytest.raises(NnunetError, match=r"prediction\.json: is not known to be made by this tool"):
         write(tmp_path, 0.5)
     assert (tmp_path / SETTINGS).read_text() == text
 
@@ -56,7 +56,7 @@ def test_one_that_was_edited_stays(tmp_path: Path) -> None:
     write(tmp_path, 0.5)
     edited = (tmp_path / SETTINGS).read_text().replace("{", '{"seen by": "me",', 1)
     (tmp_path / SETTINGS).write_text(edited)
-    with pytest.raises(NnunetError, match=r"changed since this tool made it \(prediction\.json\)"):
+    with pytest.raises(NnunetError, match=r"prediction\.json: was changed since this tool made it"):
         write(tmp_path, 0.5)
     assert (tmp_path / SETTINGS).read_text() == edited
 

@@ -43,9 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(Display(arguments.json, arguments.quiet, arguments.verbose))
     begun = time.monotonic()
     try:
-        from nnunet_rs.cli.paths import fill
+        from nnunet_rs.cli.paths import commands_as_typed, fill
 
         fill(arguments, os.environ, console.say)
+        console.as_typed = commands_as_typed(arguments)
         with termination_unwinds(watched=True), _warnings_shown(arguments.verbose):
             outcome = commands.run(arguments, console)
         return console.finish(arguments.command, outcome, time.monotonic() - begun)

@@ -124,11 +124,13 @@ class Console:
         self._terminal = self._err.isatty() and os.environ.get("TERM") != "dumb"
         self._bars: Bars | None = None
         self._open = 0
+        self.as_typed: Callable[[str], str] = str  # turns commands in what is said into those that the user would type
 
     def say(self, text: str) -> None:
         """Report one line, unless asked to be quiet."""
         if self.display.quiet:
             return
+        text = self.as_typed(text)
         with self._heard():
             if self._bars is not None:
                 self._bars.console.print(_wrapped(text), markup=False, highlight=False, soft_wrap=True)
@@ -207,6 +209,7 @@ class Console:
 
     def fail(self, command: str, error: str, hint: str = "") -> None:
         """Print one line that says what went wrong; to machines also an object."""
+        error = self.as_typed(error)
         line = " ".join(f"error: {error}{_after(hint)}".split())
         with self._heard():
             if self.display.json:
@@ -222,6 +225,7 @@ class Console:
 
     def _show(self, item: Table | str) -> None:
         if isinstance(item, str):
+            item = self.as_typed(item)
             print(_wrapped(item) if self._out.isatty() else item, file=self._out, flush=True)
         elif self._out.isatty():
             _rich(self._out).print("", _rich_table(item), sep="\n")

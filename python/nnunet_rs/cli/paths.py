@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,18 @@ def fill(
             arguments.placement = places.placement(dataset, arguments.output)
     elif dataset and (work := getattr(arguments, "work", None) or getattr(arguments, "model", None)):
         _tell_misplaced(places.placement(dataset, work), work, say)
+
+
+def commands_as_typed(arguments: argparse.Namespace) -> Callable[[str], str]:
+    """Return what writes `-d N` in the commands of a text, where the user named the dataset so and not its folders."""
+    dataset = getattr(arguments, "dataset", None)
+    work = getattr(arguments, "work", None) or getattr(arguments, "model", None)
+    work = work or (arguments.output if arguments.command in ("plan", "preprocess") else None)
+    if dataset is None or work is None:
+        return str
+    named = "|".join(re.escape(text) for text in dict.fromkeys((str(work), shlex.quote(str(work)))))
+    command = re.compile(rf"(nnunet-rs \w+) (?:DATA -o )?(?:{named})(?=[\s`,;)]|$)")
+    return lambda text: command.sub(rf"\1 -d {dataset}", text)
 
 
 def _tell_misplaced(placement: Placement | None, work: Path, say: Callable[[str], None]) -> None:

@@ -156,6 +156,15 @@ def add_which(parser: Any) -> None:
     )
 
 
+def require_folder(output: Path, what: str) -> None:
+    """See that a place for several files is not named as one file is; `what` they are."""
+    from nnunet_rs.core.errors import DatasetError
+    from nnunet_rs.core.io import can_read
+
+    if can_read(output) and not output.is_dir():
+        raise DatasetError(f"{output}: names one file; name a folder for the {what}")
+
+
 def written(output: Path, result: FolderResult) -> Outcome:
     """Tell what lies in a folder of segmentations now."""
     skipped = f", {len(result.skipped)} were there" if result.skipped else ""

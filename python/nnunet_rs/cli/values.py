@@ -6,9 +6,19 @@ import re
 from argparse import ArgumentTypeError
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
-_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms]?)", re.IGNORECASE)
+_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*")
 _CLOCK = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-5][0-9]):([0-5][0-9])")  # as SLURM: [days-]hours:minutes:seconds
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_WORDS = {
+    word: words[0]
+    for words in (
+        ("d", "day", "days"),
+        ("h", "hr", "hrs", "hour", "hours"),
+        ("m", "min", "mins", "minute", "minutes"),
+        ("s", "sec", "secs", "second", "seconds"),
+    )
+    for word in words
+}
 _LONGEST = 1e9  # seconds, 30 years
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -25,13 +35,14 @@ def size(text: str) -> int:
 def duration(text: str) -> float:
     """Read seconds from `90`, `90s`, `20m`, `1.5h`, `2d`, `1h30m`, `1h30` (30 minutes), `1:30:00` or `1-12:00:00`.
 
-    What can be read in two ways is refused: `1:30`, `1.5h30`, `1h90`.
+    Units may be written out (`30min`, `2 hours`), with blanks or without. What can be read in two ways is refused:
+    `1:30`, `1.5h30`, `1h90`.
     """
     text = text.strip()
     clock = _CLOCK.fullmatch(text)
     seconds = _by_clock(*clock.groups(default="0")) if clock else _by_units(text)
     if not 0 < seconds <= _LONGEST:
-        raise ArgumentTypeError(f"'{text}' is not a time; write it as 90s, 20m, 1h30m or 1:30:00")
+        raise ArgumentTypeError(f"'{text}' is not a time; write it as 90s, 20min, 1h30m or 1:30:00")
     return seconds
 
 
@@ -42,11 +53,12 @@ def _by_clock(days: str, hours: str, minutes: str, seconds: str) -> float:
 def _by_units(text: str) -> float:
     """Add up numbers with units, greatest first; the last without unit is of the next smaller one. 0: it is no time."""
     pieces, units = _PIECE.findall(text.lower()), list(_UNITS)
-    if "".join(number + unit for number, unit in pieces) != text.lower():
+    unread = _PIECE.sub("", text.lower())
+    if unread or not all(unit in _WORDS or not unit for _, unit in pieces):
         return 0.0
     total, place = 0.0, -1  # of the last unit
     for index, (number, unit) in enumerate(pieces):
-        here = units.index(unit) if unit else (place + 1 if pieces[1:] else units.index("s"))
+        here = units.index(_WORDS[unit]) if unit else (place + 1 if pieces[1:] else units.index("s"))
         if not place < here < len(units) or ("." in number and pieces[index + 1 :]):
             return 0.0
         seconds = float(number) * _UNITS[units[here]]

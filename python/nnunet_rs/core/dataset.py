@@ -38,8 +38,9 @@ def read_dataset(root: str | Path) -> Dataset:
     Dataset
         `training` holds the cases whose files are there, sorted by name. What is wrong with the others is in `issues`
         (`image-missing`, `label-missing`, `label-name`, `channels`, `image-name`, `case-twice`), with the warnings
-        `num-training`, `regions-order`, `label-values`, `test-image`, and `ending` and `left-out` for what imagesTr,
-        labelsTr, imagesTs and the folders of listed files hold and nobody uses; `check.check_dataset` reports them.
+        `num-training`, `regions-order`, `label-values`, `ignore-name`, `test-image`, and `ending` and `left-out` for
+        what imagesTr, labelsTr, imagesTs and the folders of listed files hold and nobody uses;
+        `check.check_dataset` reports them.
 
     Raises
     ------

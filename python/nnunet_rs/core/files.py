@@ -91,6 +91,32 @@ def writing(path: Path, temporary: Path) -> Iterator[None]:
         raise _explained(error, path, temporary) from error
 
 
+def require_writable(folder: Path, path: Path | None = None) -> None:
+    """See that files can be made in a folder, or in the nearest above it that is there, before hours of work.
+
+    Parameters
+    ----------
+    folder
+        Need not be there.
+    path
+        What is to be written, for the message; None: the folder.
+
+    Raises
+    ------
+    NnunetError
+        They cannot.
+    """
+    there = next((each for each in (folder, *folder.absolute().parents) if os.path.lexists(each)), folder)
+    if not there.is_dir():
+        raise NnunetError(f"{there}: cannot be written into: it is a file, not a folder; name another output (-o)")
+    probe = there / f"{TEMPORARY}{secrets.token_hex(4)}-probe"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise _explained(error, path or folder, probe) from error
+
+
 def remove_leftovers(folder: Path, of: Collection[str] | None = None) -> int:
     """Remove the temporary files that a killed process left in `folder`; returns how many.
 

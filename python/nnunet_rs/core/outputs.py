@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.files import TEMPORARY, writing
+from nnunet_rs.core.files import TEMPORARY, require_writable, writing
 from nnunet_rs.core.names import examples
 from nnunet_rs.core.record import PREDICTION, TOKEN, Made, Record, file_digest
 from nnunet_rs.core.workspace import DATASET_JSON, KEPT_ASIDE
@@ -80,10 +80,11 @@ class Outputs:
         DatasetError
             One of them is an input file, by whichever name or link.
         NnunetError
-            One is a folder, or files are there that this tool did not make or that were changed since, unless they are
-            to be kept aside.
+            They cannot be written there; one is a folder; or files are there that this tool did not make or that were
+            changed since, unless they are to be kept aside.
         """
-        self._require_no_dataset()
+        paths = tuple(paths)
+        self._require_no_dataset(paths)
         there = [path for path in paths if os.path.lexists(path)]
         sources = {_identity(path): path for path in inputs if path.exists()} if there else {}
         for path in there:
@@ -97,19 +98,22 @@ class Outputs:
         unknown = [] if self._overwrite else [path for path in there if not self._known(path)]
         if unknown:
             raise NnunetError(self._refusal(unknown))
+        if paths:
+            require_writable(self.folder, paths[0])
 
     def _known(self, path: Path) -> bool:
         """Whether a file is as it was written; large ones are read when they are replaced, beside the computing."""
         glance = path.exists() and path.stat().st_size > _LARGE
         return self.record.made_with(path, glance=glance) is not None
 
-    def _require_no_dataset(self) -> None:
+    def _require_no_dataset(self, paths: Sequence[Path]) -> None:
         """Keep out of a dataset's own folders: what is written there would be taken for its cases."""
         data = self.folder.absolute().parent
         if self.folder.absolute().name in DATASET_FOLDERS and (data / DATASET_JSON).is_file() and not self._overwrite:
+            where = paths[0] if len(paths) == 1 else self.folder
             raise NnunetError(
-                f"{self.folder}: belongs to the dataset {data.name}, and what is written there would be taken for its "
-                "cases; name another output (-o), or ask for --overwrite"
+                f"{where}: lies in a folder of the dataset {data.name}, and what is written there would be taken for "
+                "its cases; name another output (-o), or ask for --overwrite"
             )
 
     def stage(self, name: str, sources: Sequence[Path] = ()) -> Staged:
@@ -191,6 +195,9 @@ class Outputs:
         if changed:
             parts.append(f"{_counted(changed)} changed since this tool made it ({examples([p.name for p in changed])})")
         advice = "name another output (-o), or let --overwrite keep aside what is there"
+        if len(unknown) == 1:
+            what = "was changed since this tool made it" if changed else "is not known to be made by this tool"
+            return f"{unknown[0]}: {what}, and would be replaced; {advice}"
         where = Path.cwd() if self.folder == Path() else self.folder
         return f"{where}: would be replaced: {' and '.join(parts)}; {advice}"
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_rs.core.dataset_json import IGNORE
 from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.types import LabelSet, Region
+
+_NEARLY_IGNORE = re.compile(r"[\W_]*ignored?([\W_]*label)?[\W_]*", re.IGNORECASE)
 
 
 def dataset_json_issues(file: Path, labels: LabelSet) -> list[Issue]:
     """List what labels that can be read contradict; warnings, for nnU-Net takes such datasets.
 
-    Rules: `regions-order` for each region that does not come back; `label-values` where the values have gaps.
+    Rules: `regions-order` for each region that does not come back; `label-values` where the values have gaps;
+    `ignore-name` for a class that is nearly called as the ignore label is.
     """
-    return [*_region_issues(file, labels), *_gaps(file, labels)]
+    return [*_region_issues(file, labels), *_gaps(file, labels), *_nearly_ignore(file, labels)]
 
 
 def painted(labels: LabelSet) -> tuple[int, ...]:
@@ -97,3 +102,13 @@ def _gaps(file: Path, labels: LabelSet) -> list[Issue]:
     shown = ", ".join(map(str, values[:12])) + (" …" if len(values) > 12 else "")
     advice = f"accepted here; nnU-Net refuses such labels: number them 0 … {len(values) - 1} if it is to read them"
     return [Issue(file, "label-values", f"the values {shown} are not consecutive", advice, fatal=False)]
+
+
+def _nearly_ignore(file: Path, labels: LabelSet) -> list[Issue]:
+    names = dict.fromkeys((*labels.names, *(region.name for region in labels.regions)))
+    advice = f"name it {IGNORE!r}, as it is, if its voxels shall not count: give it the largest value"
+    return [
+        Issue(file, "ignore-name", f"{name!r} is learnt as a class like any other", advice, fatal=False)
+        for name in names
+        if _NEARLY_IGNORE.fullmatch(name)
+    ]

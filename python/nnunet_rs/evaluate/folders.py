@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_rs.core.errors import DatasetError, doing
+from nnunet_rs.core.folders import Folders, Listing, same_case
+from nnunet_rs.core.folders import left_out as issues_left_out
 from nnunet_rs.core.image_file import ImageFile, compare_grids
 from nnunet_rs.core.io import can_read, read_labels, read_scan
 from nnunet_rs.core.issues import Issue, IssueError, Warnings, require_none
 from nnunet_rs.core.labels import encode_labels
-from nnunet_rs.core.names import strip_ending
+from nnunet_rs.core.names import examples, strip_ending
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import Labels, LabelSet, Progress, Silent
 from nnunet_rs.evaluate.scores import score_case, scored_targets
 from nnunet_rs.evaluate.summary import CaseScores, Summary
 
 TOLERANCE = 1.0  # mm; of the normalised surface Dice
+_DOCUMENTS = (".json", ".csv", ".html", ".md")  # stand beside segmentations, and nobody takes them for one
+_BESIDE_A_CASE = (".b2nd", ".npz", ".pkl")  # probabilities, and what nnU-Net writes with them
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def evaluate_folders(
     Parameters
     ----------
     predictions, reference
-        Folders of label files; files of other kinds are passed over. Or two label files.
+        Folders of label files; `progress` is told of files of other kinds. Or two label files.
     labels
         Which values stand for which class or region; None takes every value found in any file as a class of its own,
         0 as the background.
@@ -67,6 +71,7 @@ def evaluate_folders(
     """
     predictions, reference = Path(predictions), Path(reference)
     pairs = pair_files(predictions, reference, partial=partial)
+    tell_left_out((predictions, reference), (progress or Silent()).say)
     return evaluate_pairs(pairs, labels, tolerance=tolerance, threads=threads, progress=progress)
 
 
@@ -120,15 +125,50 @@ def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> 
     alone = sorted(ours.keys() - theirs.keys())
     if alone:
         raise DatasetError(
-            f"{ours[alone[0]]}: has no reference in {reference} ({len(alone)} such files); add or remove"
+            f"{ours[alone[0]]}: has no reference in {reference} ({len(alone)} such files)"
+            f"{_unread(reference, alone[0])}; add or remove"
         )
     missing = sorted(theirs.keys() - ours.keys())
     if missing and not partial:
         raise DatasetError(
             f"{predictions}: holds no prediction of {missing[0]}, {len(missing)} of {len(theirs)} references have "
-            "none; predict them, or score the rest with partial (--partial)"
+            f"none{_unread(predictions, missing[0])}; predict them, or score the rest with partial (--partial)"
         )
     return tuple(Pair(name, path, theirs[name]) for name, path in sorted(ours.items()))
+
+
+def tell_left_out(paths: Iterable[Path], say: Callable[[str], None]) -> None:
+    """Say of folders which files in them are not scored; of single files nothing."""
+    for folder in dict.fromkeys(path for path in paths if path.is_dir()):
+        for issue in left_out(folder, label_files(folder)):
+            say(f"warning: {issue}")
+
+
+def _unread(folder: Path, case: str) -> str:
+    """Say that files of a case are there, which cannot be read."""
+    others = [name for name in same_case(Folders().files(folder), case) if not can_read(Path(name))]
+    return f"; {examples(others)} is of no format that is read" if others else ""
+
+
+def left_out(folder: Path, used: Mapping[str, Path]) -> list[Issue]:
+    """List the files of a folder that are no segmentations, and not what lies beside them by rights.
+
+    Parameters
+    ----------
+    folder
+        Of segmentations.
+    used
+        Those of each case, as `label_files` gives them.
+
+    Returns
+    -------
+    list of Issue
+        Warnings, one a reason; of a single file there is none.
+    """
+    listing = Folders().listing(folder)
+    beside = {f"{name}{ending}" for name in used for ending in _BESIDE_A_CASE}
+    others = frozenset(name for name in listing.files - beside if not name.lower().endswith(_DOCUMENTS))
+    return issues_left_out(folder, Listing(others), [path.name for path in used.values()])
 
 
 def label_files(folder: Path) -> dict[str, Path]:

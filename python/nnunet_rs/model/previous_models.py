@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.files import TEMPORARY, remove_leftovers
+from nnunet_rs.core.files import remove_leftovers, require_writable
 from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.types import Progress
 from nnunet_rs.core.workspace import ModelFolder
@@ -38,7 +37,7 @@ def fold_lock(folder: Path, progress: Progress, *, is_rank_0: bool = True) -> It
         yield
         return
     with exclusive(folder, f"the training of {folder.parent.name}, {folder.name.replace('_', ' ')}", progress):
-        _require_writable(folder)
+        require_writable(folder)
         remove_leftovers(folder)
         if ModelFolder(folder).moving_folder.is_dir():
             _finish(ModelFolder(folder))
@@ -81,13 +80,3 @@ def _finish(model: ModelFolder, stay: Collection[str] = ()) -> Path:
         raise NnunetError(
             f"{model.path}: cannot be kept aside: {error.strerror}; check the folder's permissions"
         ) from error
-
-
-def _require_writable(folder: Path) -> None:
-    """Find out before hours of training whether files can be made; `.lock` may be there from before."""
-    probe = folder / f"{TEMPORARY}{secrets.token_hex(4)}-probe"
-    try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise NnunetError(f"{folder}: cannot be written: {error.strerror}; check the folder's permissions") from error

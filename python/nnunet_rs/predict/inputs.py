@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.io import can_read, find_format, read_header
+from nnunet_rs.core.io import can_read, endings, find_format, read_header
 from nnunet_rs.core.names import CHANNEL, strip_ending
 from nnunet_rs.core.types import Case
+
+_FILE = re.compile(r"\.[A-Za-z]\w{1,7}")  # how files end; .2 and .v are left to folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,13 @@ def result_place(output: Path, images: Sequence[Path]) -> Place:
     Raises
     ------
     DatasetError
-        The format cannot hold the segmentation of these images.
+        The format cannot hold the segmentation of these images, or is none.
     """
     named, own = find_format(output), find_format(images[0])
-    if output.is_dir() or named is None:
+    if output.is_dir():
+        return Place(output)
+    if named is None:
+        require_folder_name(output)
         return Place(output)
     name = strip_ending(output.name)
     ending = output.name[len(name) :]
@@ -84,6 +90,21 @@ def result_place(output: Path, images: Sequence[Path]) -> Place:
         if slices > 1:
             raise DatasetError(f"{output}: a {ending} file holds one slice, {images[0].name} has {slices}; name a .tif")
     return Place(output.parent, name, ending)
+
+
+def require_folder_name(output: Path) -> None:
+    """See that a name that is no image's is not meant as one: of a folder that is not there yet.
+
+    Raises
+    ------
+    DatasetError
+        It ends as files do, in letters after a dot.
+    """
+    if not os.path.lexists(output) and _FILE.fullmatch(output.suffix):
+        raise DatasetError(
+            f"{output}: {output.suffix} is no format that is written; end it in one of {' '.join(endings())}, "
+            "or, if it is a folder, make that first"
+        )
 
 
 def _by_number(files: Sequence[Path], matches: Sequence[re.Match[str]]) -> list[Path]:

@@ -25,10 +25,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.core.dataset import read_dataset
     from nnunet_rs.core.issues import fatal
     from nnunet_rs.core.resources import processors
+    from nnunet_rs.data.folds import grouping_hint
     from nnunet_rs.report.tables import faults_table
 
     dataset = read_dataset(arguments.data)
     issues = check_dataset(dataset, console, arguments.threads or processors(), arguments.memory)
+    hint = grouping_hint([case.name for case in dataset.training])
     errors = fatal(issues)
     faulty = {issue.case for issue in errors if issue.case}
     cases = len(faulty | {case.name for case in dataset.training})
@@ -38,10 +40,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         "cases": cases,
         "faulty": sorted(faulty),
         "faults": [planning.issue_json(issue) for issue in issues],
+        "notes": [hint] if hint else [],
     }
     table = (faults_table(dataset.root, issues),) if issues else ()
+    notes = (f"note: {hint}",) if hint else ()
     verdict = _verdict(dataset.name, cases, len(faulty), issues)
-    return Outcome(result, (*table, verdict), 1 if errors else 0)
+    return Outcome(result, (*table, *notes, verdict), 1 if errors else 0)
 
 
 def _verdict(name: str, cases: int, faulty: int, issues: tuple[Issue, ...]) -> str:

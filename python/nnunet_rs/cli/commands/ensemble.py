@@ -28,6 +28,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     folders = [*arguments.folders, *(arguments.input or ())]
     if not folders:
         raise UsageError("ensemble needs the folders that predict --save-probabilities wrote")
+    shared.require_folder(arguments.output, "segmentations")
     result = ensemble_folders(folders, arguments.output, console, arguments.threads, overwrite=arguments.overwrite)
     return shared.written(arguments.output, result)
 

@@ -118,10 +118,11 @@ def _tell_exchanged(predictions: Path, reference: Path, console: Console) -> Non
 def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:
     """Score the predictions, and those that they are compared with, on the same classes and cases."""
     from nnunet_rs.core.resources import processors
-    from nnunet_rs.evaluate.folders import TOLERANCE, evaluate_pairs, found_labels, pair_files
+    from nnunet_rs.evaluate.folders import TOLERANCE, evaluate_pairs, found_labels, pair_files, tell_left_out
 
     folders = [folder for folder in (arguments.predictions, arguments.against) if folder]
     found = [pair_files(folder, arguments.reference, partial=arguments.partial) for folder in folders]
+    tell_left_out((*folders, arguments.reference), console.say)
     common = set.intersection(*({pair.name for pair in pairs} for pairs in found))
     if arguments.partial:
         _tell_left_out(arguments.reference, folders, common, console)

@@ -52,6 +52,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
     if arguments.folder is None:
         raise UsageError("postprocess needs the FOLDER of segmentations")
+    shared.require_folder(arguments.output, "segmentations")
     lines: tuple[str, ...] = ()
     result: dict[str, object] = {"output": arguments.output}
     decision = None if arguments.function else _decision(arguments, console)

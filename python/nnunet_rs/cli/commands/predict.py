@@ -155,18 +155,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 def _one_folder(arguments: argparse.Namespace) -> Path | None:
     """Tell a folder of images from the files of one case, before a model is loaded."""
     from nnunet_rs.core.errors import DatasetError
-    from nnunet_rs.core.io import can_read
 
     first: Path = arguments.input[0]
     if len(arguments.input) > 1 or first.is_file():
         return None
     if not first.is_dir():
         raise DatasetError(f"{first}: no such file or folder; give an image, or the folder that holds the images")
-    output: Path = arguments.output
-    if can_read(output) and not output.is_dir():
-        raise DatasetError(
-            f"{output}: names one file, {first} is a folder of images; name a folder for the segmentations"
-        )
+    shared.require_folder(arguments.output, f"segmentations of {first}")
     return first
 
 
