@@ -1,4 +1,4 @@
-# setup · demo · test · fuzz · lint · bench · coverage · docs — CI, the README and pre-commit call these and nothing else.
+# setup · demo · test · cluster-test · fuzz · lint · bench · coverage · docs — CI, the README and pre-commit call these and nothing else.
 #
 #   make demo                          made-up scans through the whole pipeline, in minutes
 #   make test                          everything that can be tested on this machine
@@ -25,10 +25,10 @@ unexport CONDA_PREFIX
 
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
-.PHONY: help setup demo test fuzz lint bench coverage docs clean
+.PHONY: help setup demo test cluster-test fuzz lint bench coverage docs clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 14
 
 setup: $(VENV)/.built ## an environment in .venv with everything, the Rust core built for this machine
 
@@ -54,6 +54,10 @@ demo: setup ## made-up scans: check, plan, preprocess, train, predict, evaluate;
 test: setup ## Python and Rust tests
 	$(BIN)/python -m pytest
 	cargo test --quiet --release
+
+cluster-test: setup ## trainings through a real SLURM and a real Ray on this machine, where they can be started; minutes
+	$(BIN)/python -m pip install --quiet 'submitit>=1.5' 'ray>=2.30'
+	CLUSTER_TESTS=1 $(BIN)/python -m pytest tests/cluster
 
 fuzz: setup ## many damaged files and odd arguments: INPUTS of each kind (1000), SEED to repeat a run
 	FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz --hypothesis-seed=$(SEED)

@@ -306,7 +306,8 @@ class Cluster:
     in_process = False
     free = 100
 
-    def __init__(self, lost: str = "") -> None:
+    def __init__(self, lost: str = "", retries: int = 0, outlives: bool = False) -> None:
+        self.retries, self.outlives = retries, outlives
         self.lost, self.pool, self.futures = lost, ThreadPoolExecutor(1), {}
         self.cancelled: list[str] = []
         self.closed = False
@@ -350,6 +351,36 @@ def test_an_executor_of_ones_own_trains_a_series(small: Path) -> None:
     assert outcomes[1].summary is not None
     assert "3d_fullres, fold 1 (2 of 2), on job 1" in console.said
     assert cluster.closed
+
+
+def test_a_job_that_is_lost_is_begun_again_as_often_as_the_executor_says(small: Path) -> None:
+    class Flaky(Cluster):
+        def wait(self, seconds: float) -> tuple[Event, ...]:
+            events = super().wait(seconds)
+            self.lost = ""  # the second try goes well
+            return events
+
+    options = ModelOptions(TrainOptions(recipe=FAST, epochs=1, batches=1))
+    console, model = Lines(), Model("3d_fullres", 0)
+    (outcome,) = train_series(small, [model], options, progress=console, executor=Flaky(lost=str(model), retries=1))
+    assert outcome.state == "trained"
+    assert f"{model}: its node is gone; begun again, from its last checkpoint" in console.said
+    (outcome,) = train_series(
+        small, [Model("3d_fullres", 1)], options, executor=Cluster(lost="3d_fullres, fold 1", retries=2)
+    )
+    assert (outcome.state, outcome.reason) == ("failed", "its node is gone")
+
+
+def test_jobs_that_outlive_this_process_are_left_when_it_is_to_stop(small: Path) -> None:
+    class Slow(Cluster):
+        def wait(self, seconds: float) -> tuple[Event, ...]:
+            signal.raise_signal(signal.SIGINT)
+            return ()
+
+    cluster, model = Slow(outlives=True), Model("3d_fullres", 0)
+    (outcome,) = train_series(small, [model], ANEW, executor=cluster)
+    assert (outcome.state, outcome.reason) == ("held", "it goes on as job 0")
+    assert (cluster.cancelled, cluster.closed) == ([], True)
 
 
 def test_what_cannot_be_submitted_ends_the_series_and_closes_the_executor(work: Path) -> None:

@@ -55,6 +55,25 @@ class HeldError(NnunetError):
     """Another process is at work in the folder."""
 
 
+def holder_of(folder: Path) -> tuple[Holder, float] | None:
+    """Return who is at work in a folder, and when their last sign of life was (time of the file's drive); or nobody."""
+    holder = _read(folder / LOCK)
+    if holder is None or (holder.host == socket.gethostname() and not _exists(holder.process)):
+        return None
+    return holder, _touched(folder / LOCK) / 1e9
+
+
+def _exists(process: int) -> bool:
+    """Whether this machine has a process of this number; its container may not, where another's has."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
 @contextmanager
 def exclusive(folder: Path, doing: str = "another process", progress: Progress | None = None) -> Iterator[None]:
     """Keep other processes that ask for it out of a folder, which is made if it is not there.

@@ -6,6 +6,7 @@
         previous/CONFIGURATION/              what a cascade's second stage sees of the first
         models/CONFIGURATION/fold_K/         a ModelFolder
         ensembles/A+B/fold_K/                predictions of held-out cases by a pair of configurations
+        jobs/                                logs of jobs on a cluster, and which they are
         report.html
 
 Paths are told whether or not anything is there. What a file holds is read by the module that owns its content.
@@ -48,7 +49,7 @@ PREPARED_CASE = ".zip"  # the ending of a prepared case
 
 ENSEMBLES = "ensembles"  # in nnU-Net's results too
 _PREPARED, _PREVIOUS_STAGE, _MODELS = "prepared", "previous", "models"
-_VALIDATION, _PICTURES = "validation", "pictures"
+_VALIDATION, _PICTURES, _JOBS = "validation", "pictures", "jobs"
 _ASIDE = "previous_"  # and a number: what a fold's folder held before
 _MOVING = ".keeping"  # becomes the next of these as soon as everything is in it
 _FOLD = re.compile(r"fold_(\d+|all)")
@@ -113,6 +114,11 @@ class WorkFolder:
     def report_file(self) -> Path:
         """The page of the report, unless another name is given."""
         return self.path / REPORT_HTML
+
+    @property
+    def jobs_folder(self) -> Path:
+        """Scripts, logs and the list of jobs that were handed to a cluster."""
+        return self.path / _JOBS
 
     @property
     def own_prepared_folder(self) -> Path:

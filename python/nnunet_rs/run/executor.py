@@ -13,6 +13,7 @@ class Resources:
 
     device: str = "auto"  # as PyTorch names it; auto: the fastest that is there
     threads: int | None = None  # of the processor; None: as many as the job would take by itself
+    again: bool = False  # the executor has begun this very job before: what it left is resumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Lost:
 
     handle: Handle
     reason: str
+    wanted: bool = False  # by the user, so that it is not worth another try
 
 
 Event = Said | Done | Lost
@@ -70,6 +72,14 @@ class Executor(Protocol):
     @property
     def in_process(self) -> bool:
         """Whether jobs run in this process, within `wait`: signals to stop reach the job, then."""
+
+    @property
+    def outlives(self) -> bool:
+        """Whether jobs go on when this process ends: then they are left to run when it is asked to stop."""
+
+    @property
+    def retries(self) -> int:
+        """How often a job that is lost is worth another try."""
 
     @property
     def free(self) -> int:

@@ -39,6 +39,16 @@ class InProcess:
         return True
 
     @property
+    def outlives(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def retries(self) -> int:
+        """None: what kills a process of this machine would kill the next."""
+        return 0
+
+    @property
     def free(self) -> int:
         """One, if none is submitted."""
         return 1 - len(self._submitted)
@@ -88,6 +98,16 @@ class PerDevice:
     def in_process(self) -> bool:
         """No."""
         return False
+
+    @property
+    def outlives(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def retries(self) -> int:
+        """None: what kills a process of this machine would kill the next."""
+        return 0
 
     @property
     def free(self) -> int:

@@ -13,7 +13,7 @@ from nnunet_rs.core.types import Progress
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.evaluate.summary import Summary, read_summary
 from nnunet_rs.model.begin import tell_unlike
-from nnunet_rs.model.options import Model, TrainResult
+from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.run.one_model import ModelOptions
 
@@ -91,6 +91,10 @@ class ModelQueue:
                 return self._next()  # others may have waited for it
         return None
 
+    def begin_again(self, model: Model) -> None:
+        """Put a model back whose process died."""
+        self.begun.discard(model)
+
     def note(self, outcome: Outcome) -> None:
         """Note what became of a model; one that another process trains is looked at again later."""
         if outcome.state != "held":
@@ -112,8 +116,7 @@ class ModelQueue:
         """Return a model's options: to resume where something was begun, and that is wanted or was since."""
         options, folder = self.options.training, folder_of(self.work, model)
         if self._stays(model):
-            begun = folder.has_checkpoint() or folder.is_finished()
-            options = replace(options, resume=begun, fresh=False)
+            options = resuming(options, folder)
         return replace(self.options, training=options)
 
     def close(self) -> None:
@@ -147,6 +150,11 @@ class ModelQueue:
         """List the models of this series that a model's training builds on."""
         first = self.plan.configurations[model.configuration].previous
         return tuple(other for other in self.models if other.configuration == first)
+
+
+def resuming(options: TrainOptions, folder: ModelFolder) -> TrainOptions:
+    """Return the options that keep what is in a fold's folder: it is resumed, if anything was begun."""
+    return replace(options, resume=folder.has_checkpoint() or folder.is_finished(), fresh=False)
 
 
 def _stamp(work: Path, model: Model) -> tuple[tuple[int, int] | None, ...]:

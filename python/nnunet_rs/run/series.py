@@ -14,7 +14,7 @@ from nnunet_rs.core.errors import CheckpointError, DatasetError, named
 from nnunet_rs.core.locks import HeldError
 from nnunet_rs.core.text import clock
 from nnunet_rs.core.types import Progress, Silent
-from nnunet_rs.core.workspace import WorkFolder
+from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import count_folds
 from nnunet_rs.data.store import open_store
 from nnunet_rs.evaluate.summary import together
@@ -27,7 +27,7 @@ from nnunet_rs.report.tables import Table, number
 from nnunet_rs.run.executor import Done, Executor, Handle, Job, Lost, Resources, Said
 from nnunet_rs.run.local import local_executor
 from nnunet_rs.run.one_model import ModelOptions, train_model
-from nnunet_rs.run.queue import ModelQueue, Outcome, State, folder_of
+from nnunet_rs.run.queue import ModelQueue, Outcome, State, folder_of, resuming
 
 PATIENCE = 0.5  # seconds between two looks at whether somebody wishes to stop
 
@@ -124,8 +124,8 @@ def _refuse_finished(work: Path, models: Sequence[Model], options: TrainOptions)
         )
 
 
-def _with(resources: Resources, options: ModelOptions) -> ModelOptions:
-    training = options.training
+def _with(resources: Resources, options: ModelOptions, folder: ModelFolder) -> ModelOptions:
+    training = resuming(options.training, folder) if resources.again else options.training
     threads = resources.threads if training.threads is None else training.threads
     return replace(options, training=replace(training, device=resources.device, threads=threads))
 
@@ -167,6 +167,9 @@ def _train_all(queue: ModelQueue, executor: Executor, progress: Progress) -> Non
     with nullcontext(StopRequest()) if executor.in_process else stop_requests() as stop, closing(executor):
         running = _Running(queue, executor, progress, stop)
         while True:
+            if stop.made and executor.outlives:
+                running.leave()
+                break
             if stop.made:
                 running.cancel()
             else:
@@ -189,6 +192,7 @@ class _Running:
     progress: Progress
     stop: StopRequest
     models: dict[Handle, Model] = field(default_factory=dict)
+    lost: dict[Model, int] = field(default_factory=dict)  # how often each was lost
 
     def submit(self) -> None:
         """Begin as many as there is room for."""
@@ -204,6 +208,11 @@ class _Running:
         for handle in self.models:
             self.executor.cancel(handle)
 
+    def leave(self) -> None:
+        """Follow them no further; they go on."""
+        for handle, model in self.models.items():
+            self.queue.note(Outcome(model, "held", reason=f"it goes on as {handle.where}"))
+
     def wait(self) -> None:
         """Pass on what is said, and note what is done."""
         for event in self.executor.wait(PATIENCE):
@@ -216,6 +225,11 @@ class _Running:
         model = self.models.pop(event.handle)
         if isinstance(event, Done):
             outcome: Outcome = event.value
+        elif not (self.stop.made or event.wanted) and self.lost.get(model, 0) < self.executor.retries:
+            self.lost[model] = self.lost.get(model, 0) + 1
+            self.queue.begin_again(model)
+            self.progress.say(f"{model}: {event.reason}; begun again, from its last checkpoint")
+            return
         else:
             outcome = Outcome(model, "stopped" if self.stop.made else "failed", reason=event.reason)
         self.queue.note(outcome)
@@ -235,7 +249,7 @@ def _outcome(work: Path, model: Model, options: ModelOptions, resources: Resourc
     """Make a model; an error is its outcome."""
     begun = time.monotonic()
     try:
-        trained = train_model(work, model, _with(resources, options), progress)
+        trained = train_model(work, model, _with(resources, options, folder_of(work, model)), progress)
     except HeldError as error:
         if is_shared():
             raise

@@ -12,6 +12,7 @@ import argparse
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.commands import (
     best,
+    cancel,
     check,
     completion,
     demo,
@@ -26,6 +27,7 @@ from nnunet_rs.cli.commands import (
     preprocess,
     report,
     statistics,
+    status,
     train,
 )
 from nnunet_rs.cli.console import Console, Outcome
@@ -36,6 +38,8 @@ COMMANDS: tuple[Command, ...] = (
     plan.COMMAND,
     preprocess.COMMAND,
     train.COMMAND,
+    status.COMMAND,
+    cancel.COMMAND,
     best.COMMAND,
     predict.COMMAND,
     ensemble.COMMAND,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from nnunet_rs.cli import shared, values
+from nnunet_rs.cli import cluster, shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
 from nnunet_rs.core.choices import Activation, AugmentationName, Downsampling, LossTerms, Norm, TrainRecipeName, names
@@ -61,6 +61,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_threads(group)
     shared.add_precision(group)
     group.add_argument("--compile", action="store_true", help="compile the network first (torch.compile)")
+    cluster.add_cluster(parser)
     parser.add_argument("--tensorboard", action="store_true", help="also record the epochs for TensorBoard")
 
 
@@ -84,6 +85,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         console.say(
             "-f all: one network of all cases, as in nnU-Net; every fold in turn is --folds all since this version"
         )
+    if arguments.on and not several:
+        raise UsageError("--on hands over several models: give --all or --folds")
     with processes_joined(arguments, console) as is_rank_0, _changes_told(arguments, console):
         return (
             _train_many(arguments, console, is_rank_0) if several else _train_one(arguments, console, is_rank_0, begun)
@@ -191,14 +194,17 @@ def _train_many(arguments: argparse.Namespace, console: Console, is_rank_0: bool
     from nnunet_rs.model.distributed import is_shared
     from nnunet_rs.run.series import every_model, train_series
 
-    devices = (arguments.device,) if is_shared() else find_devices(arguments.device)
     models = every_model(arguments.work, arguments.configuration)
     if arguments.folds not in (None, ["all"]):
         models = tuple(model for model in models if model.fold in arguments.folds)
         missing = sorted(set(arguments.folds) - {model.fold for model in models}, key=str)
         if missing:
             raise UsageError(f"--folds {missing[0]}: there is no such fold in {WorkFolder(arguments.work).splits_file}")
-    outcomes = train_series(arguments.work, models, _model_options(arguments), devices, console)
+    if arguments.dry_run:
+        return cluster.would_submit(arguments, [str(model) for model in models])
+    executor = cluster.executor_for(arguments)
+    local = (arguments.device,) if is_shared() or executor else find_devices(arguments.device)
+    outcomes = train_series(arguments.work, models, _model_options(arguments), local, console, executor=executor)
     outcome = _series_outcome(arguments, outcomes)
     return outcome if is_rank_0 else Outcome({}, (), outcome.code)
 
@@ -280,6 +286,7 @@ COMMAND = Command(
         "nnunet-rs train work -c 2d --folds all --resume",
         "nnunet-rs train work --all --device cuda:0,cuda:1",
         "nnunet-rs train -d 27 -c 3d_fullres -f 0",
+        "nnunet-rs train work --all --on slurm --partition gpu --gpus 1 --time 24:00:00",
     ),
     add_arguments=_add_arguments,
     run=_run,

@@ -1,0 +1,101 @@
+"""Options that hand work to a cluster, and the executor that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_rs.cli import values
+from nnunet_rs.cli.console import Outcome, UsageError
+
+if TYPE_CHECKING:
+    from nnunet_rs.run.cluster import ClusterOptions
+    from nnunet_rs.run.executor import Executor
+
+ENGINES = ("slurm", "ray")
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add where work runs, and what each job gets."""
+    group = parser.add_argument_group("cluster", "Hand the work to SLURM or Ray, in their own words.")
+    group.add_argument("--on", choices=ENGINES, help="run there; needs the extra nnunet-rs[slurm] or nnunet-rs[ray]")
+    group.add_argument("--partition", metavar="NAME", help="SLURM's")
+    group.add_argument("--account", metavar="NAME", help="SLURM's")
+    group.add_argument("--gpus", metavar="N", type=int, help="a job (default: 0)")
+    group.add_argument("--cpus", metavar="N", type=values.count, help="a job")
+    group.add_argument("--mem", metavar="SIZE", help="a job, as SLURM writes it: 16G")
+    group.add_argument(
+        "--time", metavar="LIMIT", help="of a job, as SLURM writes it: 24:00:00; what is stopped resumes"
+    )
+    group.add_argument("--array-limit", metavar="N", type=values.count, help="jobs at a time (default: 100)")
+    group.add_argument(
+        "--slurm-extra", metavar="KEY=VALUE", nargs="+", help="further options of sbatch, as qos=long nice=100"
+    )
+    group.add_argument(
+        "--ray-address", metavar="ADDRESS", help="of a Ray cluster (default: RAY_ADDRESS, or this machine)"
+    )
+    group.add_argument(
+        "--cluster", metavar="FILE", type=Path, help="a TOML file with the above, keys as partition = 'gpu'"
+    )
+    group.add_argument("--dry-run", action="store_true", help="show what would be submitted, and submit nothing")
+
+
+def cluster_options(arguments: argparse.Namespace) -> ClusterOptions:
+    """Gather what a job gets: of the file, and of the options, which count more."""
+    from nnunet_rs.run.cluster import ClusterOptions
+
+    options = ClusterOptions.read(arguments.cluster) if arguments.cluster else ClusterOptions()
+    names = {field.name for field in fields(ClusterOptions)} - {"slurm_extra"}
+    given: dict[str, Any] = {name: getattr(arguments, name, None) for name in names}
+    extra = dict(options.slurm_extra) | dict(_pair(text) for text in arguments.slurm_extra or ())
+    return replace(options, **{name: value for name, value in given.items() if value is not None}, slurm_extra=extra)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.removeprefix("--").partition("=")
+    if not equals or not key:
+        raise UsageError(f"--slurm-extra {text}: write KEY=VALUE, as qos=long")
+    return key, value
+
+
+def executor_for(arguments: argparse.Namespace) -> Executor | None:
+    """Return what runs the jobs; None: this machine does."""
+    from nnunet_rs.core.workspace import WorkFolder
+
+    if arguments.on is None:
+        _refuse_without(arguments)
+        return None
+    folder, options = WorkFolder(arguments.work).jobs_folder.absolute(), cluster_options(arguments)
+    arguments.work = arguments.work.absolute()  # nodes have other current folders
+    if arguments.on == "slurm":
+        from nnunet_rs.run.slurm import Slurm
+
+        return Slurm(folder, options)
+    from nnunet_rs.run.ray import Ray
+
+    return Ray(folder, options)
+
+
+def _refuse_without(arguments: argparse.Namespace) -> None:
+    for name in ("partition", "account", "gpus", "cpus", "mem", "time", "array_limit", "slurm_extra", "ray_address"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} is for a cluster: add --on slurm or --on ray")
+
+
+def would_submit(arguments: argparse.Namespace, names: list[str]) -> Outcome:
+    """Tell what would be submitted."""
+    from nnunet_rs.core.workspace import WorkFolder
+
+    if arguments.on is None:
+        raise UsageError("--dry-run is for a cluster: add --on slurm or --on ray")
+    options = cluster_options(arguments)
+    if arguments.on == "slurm":
+        from nnunet_rs.run.slurm import script
+
+        text = script(options, WorkFolder(arguments.work).jobs_folder.absolute(), names[0] if names else "")
+        shown = (*(f"would submit: {name}" for name in names), "with this script, of the first:", text.rstrip())
+    else:
+        shown = tuple(f"would submit: {name} ({options.cpus or 1} processors, {options.gpus} GPUs)" for name in names)
+    return Outcome({"on": arguments.on, "jobs": names}, shown)

@@ -1,0 +1,59 @@
+"""jobs.jsonl: which jobs of a folder were handed to a cluster, so that others can follow or end them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nnunet_rs.core.errors import NnunetError
+
+JOBS = "jobs.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job as it was submitted."""
+
+    name: str  # "3d_fullres, fold 0"
+    engine: str  # slurm, ray
+    id: str  # the engine's
+    log: str  # path of what it prints; empty: the engine keeps it
+    submitted: str = ""  # local time, with its offset
+    cancelled: bool = False  # by `nnunet-rs cancel`, in a second record of the job
+
+
+def add_job(folder: Path, job: JobRecord) -> None:
+    """Append a job, or that it is cancelled; a line is written at once, so that several processes may.
+
+    Raises
+    ------
+    NnunetError
+        The folder cannot be written.
+    """
+    stamped = {**asdict(job), "submitted": job.submitted or time.strftime("%Y-%m-%d %H:%M:%S %z")}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / JOBS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, (json.dumps(stamped) + "\n").encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise NnunetError(
+            f"{folder / JOBS}: cannot be written: {error.strerror}; check the folder's permissions and the space on "
+            "its disk"
+        ) from error
+
+
+def jobs_of(folder: Path) -> tuple[JobRecord, ...]:
+    """Return the jobs in the order in which they were submitted; lines that a kill cut off are no jobs."""
+    found: list[JobRecord] = []
+    with suppress(OSError):
+        for line in (folder / JOBS).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError, TypeError):
+                found.append(JobRecord(**json.loads(line)))
+    return tuple(found)

@@ -1,0 +1,162 @@
+"""How far the models of a work folder are, from its files alone: whoever trains them, on whatever machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.locks import Holder, holder_of
+from nnunet_rs.core.types import FoldName
+from nnunet_rs.core.workspace import ModelFolder, WorkFolder
+from nnunet_rs.data.folds import count_folds
+from nnunet_rs.evaluate.scores import scored_targets
+from nnunet_rs.evaluate.summary import read_summary
+from nnunet_rs.model.config import TrainingConfig, read_config
+from nnunet_rs.model.history import History
+from nnunet_rs.plan.schema import Plan, read_plan
+from nnunet_rs.run.jobs import JobRecord, jobs_of
+from nnunet_rs.run.slurm import ENGINE as SLURM
+from nnunet_rs.run.slurm import queued_states
+
+SILENT = 60.0  # seconds without a sign of life after which a process may be gone
+_RECENT = 5  # epochs that tell how long the next ones will be
+_TAIL = 4096  # bytes of a log in which its last line is looked for
+
+State = Literal["done", "unscored", "running", "queued", "failed", "interrupted", "waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """How far one model is."""
+
+    configuration: str
+    fold: FoldName
+    state: State
+    epochs: int = 0  # finished
+    of: int | None = None  # epochs in all; None: a time budget decides
+    dice: float | None = None  # of held-out cases; of validation patches while it trains
+    seconds_left: float | None = None  # of training
+    where: str = ""  # machine and process, or the job
+    since: str = ""
+    note: str = ""  # why it failed, or waits; a sign of life that is missing
+    log: str = ""
+
+
+def work_status(work: Path) -> tuple[ModelStatus, ...]:
+    """Tell of every model of the plan, and of others that are there.
+
+    Raises
+    ------
+    PlanError, DatasetError
+        There is no plan, or it or the splits are damaged.
+    """
+    folder = WorkFolder(work)
+    plan = read_plan(folder.plan_file)
+    jobs = {job.name: job for job in jobs_of(folder.jobs_folder)}
+    states = queued_states([job.id for job in jobs.values() if job.engine == SLURM])
+    folds = range(count_folds(folder.splits_file)) if folder.splits_file.is_file() else ()
+    places = [
+        (name, fold, folder.model(name, fold))
+        for name in plan.configurations
+        for fold in dict.fromkeys((*folds, *(m.fold for m in folder.models(name) if m.fold is not None)))
+    ]
+    return tuple(
+        _status(plan, name, fold, model, jobs.get(f"{name}, fold {fold}"), states) for name, fold, model in places
+    )
+
+
+def _status(
+    plan: Plan, name: str, fold: FoldName, model: ModelFolder, job: JobRecord | None, states: Mapping[str, str]
+) -> ModelStatus:
+    history, config = _history(plan, model), _config(model)
+    total, epochs = config.epochs if config else None, len(history.epochs)
+    if model.is_finished():
+        dice = _dice(model)
+        return ModelStatus(name, fold, "done" if dice is not None else "unscored", epochs, total, dice)
+    validated = history.epochs[-1].mean_dice if history.epochs else None
+    held = holder_of(model.path)
+    if held is not None:
+        note = _silence(held[1])
+        left = _left(history, config)
+        return ModelStatus(
+            name, fold, "running", epochs, total, validated, left, _where(held[0], job), held[0].since, note, _log(job)
+        )
+    state, note = _at_rest(model, job, states)
+    where = f"SLURM job {job.id}" if job is not None and job.engine == SLURM and state in ("queued", "failed") else ""
+    return ModelStatus(name, fold, state, epochs, total, validated, None, where, "", note, _log(job))
+
+
+def _at_rest(model: ModelFolder, job: JobRecord | None, states: Mapping[str, str]) -> tuple[State, str]:
+    if job is not None and job.id in states:
+        return "queued", states[job.id]
+    if job is not None and job.engine == SLURM:
+        return "failed", _last_line(Path(job.log))
+    return ("interrupted", "") if model.has_checkpoint() else ("waiting", "")
+
+
+def _history(plan: Plan, model: ModelFolder) -> History:
+    names = tuple(target.name for target in scored_targets(plan.labels))
+    with suppress(NnunetError):
+        if model.metrics_file.is_file():
+            return History.read(model.metrics_file, names)
+    return History(names)
+
+
+def _config(model: ModelFolder) -> TrainingConfig | None:
+    with suppress(NnunetError):
+        return read_config(model.path)
+    return None
+
+
+def _dice(model: ModelFolder) -> float | None:
+    with suppress(NnunetError):
+        if model.summary_file.is_file():
+            return read_summary(model.summary_file).foreground_mean("dice")
+    return None
+
+
+def _left(history: History, config: TrainingConfig | None) -> float | None:
+    """Foretell how long the rest takes: by the last epochs, or by the time budget."""
+    if config is None or not history.epochs:
+        return None
+    if config.epochs is not None:
+        rest = max(0, config.epochs - len(history.epochs))
+        return rest * median(epoch.seconds for epoch in history.epochs[-_RECENT:])
+    if config.time_budget is not None:
+        return max(0.0, config.time_budget - sum(epoch.seconds for epoch in history.epochs))
+    return None
+
+
+def _where(holder: Holder, job: JobRecord | None) -> str:
+    task = f", SLURM job {job.id}" if job is not None and job.engine == SLURM else ""
+    return f"{holder.host}, process {holder.process}{task}"
+
+
+def _silence(touched: float) -> str:
+    quiet = time.time() - touched
+    return f"no sign of life for {quiet:.0f} s" if quiet > SILENT else ""
+
+
+def _log(job: JobRecord | None) -> str:
+    return "" if job is None else job.log
+
+
+def _last_line(log: Path) -> str:
+    """Return the last line that a job wrote on standard error, or else on standard output."""
+    for path in (log.with_name(log.name.replace("_log.out", "_log.err")), log):
+        for line in reversed(list(_tail(path))):
+            if line.strip():
+                return line.strip()
+    return "ended without a word"
+
+
+def _tail(path: Path) -> Iterator[str]:
+    with suppress(OSError), path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _TAIL))
+        yield from stream.read().decode(errors="replace").splitlines()

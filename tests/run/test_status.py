@@ -1,0 +1,59 @@
+"""How far models are, by their files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nnunet_rs.core.locks import exclusive
+from nnunet_rs.core.workspace import WorkFolder
+from nnunet_rs.run import status
+from nnunet_rs.run.jobs import JobRecord, add_job
+from nnunet_rs.run.status import work_status
+
+
+def epoch(number: int) -> dict[str, Any]:
+    return {
+        "epoch": number,
+        "iterations": 2 * number + 2,
+        "loss": 1.0,
+        "validation_loss": 1.0,
+        "dice": [0.5, 0.25],
+        "learning_rate": 0.01,
+        "seconds": 10.0,
+        "seconds_waiting": 0.0,
+        "seconds_training": 1.0,
+        "seconds_validation": 1.0,
+    }
+
+
+def test_every_state(make_work: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    work = make_work({"3d_fullres": (0,)})
+    folder = WorkFolder(work)
+    second, third, fourth = (folder.model("3d_fullres", fold) for fold in (1, 2, 3))
+    for each in (second, third):
+        each.path.mkdir(parents=True)
+        each.metrics_file.write_text("".join(json.dumps(epoch(number)) + "\n" for number in range(3)))
+    third.checkpoint_file.write_bytes(b"")
+    log = tmp_path / "7_0_log.out"
+    log.write_text("epoch 1\n")
+    log.with_name("7_0_log.err").write_text("slurmstepd: error: Detected 1 oom_kill event\n\n")
+    add_job(folder.jobs_folder, JobRecord("3d_fullres, fold 3", "slurm", "7", str(log)))
+    add_job(folder.jobs_folder, JobRecord("3d_fullres, fold 4", "slurm", "8", ""))
+    monkeypatch.setattr(status, "queued_states", lambda _: {"8": "PENDING Priority"})
+    with exclusive(second.path, "training"):
+        found = {each.fold: each for each in work_status(work)}
+        past = time.time() - 1000
+        os.utime(second.path / ".lock", (past, past))
+        silent = {each.fold: each for each in work_status(work)}[1]
+    assert [found[fold].state for fold in range(5)] == ["unscored", "running", "interrupted", "failed", "queued"]
+    assert (found[1].epochs, found[1].dice, found[1].note) == (3, 0.375, "")
+    assert f"process {os.getpid()}" in found[1].where
+    assert silent.note.startswith("no sign of life for 1")
+    assert found[3].note == "slurmstepd: error: Detected 1 oom_kill event"
+    assert (found[4].where, found[4].note) == ("SLURM job 8", "PENDING Priority")
+    assert fourth.path.exists() is False
