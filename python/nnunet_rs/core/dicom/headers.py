@@ -81,6 +81,11 @@ def read_planes(path: Path) -> tuple[Plane, ...]:
         raise IssueError(_invalid(path, f"a value cannot be read: {reason(error)}")) from error
 
 
+def frame_planes(path: Path, dataset: Any) -> tuple[Plane, ...]:
+    """Return the planes of a file that was read already, whatever it holds; errors as `read_planes`, or pydicom's."""
+    return tuple(_planes(path, dataset, _sop_class(dataset)))
+
+
 @cache
 def _tags() -> list[Any]:
     return [*_KEYWORDS.split(), *_B_VALUES]

@@ -1,0 +1,75 @@
+"""Which value of a label file a structure gets that SEG or RTSTRUCT call by a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_rs.core.issues import Issue, IssueError
+from nnunet_rs.core.labels import MAX_VALUE
+from nnunet_rs.core.names import examples
+from nnunet_rs.core.types import LabelSet
+
+VALUE_TEXT = "label value {}"  # stands in the description of structures that this library writes
+_VALUE = re.compile(r"label value (\d{1,5})\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A structure as a file lists it."""
+
+    number: int  # Segment Number, or ROI Number
+    name: str
+    description: str = ""
+
+
+def values_of(path: Path, found: Sequence[Named], labels: LabelSet | None) -> tuple[dict[int, int], list[Issue]]:
+    """Return the value of each structure by its number, in the order of painting, and what is left out.
+
+    Parameters
+    ----------
+    labels
+        Names decide, in capitals or not, with spaces or `_`; what is not declared is left out. None: the value that the
+        description tells, else the number.
+
+    Raises
+    ------
+    IssueError
+        `label-undeclared`: none of the names is declared, or a value is too large.
+    """
+    if labels is None:
+        values = {one.number: _told(one) for one in found}
+        if any(not 0 <= value <= MAX_VALUE for value in values.values()):
+            raise IssueError(Issue(path, "label-undeclared", f"structure numbers {sorted(values)[-1]}", "number them"))
+        return values, []
+    declared = {_plain(name): value for name, value in _declared(labels)}
+    named = {one.number: declared[_plain(one.name)] for one in found if _plain(one.name) in declared}
+    rest = [one.name for one in found if one.number not in named]
+    if found and not named:
+        value = f"holds {examples(rest)}; declared are {examples([name for name, _ in _declared(labels)])}"
+        raise IssueError(Issue(path, "label-undeclared", value, "name structures as dataset.json does"))
+    order = [value for _, value in _declared(labels)]
+    painted = dict(sorted(named.items(), key=lambda item: order.index(item[1])))
+    if not rest:
+        return painted, []
+    value = f"{len(rest)} structures are not declared and left out: {examples(rest)}"
+    return painted, [Issue(path, "left-out", value, "declare them, if they are meant", fatal=False)]
+
+
+def _declared(labels: LabelSet) -> list[tuple[str, int]]:
+    """Names and values, in the order in which they are painted."""
+    if labels.regions:
+        return [(region.name, region.paint) for region in labels.regions]
+    names = list(zip(labels.names, labels.values, strict=True))[1:]
+    return names if labels.ignore is None else [*names, ("ignore", labels.ignore)]
+
+
+def _told(one: Named) -> int:
+    found = _VALUE.search(one.description)
+    return int(found[1]) if found else one.number
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_]+", " ", name).strip().casefold()

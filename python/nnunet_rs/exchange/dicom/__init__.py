@@ -1,0 +1,1 @@
+"""Segmentations as DICOM: SEG and RTSTRUCT written, datasets made of series and their labels."""
