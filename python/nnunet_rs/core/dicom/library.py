@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ _PREAMBLE = 132  # bytes up to and with "DICM"
 _BARE = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
 
+@cache
 def pydicom() -> Any:
-    """Return the module.
+    """Return the module; what it logs is kept from the terminal.
 
     Raises
     ------
@@ -29,8 +31,6 @@ def pydicom() -> Any:
         import pydicom as module
     except ImportError:
         raise DatasetError(f"DICOM is read and written by pydicom, which is not installed: {INSTALL}") from None
-    # What it warns of is told as an issue, or of no matter; such filters are kept once each.
-    warnings.filterwarnings("ignore", module=r"pydicom(\..*)?")
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     return module
 
@@ -72,6 +72,8 @@ def read_dataset(path: Path, tags: list[Any] | None = None, *, pixels: bool = Tr
         `missing`, `unreadable`, `file-empty`.
     """
     module = pydicom()
+    # What it warns of is told as an issue, or of no matter; a filter is kept once, however often it is asked for.
+    warnings.filterwarnings("ignore", module=r"pydicom(\..*)?")
     size = path.stat().st_size if path.is_file() else len(read_content(path, 1))
     if not size:
         read_content(path)  # says that it is empty

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from nnunet_rs.exchange.dicom.source import (
     references,
 )
 from nnunet_rs.exchange.dicom.structures import Structure
+
+Box: TypeAlias = tuple[slice, slice, slice]  # z, y, x
 
 _KIND = "1.2.840.10008.5.1.4.1.1.481.3"
 _STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which references of studies are of
@@ -57,15 +59,18 @@ def write_rtstruct(path: Path, labels: IntArray, source: Source, structures: Seq
         raise DatasetError(
             f"{path}: labels of {labels.shape} voxels, the series has {source.series.stack.shape}: none of it"
         )
+    from scipy.ndimage import find_objects
+
     parts = [(s.name, s.values, s.kind, s.colour) for s in structures]
     instance = content_uid("RTSTRUCT", source, labels, *parts)
     dataset = new_object(source, _KIND, "RTSTRUCT", instance, IMPLICIT)  # explicit lengths end at 64 KiB of points
+    boxes = find_objects(labels)
     dataset.OperatorsName = ""
     dataset.StructureSetLabel, dataset.StructureSetName = NAME.upper(), f"{NAME} segmentation"
     dataset.StructureSetDate, dataset.StructureSetTime = source.when()
     dataset.ReferencedFrameOfReferenceSequence = items(_frame_of_reference(source))
     dataset.StructureSetROISequence = items(*(_roi(n, s, source) for n, s in enumerate(structures, 1)))
-    dataset.ROIContourSequence = items(*(_contours(n, s, labels, source) for n, s in enumerate(structures, 1)))
+    dataset.ROIContourSequence = items(*(_contours(n, s, labels, source, boxes) for n, s in enumerate(structures, 1)))
     dataset.RTROIObservationsSequence = items(*(_observation(n, s) for n, s in enumerate(structures, 1)))
     dataset.ApprovalStatus = "UNAPPROVED"
     with write_atomically(path) as temporary, temporary.open("wb") as stream:
@@ -99,24 +104,35 @@ def _observation(number: int, structure: Structure) -> Any:
     return item
 
 
-def _contours(number: int, structure: Structure, labels: IntArray, source: Source) -> Any:
+def _contours(number: int, structure: Structure, labels: IntArray, source: Source, boxes: Sequence[Box | None]) -> Any:
     item = pydicom().Dataset()
     item.ReferencedROINumber, item.ROIDisplayColor = number, list(structure.colour)
-    found = list(_outlines(structure, labels, source))
+    found = list(_outlines(structure, labels, source, boxes))
     if found:
         item.ContourSequence = items(*found)
     return item
 
 
-def _outlines(structure: Structure, labels: IntArray, source: Source) -> Iterator[Any]:
+def _outlines(structure: Structure, labels: IntArray, source: Source, boxes: Sequence[Box | None]) -> Iterator[Any]:
     turn, first = source.affine[:3, :2], source.affine[:3]
-    for index, plane in enumerate(labels):
-        mask: NDArray[np.bool_] = (
-            np.isin(plane, structure.values) if len(structure.values) > 1 else (plane == structure.values[0])
-        )
+    box = _box(structure, boxes)
+    corner = np.array([box[2].start, box[1].start])  # column, row
+    for index, plane in enumerate(labels[box], box[0].start):
+        mask: NDArray[np.bool_] = np.isin(plane, structure.values)
         origin = np.array(source.planes[index].position or first[:, 3] + first[:, 2] * index)
         for polygon in outlines(mask):
-            yield _contour(polygon @ turn.T + origin, source, index)
+            yield _contour((polygon + corner) @ turn.T + origin, source, index)
+
+
+def _box(structure: Structure, boxes: Sequence[Box | None]) -> Box:
+    """Return the smallest box that holds a structure's voxels; an empty one where there is none."""
+    found = [boxes[value - 1] for value in structure.values if value <= len(boxes)]
+    there = [box for box in found if box is not None]
+    z, y, x = (
+        slice(min((b[axis].start for b in there), default=0), max((b[axis].stop for b in there), default=0))
+        for axis in range(3)
+    )
+    return z, y, x
 
 
 def _contour(points: NDArray[np.float64], source: Source, index: int) -> Any:
