@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,11 @@ from pathlib import Path
 from nnunet_rs.core.budget import Budget, in_parallel, memory_for_cases
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.image_file import Grid, ImageFile, compare_grids
-from nnunet_rs.core.io import companions, gather, read_scan
+from nnunet_rs.core.io import companions, gather, read_label_scan, read_scan
 from nnunet_rs.core.issues import Issue, IssueError, fatal
 from nnunet_rs.core.labels import encode_labels, present_classes
 from nnunet_rs.core.memory_estimate import estimate_case_memory
-from nnunet_rs.core.names import TAKEN, ending_of
+from nnunet_rs.core.names import TAKEN, result_ending
 from nnunet_rs.core.outliers import Measured, outliers
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Progress, Silent, Volume
@@ -152,19 +152,21 @@ def _measured(case: Case, volume: Volume) -> Measured:
 
 def _name_faults(case: Case) -> list[Issue]:
     """See that a TIFF's spacing file, beside a result of this case, would not be a file of this tool's."""
-    result = case.images[0].with_name(case.name + ending_of(case.images[0].name))
+    result = case.images[0].with_name(case.name + result_ending(case.images[0].name))
     taken = [file.name for file in companions(result) if file.name.lower() in TAKEN]
     value = f"its spacing file {', '.join(taken)} has the name of a file that this tool puts beside results"
     return [Issue(case.images[0], "case-name", value, "give the case another name")] if taken else []
 
 
-def _read_all(paths: Sequence[Path]) -> tuple[list[ImageFile], list[Issue]]:
+def _read_all(
+    paths: Sequence[Path], read: Callable[[Path], ImageFile] = read_scan
+) -> tuple[list[ImageFile], list[Issue]]:
     """Read files; those that cannot be read are among the faults instead."""
     scans: list[ImageFile] = []
     issues: list[Issue] = []
     for path in paths:
         try:
-            scans.append(read_scan(path))
+            scans.append(read(path))
         except IssueError as error:
             issues.append(error.issue)
         except MemoryError:
@@ -194,7 +196,7 @@ def _channel_fault(dataset: Dataset, case: Case, found: int) -> list[Issue]:
 
 def _check_label(path: Path, image: Grid | None, labels: LabelSet) -> tuple[Labels | None, list[Issue]]:
     """Read and encode a label file and hold its grid against the image's."""
-    scans, issues = _read_all([path])
+    scans, issues = _read_all([path], lambda path: read_label_scan(path, image, labels))
     if not scans:
         return None, issues
     (scan,) = scans

@@ -13,9 +13,10 @@ from nnunet_rs.core.dataset_json import broken, read_channels, read_document, re
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.folders import Folders, left_out
 from nnunet_rs.core.grouping import RESTORE, LabelFiles, Listed, channel_issue, grouped
+from nnunet_rs.core.io import can_read
 from nnunet_rs.core.io import endings as known_endings
 from nnunet_rs.core.issues import Issue
-from nnunet_rs.core.names import HIDDEN, count_endings, ending_of, examples, strip_ending
+from nnunet_rs.core.names import HIDDEN, count_endings, ending_of, examples, strip_ending, without_ending
 from nnunet_rs.core.regions import dataset_json_issues
 from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.core.workspace import DATASET_JSON
@@ -159,7 +160,9 @@ def _ending(file: Path, content: dict[str, Any], layout: str) -> str:
     if layout == "decathlon":
         entries = content["training"] if isinstance(content["training"], list) else []
         names = [entry["image"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("image"), str)]
-        return ending_of(Path(names[0]).name) if names else ".nii.gz"
+        if not names:
+            return ".nii.gz"
+        return ending_of(Path(names[0]).name) if can_read(Path(names[0])) else ".dcm"  # a folder, or a file without
     ending = content.get("file_ending")
     advice = f"give one of {' '.join(known_endings())}"
     if ending is None:
@@ -189,7 +192,7 @@ def _test(source: _Source, layout: str) -> Listed:
     folder = source.root / "imagesTs"
     if layout == "nnunet":
         names = source.folders.images(folder, source.ending)
-        cases, issues = grouped(folder, {name: name[: -len(source.ending)] for name in names}, source.channels)
+        cases, issues = grouped(folder, {name: without_ending(name, source.ending) for name in names}, source.channels)
         incomplete = {issue.case for issue in issues}
         issues = [replace(issue, fatal=False) for issue in issues]
         issues += left_out(folder, source.folders.listing(folder), names, source.ending)
@@ -317,7 +320,7 @@ def _scanned(source: _Source) -> Listed:
         raise DatasetError(f"{images}: no file ends in {source.ending} (found: {others or 'nothing'}); see file_ending")
     named = source.folders.images(labels, source.ending)
     truths = LabelFiles.of(labels, named, source.ending)
-    stems = {name: name[: -len(source.ending)] for name in names}
+    stems = {name: without_ending(name, source.ending) for name in names}
     cases, issues = grouped(images, stems, source.channels, labels=truths.stems)
     told = {issue.case for issue in issues}
     whole = [case for case in cases if case.name not in told]

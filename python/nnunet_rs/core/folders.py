@@ -10,7 +10,17 @@ from pathlib import Path
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import companions
 from nnunet_rs.core.issues import Issue
-from nnunet_rs.core.names import HIDDEN, SEGMENTATION, SKIPPED, ending_of, examples, has_ending, strip_ending
+from nnunet_rs.core.names import (
+    HIDDEN,
+    SEGMENTATION,
+    SKIPPED,
+    ZIP,
+    ending_of,
+    examples,
+    has_ending,
+    may_be_folders,
+    strip_ending,
+)
 from nnunet_rs.core.workspace import DATASET_JSON
 
 
@@ -45,13 +55,20 @@ class Folders:
         return self.listing(folder).files
 
     def images(self, folder: Path, ending: str | tuple[str, ...]) -> list[str]:
-        """File names in `folder` that a listing takes: of this ending, not beginning with `_`; sorted."""
-        names = self.files(folder)
-        return sorted(name for name in names if has_ending(name, ending) and not name.startswith(SKIPPED))
+        """Names in `folder` that a listing takes: of this ending, not beginning with `_`; sorted.
+
+        Where a single ending is one of images that may be folders (DICOM), folders and zips count too.
+        """
+        listing, names = self.listing(folder), self.files(folder)
+        found = {name for name in names if has_ending(name, ending)}
+        if isinstance(ending, str) and may_be_folders(ending):
+            found |= listing.folders | {name for name in names if has_ending(name, ZIP)}
+        return sorted(name for name in found if not name.startswith(SKIPPED))
 
     def has(self, path: Path) -> bool:
-        """Whether a file is there."""
-        return path.name in self.files(path.parent)
+        """Whether a file is there; or a folder, where the name may be that of a folder of DICOM."""
+        listing = self.listing(path.parent)
+        return path.name in listing.files or (path.name in listing.folders and may_be_folders(ending_of(path.name)))
 
 
 def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str = "") -> list[Issue]:
@@ -74,7 +91,7 @@ def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str 
     endings = {ending_of(name) for name in used}
     belonging = {file.suffix for ending in endings for file in companions(Path(f"x{ending}"))}
     rest = {name for name in listing.files - set(used) if not has_ending(name, tuple(belonging))}
-    issues = [_told(folder, listing.folders, "left-out", "folder", "folders within are not looked into")]
+    issues = [_told(folder, listing.folders - set(used), "left-out", "folder", "folders within are not looked into")]
     for rule, reason, advice, holds in _reasons(ending):
         some = {name for name in rest if holds(name)}
         issues.append(_told(folder, some, rule, "file", reason, advice))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_rs.core.folders import Folders, same_case
 from nnunet_rs.core.issues import Issue
-from nnunet_rs.core.names import CHANNEL, examples
+from nnunet_rs.core.names import CHANNEL, examples, without_ending
 from nnunet_rs.core.types import Case
 
 RESTORE = "restore it, or take the case out of the dataset"
@@ -101,7 +101,7 @@ class LabelFiles:
         """Take files of the dataset's ending; two that differ in capitals of the ending alone are a fault."""
         found = cls(folder, ending, {})
         for name in sorted(names):
-            stem = name[: -len(ending)]
+            stem = without_ending(name, ending)
             if stem in found.stems:
                 value = f"'{stem}' is there twice, as {found.stems[stem]} too"
                 found.issues.append(Issue(folder / name, "case-twice", value, "move one of them away", stem))
@@ -149,7 +149,7 @@ class LabelFiles:
 
     def stem(self, name: str) -> str:
         """Return a label file's name without the dataset's ending."""
-        return name[: -len(self.ending)]
+        return without_ending(name, self.ending)
 
     def _misnamed(self, cases: Collection[str]) -> dict[str, list[str]]:
         """Labels that have a channel number, as images have, by the case they seem to belong to."""

@@ -31,6 +31,8 @@ class Format:
     flat: bool = False  # it holds one slice
     # ending -> nnU-Net's class that reads the files of a dataset that has slices only, where that is another
     nnunet_slices: Mapping[str, str] = field(default_factory=dict)
+    results: str = ""  # ending of segmentations of its images, where they are not of its own format
+    folders: bool = False  # an image may be a folder or a zip of its files
     companions: Callable[[Path], tuple[Path, ...]] = no_companions  # files that may belong to one, as its voxels
 
     def holds(self, path: Path) -> bool:

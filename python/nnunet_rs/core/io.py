@@ -10,12 +10,13 @@ import numpy as np
 
 from nnunet_rs.core import metaimage, nifti, nrrd, pictures, tiff
 from nnunet_rs.core.content import reason
-from nnunet_rs.core.image_file import ImageFile, compare_grids
+from nnunet_rs.core.dicom import reader as dicom
+from nnunet_rs.core.image_file import Grid, ImageFile, compare_grids
 from nnunet_rs.core.image_format import Format
 from nnunet_rs.core.issues import Issue, IssueError, require_none
-from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, Shape, Shape3, Spacing3, Volume
+from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, LabelSet, Shape, Shape3, Spacing3, Volume
 
-FORMATS: tuple[Format, ...] = (nifti.FORMAT, nrrd.FORMAT, metaimage.FORMAT, pictures.FORMAT, tiff.FORMAT)
+FORMATS: tuple[Format, ...] = (nifti.FORMAT, nrrd.FORMAT, metaimage.FORMAT, pictures.FORMAT, tiff.FORMAT, dicom.FORMAT)
 
 
 def endings() -> tuple[str, ...]:
@@ -153,6 +154,25 @@ def read_scan(path: Path) -> ImageFile:
         raise IssueError(_no_memory(path, error)) from error
 
 
+def read_label_scan(path: Path, grid: Grid | None, labels: LabelSet | None) -> ImageFile:
+    """Read a file of labels that belong to an image: SEG and RTSTRUCT files onto its grid, others as `read_scan`.
+
+    Parameters
+    ----------
+    path
+        A file; or, of DICOM, a folder that holds one.
+    grid
+        The image's; None where it is not known.
+    labels
+        Which values the structures' names stand for, in SEG and RTSTRUCT files.
+    """
+    from nnunet_rs.core.dicom.references import is_label_file, read_labels_on  # which needs names, and these formats
+
+    if grid is not None and is_label_file(path):
+        return read_labels_on(path, grid, labels)
+    return read_scan(path)
+
+
 def gather(scans: Sequence[ImageFile]) -> tuple[FloatArray, tuple[Issue, ...]]:
     """Bring the files of one case together as channels.
 
@@ -212,6 +232,8 @@ def _not_finite(scan: ImageFile, image: FloatArray) -> Issue:
 
 def _format(path: Path) -> Format:
     known = find_format(path)
+    if known is None and (path.is_dir() or path.suffix.lower() == ".zip"):
+        return dicom.FORMAT
     if known is None:
         value = f"ending {''.join(path.suffixes[-2:]) or 'missing'}"
         raise IssueError(Issue(path, "format", value, f"save it as one of {' '.join(endings())}"))

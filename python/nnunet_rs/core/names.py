@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from nnunet_rs.core.io import endings as known_endings
+from nnunet_rs.core.io import find_format
 from nnunet_rs.core.workspace import PREDICTION_JSON, SUMMARY_JSON
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")  # nnU-Net's name of one channel's file, without the ending
+ZIP = ".zip"
 SEGMENTATION = ".seg.nrrd"  # how 3D Slicer saves a segmentation beside its image
 HIDDEN = "."  # how the names of resource forks, editors' files and our own temporaries begin
 SKIPPED = (HIDDEN, "_")  # how the names begin that no listing of a folder takes for data
@@ -38,6 +40,25 @@ def _pattern(endings: tuple[str, ...]) -> re.Pattern[str]:
 def ending_of(name: str) -> str:
     """Return what `strip_ending` takes away."""
     return name[len(strip_ending(name)) :]
+
+
+def may_be_folders(ending: str) -> bool:
+    """Whether images of an ending may be folders or zips of their files; those that have no known ending may."""
+    known = find_format(Path(f"x{ending}"))
+    return known is None or known.folders
+
+
+def without_ending(name: str, ending: str) -> str:
+    """Return a name without the dataset's ending, or without that of a zip in its place; a folder's as it is."""
+    if name.lower().endswith(ending.lower()):
+        return name[: -len(ending)]
+    return name[: -len(ZIP)] if name.lower().endswith(ZIP) else name
+
+
+def result_ending(name: str) -> str:
+    """Return the ending of a segmentation of an image of this name: its own, where its format holds segmentations."""
+    known = find_format(Path(name))
+    return ".nii.gz" if known is None else known.results or ending_of(name)
 
 
 def has_ending(name: str, endings: str | tuple[str, ...] | None = None) -> bool:

@@ -317,10 +317,13 @@ def _wanted(plan: Plan, names: Sequence[str]) -> tuple[Configuration, ...]:
     return tuple(plan.configurations[name] for name in shared)
 
 
+_KEPT = ("labels", "regions_class_order", "codes", "colours", "colors")  # the last three: for DICOM
+
+
 def _dataset_json(dataset: Dataset, cases: Sequence[Case]) -> dict[str, Any]:
     """Return a dataset.json in nnU-Net's form that lists files where they are: WORK can be read as a dataset."""
     declared = read_json(dataset.root / DATASET_JSON)
-    kept = {key: declared[key] for key in ("labels", "regions_class_order") if key in declared}
+    kept = {key: declared[key] for key in _KEPT if key in declared}
     listed = {
         case.name: {
             "images": [str(path.resolve()) for path in case.images],

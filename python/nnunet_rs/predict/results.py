@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import companions, write_labels
 from nnunet_rs.core.label_subset import Structure, binary_mask, keep_values
-from nnunet_rs.core.names import TAKEN, ending_of, examples
+from nnunet_rs.core.names import TAKEN, examples, result_ending
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import Case, Header, IntArray, LabelSet, Progress
 from nnunet_rs.predict.prediction_json import SETTINGS, read_settings, require_settings, says_the_same, write_settings
@@ -36,7 +36,7 @@ class FolderResult:
 
 def segmentation_path(case: Case, output_dir: Path, ending: str = "") -> Path:
     """Where a case's segmentation goes: its name, in its images' format or another."""
-    return output_dir / (case.name + (ending or ending_of(case.images[0].name)))
+    return output_dir / (case.name + (ending or result_ending(case.images[0].name)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +61,7 @@ class Results:
 
     def mask_path(self, case: Case, structure: Structure) -> Path:
         """Where the binary mask of a structure goes: a folder with the case's name beside its segmentation."""
-        ending = self.ending or ending_of(case.images[0].name)
+        ending = self.ending or result_ending(case.images[0].name)
         return self.outputs.folder / case.name / f"{structure.file_name}{ending}"
 
     def write(self, case: Case, labels: IntArray, header: Header, folder: Path) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nnunet_rs.cli import shared, values
+from nnunet_rs.cli import dicom, shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError
 from nnunet_rs.cli.predicted import Wanted
 from nnunet_rs.core import choices
+
+if TYPE_CHECKING:
+    from nnunet_rs.core.types import LabelSet
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +27,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_dataset(parser)
     parser.add_argument("-m", dest="model_option", type=Path, help=argparse.SUPPRESS)
-    text = "folder of images; or one image: its file, or a file for each channel"
+    text = (
+        "folder of images, or of DICOM (or a zip of it); or one image: its file, or a file or series for each channel"
+    )
     parser.add_argument("-i", "--input", metavar="IN", type=Path, nargs="+", required=True, help=text)
     text = "folder for segmentations; of one image also a file"
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=text)
@@ -74,6 +80,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also as nifti (probabilities/CASE.nii.gz, 4-D) or npz (CASE.npz, as nnU-Net's)",
     )
     _add_structures(parser)
+    dicom.add_outputs(parser)
     shared.add_own_network(parser)
     group = parser.add_argument_group("resources")
     shared.add_device(group)
@@ -105,7 +112,14 @@ def _add_structures(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Segment a folder of images, or one image."""
+    """Segment a folder of images, one image, or series of DICOM."""
+    with dicom.predicted(arguments, console) as files:
+        outcome, labels = _predict(arguments, console)
+        return outcome if files is None else files.write(outcome, labels)
+
+
+def _predict(arguments: argparse.Namespace, console: Console) -> tuple[Outcome, LabelSet]:
+    """Segment images that are files; return what came of it, and the labels."""
     from nnunet_rs.model.plugins import own_function
     from nnunet_rs.predict.folder import FolderOptions, kept_labels, predict_files, predict_folder
     from nnunet_rs.predict.predictor import PredictOptions
@@ -145,11 +159,11 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         result = predict_files(predictor, arguments.input, arguments.output, wanted, console)
     else:
         result = predict_folder(predictor, folder, arguments.output, wanted, console)
-    outcome = shared.written(arguments.output, result)
-    if more.statistics is None and more.page is None:
-        return outcome
-    given = Given(labels=kept_labels(predictor.plan, wanted), channels=predictor.plan.channels)
-    return more.make(outcome, read_predictions(arguments.output, given), console)
+    outcome, labels = shared.written(arguments.output, result), kept_labels(predictor.plan, wanted)
+    if more.statistics is not None or more.page is not None:
+        found = read_predictions(arguments.output, Given(labels=labels, channels=predictor.plan.channels))
+        outcome = more.make(outcome, found, console)
+    return outcome, labels
 
 
 def _one_folder(arguments: argparse.Namespace) -> Path | None:
@@ -186,6 +200,7 @@ COMMAND = Command(
     examples=(
         "nnunet-rs predict work -i scans -o segmentations",
         "nnunet-rs predict work -i scan.nii.gz -o segmentation.nii.gz",
+        "nnunet-rs predict work -i dicom -o segmentations --dicom-seg --rtstruct",
         "nnunet-rs predict work -i scans -o segmentations -c 3d_fullres -f 0 1 2 --no-mirror",
     ),
     add_arguments=_add_arguments,

@@ -81,6 +81,13 @@ def read_planes(path: Path) -> tuple[Plane, ...]:
         raise IssueError(_invalid(path, f"a value cannot be read: {reason(error)}")) from error
 
 
+def label_kind(path: Path) -> str:
+    """Return "SEG" or "RTSTRUCT" for a file of labels, "" for any other file of DICOM; errors as `read_dataset`."""
+    dataset, _ = read_dataset(path, ["SOPClassUID"], pixels=False)
+    kind = _sop_class(dataset)
+    return "SEG" if kind in SEGMENTATION else "RTSTRUCT" if kind == STRUCTURES else ""
+
+
 def frame_planes(path: Path, dataset: Any) -> tuple[Plane, ...]:
     """Return the planes of a file that was read already, whatever it holds; errors as `read_planes`, or pydicom's."""
     return tuple(_planes(path, dataset, _sop_class(dataset)))

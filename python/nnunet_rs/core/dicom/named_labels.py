@@ -31,15 +31,15 @@ def values_of(path: Path, found: Sequence[Named], labels: LabelSet | None) -> tu
     Parameters
     ----------
     labels
-        Names decide, in capitals or not, with spaces or `_`; what is not declared is left out. None: the value that the
-        description tells, else the number.
+        Names decide, in capitals or not, with spaces or `_`; what is not declared is left out. None, or
+        names that are numbers: the value that the description tells, else the number of the structure.
 
     Raises
     ------
     IssueError
         `label-undeclared`: none of the names is declared, or a value is too large.
     """
-    if labels is None:
+    if labels is None or all(name.isdigit() for name in labels.names):  # values that were found, not declared
         values = {one.number: _told(one) for one in found}
         if any(not 0 <= value <= MAX_VALUE for value in values.values()):
             raise IssueError(Issue(path, "label-undeclared", f"structure numbers {sorted(values)[-1]}", "number them"))

@@ -9,34 +9,46 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_rs.core.content import DEFLATE
+from nnunet_rs.core.dicom.headers import label_kind
+from nnunet_rs.core.dicom.library import is_dicom
+from nnunet_rs.core.dicom.listing import ENDING, series_behind
 from nnunet_rs.core.dicom.pixels import read_pixels
 from nnunet_rs.core.dicom.series import Found, Series, find_series
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.image_file import ImageFile
+from nnunet_rs.core.image_format import Format
 from nnunet_rs.core.issues import Issue, IssueError, require_none
-from nnunet_rs.core.types import Shape, Spacing3
+from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
 from nnunet_rs.core.unzip import unpacked
 
-ENDINGS = (".dcm",)
+NAME = "dicom"
 _SHOWN = 3
 
 
 def read(path: Path) -> ImageFile:
-    """Read a series as it is stored.
+    """Read a series as it is stored; of a SEG file the labels, on the grid of its own planes.
 
     Raises
     ------
     IssueError
-        `missing`, `no-image`, `several-series`, and the fatal issues of the series and of its pixels.
+        `missing`, `no-image`, `no-grid`, `several-series`, and the fatal issues of the series and of its pixels.
     """
     with opened(path) as folder:
-        return read_series(only_series(folder, path))
+        kind = label_kind(folder) if folder.is_file() and series_behind(folder) is None and is_dicom(folder) else ""
+        if kind == "RTSTRUCT":
+            value = "an RTSTRUCT file: contours alone have no voxels"
+            raise IssueError(Issue(path, "no-grid", value, "give it as the label, or reference, of an image"))
+        if kind == "SEG":
+            from nnunet_rs.core.dicom.segmentation import read_segments  # which needs names, and these formats
+
+            return read_segments(folder)
+        return read_series(_series(folder, path))
 
 
 def read_grid(path: Path) -> tuple[Shape, Spacing3]:
     """Return shape (c, z, y, x) and spacing (z, y, x) without the voxels; errors as `read`."""
     with opened(path) as folder:
-        stack = only_series(folder, path).stack
+        stack = _series(folder, path).stack
     return (stack.planes[0].samples, *stack.shape), stack.spacing
 
 
@@ -59,6 +71,10 @@ def read_series(series: Series) -> ImageFile:
         intercept=pixels.intercept,
         issues=series.issues,
     )
+
+
+def _series(folder: Path, named: Path) -> Series:
+    return series_behind(folder) or only_series(folder, named)
 
 
 @contextmanager
@@ -125,3 +141,20 @@ def _shown(series: Series) -> str:
     z, y, x = series.stack.shape
     what = " ".join(word for word in (series.origin.modality, series.part) if word)
     return f"{what} ({x} x {y} x {z})"
+
+
+def _write_labels(path: Path, labels: IntArray, header: Header) -> None:  # noqa: ARG001
+    """Refuse: a SEG file tells of its patient and images, which a header here does not."""
+    advice = "name a .nii.gz, or predict from DICOM with --dicom-seg or --rtstruct"
+    raise DatasetError(f"{path}: a DICOM segmentation is written with its source images only; {advice}")
+
+
+FORMAT = Format(
+    name=NAME,
+    endings={ENDING: "SimpleITKIO"},
+    read=read,
+    read_grid=read_grid,
+    write_labels=_write_labels,
+    results=".nii.gz",
+    folders=True,
+)

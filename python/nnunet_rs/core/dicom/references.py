@@ -7,39 +7,49 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_rs.core.dicom.headers import SEGMENTATION, STRUCTURES
+from nnunet_rs.core.dicom.headers import label_kind
 from nnunet_rs.core.dicom.lattice import affine_of, extended, moved, way_between
-from nnunet_rs.core.dicom.library import is_dicom, pydicom, read_dataset
-from nnunet_rs.core.dicom.segmentation import read_segments
+from nnunet_rs.core.dicom.library import is_dicom
+from nnunet_rs.core.dicom.named_labels import values_of
+from nnunet_rs.core.dicom.segmentation import read_names, read_segments
+from nnunet_rs.core.dicom.series import find_series
 from nnunet_rs.core.dicom.structure_set import Contours, fill_contours, read_contours
 from nnunet_rs.core.image_file import Grid, ImageFile
 from nnunet_rs.core.issues import Issue, IssueError
+from nnunet_rs.core.names import examples
 from nnunet_rs.core.types import Header, LabelSet
-
-_ADVICE = "give a SEG or RTSTRUCT file"
 
 
 def is_label_file(path: Path) -> bool:
-    """Whether a file is DICOM, and so its labels are read by this module."""
-    return path.is_file() and not path.name.lower().endswith((".nii", ".gz")) and is_dicom(path)
+    """Whether a file, or the only labels in a folder, are read by this module."""
+    if path.is_dir():
+        return True
+    known = path.suffix.lower() in ("", ".dcm", ".zip")
+    return known and path.is_file() and is_dicom(path) and bool(label_kind(path))
 
 
-def kind_of_labels(path: Path) -> str:
-    """Return "SEG" or "RTSTRUCT".
+def label_file(path: Path) -> Path:
+    """Return the file itself, or the only SEG or RTSTRUCT file in a folder.
 
     Raises
     ------
     IssueError
-        `format`: it is something else; `missing`, `unreadable`.
+        `format`: there is none; `case-twice`: there are several.
     """
-    dataset, _ = read_dataset(path, ["SOPClassUID"], pixels=False)
-    kind = str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
-    if kind in SEGMENTATION:
-        return "SEG"
-    if kind == STRUCTURES:
-        return "RTSTRUCT"
-    name = pydicom().uid.UID(kind).name if kind else "no kind"
-    raise IssueError(Issue(path, "format", f"{name}: DICOM, and no labels", _ADVICE))
+    files = find_series(path).labels if path.is_dir() else (path,)
+    if len(files) > 1:
+        value = f"{len(files)} files of labels: {examples([file.name for file in files])}"
+        raise IssueError(Issue(path, "case-twice", value, "leave one"))
+    if not files or not label_kind(files[0]):
+        raise IssueError(Issue(path, "format", "DICOM, and no labels", "give a SEG or RTSTRUCT file"))
+    return files[0]
+
+
+def values_in(path: Path) -> set[int]:
+    """Return the values that the structures of a file stand for, where nobody declares them; no voxel is read."""
+    path = label_file(path)
+    named = read_contours(path).names if label_kind(path) == "RTSTRUCT" else read_names(path)
+    return set(values_of(path, named, None)[0].values())
 
 
 def read_labels_on(path: Path, grid: Grid, labels: LabelSet | None = None) -> ImageFile:
@@ -60,7 +70,8 @@ def read_labels_on(path: Path, grid: Grid, labels: LabelSet | None = None) -> Im
         As `read_segments`, `read_contours` and `fill_contours`; `grid-mismatch`; `outside`: labels lie outside the
         grid.
     """
-    if kind_of_labels(path) == "RTSTRUCT":
+    path = label_file(path)
+    if label_kind(path) == "RTSTRUCT":
         return fill_contours(read_contours(path), grid, labels)
     found = read_segments(path, labels)
     way = way_between(path, affine_of(found.grid), grid)
@@ -81,13 +92,14 @@ def common_grid(paths: tuple[Path, Path], labels: LabelSet | None = None) -> Gri
     IssueError
         `no-grid`: both are RTSTRUCT; otherwise as `read_labels_on`.
     """
-    kinds = [kind_of_labels(path) for path in paths]
+    files = [label_file(path) for path in paths]
+    kinds = [label_kind(file) for file in files]
     if "SEG" not in kinds:
         value = "two RTSTRUCT files: contours alone have no voxels"
-        raise IssueError(Issue(paths[0], "no-grid", value, "give one of the two as NIfTI or SEG"))
+        raise IssueError(Issue(files[0], "no-grid", value, "give one of the two as NIfTI or SEG"))
     first = kinds.index("SEG")
-    grid = read_segments(paths[first], labels).grid
-    other = paths[1 - first]
+    grid = read_segments(files[first], labels).grid
+    other = files[1 - first]
     if kinds[1 - first] == "RTSTRUCT":
         return _reaching(grid, read_contours(other))
     theirs = read_segments(other, labels).grid

@@ -50,12 +50,8 @@ def read_segments(path: Path, labels: LabelSet | None = None) -> ImageFile:
 
 
 def _read(path: Path, dataset: Any, labels: LabelSet | None) -> ImageFile:
-    found = [
-        Named(int(item.SegmentNumber), str(item.get("SegmentLabel") or ""), str(item.get("SegmentDescription") or ""))
-        for item in dataset.get("SegmentSequence") or ()
-    ]
     kind = str(dataset.get("SegmentationType"))
-    values, issues = values_of(path, [one for one in found if one.number], labels)
+    values, issues = values_of(path, _names(dataset), labels)
     planes = frame_planes(path, dataset)
     slices = _slices(path, planes)
     rows, columns = planes[0].size
@@ -73,6 +69,24 @@ def _read(path: Path, dataset: Any, labels: LabelSet | None) -> ImageFile:
         value = f"{twice} voxels belong to several segments; the later one is taken"
         issues.append(Issue(path, "segments-overlap", value, "one value a voxel tells no more", fatal=False))
     return ImageFile(path, out[np.newaxis], slices.spacing, slices.header, issues=tuple(issues))
+
+
+def read_names(path: Path) -> tuple[Named, ...]:
+    """Return the segments of a SEG file, the background of a label map left out; errors as `read_segments`."""
+    dataset, _ = read_dataset(path, ["SegmentSequence"], pixels=False)
+    try:
+        return _names(dataset)
+    except Exception as error:  # pydicom converts a value when it is asked for, and raises anything
+        value = f"its segments cannot be read: {reason(error)}"
+        raise IssueError(Issue(path, "unreadable", value, COPY_AGAIN)) from error
+
+
+def _names(dataset: Any) -> tuple[Named, ...]:
+    found = (
+        Named(int(item.SegmentNumber), str(item.get("SegmentLabel") or ""), str(item.get("SegmentDescription") or ""))
+        for item in dataset.get("SegmentSequence") or ()
+    )
+    return tuple(one for one in found if one.number)
 
 
 @dataclass(frozen=True, slots=True)

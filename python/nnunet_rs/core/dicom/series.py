@@ -243,11 +243,9 @@ def named_series(series: Iterable[Series]) -> list[Series]:
 
 
 def _folder_name(series: Series) -> str:
-    """Return the name of a folder that may name a case; empty where it tells of the patient, or is not its own."""
+    """Return the name of a folder, or of a lone file, that may name a case; empty where it tells of the patient."""
     place = series.place
-    if place.is_file():
-        return ""
-    name = re.sub(r"[^\w.-]+", "_", place.name).strip("._")
+    name = re.sub(r"[^\w.-]+", "_", place.stem if place.is_file() else place.name).strip("._")
     words = set(re.split(r"[\W_]+", name.lower()))
     private = any(word in name.lower() for word in series.origin.personal)
     return "" if private or not words - {""} or name.lower() in ("dicom", "dcm", "images") else name
