@@ -159,14 +159,14 @@ def _name_faults(case: Case) -> list[Issue]:
 
 
 def _read_all(
-    paths: Sequence[Path], read: Callable[[Path], ImageFile] = read_scan
+    paths: Sequence[Path], read: Callable[[Path], ImageFile] | None = None
 ) -> tuple[list[ImageFile], list[Issue]]:
     """Read files; those that cannot be read are among the faults instead."""
     scans: list[ImageFile] = []
     issues: list[Issue] = []
     for path in paths:
         try:
-            scans.append(read(path))
+            scans.append((read or read_scan)(path))
         except IssueError as error:
             issues.append(error.issue)
         except MemoryError:
