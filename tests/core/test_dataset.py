@@ -328,7 +328,7 @@ def test_files_that_belong_to_an_image_are_not_left_out(tmp_path: Path) -> None:
     [
         ({"channel_names": None}, "'channel_names' is missing"),
         ({"file_ending": None}, "'file_ending' is missing; give one of .nii.gz"),
-        ({"file_ending": ".dcm"}, "'file_ending' is '.dcm'"),
+        ({"file_ending": ".xyz"}, "'file_ending' is '.xyz'"),
         ({"file_ending": 3}, "'file_ending' is 3"),
         ({"labels": None}, "'labels' is missing"),
         ({"dataset": []}, "'dataset' is list, not an object"),

@@ -183,7 +183,7 @@ def test_labels_of_several_volumes_are_refused(tmp_path: Path) -> None:
         ("a.nii.gz", gzip.compress(b"short"), "not-nifti"),
         ("a.nii", b"x" * 1000, "not-nifti"),
         ("a.nii", gzip.compress(bytes(400)), "not-nifti"),
-        ("a.dcm", b"x", "format"),
+        ("a.xyz", b"x", "format"),
         ("a", b"x", "format"),
     ],
 )
