@@ -24,7 +24,7 @@ settings.register_profile(  # `make fuzz`
 settings.load_profile("fuzz" if "FUZZ_INPUTS" in os.environ else "untimed")
 
 
-pytest_plugins = ["model_fixtures"]  # small plans, models and images
+pytest_plugins = ["model_fixtures", "browser"]  # small plans, models and images; a browser for pages
 LABELS = {"background": 0, "large": 1, "small": 2}
 
 

@@ -89,6 +89,6 @@ const seen = new IntersectionObserver((entries) => {
 }, { rootMargin: "-15% 0px -75% 0px" });
 document.querySelectorAll("header[id], section[id]").forEach((part) => seen.observe(part));
 
-// Paper shows what is folded.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.dataset.was = one.open; one.open = true; }));
-addEventListener("afterprint", () => document.querySelectorAll("details").forEach((one) => { one.open = one.dataset.was === "true"; }));
+// Paper shows what is folded; some browsers say twice that they print.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.dataset.was ??= one.open; one.open = true; }));
+addEventListener("afterprint", () => document.querySelectorAll("details[data-was]").forEach((one) => { one.open = one.dataset.was === "true"; delete one.dataset.was; }));
