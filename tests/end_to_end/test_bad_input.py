@@ -139,8 +139,8 @@ def test_a_table_lists_the_faults_for_people(
         ["error", "labelsTr/case_3.nii.gz", "label-undeclared"],
     ]
     assert verdict == (
-        "Dataset001_Made has faults: 4 training cases, 3 of them faulty, 3 errors, no warnings; "
-        "preprocess --skip-faulty goes on without them"
+        "Dataset001_Made has problems: 4 training cases, 3 of them unusable, 3 errors, no warnings; "
+        "preprocess --skip-faulty leaves them out"
     )
 
 
@@ -154,7 +154,7 @@ def test_json_lists_the_faults_for_machines(
     result = json.loads(capsys.readouterr().out)
     assert not result["ok"]
     assert (result["cases"], result["faulty"]) == (3, ["case_1", "case_2"])
-    assert {(issue["case"], issue["rule"]) for issue in result["faults"] if issue["severity"] == "error"} == {
+    assert {(issue["case"], issue["rule"]) for issue in result["issues"] if issue["severity"] == "error"} == {
         ("case_1", "gzip-truncated"),
         ("case_2", "label-missing"),
     }

@@ -38,7 +38,7 @@ def test_from_a_folder_of_scans_to_scores(
     root: Path = request.getfixturevalue(layout)(cases=5, channels=channels)
     work, out = tmp_path / "work", tmp_path / "out"
 
-    assert answer(capsys, "check", root)["faults"] == []
+    assert answer(capsys, "check", root)["issues"] == []
     plan = answer(capsys, "plan", root, "-o", work, *SMALL)["plan"]
     assert set(plan["configurations"]) == {"2d", "3d_fullres"}
     prepared = answer(capsys, "preprocess", root, "-o", work, "-c", configuration)

@@ -6,7 +6,7 @@ from nnunet_rs.core.types import LabelSet
 from nnunet_rs.evaluate.comparison import Comparison
 from nnunet_rs.evaluate.scores import score_case, scored_targets
 from nnunet_rs.evaluate.summary import CaseScores, Summary
-from nnunet_rs.report.tables import Table, choice_table, comparison_table, faults_table, number, scores_table
+from nnunet_rs.report.tables import Table, choice_table, comparison_table, issues_table, number, scores_table
 from nnunet_rs.select.choice import Candidate, Choice
 from nnunet_rs.select.postprocessing import PostProcessing
 
@@ -44,7 +44,7 @@ def test_faults_are_words_aligned_left_with_files_by_their_place_in_the_dataset(
         Issue(root / "labelsTr" / "a.nii.gz", "no-foreground", "background only", "see", "a", fatal=False),
         Issue(Path("elsewhere.nii"), "missing", "no such file", "restore it", "b"),
     )
-    assert faults_table(root, issues).lines() == [
+    assert issues_table(root, issues).lines() == [
         "data:",
         "         file               rule           found            what to do",
         "warning  labelsTr/a.nii.gz  no-foreground  background only  see",

@@ -1,4 +1,4 @@
-"""What this machine offers, what is installed, and what stands in the way."""
+"""What this system offers, what is installed, and what is missing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LITTLE_ROOM = 20 << 30
 
 @dataclass(slots=True)
 class Findings:
-    """Facts in groups, and what should be mended."""
+    """Facts in groups, and what should be fixed."""
 
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)  # without it nothing works; one line each: what, then what to do
@@ -174,7 +174,7 @@ def _disk(found: Findings, folder: Path, _: Mapping[str, str]) -> dict[str, Any]
         room = shutil.disk_usage(folder).free
         written, read = _disk_speed(folder)
     except OSError as error:
-        found.missing.append(f"{folder}: cannot be written ({error.strerror}); choose another place for work folders")
+        found.missing.append(f"{folder}: cannot be written ({error.strerror}); choose another folder for work folders")
         return {"folder": folder}
     if min(written, read) < _SLOW_DISK:
         found.advice.append(f"{folder}: the disk writes {written / 1e6:.0f} MB/s; a faster one keeps training supplied")
@@ -202,11 +202,11 @@ def _disk_speed(folder: Path) -> tuple[float, float]:
 
 
 def _nnunet(found: Findings, _: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    places = {name: environment.get(name) for name in VARIABLES}
-    for name, place in places.items():
-        if place and not Path(place).is_dir():
-            found.advice.append(f"{name} names {place}, which is no folder; make it, or set the variable right")
-    return places
+    folders = {name: environment.get(name) for name in VARIABLES}
+    for name, value in folders.items():
+        if value and not Path(value).is_dir():
+            found.advice.append(f"{name} names {value}, which is no folder; make it, or correct the variable")
+    return folders
 
 
 _LOOKS: Mapping[str, Callable[[Findings, Path, Mapping[str, str]], dict[str, Any]]] = {
@@ -250,7 +250,7 @@ def _tell_disk(facts: Mapping[str, Any]) -> str:
 
 
 def _tell_nnunet(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {place or 'not set'}" for name, place in facts.items())
+    return ", ".join(f"{name} {value or 'not set'}" for name, value in facts.items())
 
 
 _TOLD: Mapping[str, Callable[[Mapping[str, Any]], str]] = {

@@ -15,18 +15,18 @@ from nnunet_rs.cli import commands, nnunet, shared
 
 WIDTH = 100
 _OURS = re.compile(r"-\w|--(?!clean)[a-z]+(-[a-z]+)+|--(?!clean)[a-z]{2,}")  # not -step_size, --c, --disable_tta
-INTRO = "nnU-Net with its arithmetic in Rust: from a folder of scans and labels to a segmentation network."
+INTRO = "nnU-Net, accelerated in Rust: from a folder of scans and labels to a segmentation network."
 OUTRO = """\
 examples:
-  nnunet-rs demo                                      see everything work, on made-up scans
-  nnunet-rs check Task04_Hippocampus                  is this dataset sound?
-  nnunet-rs preprocess Task04_Hippocampus -o work     plan it, prepare it
+  nnunet-rs demo                                      run every step, on made-up scans
+  nnunet-rs check Task04_Hippocampus                  is this dataset valid?
+  nnunet-rs preprocess Task04_Hippocampus -o work     plan and prepare it
   nnunet-rs train work -c 3d_fullres -f 0             train one fold
-  nnunet-rs predict work -i scans -o segmentations    use it
+  nnunet-rs predict work -i scans -o segmentations    segment scans
 
-`nnunet-rs COMMAND --help` tells the rest. Where nnU-Net's variables nnUNet_raw, nnUNet_preprocessed and
-nnUNet_results are set, `-d 27` stands for the folders. nnU-Net's names of options are understood.
-Exit codes: 0 done; 1 it did not work, one line says why; 2 wrong usage; 130 interrupted.
+See `nnunet-rs COMMAND --help` for each command. Where nnU-Net's variables nnUNet_raw, nnUNet_preprocessed and
+nnUNet_results are set, `-d 27` stands for the folders. nnU-Net's own option names are accepted.
+Exit codes: 0 done; 1 error, told in one line; 2 wrong usage; 130 interrupted.
 """
 
 

@@ -64,7 +64,7 @@ class Paths:
         return self.raw / self.name(dataset)
 
     def work(self, dataset: str) -> Path:
-        """Return the dataset's work folder: among the results, or among the prepared data where those have no place."""
+        """Return the dataset's work folder: among the results, or among the prepared data where those are not set."""
         home = self.results or self.preprocessed
         if home is None:
             raise UsageError(f"-d {dataset} needs {PREPROCESSED} or {RESULTS}, for the work folder; or name WORK")
@@ -91,25 +91,25 @@ def fill(
     DatasetError
         No such dataset, or several.
     """
-    places = Paths.of(environment)
-    _take_positional(arguments, places)
+    paths = Paths.of(environment)
+    _take_positional(arguments, paths)
     dataset = getattr(arguments, "dataset", None)
     for key, shown, find in (
-        ("data", "DATA", places.data),
-        ("work", "WORK", places.work),
-        ("model", "MODEL_OR_WORK", places.work),
+        ("data", "DATA", paths.data),
+        ("work", "WORK", paths.work),
+        ("model", "MODEL_OR_WORK", paths.work),
     ):
         if hasattr(arguments, key):
             setattr(arguments, key, _one(arguments, key, shown, find(dataset) if dataset else None))
     if arguments.command in ("plan", "preprocess") and dataset and arguments.output is None:
-        arguments.output = places.work(dataset)
+        arguments.output = paths.work(dataset)
     if arguments.command == "preprocess":
         if arguments.output is None:
             raise UsageError("preprocess needs -o WORK, or -d")
         if dataset:
-            arguments.placement = places.placement(dataset, arguments.output)
+            arguments.placement = paths.placement(dataset, arguments.output)
     elif dataset and (work := getattr(arguments, "work", None) or getattr(arguments, "model", None)):
-        _tell_misplaced(places.placement(dataset, work), work, say)
+        _tell_misplaced(paths.placement(dataset, work), work, say)
 
 
 def commands_as_typed(arguments: argparse.Namespace) -> Callable[[str], str]:
@@ -134,7 +134,7 @@ def _tell_misplaced(placement: Placement | None, work: Path, say: Callable[[str]
         say(remark)
 
 
-def _take_positional(arguments: argparse.Namespace, places: Paths) -> None:
+def _take_positional(arguments: argparse.Namespace, paths: Paths) -> None:
     """Understand a dataset where a folder stands, as in nnU-Net's `train 27 3d_fullres 0`."""
     for key in ("model", "folder"):  # that nnU-Net names by an option
         given = getattr(arguments, f"{key}_option", None)
@@ -150,9 +150,9 @@ def _take_positional(arguments: argparse.Namespace, places: Paths) -> None:
         named = getattr(arguments, key, None)
         if named is None or arguments.dataset is not None or named.exists():
             continue
-        if places == Paths(None, None, None) and str(named).isdecimal():
+        if paths == Paths(None, None, None) and str(named).isdecimal():
             raise UsageError(f"{named}: no such folder; as a dataset's number it needs one of {', '.join(VARIABLES)}")
-        if places != Paths(None, None, None) and (str(named).isdecimal() or _FOLDER.fullmatch(str(named))):
+        if paths != Paths(None, None, None) and (str(named).isdecimal() or _FOLDER.fullmatch(str(named))):
             arguments.dataset = str(named)
             setattr(arguments, key, None)
 

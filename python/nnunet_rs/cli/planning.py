@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add what is decided by the user in place of the rules."""
-    group = parser.add_argument_group("plan", "What the rules decide, unless said here.")
+    group = parser.add_argument_group("plan", "What the rules decide, unless given here.")
     group.add_argument("--recipe", metavar="NAME", help=f"whose rules: {shared.listed(PLAN_RECIPES)} (default: paper)")
     group.add_argument(
         "--plans", metavar="FILE", type=Path, help="follow nnU-Net's plans.json, edited or not, instead of a recipe"
@@ -47,7 +47,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 def add_splits(parser: argparse.ArgumentParser) -> None:
     """Add which cases are used, and how they are spread over folds."""
     group = parser.add_argument_group("cases and folds")
-    group.add_argument("--skip-faulty", action="store_true", help="leave cases with faults out instead of stopping")
+    group.add_argument("--skip-faulty", action="store_true", help="leave out cases with errors instead of stopping")
     group.add_argument(
         "--groups",
         metavar="FILE|REGEX",

@@ -33,7 +33,7 @@ def add_display(parser: argparse.ArgumentParser) -> None:
         "--quiet",
         "--disable_progress_bar",
         action="store_true",
-        help="no progress and no remarks, only the result",
+        help="only the result: no progress, no remarks",
     )
     group.add_argument("-v", "--verbose", action="store_true", help="show tracebacks and the libraries' warnings")
 
@@ -167,6 +167,6 @@ def require_folder(output: Path, what: str) -> None:
 
 def written(output: Path, result: FolderResult) -> Outcome:
     """Tell what lies in a folder of segmentations now."""
-    skipped = f", {len(result.skipped)} were there" if result.skipped else ""
+    skipped = f", {len(result.skipped)} were done before" if result.skipped else ""
     line = f"{counted(len(result.written), 'segmentation')} written to {output}{skipped}"
     return Outcome({"output": output, "written": result.written, "skipped": result.skipped}, (line,))

@@ -56,15 +56,15 @@ def _by_units(text: str) -> float:
     unread = _PIECE.sub("", text.lower())
     if unread or not all(unit in _WORDS or not unit for _, unit in pieces):
         return 0.0
-    total, place = 0.0, -1  # of the last unit
+    total, last = 0.0, -1  # index of the last unit
     for index, (number, unit) in enumerate(pieces):
-        here = units.index(_WORDS[unit]) if unit else (place + 1 if pieces[1:] else units.index("s"))
-        if not place < here < len(units) or ("." in number and pieces[index + 1 :]):
+        here = units.index(_WORDS[unit]) if unit else (last + 1 if pieces[1:] else units.index("s"))
+        if not last < here < len(units) or ("." in number and pieces[index + 1 :]):
             return 0.0
         seconds = float(number) * _UNITS[units[here]]
-        if place >= 0 and seconds >= _UNITS[units[place]]:  # 1h90
+        if last >= 0 and seconds >= _UNITS[units[last]]:  # 1h90
             return 0.0
-        total, place = total + seconds, here
+        total, last = total + seconds, here
     return total
 
 

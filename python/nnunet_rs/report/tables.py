@@ -125,8 +125,8 @@ def _class_mean(candidate: Candidate, name: str) -> str:
     return "-" if value is None else mean_cell(value, known, candidate.cases)
 
 
-def faults_table(root: Path, issues: Sequence[Issue]) -> Table:
-    """Show what is wrong with a dataset: one row a fault, files by their place in the dataset."""
+def issues_table(root: Path, issues: Sequence[Issue]) -> Table:
+    """Show what is wrong with a dataset: one row an issue, files by their path in the dataset."""
     rows = tuple(
         ("error" if issue.fatal else "warning", _place(issue.file, root), issue.rule, issue.value, issue.advice)
         for issue in issues

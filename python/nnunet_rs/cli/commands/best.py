@@ -65,7 +65,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 COMMAND = Command(
     name="best",
-    group="learn",
+    group="train",
     summary="choose a configuration or a pair, and post-processing, by cross-validation",
     usage="WORK [options]",
     description="Score every trained configuration and every pair of them on the cases that they did not see, "

@@ -20,13 +20,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """List every fault of a dataset."""
+    """List every problem of a dataset."""
     from nnunet_rs.core.check import check_dataset
     from nnunet_rs.core.dataset import read_dataset
     from nnunet_rs.core.issues import fatal
     from nnunet_rs.core.resources import processors
     from nnunet_rs.data.folds import grouping_hint
-    from nnunet_rs.report.tables import faults_table
+    from nnunet_rs.report.tables import issues_table
 
     dataset = read_dataset(arguments.data)
     issues = check_dataset(dataset, console, arguments.threads or processors(), arguments.memory)
@@ -34,15 +34,17 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     errors = fatal(issues)
     faulty = {issue.case for issue in errors if issue.case}
     cases = len(faulty | {case.name for case in dataset.training})
+    found = [planning.issue_json(issue) for issue in issues]
     result = {
         "dataset": dataset.name,
         "layout": dataset.layout,
         "cases": cases,
         "faulty": sorted(faulty),
-        "faults": [planning.issue_json(issue) for issue in issues],
+        "issues": found,
+        "faults": found,  # what the key was called before
         "notes": [hint] if hint else [],
     }
-    table = (faults_table(dataset.root, issues),) if issues else ()
+    table = (issues_table(dataset.root, issues),) if issues else ()
     notes = (f"note: {hint}",) if hint else ()
     verdict = _verdict(dataset.name, cases, len(faulty), issues)
     return Outcome(result, (*table, *notes, verdict), 1 if errors else 0)
@@ -52,19 +54,20 @@ def _verdict(name: str, cases: int, faulty: int, issues: tuple[Issue, ...]) -> s
     errors = sum(issue.fatal for issue in issues)
     there, notes = counted(cases, "training case"), counted(len(issues) - errors, "warning")
     if not errors:
-        return f"{name} is sound: {there}, {notes}"
-    skip = "; preprocess --skip-faulty goes on without them" if 0 < faulty < cases else ""
-    return f"{name} has faults: {there}, {faulty or 'none'} of them faulty, {counted(errors, 'error')}, {notes}{skip}"
+        return f"{name} is valid: {there}, {notes}"
+    skip = "; preprocess --skip-faulty leaves them out" if 0 < faulty < cases else ""
+    unusable = f"{faulty or 'none'} of them unusable"
+    return f"{name} has problems: {there}, {unusable}, {counted(errors, 'error')}, {notes}{skip}"
 
 
 COMMAND = Command(
     name="check",
     group="prepare",
-    summary="every fault of a dataset, with file, rule and value",
+    summary="every problem of a dataset, with file, rule and value",
     usage="DATA [options]",
-    description="Read every file of a dataset once and report all that would go wrong later. "
-    "The exit code is 1 if anything is wrong.",
-    examples=("nnunet-rs check Task04_Hippocampus", "nnunet-rs check Dataset027_ACDC --json | jq .faults"),
+    description="Read every file of a dataset once and report all that would go wrong later, and what to do. "
+    "The exit code is 1 if there is an error.",
+    examples=("nnunet-rs check Task04_Hippocampus", "nnunet-rs check Dataset027_ACDC --json | jq .issues"),
     add_arguments=_add_arguments,
     run=_run,
 )

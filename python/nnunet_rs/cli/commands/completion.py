@@ -51,11 +51,11 @@ def script(shell: str) -> str:
 
 COMMAND = Command(
     name="completion",
-    group="besides",
+    group="other",
     summary="print a shell's completion script",
     usage="bash|zsh|fish [options]",
-    description="Print the script that completes commands, options and files. It is made from the grammar of this "
-    "version; pressing Tab starts no Python.",
+    description="Print the script that completes commands, options and files. It knows the options of this "
+    "version; completing starts no Python.",
     examples=(
         "nnunet-rs completion bash > ~/.local/share/bash-completion/completions/nnunet-rs",
         "nnunet-rs completion zsh > ~/.zfunc/_nnunet-rs     # with fpath+=~/.zfunc before compinit",

@@ -38,7 +38,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     if arguments.time_budget:
         options = replace(options, epochs=None, time_budget=arguments.time_budget)
     result = run_demo(arguments.output, options, console)
-    places = {
+    paths = {
         "report": result.report,
         "picture": result.picture,
         "curves": result.curves,
@@ -49,15 +49,15 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     }
     dice = result.summary.foreground_mean("dice")
     table = scores_table(f"{counted(len(result.summary.cases), 'scan')} that the network never saw", result.summary)
-    lines = (f"{name:<12} {path}" for name, path in places.items())
+    lines = (f"{name:<12} {path}" for name, path in paths.items())
     closing = f"mean foreground Dice {dice:.3f} in {clock(result.seconds)}"
-    return Outcome({"dice": dice, **places, "summary": result.summary.to_json()}, (table, *lines, closing))
+    return Outcome({"dice": dice, **paths, "summary": result.summary.to_json()}, (table, *lines, closing))
 
 
 COMMAND = Command(
     name="demo",
     group="try",
-    summary="made-up scans through everything, in minutes on two cores",
+    summary="every step on made-up scans, in minutes on two cores",
     usage="[-o DIR] [options]",
     description="Make anisotropic abdominal scans, then check, plan, preprocess, train, predict and evaluate. "
     "Ends with a table of Dice scores, a picture and a page to look at.",

@@ -35,11 +35,11 @@ def _run(arguments: argparse.Namespace, _: Console) -> Outcome:
 
 COMMAND = Command(
     name="doctor",
-    group="besides",
-    summary="what this machine offers, what is installed, what stands in the way",
+    group="other",
+    summary="what this system offers, what is installed, what is missing",
     usage="[FOLDER] [options]",
     description="Show versions, devices, threads, memory, instruction sets and the speed of a folder's disk, and "
-    "what to mend. The exit code is 1 if something is missing.",
+    "what to fix. The exit code is 1 if something is missing.",
     examples=("nnunet-rs doctor", "nnunet-rs doctor /scratch --json"),
     add_arguments=_add_arguments,
     run=_run,

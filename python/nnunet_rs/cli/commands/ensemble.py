@@ -35,7 +35,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 COMMAND = Command(
     name="ensemble",
-    group="use",
+    group="predict and evaluate",
     summary="average saved probabilities of several predictions",
     usage="FOLDER FOLDER ... -o OUT [options]",
     description="Average the probabilities that predict --save-probabilities wrote and write the segmentations.",

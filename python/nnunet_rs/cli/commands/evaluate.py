@@ -153,8 +153,8 @@ def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:
     named = (arguments.predictions, arguments.reference)
     predictions, reference = (path.parent if path.is_file() else path for path in named)
     folders = (predictions, reference, reference.parent)
-    places = [arguments.dataset_json] if arguments.dataset_json else [folder / DATASET_JSON for folder in folders]
-    for file in places:
+    files = [arguments.dataset_json] if arguments.dataset_json else [folder / DATASET_JSON for folder in folders]
+    for file in files:
         if arguments.dataset_json or file.is_file():
             return read_declared_labels(file)
     return labels_of(predictions)
@@ -162,7 +162,7 @@ def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:
 
 COMMAND = Command(
     name="evaluate",
-    group="use",
+    group="predict and evaluate",
     summary="compare segmentations with references",
     usage="PREDICTIONS REFERENCE [-o FILE] [options]",
     description="Score predicted segmentations against references: Dice, IoU, sensitivity, precision, volumes and "

@@ -30,7 +30,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=FORMATS,
         required=True,
-        help="nnunet: for nnU-Net v2's own commands; file: one checked archive, with a card to read",
+        help="nnunet: for nnU-Net v2's own commands; file: one checked archive, described in its MODEL.md",
     )
     parser.add_argument("--licence", metavar="FILE", type=Path, help="text that goes into the one-file model")
     shared.add_which(parser)
@@ -43,7 +43,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     if arguments.format == "file":
         return _export_file(arguments, console)
     if arguments.licence:
-        raise UsageError("--licence goes into one-file models (--format file); nnU-Net's folders have no place for it")
+        raise UsageError("--licence goes into one-file models (--format file); nnU-Net's folders cannot hold it")
     from tempfile import TemporaryDirectory
 
     from nnunet_rs.exchange.export_nnunet import difference, export_nnunet, zip_results
@@ -105,9 +105,9 @@ def _folders(arguments: argparse.Namespace) -> Sequence[Path]:
 
 COMMAND = Command(
     name="export",
-    group="exchange",
-    summary="models of this program for nnU-Net v2's own commands",
-    usage="MODELS -o TARGET --format nnunet [options]",
+    group="exchange models",
+    summary="models for nnU-Net v2's own commands, or as one file",
+    usage="MODELS -o TARGET --format nnunet|file [options]",
     description="Write models as a folder of results, or a zip, that nnUNetv2_predict loads; what nnU-Net cannot "
     "express is refused.",
     examples=(

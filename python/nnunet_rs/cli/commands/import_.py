@@ -46,10 +46,10 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 COMMAND = Command(
     name="import",
-    group="exchange",
+    group="exchange models",
     summary="models that nnU-Net v2 trained, as models of this program",
     usage="SOURCE -o MODELS [options]",
-    description="Read models of nnU-Net v2 (nothing is unpickled) and write weights, cards, plan, and what "
+    description="Read models of nnU-Net v2 (nothing is unpickled) and write weights, metadata, plan, and what "
     "find_best_configuration chose. predict also takes such a folder or zip as it is.",
     examples=(
         "nnunet-rs import nnUNet_results/Dataset027_ACDC -o models",

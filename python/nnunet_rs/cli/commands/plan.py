@@ -40,7 +40,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     if (arguments.data is None) == (arguments.fingerprint is None or arguments.dataset_json is None):
         raise UsageError("plan needs DATA, or both --fingerprint and --dataset-json")
     if arguments.plans and not arguments.data:
-        raise UsageError("--plans takes the place of planning: give it DATA, without --fingerprint")
+        raise UsageError("--plans replaces planning: give it DATA, without --fingerprint")
     outputs = _plans_file(arguments, console) if arguments.as_nnunet else None
     decided, fingerprint, reader = (
         _plan(arguments, console) if arguments.data else _plan_from_nnunet(arguments, console)
@@ -112,9 +112,9 @@ def _plan_from_nnunet(arguments: argparse.Namespace, console: Console) -> tuple[
 COMMAND = Command(
     name="plan",
     group="prepare",
-    summary="fingerprint a dataset and decide everything that follows from it",
+    summary="extract a dataset's fingerprint and choose spacing, patch, batch and network",
     usage="DATA -o WORK [options]",
-    description="Measure a dataset (its fingerprint) and choose spacing, patch, batch and network by rule.",
+    description="Extract a dataset's fingerprint, and choose spacing, patch, batch and network by a recipe's rules.",
     examples=(
         "nnunet-rs plan Task04_Hippocampus -o work --explain",
         "nnunet-rs plan Dataset027_ACDC -o work --vram 24 --recipe v2",

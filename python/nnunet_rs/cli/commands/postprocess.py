@@ -21,7 +21,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", help="folder of segmentations")
     parser.add_argument("-i", dest="folder_option", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for the results")
-    group = parser.add_argument_group("by", "One of these says what is done.")
+    group = parser.add_argument_group("by", "What is done: one of these.")
     by = group.add_mutually_exclusive_group(required=True)
     by.add_argument(
         "--from", dest="source", metavar="WORK|FILE", type=Path, help="what best, or an earlier --decide, decided"
@@ -112,11 +112,11 @@ def _labels(arguments: argparse.Namespace) -> LabelSet:
 
 COMMAND = Command(
     name="postprocess",
-    group="use",
+    group="predict and evaluate",
     summary="keep largest components, or apply a function, in a folder of segmentations",
     usage="FOLDER -o OUT (--from|--decide|--keep-largest|--function) ... [options]",
-    description="Post-process segmentations that lie in a folder, whoever made them. predict WORK does by itself "
-    "what best decided; this is for everything else.",
+    description="Post-process a folder of segmentations, whoever made them. predict WORK applies by itself "
+    "what best decided; this is for all others.",
     examples=(
         "nnunet-rs postprocess both -o cleaned --from work",
         "nnunet-rs postprocess segmentations -o cleaned --keep-largest liver spleen",

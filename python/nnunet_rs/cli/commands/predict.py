@@ -105,7 +105,7 @@ def _add_structures(parser: argparse.ArgumentParser) -> None:
     )
     text = "also write a binary mask of each label: OUT/CASE/LABEL, in the images' format"
     group.add_argument("--one-file-per-label", action="store_true", help=text)
-    text = "also write statistics.json and statistics.csv: volumes, components, places, intensities"
+    text = "also write statistics.json and statistics.csv: volumes, components, positions, intensities"
     group.add_argument("--statistics", action="store_true", help=text)
     text = "also write report.html: the cases to scroll through, the most unusual first"
     group.add_argument("--report", action="store_true", help=text)
@@ -192,11 +192,11 @@ def _part(arguments: argparse.Namespace) -> tuple[int, int]:
 
 COMMAND = Command(
     name="predict",
-    group="use",
+    group="predict and evaluate",
     summary="segment a folder of images, or one image",
     usage="MODEL_OR_WORK -i IN -o OUT [options]",
     description="Segment images with a trained model. Each result has its image's header and opens beside it. "
-    "A rerun skips what is there.",
+    "A rerun skips finished cases.",
     examples=(
         "nnunet-rs predict work -i scans -o segmentations",
         "nnunet-rs predict work -i scan.nii.gz -o segmentation.nii.gz",

@@ -29,7 +29,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="prepare these configurations (default: all of the plan)",
     )
     parser.add_argument("--half", action="store_true", help="store images in half precision")
-    parser.add_argument("--fresh", "--clean", action="store_true", help="make everything anew, whatever is there")
+    parser.add_argument("--fresh", "--clean", action="store_true", help="prepare everything again, whatever is there")
     planning.add_splits(parser)
     planning.add_overrides(parser)
     shared.add_resources(parser)
@@ -55,7 +55,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 
 def _summary(done: PrepareSummary) -> str:
-    made = f"{done.made} prepared" + (f", {done.found} were there" if done.found else "")
+    made = f"{done.made} prepared" + (f", {done.found} were prepared before" if done.found else "")
     return (
         f"{done.work} is ready to train {', '.join(done.configurations)}: {counted(done.cases, 'case')}, {made}; "
         f"{done.voxels / 1e6:.3g} million voxels in {done.bytes_read / 1e6:.3g} MB of files, "
@@ -75,10 +75,11 @@ def _next(done: PrepareSummary) -> str:
 COMMAND = Command(
     name="preprocess",
     group="prepare",
-    summary="check, fingerprint, plan and prepare a dataset in one go; resumes",
+    summary="check, plan and prepare a dataset in one command; resumes",
     usage="DATA -o WORK [options]",
-    description="Bring a dataset into the form that training reads: cropped, normalised, resampled. Checks and "
-    "plans on the way. Run it again after an interruption or a change: what is whole stays, the rest is made.",
+    description="Prepare a dataset for training: cropped, normalised, resampled. Checks and "
+    "plans it first. Run it again after an interruption or a change: finished cases are kept, the others are "
+    "prepared.",
     examples=(
         "nnunet-rs preprocess Task04_Hippocampus -o work",
         "nnunet-rs preprocess -d 27",

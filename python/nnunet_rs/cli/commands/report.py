@@ -82,7 +82,7 @@ def _of_work(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 COMMAND = Command(
     name="report",
-    group="use",
+    group="predict and evaluate",
     summary="a work folder, or predictions, as one page to look at",
     usage="WORK|PREDICTIONS [-o FILE] [options]",
     description="Write one self-contained HTML page. Of a work folder: the dataset, the plan and why, curves, scores, "

@@ -42,8 +42,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 COMMAND = Command(
     name="statistics",
-    group="use",
-    summary="volumes, components, places and intensities of the structures of segmentations",
+    group="predict and evaluate",
+    summary="volumes, components, positions and intensities of the structures of segmentations",
     usage="FOLDER [-i IMAGES] [-o OUT] [options]",
     description="Measure every structure of every segmentation: volume in mm³ and ml, voxels, components, centroid, "
     "bounding box, and mean, deviation and percentiles of each channel of the image, which is the one that predict "

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nnunet_rs.run.queue import Outcome as Trained
 
 INTERRUPT = 2  # the signal of Ctrl-C
-AGAIN = "run the same command with --resume to go on"
+AGAIN = "to resume, run the same command with --resume"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,17 +42,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="every configuration, every fold, a cascade's first stage before its second: what is finished stays, what "
-        "was interrupted goes on; the options below hold for each model",
+        help="every fold of every configuration, a cascade's first stage before its second; finished models are kept, "
+        "interrupted ones resume; the options below hold for each model",
     )
     parser.add_argument(
         "--resume",
         "--c",
         action="store_true",
-        help="go on where an interrupted training stopped, with its options; what is finished stays, and is scored",
+        help="resume an interrupted training, with its options; a finished one is kept, and scored",
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="train anew what is finished or begun; the old model is kept aside"
+        "--fresh", action="store_true", help="train again what is finished or begun; the old model is kept aside"
     )
     _add_schedule(parser)
     _add_network(parser)
@@ -78,7 +78,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
             "train needs -c and -f, or -c and --folds, or --all (with -c: all folds of that configuration)"
         )
     if arguments.resume and arguments.fresh:
-        raise UsageError("--resume goes on with what is there, --fresh trains anew: give one of them")
+        raise UsageError("--resume continues what is there, --fresh starts again: give one of them")
     if "," in arguments.device and not several:
         raise UsageError("one model trains on one device; for several GPUs start the command by torchrun")
     if arguments.fold == "all":
@@ -106,13 +106,13 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         "--time-budget",
         metavar="TIME",
         type=values.duration,
-        help="be done within this time, held-out cases scored, as in 20m or 1h30; a line says how it is shared",
+        help="be done within this time, validation included, as in 20m or 1h30; a line says how it is shared",
     )
     group.add_argument(
         "--pretrained",
         "-pretrained_weights",
         metavar="MODEL",
-        help="begin with the weights of a model, this program's or nnU-Net's: those that fit",
+        help="start from the weights of a model, this program's or nnU-Net's: those that fit",
     )
     group.add_argument(
         "--seed",
@@ -121,7 +121,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         help="seed of weights, patches and augmentation (default: 0)",
     )
     group.add_argument("--loss", metavar="NAME", help=f"{shared.listed(LossTerms)}, or {shared.OWN}")
-    group.add_argument("--optimiser", metavar="MODULE:FUNCTION", help="in place of the recipe's: " + shared.OWN)
+    group.add_argument("--optimiser", metavar="MODULE:FUNCTION", help="instead of the recipe's: " + shared.OWN)
     group.add_argument("--augmentation", metavar="NAME", help=f"{shared.listed(AugmentationName)}, or {shared.OWN}")
     group.add_argument(
         "--mirror-axes",
@@ -133,7 +133,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("network", "What plan and recipe decide, unless said here.")
+    group = parser.add_argument_group("network", "What plan and recipe decide, unless given here.")
     group.add_argument("--batch-size", metavar="N", type=values.count, help="samples in a batch")
     group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
     group.add_argument("--activation", choices=names(Activation), help="after each norm")
@@ -216,7 +216,7 @@ def _series_outcome(arguments: argparse.Namespace, outcomes: Sequence[Trained]) 
     signals = [outcome.training.signal or INTERRUPT for outcome in lost if outcome.training is not None]
     lines = [f"{outcome.model}: {outcome.state}{_after(outcome.reason)}" for outcome in lost]
     if lost:
-        lines.append(AGAIN if not arguments.all else "the same command goes on with what is missing")
+        lines.append(AGAIN if not arguments.all else "run the same command again to train what is missing")
     entries = [
         {
             "configuration": outcome.model.configuration,
@@ -276,7 +276,7 @@ def _model_json(fold: FoldName, trained: TrainResult | None, summary: Summary | 
 
 COMMAND = Command(
     name="train",
-    group="learn",
+    group="train",
     summary="train one fold of a configuration, or everything, and score the validation cases",
     usage="WORK (-c CONFIG -f FOLD | --all) [options]",
     description="Train a network on all cases but one fold's, then predict that fold's cases and score them.",
