@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.model.options import Model, TrainOptions
 from nnunet_rs.model.recipe import V2

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from nnunet_rs.cli import main
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.model.options import Model, TrainOptions
 from nnunet_rs.model.recipe import V2

@@ -16,8 +16,8 @@ from nnunet_rs.core import check
 from nnunet_rs.core.check import check_case, check_dataset
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.issues import Issue, IssueError, fatal, require_none
+from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.resources import resident_memory
-from nnunet_rs.core.types import Progress
 
 Make = Callable[..., Path]
 Save = Callable[..., Path]

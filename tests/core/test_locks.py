@@ -14,7 +14,7 @@ import pytest
 from nnunet_rs.core import locks
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.locks import HeldError, exclusive
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 
 HOLD = """
 import sys, errno

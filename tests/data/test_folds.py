@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.data.folds import (
     Fold,
     count_folds,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.data.ownership import require_free, require_own
 from nnunet_rs.data.pipeline import PrepareOptions, plan_dataset, prepare_dataset
 from nnunet_rs.plan.planner import PlanOverrides

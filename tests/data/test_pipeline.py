@@ -18,7 +18,7 @@ from nnunet_rs.core.errors import DatasetError, NnunetError, PlanError
 from nnunet_rs.core.io import read_labels, read_volume
 from nnunet_rs.core.issues import IssueError
 from nnunet_rs.core.locks import exclusive
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.data import runner
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
 from nnunet_rs.data.pipeline import PrepareOptions, PrepareSummary, plan_dataset, prepare_dataset

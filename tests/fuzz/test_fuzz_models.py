@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.core.workspace import BEST_JSON, CHECKPOINT
@@ -29,7 +28,7 @@ from nnunet_rs.model.state import Identity, Position, TrainingState, load_state,
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan
-from nnunet_rs.select.choice import Candidate, Choice, read_choice
+from nnunet_rs.select.choice import CHOICE, Candidate, Choice, read_choice
 from nnunet_rs.select.postprocessing import PostProcessing
 
 SETTINGS = Configuration(
@@ -81,7 +80,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     HISTORY.write(folder / "metrics.jsonl")
     save_state(folder / CHECKPOINT, trained, IDENTITY, config())
     choice = Choice(("3d_fullres",), PostProcessing(), (0,), (Candidate(("3d_fullres",), 0.5, {"large": None}),))
-    (folder / BEST_JSON).write_text(json.dumps(encode(choice)))
+    CHOICE.save(folder / BEST_JSON, choice)
     return folder
 
 

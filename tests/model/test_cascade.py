@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.data.augment import Augmentation
 from nnunet_rs.data.folds import Fold, make_folds, write_splits
 from nnunet_rs.data.store import open_store

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.locks import HeldError
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.model import previous_models
 from nnunet_rs.model.previous_models import fold_lock, keep_aside
 

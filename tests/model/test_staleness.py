@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.data.folds import Fold, write_splits
 from nnunet_rs.model.metadata import ModelMetadata, metadata_to_json
 from nnunet_rs.model.staleness import plan_differences, report_staleness_in, staleness

@@ -14,8 +14,9 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import read_labels, read_volume
 from nnunet_rs.core.issues import IssueError
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.resources import resident_memory
-from nnunet_rs.core.types import Dataset, Header, Silent, Volume
+from nnunet_rs.core.types import Dataset, Header, Volume
 from nnunet_rs.plan.fingerprint import FingerprintBuilder, fingerprint_dataset
 
 Make = Callable[..., Path]

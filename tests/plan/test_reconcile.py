@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from nnunet_rs.core.errors import PlanError
-from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet, Silent
+from nnunet_rs.core.progress import Silent
+from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.reconcile import reconcile_plan
 from nnunet_rs.plan.schema import CasePrint, Fingerprint, Plan, read_plan, write_plan

@@ -2,7 +2,8 @@ import json
 
 import pytest
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.types import ChannelStats, Silent
+from nnunet_rs.core.progress import Silent
+from nnunet_rs.core.types import ChannelStats
 from nnunet_rs.plan.schema import Normalization
 from nnunet_rs.predict.channels import require_channels, require_declared_order
 

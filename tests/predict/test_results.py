@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.workspace import RECORD
 from nnunet_rs.predict.folder import FolderOptions, predict_cases, predict_folder
 from nnunet_rs.predict.predictor import PredictOptions

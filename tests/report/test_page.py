@@ -1,19 +1,17 @@
-import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import PlanError
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.workspace import BEST_JSON
 from nnunet_rs.report.blocks import Viewer
 from nnunet_rs.report.page import Report, write_report
 from nnunet_rs.report.sections.cases import Shown, cases_section
 from nnunet_rs.report.workfolder import read_work_folder
-from nnunet_rs.select.choice import Candidate, Choice
+from nnunet_rs.select.choice import CHOICE, Candidate, Choice
 from nnunet_rs.select.postprocessing import PostProcessing
 
 VOID = {"meta", "img", "input", "br", "path", "use"}
@@ -73,7 +71,7 @@ def work(module_maker) -> Path:
         (0, 1),
         (Candidate(("3d_fullres",), 0.5, {"large": 0.5, "small": None}),),
     )
-    (made.work / BEST_JSON).write_text(json.dumps(encode(choice)))
+    CHOICE.save(made.work / BEST_JSON, choice)
     return made.work
 
 

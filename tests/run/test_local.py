@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.run import local
 from nnunet_rs.run.executor import Done, Executor, Job, Lost, Resources, Said
 from nnunet_rs.run.local import InProcess, PerDevice, local_executor

@@ -17,7 +17,8 @@ import pytest
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, TrainingError
 from nnunet_rs.core.locks import HeldError, exclusive
-from nnunet_rs.core.types import LabelSet, Silent
+from nnunet_rs.core.progress import Silent
+from nnunet_rs.core.types import LabelSet
 from nnunet_rs.core.worker import LostError, Result, Said
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.evaluate.scores import METRICS, Score, Target

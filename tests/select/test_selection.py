@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.predict.ensemble import Ensemble
 from nnunet_rs.predict.folder import predict_folder
 from nnunet_rs.predict.predictor import PredictOptions, Predictor

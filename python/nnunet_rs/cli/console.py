@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.table import Table as RichTable
 
-    from nnunet_rs.core.types import Task
+    from nnunet_rs.core.progress import Task
 
 SECONDS_BETWEEN_LINES = 10.0
 _EPSILON = 1e-6  # parts of a unit do not add up to one exactly

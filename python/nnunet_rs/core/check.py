@@ -17,8 +17,9 @@ from nnunet_rs.core.labels import encode_labels, present_classes
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.names import TAKEN, result_ending
 from nnunet_rs.core.outliers import Measured, outliers
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors
-from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Progress, Silent, Volume
+from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Volume
 from nnunet_rs.core.workspace import DATASET_JSON
 
 

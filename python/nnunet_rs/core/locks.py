@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.workspace import LOCK
 
 _SIGN = 5.0  # seconds between two signs of life

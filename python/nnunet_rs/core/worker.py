@@ -14,8 +14,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.progress import Task
 from nnunet_rs.core.termination import Terminated, termination_unwinds
-from nnunet_rs.core.types import Task
 
 
 class LostError(NnunetError):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, PlanError, among
 from nnunet_rs.core.files import read_json, write_json
-from nnunet_rs.core.types import FoldName, Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
+from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.plan.schema import Plan, read_fingerprint, read_plan
 

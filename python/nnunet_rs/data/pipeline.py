@@ -16,8 +16,9 @@ from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import keep_aside, read_json, remove_leftovers, write_json
 from nnunet_rs.core.issues import Issue, fatal
 from nnunet_rs.core.locks import exclusive
+from nnunet_rs.core.progress import Progress, Share, Silent, Task
 from nnunet_rs.core.resources import peak_memory, processors
-from nnunet_rs.core.types import Case, Dataset, Progress, Share, Silent, Task
+from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.core.workspace import DATASET_JSON, WorkFolder
 from nnunet_rs.data.chunked_arrays import warm_up
 from nnunet_rs.data.folds import Fold, make_folds, read_splits, tell_likely_groups, write_splits

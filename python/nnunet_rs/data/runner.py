@@ -22,7 +22,8 @@ from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.issues import Issue, require_none
 from nnunet_rs.core.memory_estimate import estimate_case_memory
-from nnunet_rs.core.types import Box, Case, Dataset, Labels, Task, Volume
+from nnunet_rs.core.progress import Task
+from nnunet_rs.core.types import Box, Case, Dataset, Labels, Volume
 from nnunet_rs.data.preprocess import (
     Cropped,
     Unscaled,

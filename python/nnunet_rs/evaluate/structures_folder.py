@@ -16,8 +16,9 @@ from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import write_bytes, write_json
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors
-from nnunet_rs.core.types import Case, LabelSet, Progress, Silent
+from nnunet_rs.core.types import Case, LabelSet
 from nnunet_rs.evaluate.segmented import read_segmented
 from nnunet_rs.evaluate.structures import PERCENTILES, Intensities, Structure, measure_structures
 

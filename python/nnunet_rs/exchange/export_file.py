@@ -13,7 +13,7 @@ from nnunet_rs import __version__
 from nnunet_rs.core.document import render
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.files import read_json, write_atomically
-from nnunet_rs.core.types import Progress, Silent, Task
+from nnunet_rs.core.progress import Progress, Silent, Task
 from nnunet_rs.core.workspace import BEST_JSON, MODEL_JSON, PLAN_JSON, WEIGHTS, ModelFolder, WorkFolder, fold_name
 from nnunet_rs.exchange.model_text import Description, describe
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata

@@ -16,7 +16,7 @@ from nnunet_rs.core.dataset_json import declared, read_document
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_atomically, write_json
 from nnunet_rs.core.outputs import Outputs
-from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.workspace import fold_name
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.metadata import ModelMetadata

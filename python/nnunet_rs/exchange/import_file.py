@@ -9,7 +9,7 @@ from pathlib import Path
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_atomically
 from nnunet_rs.core.outputs import Outputs
-from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.workspace import BEST_JSON, MODEL_JSON, PLAN_JSON, WEIGHTS, WorkFolder
 from nnunet_rs.exchange.import_nnunet import Imported, ImportOptions, require_no_model
 from nnunet_rs.model.metadata import read_metadata

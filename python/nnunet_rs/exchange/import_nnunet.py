@@ -10,7 +10,8 @@ from typing import Any
 from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.outputs import Outputs
-from nnunet_rs.core.types import FoldName, Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
+from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.workspace import ENSEMBLES, PLAN_JSON, ModelFolder, WorkFolder
 from nnunet_rs.exchange.postprocessing import find_postprocessing
 from nnunet_rs.model.nnunet_models import (

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.types import Progress
+from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.workspace import CHECKPOINT, METRICS, ModelFolder, model_folders
 from nnunet_rs.data.mirroring import axes_named, image_axes, patch_axes
 from nnunet_rs.model.config import TrainingConfig, read_config, unlike

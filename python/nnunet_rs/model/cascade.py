@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.types import Progress
+from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.workspace import WorkFolder, fold_name
 from nnunet_rs.data.folds import Fold, read_folds
 from nnunet_rs.data.previous_stage import RECORD, PreviousStore

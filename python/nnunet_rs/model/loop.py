@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_rs.core.errors import TrainingError, doing
+from nnunet_rs.core.progress import Progress, Silent, Task
 from nnunet_rs.core.text import clock
-from nnunet_rs.core.types import LabelSet, Progress, Shape, Silent, Task
+from nnunet_rs.core.types import LabelSet, Shape
 from nnunet_rs.core.workspace import ModelFolder
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.device import Compute

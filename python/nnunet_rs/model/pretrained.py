@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.types import FoldName, Progress
+from nnunet_rs.core.progress import Progress
+from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder, fold_name, model_folders
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.nnunet_models import find_nnunet_models, holds_nnunet_models, read_nnunet_model, results_folder

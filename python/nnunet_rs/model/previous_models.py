@@ -9,7 +9,7 @@ from pathlib import Path
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.files import remove_leftovers, require_writable
 from nnunet_rs.core.locks import exclusive
-from nnunet_rs.core.types import Progress
+from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.workspace import ModelFolder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from nnunet_rs.core.dataset_json import read_labels
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.files import read_json
-from nnunet_rs.core.types import Progress
+from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import Fold, read_folds
 from nnunet_rs.data.mirroring import axes_named, image_axes

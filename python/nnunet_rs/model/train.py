@@ -14,8 +14,9 @@ from torch import nn
 
 from nnunet_rs.core.errors import DatasetError, NnunetError, TrainingError
 from nnunet_rs.core.geometry import new_shape
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors
-from nnunet_rs.core.types import FoldName, Progress, Silent
+from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.workspace import PLAN_JSON, ModelFolder, WorkFolder
 from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing, with_mirror_axes
 from nnunet_rs.data.folds import read_plan_and_fold

@@ -24,7 +24,8 @@ from nnunet_rs.core.issues import Issue, fatal
 from nnunet_rs.core.labels import present_classes
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.outliers import Measured
-from nnunet_rs.core.types import Box, Case, Dataset, Labels, Silent, Task, Volume
+from nnunet_rs.core.progress import Silent, Task
+from nnunet_rs.core.types import Box, Case, Dataset, Labels, Volume
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.plan.dataset_scan_file import KEPT, ScannedCase, read_dataset_scan, write_dataset_scan
 from nnunet_rs.plan.fingerprint import COUNTERS, FingerprintBuilder

@@ -18,8 +18,9 @@ from nnunet_rs.core.geometry import nonzero_box
 from nnunet_rs.core.issues import Issue, require_none
 from nnunet_rs.core.kernels import ForegroundAccumulator
 from nnunet_rs.core.memory_estimate import estimate_case_memory
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors, resident_memory
-from nnunet_rs.core.types import Box, Case, ChannelStats, Dataset, IntArray, Progress, Silent, Volume
+from nnunet_rs.core.types import Box, Case, ChannelStats, Dataset, IntArray, Volume
 from nnunet_rs.plan.schema import CasePrint, Fingerprint
 from nnunet_rs.plan.spacing import percentile
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.files import keep_aside
-from nnunet_rs.core.types import Dataset, Progress
+from nnunet_rs.core.progress import Progress
+from nnunet_rs.core.types import Dataset
 from nnunet_rs.core.workspace import DATASET_JSON, WorkFolder
 from nnunet_rs.plan.nnunet_plans import plan_from_nnunet
 from nnunet_rs.plan.planner import PlanOverrides, make_plan

@@ -8,7 +8,8 @@ from pathlib import Path
 from nnunet_rs.core.dataset_json import read_channels
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import read_json
-from nnunet_rs.core.types import FloatArray, Progress, Volume
+from nnunet_rs.core.progress import Progress
+from nnunet_rs.core.types import FloatArray, Volume
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan.normalization import SCHEMES, window
 from nnunet_rs.plan.schema import Plan

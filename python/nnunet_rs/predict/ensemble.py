@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.types import FloatArray, IntArray, Share, Task, Volume
+from nnunet_rs.core.progress import Share, Task
+from nnunet_rs.core.types import FloatArray, IntArray, Volume
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.export import Decision, Target

@@ -18,9 +18,10 @@ from nnunet_rs.core.issues import Warnings
 from nnunet_rs.core.label_subset import select_labels, structures_of
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.outputs import Outputs, Staged
+from nnunet_rs.core.progress import Progress, Silent, Task
 from nnunet_rs.core.record import digest
 from nnunet_rs.core.resources import available_memory
-from nnunet_rs.core.types import Case, Header, IntArray, LabelSet, Progress, Silent, Task, Volume
+from nnunet_rs.core.types import Case, Header, IntArray, LabelSet, Volume
 from nnunet_rs.data.resampling import spacing_remark
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.channels import require_declared_order

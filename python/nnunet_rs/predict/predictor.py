@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from nnunet_rs.core.choices import EngineName
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.labels import encode_labels
-from nnunet_rs.core.types import FloatArray, FoldName, Header, IntArray, Labels, Shape, Share, Task, Volume
+from nnunet_rs.core.progress import Share, Task
+from nnunet_rs.core.types import FloatArray, FoldName, Header, IntArray, Labels, Shape, Volume
 from nnunet_rs.core.workspace import fold_name
 from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.types import FloatArray, IntArray, Shape, Shape3, Task
+from nnunet_rs.core.progress import Task
+from nnunet_rs.core.types import FloatArray, IntArray, Shape, Shape3
 from nnunet_rs.data.previous_stage import one_hot
 from nnunet_rs.predict.blend import Activation, WindowAccumulator
 from nnunet_rs.predict.engines.engine import Engine, TooManyWindowsError

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.files import write_bytes
-from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.report.blocks import Cover, Section
 from nnunet_rs.report.charts import named_apart
 from nnunet_rs.report.sections.cases import Shown, cases_section

@@ -13,8 +13,9 @@ from nnunet_rs.core.budget import Budget, in_parallel, memory_for_cases
 from nnunet_rs.core.errors import DatasetError, NnunetError, named
 from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.memory_estimate import estimate_case_memory
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors
-from nnunet_rs.core.types import Case, Progress, Silent
+from nnunet_rs.core.types import Case
 from nnunet_rs.evaluate.scores import scored_targets
 from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.report.detail import share

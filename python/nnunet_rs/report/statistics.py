@@ -9,7 +9,7 @@ from pathlib import Path
 from nnunet_rs.core.errors import NnunetError, named
 from nnunet_rs.core.io import can_read
 from nnunet_rs.core.names import strip_ending
-from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.evaluate.structures_folder import (
     STEM,
     CaseStructures,

@@ -13,9 +13,9 @@ from typing import Any
 
 from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.termination import Terminated, termination_unwinds
-from nnunet_rs.core.types import Silent
 from nnunet_rs.run.executor import Job, Resources
 
 RETRIES = 2  # times that a job whose process died is begun again, on another node if there is one

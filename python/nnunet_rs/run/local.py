@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.resources import processors
-from nnunet_rs.core.types import Progress
 from nnunet_rs.core.worker import LostError, Result, Worker
 from nnunet_rs.run.executor import Done, Event, Executor, Handle, Job, Lost, Resources, Said
 

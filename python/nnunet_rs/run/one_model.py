@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
-from nnunet_rs.core.types import Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.evaluate.summary import Summary

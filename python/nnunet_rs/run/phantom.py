@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.files import read_json, write_atomically, write_json
-from nnunet_rs.core.types import FloatArray, Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
+from nnunet_rs.core.types import FloatArray
 from nnunet_rs.core.workspace import DATASET_JSON
 
 Point = tuple[float, float, float]  # right, anterior, superior, in mm

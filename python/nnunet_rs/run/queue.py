@@ -9,7 +9,7 @@ from typing import Literal
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.locks import HeldError, exclusive
-from nnunet_rs.core.types import Progress
+from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.evaluate.summary import Summary, read_summary
 from nnunet_rs.model.begin import tell_unlike

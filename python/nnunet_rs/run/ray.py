@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.types import Silent
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.run.cluster import RETRIES, ClusterOptions, Ended, run_on_node
 from nnunet_rs.run.executor import Done, Event, Handle, Job, Lost, Said
 from nnunet_rs.run.jobs import JobRecord, add_job

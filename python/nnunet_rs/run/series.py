@@ -12,8 +12,8 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError, DatasetError, named
 from nnunet_rs.core.locks import HeldError
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.text import clock
-from nnunet_rs.core.types import Progress, Silent
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import count_folds
 from nnunet_rs.data.store import open_store

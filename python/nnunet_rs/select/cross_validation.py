@@ -7,7 +7,8 @@ from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError, DatasetError
-from nnunet_rs.core.types import Case, Dataset, Progress
+from nnunet_rs.core.progress import Progress
+from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.folds import read_folds, require_fold
 from nnunet_rs.evaluate.folders import TOLERANCE, Pair, evaluate_pairs

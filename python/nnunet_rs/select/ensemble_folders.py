@@ -12,8 +12,9 @@ import numpy as np
 from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.record import Record, digest
-from nnunet_rs.core.types import Case, IntArray, Progress, Silent
+from nnunet_rs.core.types import Case, IntArray
 from nnunet_rs.evaluate.folders import label_files
 from nnunet_rs.predict.ensemble import mean_of
 from nnunet_rs.predict.export import Decision

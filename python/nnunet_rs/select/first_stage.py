@@ -8,7 +8,8 @@ from pathlib import Path
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.io import read_labels
 from nnunet_rs.core.labels import encode_labels
-from nnunet_rs.core.types import Case, Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
+from nnunet_rs.core.types import Case
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.preprocess import find_configuration
 from nnunet_rs.data.previous_stage import on_grid

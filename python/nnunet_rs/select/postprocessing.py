@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.types import IntArray, LabelSet, Progress, Silent
+from nnunet_rs.core.progress import Progress, Silent
+from nnunet_rs.core.types import IntArray, LabelSet
 from nnunet_rs.evaluate.folders import Pair, read_pair
 from nnunet_rs.evaluate.scores import Target, count_pairs, dice, overlap, scored_targets
 

@@ -15,9 +15,10 @@ from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.io import read_labels, write_labels
 from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.record import Record
 from nnunet_rs.core.resources import processors
-from nnunet_rs.core.types import IntArray, Labels, LabelSet, Progress, Silent, Spacing3
+from nnunet_rs.core.types import IntArray, Labels, LabelSet, Spacing3
 from nnunet_rs.core.workspace import BEST_JSON, POSTPROCESSING_JSON, WorkFolder
 from nnunet_rs.evaluate.folders import label_files
 from nnunet_rs.plan.schema import read_plan

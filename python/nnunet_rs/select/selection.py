@@ -16,7 +16,8 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.outputs import Outputs
-from nnunet_rs.core.types import Dataset, FloatArray, FoldName, IntArray, Progress, Silent, Task, Volume
+from nnunet_rs.core.progress import Progress, Silent, Task
+from nnunet_rs.core.types import Dataset, FloatArray, FoldName, IntArray, Volume
 from nnunet_rs.core.workspace import BEST_JSON, ModelFolder, WorkFolder, fold_name
 from nnunet_rs.evaluate.folders import Pair, evaluate_pairs
 from nnunet_rs.model.metadata import read_metadata

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.io import read_volume
-from nnunet_rs.core.types import Progress, Volume
+from nnunet_rs.core.progress import Progress
+from nnunet_rs.core.types import Volume
 from nnunet_rs.evaluate.folders import Pair, label_files, read_pair
 from nnunet_rs.evaluate.scores import score_case, scored_targets
 from nnunet_rs.evaluate.summary import Summary
