@@ -16,8 +16,9 @@ from nnunet_rs.core.dicom.series import Series
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import read_labels
 from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.record import digest
-from nnunet_rs.core.types import IntArray, LabelSet, Progress
+from nnunet_rs.core.types import IntArray, LabelSet
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.exchange.dicom.rtstruct import write_rtstruct
 from nnunet_rs.exchange.dicom.seg import Form, write_seg
