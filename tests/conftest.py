@@ -28,6 +28,12 @@ pytest_plugins = ["model_fixtures", "browser"]  # small plans, models and images
 LABELS = {"background": 0, "large": 1, "small": 2}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep nothing in the home of whoever tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder `shared` beside the checkout: real data sets and oracles. Tests that need it skip without it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nnunet_rs.cli import main
 from nnunet_rs.cli.console import UsageError
-from nnunet_rs.cli.paths import Paths, fill
+from nnunet_rs.cli.paths import Paths, cache_folder, fill
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.data.placement import prepared_folder, read_placement
 from nnunet_rs.data.store import open_store
@@ -213,3 +213,12 @@ def test_a_damaged_placement_is_told(content: str, small: Path) -> None:
     (small / "prepared.json").write_text(content)
     with pytest.raises(DatasetError, match=r"prepared\.json: "):
         prepared_folder(small)
+
+
+def test_the_users_cache() -> None:
+    assert cache_folder({"HOME": "/home/a"}, "linux") == Path("/home/a/.cache/nnunet_rs")
+    assert cache_folder({"HOME": "/home/a", "XDG_CACHE_HOME": "/tmp/c"}, "linux") == Path("/tmp/c/nnunet_rs")
+    assert cache_folder({"HOME": "/home/a", "XDG_CACHE_HOME": "relative"}, "linux") == Path("/home/a/.cache/nnunet_rs")
+    assert cache_folder({"HOME": "/Users/a"}, "darwin") == Path("/Users/a/Library/Caches/nnunet_rs")
+    assert cache_folder({"LOCALAPPDATA": "C:/a"}, "win32") == Path("C:/a/nnunet_rs")
+    assert cache_folder({}, "linux") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,3 +180,16 @@ def _one(arguments: argparse.Namespace, key: str, shown: str, found: Path | None
 def _fits(name: str, dataset: str) -> bool:
     number, rest = _FOLDER.fullmatch(name).groups()  # type: ignore[union-attr]
     return dataset in (name, rest) or (dataset.isdecimal() and int(dataset) == int(number))
+
+
+def cache_folder(environment: Mapping[str, str], platform: str = sys.platform) -> Path | None:
+    """Return where programs may keep for this user what they can make again; None: the environment names no home."""
+    if platform == "win32":
+        home = environment.get("LOCALAPPDATA", "")
+    elif platform == "darwin":
+        home = f"{environment['HOME']}/Library/Caches" if environment.get("HOME") else ""
+    else:
+        home = environment.get("XDG_CACHE_HOME", "")
+        if not Path(home).is_absolute():  # the standard says: to be ignored
+            home = f"{environment['HOME']}/.cache" if environment.get("HOME") else ""
+    return Path(home) / "nnunet_rs" if home else None

@@ -59,7 +59,7 @@ def holds_nnunet_models(folder: Path) -> bool:
     """Whether a folder holds models of nnU-Net's: a dataset's results, a model's or a fold's folder."""
     if fold_of(folder.name) is not None and (folder.parent / PLANS).is_file():
         return any(folder.glob("checkpoint_*.pth"))
-    return bool(nnunet_folders(folder))
+    return bool(_paths(folder))
 
 
 def is_nnunet_folder(path: Path) -> bool:
@@ -72,11 +72,16 @@ def nnunet_folders(source: Path) -> tuple[NnunetFolder, ...]:
 
     Empty where there is none.
     """
+    return tuple(map(_folder, _paths(source)))
+
+
+def _paths(source: Path) -> list[Path]:
+    """List the folders of `nnunet_folders`, of which nothing is read yet."""
     if not source.is_dir():
-        return ()
+        return []
     if is_nnunet_folder(source):
-        return (_folder(source),)
-    return tuple(_folder(path) for path in sorted(source.iterdir()) if path.is_dir() and is_nnunet_folder(path))
+        return [source]
+    return [path for path in sorted(source.iterdir()) if path.is_dir() and is_nnunet_folder(path)]
 
 
 @contextmanager

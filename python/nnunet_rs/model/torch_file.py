@@ -70,7 +70,7 @@ def read_torch_file(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
             whole = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            return _TorchPickle(_Archive(archive, whole)).run_whole()
+            return _TorchPickle(_Archive.of(archive, whole)).run_whole()
     except RefusedError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except _DAMAGED as error:
@@ -84,13 +84,17 @@ class _Archive:
 
     zip: zipfile.ZipFile
     content: mmap.mmap
+    entries: dict[str, zipfile.ZipInfo]  # by their names below the folder that everything lies in
+
+    @classmethod
+    def of(cls, archive: zipfile.ZipFile, content: mmap.mmap) -> _Archive:
+        return cls(archive, content, {info.filename.partition("/")[2]: info for info in archive.infolist()})
 
     def entry(self, name: str) -> zipfile.ZipInfo:
-        """Find an entry below the folder that everything lies in, whatever it is called."""
-        found = [info for info in self.zip.infolist() if info.filename.partition("/")[2] == name]
-        if len(found) != 1:
+        """Find an entry."""
+        if name not in self.entries:
             raise ValueError(f"it has no {name}")
-        return found[0]
+        return self.entries[name]
 
     def pickle(self) -> bytes:
         """Return the description of all values."""
@@ -126,7 +130,7 @@ class _TorchPickle(Pickled):
 
     def run_whole(self) -> Any:
         """Return what the file holds."""
-        if any(info.filename.endswith("/byteorder") for info in self.archive.zip.infolist()):
+        if "byteorder" in self.archive.entries:
             order = self.archive.zip.read(self.archive.entry("byteorder"))
             if order != b"little":
                 raise ValueError(f"its byte order is {order.decode(errors='replace')}")

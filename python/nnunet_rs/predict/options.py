@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_rs.core.choices import EngineName, Precision
@@ -25,3 +26,4 @@ class PredictOptions:
     nnunet: NnunetChoice = ANY  # of models of nnU-Net's: which
     unfinished: bool = False  # also folds whose training is not finished, by their last checkpoint
     engine: EngineName = "auto"  # what computes the networks; auto: the faster one of those that can
+    cache: Path | None = None  # where OpenVINO keeps compiled networks for the next time; None: nowhere

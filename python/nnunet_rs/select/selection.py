@@ -163,10 +163,14 @@ def _load_predictor(
     options: PredictOptions,
     progress: Progress,
 ) -> CasePredictor:
+    told = set[str]()
+
     def load(name: str | None) -> Predictor:
         predictor = Predictor.load(model_or_work, device, folds, configuration=name, options=options)
-        for remark in predictor.engine.remarks:
-            progress.say(remark)
+        for remark in (f"computed by {predictor.engine.describe()}", *predictor.engine.remarks):
+            if remark not in told:
+                progress.say(remark)
+            told.add(remark)
         for metadata in predictor.all_metadata:
             if metadata.unfinished:
                 progress.say(f"{metadata.configuration}, fold {metadata.fold} is not finished: {metadata.unfinished}")

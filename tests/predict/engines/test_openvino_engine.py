@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.model.device import choose_compute
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.unet import build_unet
+from nnunet_rs.predict.engines import openvino_engine
 from nnunet_rs.predict.engines.engine import mirror_images
 from nnunet_rs.predict.engines.openvino_engine import compile_graphs
 from nnunet_rs.predict.engines.openvino_graph import build_graph
@@ -92,3 +94,42 @@ def test_a_prediction_does_not_import_torch(make_work, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"code": 0, "torch": False}
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 5
+
+
+def compiled(make_plan, cache):
+    (c,) = make_plan().configurations.values()
+    torch.manual_seed(0)
+    weights = {name: tensor.numpy() for name, tensor in build_unet(c, 1, 3).state_dict().items()}
+    (scored,) = compile_graphs([build_graph(c, 1, NetworkOptions(), weights)], "float32", 1, cache).scores(
+        np.ones((1, 1, 8, 8, 8), np.float32), ()
+    )
+    return scored.scores.copy()
+
+
+def test_compiled_networks_are_kept_and_damaged_ones_made_again(make_plan, tmp_path: Path):
+    expected = compiled(make_plan, None)
+    cache = tmp_path / "not" / "there"
+    np.testing.assert_array_equal(compiled(make_plan, cache), expected)
+    (blob,) = cache.glob("*.blob")
+    np.testing.assert_array_equal(compiled(make_plan, cache), expected)
+    assert list(cache.glob("*.blob")) == [blob]
+    for content in (blob.read_bytes()[: blob.stat().st_size // 2], b"something else" * 100):
+        blob.write_bytes(content)
+        np.testing.assert_array_equal(compiled(make_plan, cache), expected)
+
+
+def test_the_oldest_compiled_networks_go(make_plan, tmp_path: Path, monkeypatch):
+    (tmp_path / "old.blob").write_bytes(bytes(100))
+    os.utime(tmp_path / "old.blob", (1, 1))
+    (tmp_path / "other.txt").write_text("not a compiled network")
+    compiled(make_plan, tmp_path)
+    monkeypatch.setattr(openvino_engine, "CACHE_BYTES", next(tmp_path.glob("[0-9]*.blob")).stat().st_size + 10)
+    compiled(make_plan, tmp_path)
+    assert not (tmp_path / "old.blob").exists()
+    assert (tmp_path / "other.txt").exists()
+    assert len(list(tmp_path.glob("*.blob"))) == 1
+
+
+def test_a_cache_that_cannot_be_made_is_done_without(make_plan, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    np.testing.assert_array_equal(compiled(make_plan, tmp_path / "file" / "cache"), compiled(make_plan, None))

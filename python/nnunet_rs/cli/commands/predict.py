@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_rs.cli import dicom, shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError
+from nnunet_rs.cli.imports import import_lean
+from nnunet_rs.cli.paths import cache_folder
 from nnunet_rs.cli.predicted import Wanted
 from nnunet_rs.core import choices
 
@@ -113,6 +116,7 @@ def _add_structures(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Segment a folder of images, one image, or series of DICOM."""
+    import_lean()
     with dicom.predicted(arguments, console) as files:
         outcome, labels = _predict(arguments, console)
         return outcome if files is None else files.write(outcome, labels)
@@ -136,6 +140,7 @@ def _predict(arguments: argparse.Namespace, console: Console) -> tuple[Outcome, 
         network=network,
         nnunet=shared.nnunet_choice(arguments),
         unfinished=arguments.unfinished,
+        cache=cache_folder(os.environ),
     )
     part, folder = _part(arguments), _one_folder(arguments)
     more = Wanted.of(arguments, part[1])

@@ -116,7 +116,7 @@ def _open_openvino(folders: Sequence[Path], options: PredictOptions) -> Opened:
     all_metadata = tuple(metadata for _, metadata in loaded)
     precision = choose_precision(_precision(all_metadata, options))
     graphs = [build_graph(m.settings, m.channels[0], m.network, weights) for weights, m in loaded]
-    return Opened(compile_graphs(graphs, precision, options.threads), all_metadata)
+    return Opened(compile_graphs(graphs, precision, options.threads, options.cache), all_metadata)
 
 
 def _precision(all_metadata: Sequence[ModelMetadata], options: PredictOptions) -> Precision:

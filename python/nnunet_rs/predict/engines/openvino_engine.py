@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from openvino import CompiledModel, InferRequest, Model
 
 OLDEST = (2025, 1)  # the first release with `CompiledModel.release_memory`
+CACHE_BYTES = 2 << 30
 BATCH_VOXELS = 1 << 19  # of windows that are cut out at a time; they are computed one by one
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
@@ -64,7 +66,9 @@ def choose_precision(precision: Precision) -> Precision:
     return precision
 
 
-def compile_graphs(graphs: Sequence[Model], precision: Precision, threads: int | None = None) -> OpenvinoEngine:
+def compile_graphs(
+    graphs: Sequence[Model], precision: Precision, threads: int | None = None, cache: Path | None = None
+) -> OpenvinoEngine:
     """Return the engine of the networks of one configuration.
 
     Parameters
@@ -75,6 +79,10 @@ def compile_graphs(graphs: Sequence[Model], precision: Precision, threads: int |
         Of convolutions, from `choose_precision`; statistics of norms and sums are float32.
     threads
         None: all processors of this process.
+    cache
+        A folder for what compiling makes, by a hash of the network, its weights and this setting, so that the next time
+        takes half as long. It is made; where it cannot be written nothing is kept. The oldest files beyond
+        CACHE_BYTES are removed.
     """
     _require_unforked()
     import openvino
@@ -86,8 +94,32 @@ def compile_graphs(graphs: Sequence[Model], precision: Precision, threads: int |
         "INFERENCE_NUM_THREADS": str(threads or processors()),
         "ENABLE_CPU_PINNING": "NO",  # two predictions beside each other would be bound to the same processors
     }
+    if cache is not None and _writable(cache):
+        settings["CACHE_DIR"] = str(cache)
     core = openvino.Core()
-    return OpenvinoEngine(tuple(_Network(core.compile_model(graph, "CPU", settings)) for graph in graphs), precision)
+    networks = tuple(_Network(core.compile_model(graph, "CPU", settings)) for graph in graphs)
+    if "CACHE_DIR" in settings:
+        _keep_newest(Path(settings["CACHE_DIR"]))
+    return OpenvinoEngine(networks, precision)
+
+
+def _writable(folder: Path) -> bool:
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK)
+    return False
+
+
+def _keep_newest(folder: Path) -> None:
+    """Remove the oldest compiled networks beyond what the cache may hold; others' processes may do the same."""
+    with suppress(OSError):
+        states = [(path.stat(), path) for path in folder.glob("*.blob")]
+        found = sorted(((state.st_mtime, state.st_size, path) for state, path in states), reverse=True)
+        kept = 0
+        for _, size, path in found:
+            kept += size
+            if kept > CACHE_BYTES:
+                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -49,7 +49,11 @@ def build_graph(
     shape = openvino.Shape([batch, in_channels, *configuration.patch_size])
     window = graph.op.parameter(shape, np.float32, name="window")
     scores = graph.unet(window, configuration)
-    return openvino.Model([scores], [window], configuration.name)
+    model = openvino.Model([scores], [window], configuration.name)
+    for number, operator in enumerate(model.get_ordered_ops()):  # named by a counter of the process otherwise
+        operator.set_friendly_name(f"{operator.get_type_name()}_{number}")
+    model.outputs[0].get_tensor().set_names({"scores"})
+    return model
 
 
 @dataclass(frozen=True, slots=True)
