@@ -1,10 +1,11 @@
 """Whole commands beside nnU-Net's own: `predict` with models that nnU-Net v2 trained, and `import`.
 
-.venv/bin/python benches/nnunet_models.py PEER_BIN SHARED [-r REPEATS]
+.venv/bin/python benches/nnunet_models.py PEER_BIN SHARED [-r REPEATS] [-w ROW ...]
 
 PEER_BIN holds nnUNetv2_predict_from_modelfolder; SHARED is the folder with `oracles/models`, `peers` and `data`. Each
-command is a new process (cold start included); both sides take turns. The table shows medians, and the largest resident
-memory of any one process: nnU-Net's workers beside it do not count. Processor time is that of all of them.
+command is a new process (cold start included); all sides take turns, and the table shows medians. Memory is the largest
+sum of the proportional set sizes (PSS) of a command's processes, read ten times a second: nnU-Net works in several.
+Processor time is that of all of them. Python's compiled files are kept between runs, as an installed package has them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +31,7 @@ class Run(NamedTuple):
 
     seconds: float
     processor: float  # seconds of all its threads and processes
-    memory: float  # MB
+    memory: float  # MB, of all its processes
 
 
 def run(command: list[str], env: dict[str, str]) -> Run:
@@ -35,12 +39,41 @@ def run(command: list[str], env: dict[str, str]) -> Run:
     started = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, env=env, stdout=said, stderr=said)
+        most, ended = [0], threading.Event()
+        watching = threading.Thread(target=watch, args=(process.pid, most, ended))
+        watching.start()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
+        ended.set()
+        watching.join()
         if status:
             said.seek(0)
             raise SystemExit(f"{' '.join(command)} failed:\n{said.read()[-2000:].decode()}")
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Run(seconds, usage.ru_utime + usage.ru_stime, most[0] / 1024)
+
+
+def watch(pid: int, most: list[int], ended: threading.Event) -> None:
+    """Note the largest sum of proportional set sizes, kB, of a process and all that it started."""
+    while not ended.wait(0.1):
+        most[0] = max(most[0], sum(map(proportional_set_size, tree(pid))))
+
+
+def tree(pid: int) -> list[int]:
+    """List a process and its descendants."""
+    found = [pid]
+    for parent in found:
+        with suppress(OSError):
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def proportional_set_size(pid: int) -> int:
+    """Return a process's memory, kB, in which what several share is divided among them; 0 once it has ended."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return 0
 
 
 def median(runs: list[Run]) -> Run:
@@ -58,39 +91,58 @@ def images(shared: Path, kind: str, folder: Path) -> Path:
     return folder / kind
 
 
-def predicted(shared: Path, peer_bin: Path, repeats: int, folder: Path) -> None:
-    """Print a row for every model."""
-    ours = dict(os.environ)
-    theirs = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    theirs |= {f"nnUNet_{name}": tempfile.gettempdir() for name in ("raw", "preprocessed", "results")}
+SIDES = (  # what is compared: engine and precision
+    ("openvino", "float32"),
+    ("openvino", "bfloat16"),
+    ("torch", "float32"),
+    ("torch", "bfloat16"),
+)
+
+
+def predicted(shared: Path, peer_bin: Path, repeats: int, folder: Path, wanted: list[int]) -> None:
+    """Print the rows of every model."""
     models = shared / "oracles" / "models"
     rows = (
         ("one hippocampus, residual encoder M", models / "05_resencm_3d", "hippocampus", ("0",)),
         ("one hippocampus, plain, 16 features", shared / "peers" / "nnunetv2_hippocampus", "hippocampus", ("0",)),
         ("eight ACDC scans, two folds", models / "02_acdc_3d_fullres", "acdc", ("0", "1")),
     )
-    print("| `predict`, mirrored | nnunet_rs | nnU-Net | ratio | processor time | bfloat16 | memory |")
-    print("|---|---:|---:|---:|---|---:|---|")
-    for name, model, kind, folds in rows:
+    print("| `predict`, mirrored | by | time | nnU-Net is | processor time | memory | of nnU-Net's |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for number, (name, model, kind, folds) in enumerate(rows):
+        if number not in wanted:
+            continue
         source = folder / kind if (folder / kind).exists() else images(shared, kind, folder)
-        out = folder / "out"
-        mine = [sys.executable, "-m", "nnunet_rs", "predict", model, "-i", source, "-o", out, "-f", *folds]
-        mine += ["--device", "cpu", "-q"]
-        peer = [peer_bin / "nnUNetv2_predict_from_modelfolder", "-i", source, "-o", out, "-m", model, "-f", *folds]
-        peer += ["-device", "cpu", "--disable_progress_bar"]
-        sides: list[list[Run]] = [[], [], []]
-        for _ in range(repeats):
-            for side, (command, env) in enumerate(
-                ((mine, ours), ([*mine, "--precision", "bfloat16"], ours), (peer, theirs))
-            ):
-                sides[side].append(run([str(word) for word in command], env))
-                shutil.rmtree(out)
-        own, half, other = map(median, sides)
-        ratio = f"{other.seconds / own.seconds:.1f}×"
-        used = f"{own.processor:.1f} against {other.processor:.1f} s, {other.processor / own.processor:.1f}×"
-        held = f"{own.memory:.0f} against {other.memory:.0f} MB, {other.memory / own.memory:.1f}×"
-        times = f"{own.seconds:.2f} s | {other.seconds:.2f} s | {ratio} | {used} | {half.seconds:.2f} s"
-        print(f"| {name} | {times} | {held} |", flush=True)
+        commands = list(sides(model, source, folder, folds, peer_bin))
+        measured: list[list[Run]] = [[] for _ in commands]
+        for repeat in range(-1, repeats):  # the first warms up: files in memory, compiled modules and networks kept
+            for side, (_, command, env) in enumerate(commands):
+                if repeat >= 0 or side < 2:
+                    measured[side].append(run(command, env))
+                    shutil.rmtree(folder / "out")
+        del measured[0][0], measured[1][0]
+        results = list(map(median, measured))
+        peer = results[-1]
+        for (by, _, _), result in zip(commands, results, strict=True):
+            times = f"{result.seconds:.2f} s | {peer.seconds / result.seconds:.1f}× | {result.processor:.1f} s"
+            held = f"{result.memory:.0f} MB | {result.memory / peer.memory:.2f}"
+            print(f"| {name} | {by} | {times} | {held} |", flush=True)
+
+
+def sides(
+    model: Path, source: Path, folder: Path, folds: tuple[str, ...], peer_bin: Path
+) -> Iterator[tuple[str, list[str], dict[str, str]]]:
+    """Yield names, commands and environments; nnU-Net's last."""
+    kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "modules")}
+    ours = {**os.environ, **kept, "XDG_CACHE_HOME": str(folder / "cache")}
+    for engine, precision in SIDES:
+        words = ["predict", model, "-i", source, "-o", folder / "out", "-f", *folds, "--device", "cpu", "-q"]
+        words += ["--engine", engine, "--precision", precision]
+        yield f"{engine}, {precision}", [sys.executable, "-m", "nnunet_rs", *map(str, words)], ours
+    theirs = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | kept
+    theirs |= {f"nnUNet_{name}": tempfile.gettempdir() for name in ("raw", "preprocessed", "results")}
+    peer = [peer_bin / "nnUNetv2_predict_from_modelfolder", "-i", source, "-o", folder / "out", "-m", model]
+    yield "nnU-Net, float32", list(map(str, (*peer, "-f", *folds, "-device", "cpu", "--disable_progress_bar"))), theirs
 
 
 def imported(repeats: int, folder: Path) -> None:
@@ -130,11 +182,22 @@ def main() -> None:
     parser.add_argument("peer_bin", type=Path, metavar="PEER_BIN")
     parser.add_argument("shared", type=Path, metavar="SHARED")
     parser.add_argument("-r", "--repeats", type=int, default=3)
+    parser.add_argument("-w", "--rows", type=int, nargs="+", default=[0, 1, 2, 3], help="0 to 2: predict; 3: import")
     arguments = parser.parse_args()
-    print(f"{platform.platform()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n")
+    print(f"{processor_name()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory() as folder:
-        predicted(arguments.shared, arguments.peer_bin, arguments.repeats, Path(folder))
-        imported(arguments.repeats, Path(folder))
+        predicted(arguments.shared, arguments.peer_bin, arguments.repeats, Path(folder), arguments.rows)
+        if 3 in arguments.rows:
+            imported(arguments.repeats, Path(folder))
+
+
+def processor_name() -> str:
+    """Name the processor and what of its instructions decides."""
+    from nnunet_rs.core.resources import processor
+
+    found = processor()
+    known = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in found.instructions]
+    return f"{found.name} ({', '.join(known)}), {platform.platform()}"
 
 
 if __name__ == "__main__":

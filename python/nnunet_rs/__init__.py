@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nnunet_rs.plan.planner import PlanOverrides, make_plan
     from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan, write_plan
     from nnunet_rs.predict.folder import FolderOptions, predict_folder
+    from nnunet_rs.predict.own_network import sliding_window
     from nnunet_rs.predict.predictor import PredictOptions, Predictor
     from nnunet_rs.predict.probabilities import Probabilities, open_probabilities, read_probabilities
     from nnunet_rs.select.cross_validation import validate_fold
@@ -90,6 +91,7 @@ __all__ = [
     "read_volume",
     "resample_image",
     "resample_labels",
+    "sliding_window",
     "train_fold",
     "transforms",
     "validate_fold",
@@ -117,6 +119,7 @@ _HOMES = {
     "select.selection": "choose_best load_predictor",
     "evaluate.folders": "evaluate_folders",
     "predict.folder": "FolderOptions predict_folder",
+    "predict.own_network": "sliding_window",
     "predict.predictor": "PredictOptions Predictor",
     "predict.probabilities": "Probabilities open_probabilities read_probabilities",
     "evaluate.summary": "Summary",

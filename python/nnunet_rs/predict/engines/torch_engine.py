@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnunet_rs.core.types import FloatArray, Shape
 from nnunet_rs.model.device import Compute, kernels_measured, require_unforked
@@ -25,7 +25,7 @@ BATCH_VOXELS = {"cpu": 1 << 19, "cuda": 1 << 22}
 class TorchEngine:
     """Engine of networks in evaluation mode, on the device, which map (b, c, *tile) to (b, classes, *tile)."""
 
-    networks: tuple[nn.Module, ...]
+    networks: tuple[Callable[[Tensor], Tensor], ...]  # modules, or what computes like one
     compute: Compute
     remarks: tuple[str, ...] = ()
 
@@ -57,10 +57,10 @@ class TorchEngine:
                 yield Scored(self._forward(network, seen, first), axes, every)
 
     @torch.inference_mode()
-    def _forward(self, network: nn.Module, batch: Tensor, first: bool) -> Tensor:
+    def _forward(self, network: Callable[[Tensor], Tensor], batch: Tensor, first: bool) -> Tensor:
         try:
             with kernels_measured(), self.compute.autocast():
-                scores: Tensor = network(batch)
+                scores = network(batch)
             return scores.float()
         except torch.OutOfMemoryError as error:
             if not first:
