@@ -9,8 +9,8 @@ from nnunet_rs.data.cascade_augmentation import (
     closed,
     dilated,
     eroded,
-    lose_component,
     opened,
+    remove_component,
     reshape_class,
 )
 from scipy import ndimage
@@ -66,7 +66,7 @@ def test_a_class_is_reshaped_as_channel_by_channel(operation) -> None:
 def test_a_class_that_is_not_there_stays_away() -> None:
     labels = np.zeros((4, 4, 4), np.int16)
     reshape_class(labels, 1, dilated, 3.0)
-    lose_component(labels, 1, 0.5, np.random.default_rng(0))
+    remove_component(labels, 1, 0.5, np.random.default_rng(0))
     assert not labels.any()
 
 
@@ -79,7 +79,7 @@ def test_one_small_component_is_lost() -> None:
     results = set()
     for seed in range(20):
         changed = labels.copy()
-        lose_component(changed, 1, 0.15, np.random.default_rng(seed))
+        remove_component(changed, 1, 0.15, np.random.default_rng(seed))
         assert (changed[0, :, :4] == 1).all()
         assert changed[0, 4, 9] == 2
         results.add((int(changed[0, 0, 6]), int(changed[0, 1, 7]), int(changed[0, 4, 8])))

@@ -42,7 +42,7 @@ def test_large_classes_are_sampled(seed: int) -> None:
     labels = np.random.default_rng(seed).integers(0, 3, (20, 60, 61)).astype(np.uint8)
     found = sample_locations(labels, [1, 2])
     for c, (start, stop) in found.spans.items():
-        assert stop - start == class_locations.AT_MOST < found.voxels[c] == (labels == c).sum()
+        assert stop - start == class_locations.MAX_VOXELS < found.voxels[c] == (labels == c).sum()
         picked = found.flat[start:stop]
         assert (labels.ravel()[picked] == c).all()
         assert (np.diff(picked.astype(np.int64)) > 0).all()
@@ -51,7 +51,7 @@ def test_large_classes_are_sampled(seed: int) -> None:
 
 
 def test_one_percent_of_huge_classes(monkeypatch) -> None:
-    monkeypatch.setattr(class_locations, "AT_MOST", 10)
+    monkeypatch.setattr(class_locations, "MAX_VOXELS", 10)
     monkeypatch.setattr(class_locations, "_SLAB", 100)
     found = sample_locations(np.ones((1, 40, 50), np.uint8), [1])
     assert found.spans == {1: (0, 20)}  # 1 % of 2000

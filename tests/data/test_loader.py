@@ -15,7 +15,7 @@ from nnunet_rs.data.augment import Augmentation, build_augmentation
 from nnunet_rs.data.loader import Batch, Loader, LoaderOptions
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.data.previous_stage import PreviousStore
-from nnunet_rs.data.store import Layout, Store
+from nnunet_rs.data.store import Store, StoreLayout
 from nnunet_rs.plan.schema import Configuration
 
 LABELS = LabelSet(("background", "a"), (0, 1))
@@ -42,7 +42,7 @@ def store(tmp_path_factory) -> Store:
         labels[3, 10, 9] = 1
         box = tuple((0, n) for n in shape)
         geometry = Geometry(shape, (1, 1, 1), (0, 1, 2), box, shape, header)
-        store.write(name, Prepared(image, labels, None, geometry), ("key",), Layout((4, 8, 8), (1,)))
+        store.write(name, Prepared(image, labels, None, geometry), ("key",), StoreLayout((4, 8, 8), (1,)))
     return store
 
 
@@ -117,7 +117,7 @@ def test_an_epoch_does_not_depend_on_what_came_before(store) -> None:
 def test_validation_repeats_an_epoch_from_what_is_made_ahead(store) -> None:
     with _loader(store, purpose="validation", ahead=3) as loader:
         first = list(loader.epoch(0, 2))
-        made = [order.batch for order in loader._orders.values()]
+        made = [order.batch for order in loader._pending.values()]
         again = list(loader.epoch(0, 2))
     assert _same(first, again)
     assert any(batch.data is again[0].data for batch in made)
@@ -135,7 +135,7 @@ def test_looks_ahead_but_not_further(store) -> None:
     with Loader(store, NAMES, configuration, LABELS, Counting((4, 8, 8)), LoaderOptions(threads=2, ahead=2)) as loader:
         batches = loader.epoch(0, 10)
         next(batches)
-        for order in loader._orders.values():
+        for order in loader._pending.values():
             for sample in order.samples:
                 sample.result()
         assert len(read) == 9  # the batch at hand and two ahead, three samples each
@@ -174,7 +174,7 @@ def test_masks_reach_the_augmentation(tmp_path: Path) -> None:
     mask = np.zeros(shape, bool)
     mask[:, 4:] = True
     prepared = Prepared(np.ones((1, *shape), np.float32), np.ones(shape, np.uint8), mask, geometry)
-    store.write("a", prepared, ("key",), Layout((4, 8, 8), (1,)))
+    store.write("a", prepared, ("key",), StoreLayout((4, 8, 8), (1,)))
     seen = []
 
     class Looking(Augmentation):

@@ -12,7 +12,7 @@ from batchgenerators.transforms.spatial_transforms import MirrorTransform
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.data.augment import AUGMENTATIONS, Augmentation, build_augmentation, with_mirror_axes
 from nnunet_rs.data.intensity import Gamma, Mirror
-from nnunet_rs.data.mirroring import axes_named, image_axes, mirrored_axes, patch_axes, says_what_it_mirrors
+from nnunet_rs.data.mirroring import axes_named, declares_mirror_axes, image_axes, mirrored_axes, patch_axes
 from nnunet_rs.plan.schema import Configuration
 
 
@@ -79,12 +79,12 @@ def test_samples_are_mirrored_along_the_asked_axes_only(axes: tuple[int, ...]) -
 def test_what_a_users_own_mirrors_is_found() -> None:
     own = Augmentation((8, 8, 8), None, (Gamma(0.3), Mirror((2,)), Compose([MirrorTransform((0,))])))
     assert mirrored_axes(own) == (0, 2)
-    assert says_what_it_mirrors(own)
+    assert declares_mirror_axes(own)
     unknown = Augmentation((8, 8, 8), None, (GaussianNoiseTransform(),))
     assert mirrored_axes(unknown) == ()
-    assert not says_what_it_mirrors(unknown)
+    assert not declares_mirror_axes(unknown)
     assert mirrored_axes(replace(unknown, mirror_axes=(1,))) == (1,)
-    assert says_what_it_mirrors(replace(unknown, mirror_axes=()))
+    assert declares_mirror_axes(replace(unknown, mirror_axes=()))
 
 
 def test_an_axis_that_the_patch_does_not_have() -> None:

@@ -6,19 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.data.class_locations import sample_locations
-from nnunet_rs.data.patches import PatchRule, choose_start, is_forced
+from nnunet_rs.data.patches import PatchRule, choose_start, oversamples_foreground
 
 PLAIN = LabelSet(("background", "a", "b"), (0, 1, 2))
 
 
 def test_at_least_a_third_and_one_of_a_batch() -> None:
-    for size, forced in ((2, 1), (3, 1), (4, 2), (6, 2), (9, 3), (12, 4), (50, 17)):
-        found = [is_forced(sample, size, index=5) for sample in range(size)]
-        assert found == [False] * (size - forced) + [True] * forced
+    for size, foreground in ((2, 1), (3, 1), (4, 2), (6, 2), (9, 3), (12, 4), (50, 17)):
+        found = [oversamples_foreground(sample, size, index=5) for sample in range(size)]
+        assert found == [False] * (size - foreground) + [True] * foreground
 
 
 def test_of_batches_of_one_every_second() -> None:
-    assert [is_forced(0, 1, index) for index in range(4)] == [False, True, False, True]
+    assert [oversamples_foreground(0, 1, index) for index in range(4)] == [False, True, False, True]
 
 
 def test_rule_of_classes_regions_and_ignore() -> None:
@@ -37,8 +37,8 @@ def test_rule_of_classes_regions_and_ignore() -> None:
 @settings(max_examples=60, deadline=None)
 def test_random_patches_stay_inside_or_are_centred(shape, patch, seed) -> None:
     found = sample_locations(np.zeros(shape, np.uint8), [1, 2])
-    for forced in (False, True):  # no foreground: forced patches lie anywhere
-        start = choose_start(PatchRule.of(patch, PLAIN), found, forced, np.random.default_rng(seed))
+    for foreground in (False, True):  # no foreground: foreground patches lie anywhere
+        start = choose_start(PatchRule.of(patch, PLAIN), found, foreground, np.random.default_rng(seed))
         for s, size, length in zip(start, patch, shape, strict=True):
             if size <= length:
                 assert 0 <= s <= length - size
@@ -75,9 +75,9 @@ def test_with_an_ignore_label_every_patch_is_centred_on_an_annotated_voxel() -> 
     assert choose_start(rule, found, False, np.random.default_rng(0)) == (0, 13, 13)
 
 
-@pytest.mark.parametrize("forced", [False, True])
-def test_the_same_generator_gives_the_same_patch(forced: bool) -> None:
+@pytest.mark.parametrize("foreground", [False, True])
+def test_the_same_generator_gives_the_same_patch(foreground: bool) -> None:
     labels = np.random.default_rng(0).integers(0, 3, (9, 30, 30)).astype(np.uint8)
     found, rule = sample_locations(labels, [1, 2]), PatchRule.of((5, 9, 9), PLAIN)
-    starts = {choose_start(rule, found, forced, np.random.default_rng(7)) for _ in range(3)}
+    starts = {choose_start(rule, found, foreground, np.random.default_rng(7)) for _ in range(3)}
     assert len(starts) == 1

@@ -230,7 +230,7 @@ def test_faults_stop_or_are_skipped(raw_dataset, tmp_path) -> None:
     label.unlink()
     with pytest.raises(DatasetError) as error:
         _prepare(root, work)
-    assert "; 1 more faults, see `check`; --skip-faulty goes on without such cases" in str(error.value)
+    assert "; 1 more problem, see `check`; --skip-faulty goes on without such cases" in str(error.value)
     assert not (work / "prepared").exists()
     summary = _prepare(root, work, skip_faulty=True)
     assert summary.cases == 4
@@ -242,7 +242,7 @@ def test_faults_stop_or_are_skipped(raw_dataset, tmp_path) -> None:
 def test_nothing_to_use(raw_dataset, tmp_path) -> None:
     root = raw_dataset(cases=1)
     (root / "labelsTr" / "case_0.nii.gz").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"no training case can be used, the first fault: .*file-empty"):
+    with pytest.raises(DatasetError, match=r"no training case can be used, the first problem: .*file-empty"):
         _prepare(root, tmp_path / "work", skip_faulty=True)
 
 

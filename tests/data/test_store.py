@@ -18,12 +18,12 @@ from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import Header, LabelSet, Volume
 from nnunet_rs.data.archive import write_archive
 from nnunet_rs.data.preprocess import Prepared, crop, narrowed, normalized, unscaled
-from nnunet_rs.data.store import Layout, Store
+from nnunet_rs.data.store import Store, StoreLayout
 from nnunet_rs.plan.schema import ChannelStats, Normalization, Plan
 
 SHAPE = (9, 20, 31)
 PLAN = Plan("made", "paper", (1, 0, 2), ("a", "b"), LabelSet(("background", "c"), (0, 1)), (), {})
-LAYOUT = Layout(patch=(4, 8, 8), classes=(1, 2))
+LAYOUT = StoreLayout(patch=(4, 8, 8), classes=(1, 2))
 
 
 def _prepared(seed: int = 0, mask: bool = True, scale: float = 1) -> Prepared:
@@ -193,7 +193,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 
 
 def test_half_precision(tmp_path: Path) -> None:
-    store, layout = Store(tmp_path), Layout((4, 8, 8), (1, 2), half=True)
+    store, layout = Store(tmp_path), StoreLayout((4, 8, 8), (1, 2), half=True)
     store.write("a", _prepared(), ("key",), layout)
     image, _, _ = store.read_patch("a", (0, 0, 0), SHAPE)
     np.testing.assert_allclose(image, _prepared().image, rtol=2**-11)
@@ -242,8 +242,8 @@ def test_layout_of_a_configuration() -> None:
         patch_size = (64, 48)
 
     labels = LabelSet(("background", "a"), (0, 1))
-    assert Layout.of(Two(), labels) == Layout((1, 64, 48), (1,))
-    assert Layout.of(Two(), LabelSet(labels.names, labels.values, ignore=2)).classes == (0, 1)
+    assert StoreLayout.of(Two(), labels) == StoreLayout((1, 64, 48), (1,))
+    assert StoreLayout.of(Two(), LabelSet(labels.names, labels.values, ignore=2)).classes == (0, 1)
 
 
 @pytest.mark.parametrize("cache", [0, 1 << 20])

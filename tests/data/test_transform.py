@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
 from nnunet_rs.data.intensity import Brightness, Contrast, Gamma, GaussianBlur, GaussianNoise, Mirror
-from nnunet_rs.data.transform import borrowed, run
+from nnunet_rs.data.transform import run, run_seeded
 
 
 def _sample(seed: int) -> dict[str, Any]:
@@ -20,9 +20,9 @@ def _sample(seed: int) -> dict[str, Any]:
 
 def test_borrowed_transforms_are_repeatable_in_any_thread() -> None:
     noise = GaussianNoiseTransform(p_per_sample=1)
-    expected = [borrowed(noise, _sample(seed))["data"] for seed in range(20)]
+    expected = [run_seeded(noise, _sample(seed))["data"] for seed in range(20)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda seed: borrowed(noise, _sample(seed))["data"], range(20)))
+        found = list(pool.map(lambda seed: run_seeded(noise, _sample(seed))["data"], range(20)))
     np.testing.assert_array_equal(found, expected)
     assert not np.array_equal(expected[0], expected[1])
 
@@ -30,7 +30,7 @@ def test_borrowed_transforms_are_repeatable_in_any_thread() -> None:
 def test_borrowed_transforms_leave_the_global_generators_alone() -> None:
     np.random.seed(5)
     random.seed(5)
-    borrowed(GaussianNoiseTransform(p_per_sample=1), _sample(0))
+    run_seeded(GaussianNoiseTransform(p_per_sample=1), _sample(0))
     after = np.random.random(), random.random()
     np.random.seed(5)
     random.seed(5)

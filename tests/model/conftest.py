@@ -10,7 +10,7 @@ from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import Header, LabelSet
 from nnunet_rs.data.folds import make_folds, write_splits
 from nnunet_rs.data.preprocess import Prepared
-from nnunet_rs.data.store import Layout, Store, normalization_key
+from nnunet_rs.data.store import Store, StoreLayout, normalization_key
 from nnunet_rs.plan.schema import (
     CasePrint,
     ChannelStats,
@@ -105,7 +105,10 @@ def work(tmp_path: Path, small_plan: Plan) -> Path:
     write_splits(tmp_path / "splits.json", make_folds(names, count=3))
     keys = (normalization_key(small_plan),)
     for configuration in small_plan.configurations.values():
-        store, layout = Store(tmp_path / "prepared" / configuration.name), Layout.of(configuration, small_plan.labels)
+        store, layout = (
+            Store(tmp_path / "prepared" / configuration.name),
+            StoreLayout.of(configuration, small_plan.labels),
+        )
         for seed, name in enumerate(names):
             store.write(name, prepared_case(seed), keys, layout)
     return tmp_path

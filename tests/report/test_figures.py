@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 from nnunet_rs.core.types import Header, IntArray
 from nnunet_rs.model.history import Epoch, History
-from nnunet_rs.report.figures import Comparison, overlay_picture, training_curves
+from nnunet_rs.report.figures import CasePicture, overlay_picture, training_curves
 from nnunet_rs.report.palette import class_colour
 
 NAMES = ("background", "liver", "spleen")
 
 
-def comparison(shape: tuple[int, int, int] = (6, 20, 30), *, reference: bool = True) -> Comparison:
+def comparison(shape: tuple[int, int, int] = (6, 20, 30), *, reference: bool = True) -> CasePicture:
     rng = np.random.default_rng(0)
     labels: IntArray = np.zeros(shape, np.uint8)
     labels[shape[0] // 2 :, 5:15, 5:15] = 1
     labels[shape[0] // 2 :, 5:15, 18:25] = 2
     affine = ((-1.5, 0.0, 0.0, 0.0), (0.0, -1.5, 0.0, 0.0), (0.0, 0.0, 5.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-    return Comparison(
+    return CasePicture(
         title="a case",
         image=rng.normal(size=shape).astype(np.float32),
         prediction=labels,

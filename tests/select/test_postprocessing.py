@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from nnunet_rs.core.io import write_labels
 from nnunet_rs.core.types import Header, LabelSet, Region
-from nnunet_rs.evaluate.folders import Pair, evaluate_pairs
+from nnunet_rs.evaluate.folders import CasePair, evaluate_pairs
 from nnunet_rs.select.postprocessing import PostProcessing, choose_postprocessing
 
 LABELS = LabelSet(("background", "liver", "tumour"), (0, 1, 2))
@@ -52,7 +52,7 @@ def pairs(tmp_path):
     def make(*cases):
         made = []
         for i, (prediction, reference) in enumerate(cases):
-            pair = Pair(f"case{i}", tmp_path / f"p{i}.nrrd", tmp_path / f"r{i}.nrrd")
+            pair = CasePair(f"case{i}", tmp_path / f"p{i}.nrrd", tmp_path / f"r{i}.nrrd")
             write_labels(pair.prediction, prediction, HEADER)
             write_labels(pair.reference, reference, HEADER)
             made.append(pair)

@@ -128,9 +128,9 @@ def commands_as_typed(arguments: argparse.Namespace) -> Callable[[str], str]:
 def _tell_misplaced(placement: Placement | None, work: Path, say: Callable[[str], None]) -> None:
     if placement is None:
         return
-    from nnunet_rs.data.placement import misplaced
+    from nnunet_rs.data.placement import placement_warning
 
-    remark = misplaced(work, placement)
+    remark = placement_warning(work, placement)
     if remark:
         say(remark)
 

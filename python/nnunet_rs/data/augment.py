@@ -29,7 +29,7 @@ from nnunet_rs.data.transform import Transform, run
 from nnunet_rs.data.warp import WarpSpatial
 from nnunet_rs.plan.schema import Configuration, Normalization
 
-NNUNET_MISTAKES = CascadeAugmentationRule()
+NNUNET_CASCADE_AUGMENTATION = CascadeAugmentationRule()
 
 Chain: TypeAlias = Callable[[SpatialRange], tuple[Transform, ...]]
 
@@ -44,7 +44,7 @@ class AugmentationRecipe:
     mirror: Callable[[Shape], Transform] = Mirror  # of axes of the patch; the last of the chain
     mirrored: bool = True  # along every axis, unless others are asked for
     cascade_augmentation: CascadeAugmentationRule | None = (
-        NNUNET_MISTAKES  # in the first segmentation, of a cascade's second stage
+        NNUNET_CASCADE_AUGMENTATION  # in the first segmentation, of a cascade's second stage
     )
 
 
@@ -138,7 +138,7 @@ def build_augmentation(
     ranges = SpatialRange.of(recipe.spatial or _STILL, configuration.patch_size, configuration.inplane_augmentation)
     masked = tuple(channel for channel, rule in enumerate(normalization) if rule.use_mask)
     chain = recipe.chain(ranges)
-    axes = own_mirror_axes(name, configuration.dims) if mirror_axes is None else mirror_axes
+    axes = default_mirror_axes(name, configuration.dims) if mirror_axes is None else mirror_axes
     chain = (*chain, recipe.mirror(axes)) if axes else chain
     if masked and chain:
         chain = (*chain, ZeroOutside(masked))
@@ -147,11 +147,11 @@ def build_augmentation(
     return (
         augmentation
         if configuration.previous is None
-        else revealing(augmentation, classes, recipe.cascade_augmentation)
+        else with_first_stage_channels(augmentation, classes, recipe.cascade_augmentation)
     )
 
 
-def own_mirror_axes(name: str, dims: int) -> Shape:
+def default_mirror_axes(name: str, dims: int) -> Shape:
     """Tell along which axes of a patch one of `AUGMENTATIONS` mirrors where no others are asked for."""
     return tuple(range(dims)) if AUGMENTATIONS[name].mirrored else ()
 
@@ -173,8 +173,10 @@ def with_mirror_axes(augmentation: Augmentation, axes: Shape) -> Augmentation:
     return replace(augmentation, transforms=(*kept, Mirror(axes)) if axes else kept, mirror_axes=axes)
 
 
-def revealing(
-    augmentation: Augmentation, classes: int, cascade_augmentation: CascadeAugmentationRule | None = NNUNET_MISTAKES
+def with_first_stage_channels(
+    augmentation: Augmentation,
+    classes: int,
+    cascade_augmentation: CascadeAugmentationRule | None = NNUNET_CASCADE_AUGMENTATION,
 ) -> Augmentation:
     """Let an augmentation end by making channels of a first segmentation, with mistakes in it (None: as it is)."""
     made = () if cascade_augmentation is None else (CascadeAugmentation(cascade_augmentation, classes),)
@@ -229,7 +231,7 @@ _RECIPES = {
     "paper-batchgenerators": AugmentationRecipe(
         _PAPER, _paper_batchgenerators, BatchgeneratorsSpatial, _mirror_batchgenerators
     ),
-    "v2": AugmentationRecipe(_V2, _v2, cascade_augmentation=replace(NNUNET_MISTAKES, p_class=0.5)),
+    "v2": AugmentationRecipe(_V2, _v2, cascade_augmentation=replace(NNUNET_CASCADE_AUGMENTATION, p_class=0.5)),
     "light": AugmentationRecipe(_LIGHT, _light),  # ours, for processors
     "none": AugmentationRecipe(None, _none, mirrored=False, cascade_augmentation=None),
 }

@@ -52,7 +52,7 @@ class CascadeAugmentation(SeededTransform):
                 reshape_class(changed[-1], label, operation, rng.uniform(*self.rule.radius))
         if removed:
             for label in self._drawn(rng):
-                lose_component(changed[-1], label, self.rule.largest, rng)
+                remove_component(changed[-1], label, self.rule.largest, rng)
         return image, changed
 
     def _drawn(self, rng: np.random.Generator) -> list[int]:
@@ -120,7 +120,7 @@ def reshape_class(labels: IntArray, label: int, operation: Operation, radius: fl
     part[after] = label
 
 
-def lose_component(labels: IntArray, label: int, largest: float, rng: np.random.Generator) -> None:
+def remove_component(labels: IntArray, label: int, largest: float, rng: np.random.Generator) -> None:
     """Set one of a class's components smaller than a share of the patch to background, in place, if there is one."""
     parts = cc3d.connected_components(labels == label, connectivity=26 if labels.ndim == 3 else 8)
     sizes = np.bincount(parts.ravel())[1:]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.types import IntArray, Shape3
 
-AT_MOST = 10_000  # voxels kept of a class, or
+MAX_VOXELS = 10_000  # voxels kept of a class, or
 SHARE = 0.01  # of its voxels, if that is more
 _SEED = 1234
 _SLAB = 1 << 20  # voxels looked at together, so that no index array grows with the case
@@ -85,14 +85,14 @@ def _voxels_by_class(flat: IntArray, start: int, wanted: IntArray) -> list[NDArr
     values = slab[here]
     order = np.argsort(values, kind="stable")
     values = values[order]
-    places: NDArray[np.unsignedinteger] = (here[order] + start).astype(_kind(flat.size))
+    indices: NDArray[np.unsignedinteger] = (here[order] + start).astype(_kind(flat.size))
     bounds = zip(np.searchsorted(values, wanted, "left"), np.searchsorted(values, wanted, "right"), strict=True)
-    return [places[first:last] for first, last in bounds]
+    return [indices[first:last] for first, last in bounds]
 
 
 def _sampled(voxels: NDArray[np.unsignedinteger], c: int) -> NDArray[np.unsignedinteger]:
     """Return the voxels of class `c` that are kept, in ascending order."""
-    keep = max(AT_MOST, math.ceil(SHARE * voxels.size))
+    keep = max(MAX_VOXELS, math.ceil(SHARE * voxels.size))
     if voxels.size <= keep:
         return voxels
     chosen = np.random.default_rng((_SEED, c)).choice(voxels.size, keep, replace=False, shuffle=False)

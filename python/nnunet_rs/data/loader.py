@@ -14,7 +14,7 @@ from nnunet_rs.core.errors import DatasetError, named
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3
 from nnunet_rs.data.augment import Augmentation
-from nnunet_rs.data.patches import PatchRule, choose_start, is_forced
+from nnunet_rs.data.patches import PatchRule, choose_start, oversamples_foreground
 from nnunet_rs.data.previous_stage import PreviousStore
 from nnunet_rs.data.store import Store
 from nnunet_rs.plan.schema import Configuration
@@ -54,8 +54,8 @@ class PatchSampler:
     augmentation: Augmentation  # for the rule's patch
     previous: PreviousStore | None = None  # a cascade's second stage: the segmentations of its first
 
-    def __call__(self, name: str, forced: bool, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
-        """Make a sample of the case `name`, about its foreground if `forced`.
+    def __call__(self, name: str, foreground: bool, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Make a sample of the case `name`, about its foreground if `foreground`.
 
         Returns
         -------
@@ -64,7 +64,7 @@ class PatchSampler:
         labels
             Class indices (*patch).
         """
-        start = choose_start(self.rule, self.store.class_locations(name), forced, rng)
+        start = choose_start(self.rule, self.store.class_locations(name), foreground, rng)
         drawn = self.augmentation.draw(rng)
         region = self.augmentation.region(drawn)
         size = (1, *region)[-3:]
@@ -86,7 +86,7 @@ class PatchSampler:
 
 
 @dataclass(slots=True, eq=False)
-class _Order:
+class _Pending:
     """A batch in the making."""
 
     batch: Batch
@@ -146,7 +146,7 @@ class Loader:
         if previous is not None:
             self._channels += labels.count - 1
         self._pool = ThreadPoolExecutor(self.options.threads or processors(), thread_name_prefix="loader")
-        self._orders: dict[tuple[int, int], _Order] = {}
+        self._pending: dict[tuple[int, int], _Pending] = {}
 
     def __enter__(self) -> Loader:
         return self
@@ -156,11 +156,11 @@ class Loader:
 
     def close(self) -> None:
         """Drop what has not begun, wait for what has, and end the threads."""
-        self._orders.clear()
+        self._pending.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def epoch(self, epoch: int, batches: int, start: int = 0) -> Iterator[Batch]:
-        """Give the batches `start` … batches-1 of an epoch, in this order.
+        """Give the batches `start` … batches-1 of an epoch, in their order.
 
         While one is used the next `ahead` are made; after an epoch's last these are the first of the next epoch (in
         training), or of the same again (in validation, whose batches should not change from epoch to epoch).
@@ -174,43 +174,43 @@ class Loader:
         for index in range(start, batches):
             wanted = [(epoch, index + k) for k in range(self.options.ahead + 1)]
             wanted = [(e, k) if k < batches else (following, (k - batches) % batches) for e, k in wanted]
-            self._order(wanted)
-            order = self._orders.pop(wanted[0])
-            names = tuple(sample.result() for sample in order.samples)
-            yield Batch(order.batch.data, order.batch.labels, names)
+            self._submit(wanted)
+            pending = self._pending.pop(wanted[0])
+            names = tuple(sample.result() for sample in pending.samples)
+            yield Batch(pending.batch.data, pending.batch.labels, names)
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Make one batch in this thread."""
         batch = self._empty()
-        names = tuple(self._fill(batch, epoch, index, place) for place in range(len(self._samples)))
+        names = tuple(self._fill(batch, epoch, index, slot) for slot in range(len(self._samples)))
         return Batch(batch.data, batch.labels, names)
 
-    def _order(self, wanted: Sequence[tuple[int, int]]) -> None:
+    def _submit(self, wanted: Sequence[tuple[int, int]]) -> None:
         """Start making the batches of `wanted` that are not in the making, and drop others."""
-        for stale in [key for key in self._orders if key not in wanted]:
-            for sample in self._orders.pop(stale).samples:
+        for stale in [key for key in self._pending if key not in wanted]:
+            for sample in self._pending.pop(stale).samples:
                 sample.cancel()
         for key in wanted:
-            if key not in self._orders:
+            if key not in self._pending:
                 batch = self._empty()
-                places = range(len(self._samples))
-                samples = [self._pool.submit(self._fill, batch, *key, place) for place in places]
-                self._orders[key] = _Order(batch, samples)
+                slots = range(len(self._samples))
+                samples = [self._pool.submit(self._fill, batch, *key, slot) for slot in slots]
+                self._pending[key] = _Pending(batch, samples)
 
     def _empty(self) -> Batch:
         patch = self.augmentation.patch
         count, empty = len(self._samples), self.options.empty
         return Batch(empty((count, self._channels, *patch), np.float32), empty((count, *patch), np.int16), ())
 
-    def _fill(self, batch: Batch, epoch: int, index: int, place: int) -> str:
-        """Make the sample at a place of this share of a batch; returns the case's name."""
-        sample = self._samples[place]
+    def _fill(self, batch: Batch, epoch: int, index: int, slot: int) -> str:
+        """Make the sample at a slot of this share of a batch; returns the case's name."""
+        sample = self._samples[slot]
         stream = _STREAMS[self.options.purpose]
         rng = np.random.default_rng((self.options.seed, stream, epoch, index, sample))
         name = self._names[rng.integers(len(self._names))]
-        forced = is_forced(sample, self.batch_size, index)
+        foreground = oversamples_foreground(sample, self.batch_size, index)
         try:
-            batch.data[place], batch.labels[place] = self._sampler(name, forced, rng)
+            batch.data[slot], batch.labels[slot] = self._sampler(name, foreground, rng)
         except Exception as error:
             raise DatasetError(f"case {name}, batch {index} of epoch {epoch}: {named(error)}") from error
         return name

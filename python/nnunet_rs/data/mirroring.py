@@ -56,7 +56,7 @@ def mirrored_axes(augmentation: Augmentation) -> Shape:
     return tuple(sorted(found))
 
 
-def says_what_it_mirrors(augmentation: Augmentation) -> bool:
+def declares_mirror_axes(augmentation: Augmentation) -> bool:
     """Whether an augmentation names its mirror axes, or holds a transform that is known to mirror."""
     return augmentation.mirror_axes is not None or bool(_found(augmentation.transforms))
 

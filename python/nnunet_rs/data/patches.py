@@ -19,19 +19,19 @@ class PatchRule:
     """What decides where a patch lies, apart from the case and chance."""
 
     patch: Shape3  # size in working axes; (1, y, x) for 2-D
-    targets: tuple[tuple[int, ...], ...]  # what a forced patch is centred on: a class, or the classes of a region
+    foreground_classes: tuple[tuple[int, ...], ...]  # to be oversampled: a class each, or the classes of a region
     annotated: tuple[int, ...] = ()  # with an ignore label: the classes that any patch must be centred on
 
     @classmethod
     def of(cls, patch: Sequence[int], labels: LabelSet) -> PatchRule:
         """Return the rule for a configuration's patch size (two or three axes) and a dataset's labels."""
         size = (1, *patch) if len(patch) == 2 else tuple(patch)
-        targets = tuple(r.classes for r in labels.regions) or tuple((c,) for c in range(1, labels.count))
+        foreground_classes = tuple(r.classes for r in labels.regions) or tuple((c,) for c in range(1, labels.count))
         annotated = tuple(range(labels.count)) if labels.ignore is not None else ()
-        return cls((size[0], size[1], size[2]), targets, annotated)
+        return cls((size[0], size[1], size[2]), foreground_classes, annotated)
 
 
-def is_forced(sample: int, batch_size: int, index: int, share: float = FOREGROUND_SHARE) -> bool:
+def oversamples_foreground(sample: int, batch_size: int, index: int, share: float = FOREGROUND_SHARE) -> bool:
     """Whether a sample of the `index`-th batch is centred on foreground.
 
     The last third of every batch is, and at least one of its samples; of batches of one, every second.
@@ -41,7 +41,9 @@ def is_forced(sample: int, batch_size: int, index: int, share: float = FOREGROUN
     return sample >= batch_size - math.ceil(share * batch_size)
 
 
-def choose_start(rule: PatchRule, class_locations: ClassLocations, forced: bool, rng: np.random.Generator) -> Shape3:
+def choose_start(
+    rule: PatchRule, class_locations: ClassLocations, foreground: bool, rng: np.random.Generator
+) -> Shape3:
     """Draw where a patch starts in a case.
 
     Parameters
@@ -50,7 +52,7 @@ def choose_start(rule: PatchRule, class_locations: ClassLocations, forced: bool,
         The patch size and what to centre on.
     locations
         The case's shape and its sampled class voxels.
-    forced
+    foreground
         Centre on a voxel of a random class (or region) among those that occur; where none does, anywhere.
     rng
         The sample's own generator.
@@ -63,7 +65,7 @@ def choose_start(rule: PatchRule, class_locations: ClassLocations, forced: bool,
         hang over the far end, as nnU-Net's `get_bbox` lets it.
     """
     bounds = [_bounds(size, length) for size, length in zip(rule.patch, class_locations.shape, strict=True)]
-    target = _target(rule, class_locations, forced, rng)
+    target = _target(rule, class_locations, foreground, rng)
     if target is None:
         z, y, x = (int(rng.integers(low, high + 1)) for low, high in bounds)
         return z, y, x
@@ -79,11 +81,11 @@ def _bounds(size: int, length: int) -> tuple[int, int]:
 
 
 def _target(
-    rule: PatchRule, class_locations: ClassLocations, forced: bool, rng: np.random.Generator
+    rule: PatchRule, class_locations: ClassLocations, foreground: bool, rng: np.random.Generator
 ) -> tuple[int, ...] | None:
     """Return the classes to centre on, None for anywhere."""
-    if forced:
-        present = [target for target in rule.targets if any(c in class_locations.spans for c in target)]
+    if foreground:
+        present = [target for target in rule.foreground_classes if any(c in class_locations.spans for c in target)]
         if present:
             return present[rng.integers(len(present))]
     if any(c in class_locations.spans for c in rule.annotated):

@@ -25,7 +25,7 @@ from nnunet_rs.data.folds import Fold, make_folds, read_splits, tell_likely_grou
 from nnunet_rs.data.ownership import MARK, require_own
 from nnunet_rs.data.placement import Placement, place_prepared, prepared_cases, prepared_folder
 from nnunet_rs.data.preprocess import find_configuration
-from nnunet_rs.data.runner import CaseCache, Stage, Staged, manner
+from nnunet_rs.data.runner import CaseCache, CaseResult, PreprocessingRunner, preprocessing_signature
 from nnunet_rs.data.store import prepared_name
 from nnunet_rs.plan.dataset_scan import DatasetScan, Visit, scan_dataset
 from nnunet_rs.plan.fingerprint import COUNTERS
@@ -47,7 +47,7 @@ class PrepareOptions:
     memory: int | None = None  # bytes that this process may hold; None: most of what is free
     threads: int | None = None  # None: one per processor this process may use
     resume: bool = True  # keep what is whole and unchanged
-    skip_faulty: bool = False  # go on without cases that have faults
+    skip_faulty: bool = False  # leave out cases that have problems
     half: bool = False  # store images as float16
     placement: Placement | None = None  # where prepared cases shall lie; None: where they do
 
@@ -95,7 +95,7 @@ def prepare_dataset(
     Raises
     ------
     DatasetError
-        Cases have faults (unless they are skipped), all have, or the memory allowed does not suffice for anything. Or
+        Cases have problems (unless they are skipped), all have, or the memory allowed does not suffice for anything. Or
         `work` holds files that this library did not make, or another dataset's (nothing is written then).
     PlanError
         No plan can be made or followed, or it has no such configuration.
@@ -110,20 +110,20 @@ def prepare_dataset(
         stack.enter_context(exclusive(work, "preprocess", run.progress))
         if run.options.placement is not None and (remark := place_prepared(work, run.options.placement)):
             run.progress.say(remark)
-        stack.enter_context(_kept_out(work, run.progress))
+        stack.enter_context(_lock_prepared(work, run.progress))
         prepared = prepared_folder(work)
         for folder in (work, *prepared.glob("*/")):
             remove_leftovers(folder)
-        kept = CaseCache(run.budget)
+        cache = CaseCache(run.budget)
         if not prepared_cases(work):  # else perhaps nothing is left to write
             warm_up()
         with run.progress.task("preprocess", len(dataset.training)) as whole:
             task = Share(whole, 0.5)  # each case is read, then prepared
-            scan = run.scan(task, kept.visit)
+            scan = run.scan(task, cache.visit)
             task.advance(len(dataset.training) - len(scan.sound()))
             plan = run.reconcile(scan)
-            staged = run.prepare(scan, plan, kept, task)
-    return run.summary(time.monotonic() - started, scan, plan, staged)
+            results = run.prepare(scan, plan, cache, task)
+    return run.summary(time.monotonic() - started, scan, plan, results)
 
 
 def plan_dataset(
@@ -162,7 +162,7 @@ class _Run:
         self.budget = Budget(memory_for_cases(self.options.memory, self.threads, counters))
 
     def scan(self, task: Task, visit: Visit | None = None) -> DatasetScan:
-        """Read the dataset; raise unless its faults may be skipped."""
+        """Read the dataset; raise if a case has problems, unless they may be skipped."""
         if not self.options.resume:
             self.work.scan_file.unlink(missing_ok=True)
         scan = scan_dataset(
@@ -174,14 +174,14 @@ class _Run:
             task=task,
             visit=visit,
         )
-        _tell_warnings(scan, self.progress)
-        _require_sound(self.dataset, scan, self.options.skip_faulty)
+        _report_warnings(scan, self.progress)
+        _require_valid(self.dataset, scan, self.options.skip_faulty)
         return scan
 
     def reconcile(self, scan: DatasetScan) -> Plan:
         """Write dataset.json, plan.json and splits.json, or follow those that are there."""
         assert scan.fingerprint is not None
-        cases, names = self._sound(scan), scan.sound()
+        cases, names = self._valid_cases(scan), scan.sound()
         write_json(self.work.dataset_file, _dataset_json(self.dataset, cases))
         asked = self.options
         plan = reconcile_plan(
@@ -190,31 +190,33 @@ class _Run:
         reconcile_splits(self.work.splits_file, names, self.options.groups, self.options.strata, self.progress)
         return plan
 
-    def prepare(self, scan: DatasetScan, plan: Plan, kept: CaseCache, task: Task) -> dict[str, Staged]:
-        """Prepare all sound cases."""
+    def prepare(self, scan: DatasetScan, plan: Plan, cache: CaseCache, task: Task) -> dict[str, CaseResult]:
+        """Prepare all valid cases."""
         configurations = _wanted(plan, self.options.configurations)
-        stage = Stage(
+        runner = PreprocessingRunner(
             dataset=self.dataset,
             scan=scan,
             plan=plan,
             configurations=configurations,
-            manners={c.name: manner(plan, c, self.options.half) for c in plan.configurations.values()},
+            signatures={
+                c.name: preprocessing_signature(plan, c, self.options.half) for c in plan.configurations.values()
+            },
             folder=prepared_folder(self.work.path),
             budget=self.budget,
-            kept=kept,
+            cache=cache,
             half=self.options.half,
             resume=self.options.resume,
             threads=self.threads,
         )
-        return stage.run(self._sound(scan), task, self.options.skip_faulty)
+        return runner.run(self._valid_cases(scan), task, self.options.skip_faulty)
 
-    def _sound(self, scan: DatasetScan) -> list[Case]:
+    def _valid_cases(self, scan: DatasetScan) -> list[Case]:
         return [case for case in self.dataset.training if scan.cases[case.name].print is not None]
 
-    def summary(self, seconds: float, scan: DatasetScan, plan: Plan, staged: dict[str, Staged]) -> PrepareSummary:
+    def summary(self, seconds: float, scan: DatasetScan, plan: Plan, results: dict[str, CaseResult]) -> PrepareSummary:
         """Count what was done."""
-        failed = tuple(issue for case in staged.values() for issue in case.issues)
-        done = {name for name, case in staged.items() if not case.issues}
+        failed = tuple(issue for case in results.values() for issue in case.issues)
+        done = {name for name, case in results.items() if not case.issues}
         files = [path for case in self.dataset.training if case.name in done for path in (*case.images, case.label)]
         prints = [case.print for name, case in scan.cases.items() if name in done and case.print]
         return PrepareSummary(
@@ -222,10 +224,10 @@ class _Run:
             configurations=tuple(c.name for c in _wanted(plan, self.options.configurations)),
             cases=len(done),
             voxels=len(plan.channels) * sum(math.prod(print.shape) for print in prints),
-            made=sum(case.made for case in staged.values()),
-            found=sum(case.found for case in staged.values()),
+            made=sum(case.made for case in results.values()),
+            found=sum(case.found for case in results.values()),
             bytes_read=sum(path.stat().st_size for path in files if path is not None),
-            bytes_written=sum(case.bytes for case in staged.values()),
+            bytes_written=sum(case.bytes for case in results.values()),
             seconds=seconds,
             peak_memory=peak_memory(),
             skipped=(*fatal(scan.issues), *failed),
@@ -233,7 +235,7 @@ class _Run:
         )
 
 
-def _kept_out(work: Path, progress: Progress) -> AbstractContextManager[None]:
+def _lock_prepared(work: Path, progress: Progress) -> AbstractContextManager[None]:
     """Keep others out of prepared cases that lie outside of the work folder: it may not be the only one to use them."""
     prepared = prepared_folder(work)
     return nullcontext() if prepared.parent == work else exclusive(prepared, f"preprocess for {work}", progress)
@@ -285,7 +287,7 @@ def _counters(allowed: int | None) -> int:
     return COUNTERS if allowed is None else min(COUNTERS, allowed // 16)
 
 
-def _tell_warnings(scan: DatasetScan, progress: Progress) -> None:
+def _report_warnings(scan: DatasetScan, progress: Progress) -> None:
     """Tell each kind of warning once."""
     kinds: dict[str, list[Issue]] = defaultdict(list)
     for issue in scan.issues:
@@ -296,17 +298,17 @@ def _tell_warnings(scan: DatasetScan, progress: Progress) -> None:
         progress.say(f"warning: {issues[0]}{more}")
 
 
-def _require_sound(dataset: Dataset, scan: DatasetScan, skip_faulty: bool) -> None:
-    """Raise for faults that are not to be skipped, or if nothing is left without them."""
+def _require_valid(dataset: Dataset, scan: DatasetScan, skip_faulty: bool) -> None:
+    """Raise for problems that are not to be skipped, or if no case is left."""
     issues = [issue for issue in fatal(scan.issues) if not (skip_faulty and issue.case)]
     if issues:
-        others = f"; {len(issues) - 1} more faults, see `check`" if len(issues) > 1 else ""
+        others = f"; {len(issues) - 1} more problem{'s' * (len(issues) > 2)}, see `check`" if len(issues) > 1 else ""
         skip = "; --skip-faulty goes on without such cases" if issues[0].case else ""
         raise DatasetError(f"{issues[0]}{others}{skip}")
     if not scan.sound():
         first = next(iter(fatal(scan.issues)), None)
         raise DatasetError(
-            f"{dataset.root}: no training case can be used{f', the first fault: {first}' if first else ''}"
+            f"{dataset.root}: no training case can be used{f', the first problem: {first}' if first else ''}"
         )
 
 
@@ -324,7 +326,7 @@ _KEPT = ("labels", "regions_class_order", "codes", "colours", "colors")  # the l
 def _dataset_json(dataset: Dataset, cases: Sequence[Case]) -> dict[str, Any]:
     """Return a dataset.json in nnU-Net's form that lists files where they are: WORK can be read as a dataset."""
     declared = read_json(dataset.root / DATASET_JSON)
-    kept = {key: declared[key] for key in _KEPT if key in declared}
+    declared_labels = {key: declared[key] for key in _KEPT if key in declared}
     listed = {
         case.name: {
             "images": [str(path.resolve()) for path in case.images],
@@ -335,7 +337,7 @@ def _dataset_json(dataset: Dataset, cases: Sequence[Case]) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "channel_names": {str(number): name for number, name in enumerate(dataset.channels)},
-        **kept,
+        **declared_labels,
         "numTraining": len(cases),
         "file_ending": dataset.ending,
         "dataset": listed,

@@ -84,7 +84,7 @@ def place_prepared(work: Path, placement: Placement) -> str:
     return ""
 
 
-def misplaced(work: Path, placement: Placement) -> str:
+def placement_warning(work: Path, placement: Placement) -> str:
     """Return a warning if the variable leads to no prepared cases, or is not followed; else nothing."""
     if read_placement(work) is None:
         there = WorkFolder(work).own_prepared_folder

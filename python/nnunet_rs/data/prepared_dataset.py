@@ -11,7 +11,7 @@ import numpy as np
 from nnunet_rs.core.errors import DatasetError, named
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.workspace import WorkFolder
-from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing
+from nnunet_rs.data.augment import Augmentation, build_augmentation, with_first_stage_channels
 from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.data.loader import PatchSampler
 from nnunet_rs.data.patches import FOREGROUND_SHARE, PatchRule
@@ -144,5 +144,5 @@ class PreparedDataset:
         else:
             transforms = () if self.augmentation is None else (self.augmentation,)
             augmentation = Augmentation(configuration.patch_size, transforms=transforms)
-            augmentation = augmentation if previous is None else revealing(augmentation, classes, None)
+            augmentation = augmentation if previous is None else with_first_stage_channels(augmentation, classes, None)
         return PatchSampler(store, PatchRule.of(configuration.patch_size, plan.labels), augmentation, previous)

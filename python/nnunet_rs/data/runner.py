@@ -34,7 +34,7 @@ from nnunet_rs.data.preprocess import (
     unscaled,
 )
 from nnunet_rs.data.resampling import described, resampled_shape, target_spacing
-from nnunet_rs.data.store import Layout, Store, normalization_key, prepared_name
+from nnunet_rs.data.store import Store, StoreLayout, normalization_key, prepared_name
 from nnunet_rs.plan.dataset_scan import DatasetScan
 from nnunet_rs.plan.schema import CasePrint, Configuration, Plan, Resampling
 
@@ -43,7 +43,7 @@ _WRITING = 64 << 20  # bytes of buffers while arrays are compressed
 
 
 class CaseCache:
-    """Cropped cases that stay in memory between survey and preparation, so that their files are read once.
+    """Cropped cases that stay in memory between the dataset scan and preparing, so that their files are read once.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ class CaseCache:
         self._cases[case.name] = cropped
 
     def take(self, name: str) -> Cropped | None:
-        """Hand over a case; its bytes stay held of the budget until the caller gives them back."""
+        """Remove a case and return it; its bytes count towards the budget until the caller gives them back."""
         return self._cases.pop(name, None)
 
     def size(self, name: str) -> int:
-        """Bytes that a case holds; 0 if it is not kept."""
+        """Bytes of a case; 0 if it is not kept."""
         return _size(self._cases[name]) if name in self._cases else 0
 
     def total(self) -> int:
@@ -83,7 +83,7 @@ class CaseCache:
         return sum(map(_size, self._cases.values()))
 
     def drop(self) -> bool:
-        """Forget one case; False if there is none."""
+        """Drop one case; False if there is none."""
         if not self._cases:
             return False
         self._budget.give_back(_size(self._cases.popitem()[1]))
@@ -91,8 +91,8 @@ class CaseCache:
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """What preparing one case came to."""
+class CaseResult:
+    """What was done for one case."""
 
     made: int = 0  # configurations made
     found: int = 0  # configurations that were whole already
@@ -101,8 +101,8 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """What preparing needs to know besides the case."""
+class PreprocessingRunner:
+    """Prepares the cases of a dataset for all configurations, side by side within the memory allowed."""
 
     dataset: Dataset
     scan: DatasetScan
@@ -110,14 +110,14 @@ class Stage:
     configurations: tuple[Configuration, ...]
     folder: Path  # WORK/prepared
     budget: Budget
-    kept: CaseCache
+    cache: CaseCache
     half: bool
     resume: bool
     threads: int  # cases side by side, or kernels' threads where memory allows fewer cases
-    manners: Mapping[str, str]  # by configuration: what of plan and layout decides how a case is prepared
+    signatures: Mapping[str, str]  # by configuration: what of plan and layout decides how a case is prepared
 
-    def run(self, cases: Sequence[Case], task: Task, skip_faulty: bool) -> dict[str, Staged]:
-        """Prepare cases, the largest first; returns what came of each.
+    def run(self, cases: Sequence[Case], task: Task, skip_faulty: bool) -> dict[str, CaseResult]:
+        """Prepare cases, the largest first; returns what was done for each.
 
         Raises
         ------
@@ -126,18 +126,18 @@ class Stage:
         NnunetError
             Nothing can be written.
         """
-        needed = {case.name: self.needed(case) for case in cases}
+        needed = {case.name: self.memory_needed(case) for case in cases}
         largest = min(self.budget.total, max(needed.values()))
-        while self.budget.free < largest and self.kept.drop():
+        while self.budget.free < largest and self.cache.drop():
             pass  # else cases that wait for memory could hold what they wait for
         workers = max(1, min(self.threads, len(cases), self.budget.total // largest))
         kernels = self.threads // workers
-        results: dict[str, Staged] = {}
+        results: dict[str, CaseResult] = {}
         ordered = sorted(cases, key=lambda case: -needed[case.name])
-        for case, staged in in_parallel(partial(self._prepare, kernels, needed), ordered, workers, self.budget):
+        for case, result in in_parallel(partial(self._prepare, kernels, needed), ordered, workers, self.budget):
             if not skip_faulty:
-                require_none(staged.issues)
-            results[case.name] = staged
+                require_none(result.issues)
+            results[case.name] = result
             task.advance(1, case.name)
         return results
 
@@ -145,7 +145,7 @@ class Stage:
         """Return where a configuration's cases go."""
         return Store(self.folder / configuration.name)
 
-    def needed(self, case: Case) -> int:
+    def memory_needed(self, case: Case) -> int:
         """Bound the bytes of memory that a case takes, from its files to its prepared forms."""
         print = self.scan.cases[case.name].print
         assert print is not None
@@ -158,7 +158,7 @@ class Stage:
         return max(estimate_case_memory(case, channels).reading, normalizing, resampling) + _WRITING
 
     def _resampling(self, print: CasePrint, configuration: Configuration) -> int:
-        """Bound what a resampled case takes besides the normalised one; with locations and what kernels put aside.
+        """Bound what a resampled case takes besides the normalised one; with class locations and the kernels' buffers.
 
         Of images that are turned on reading it is not known which axis comes to lie where: the worst is assumed.
         """
@@ -189,70 +189,70 @@ class Stage:
         shape, (z, y, x) = [print.shape_after_crop[a] for a in axes], (print.spacing[a] for a in axes)
         return new_shape(tuple(shape), (z, y, x), target_spacing(configuration, (z, y, x)))
 
-    def _prepare(self, threads: int, needs: Mapping[str, int], case: Case) -> Staged:
+    def _prepare(self, threads: int, needs: Mapping[str, int], case: Case) -> CaseResult:
         missing = [
             c for c in self.configurations if not (self.resume and self.store(c).has(case.name, self._key(case, c)))
         ]
-        size = self.kept.size(case.name)
+        size = self.cache.size(case.name)
         try:
             if not missing:
-                return Staged(found=len(self.configurations))
+                return CaseResult(found=len(self.configurations))
             needed = needs[case.name]
             if needed > self.budget.total:
-                return Staged(issues=(too_large(case, needed, self.budget, self._largest(case)),))
+                return CaseResult(issues=(too_large(case, needed, self.budget, self._largest(case)),))
             with self.budget.hold(max(0, needed - size)):
                 return self._make(case, missing, threads)
         except StoppedError:  # another case ended the work, and will be told
-            return Staged()
+            return CaseResult()
         except DatasetError as error:
             advice = "see the case's files, or leave it out"
-            return Staged(issues=(Issue(case.images[0], "preparation", str(error), advice, case.name),))
+            return CaseResult(issues=(Issue(case.images[0], "preparation", str(error), advice, case.name),))
         finally:
-            self.kept.take(case.name)
+            self.cache.take(case.name)
             self.budget.give_back(size)
 
-    def _make(self, case: Case, missing: Sequence[Configuration], threads: int) -> Staged:
+    def _make(self, case: Case, missing: Sequence[Configuration], threads: int) -> CaseResult:
         """Prepare a case for the configurations that lack it, those first whose grid is the file's own."""
-        cropped = self.kept.take(case.name) or self._read(case)
+        cropped = self.cache.take(case.name) or self._read(case)
         own = unscaled(cropped, self.plan, overwrite=True)
         del cropped
-        shared = [c for c in self._all() if self._stays(own, c)]
-        size = self._share(case, own, shared, [c for c in missing if c in shared])
+        shared = [c for c in self._all() if self._stored_as_is(own, c)]
+        size = self._write_shared(case, own, shared, [c for c in missing if c in shared])
         rest = [c for c in missing if c not in shared]
         if rest:
             normal = normalized(own)
         del own
         for configuration in rest:
-            self._go_on()
+            self._raise_if_stopped()
             prepared = prepare_crop(normal, configuration, threads=threads)
-            layout = Layout.of(configuration, self.plan.labels, self.half)
+            layout = StoreLayout.of(configuration, self.plan.labels, self.half)
             size += self.store(configuration).write(case.name, prepared, (self._key(case, configuration),), layout)
-        return Staged(len(missing), len(self.configurations) - len(missing), size)
+        return CaseResult(len(missing), len(self.configurations) - len(missing), size)
 
     def _all(self) -> list[Configuration]:
         """Return the configurations that have prepared cases, asked for or not: what is stored depends on all."""
         return [c for name, c in self.plan.configurations.items() if prepared_name(self.plan, name) == name]
 
-    def _stays(self, case: Unscaled, configuration: Configuration) -> bool:
+    def _stored_as_is(self, case: Unscaled, configuration: Configuration) -> bool:
         """Whether a case is stored as the integers of its file: it is not resampled, and they are integers."""
         integers = case.image.dtype.kind in "iu"
         return integers and resampled_shape(case.geometry, configuration) == case.geometry.resampled
 
-    def _share(
+    def _write_shared(
         self, case: Case, own: Unscaled, shared: Sequence[Configuration], missing: Sequence[Configuration]
     ) -> int:
         """Write one file for the configurations that a case fits as it is, under a name in each that lacks it."""
         keys, size = tuple(self._key(case, c) for c in shared), 0
-        there = [c for c in shared if all(self.store(c).has(case.name, key) for key in keys)]
+        written = [c for c in shared if all(self.store(c).has(case.name, key) for key in keys)]
         for configuration in missing:
-            self._go_on()
+            self._raise_if_stopped()
             store = self.store(configuration)
-            if not there or not store.link(case.name, self.store(there[0])):
-                size += store.write(case.name, own, keys, Layout.shared(shared, self.plan.labels))
-                there = [configuration]
+            if not written or not store.link(case.name, self.store(written[0])):
+                size += store.write(case.name, own, keys, StoreLayout.shared(shared, self.plan.labels))
+                written = [configuration]
         return size
 
-    def _go_on(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self.budget.stopped:
             raise StoppedError
 
@@ -265,13 +265,13 @@ class Stage:
 
     def _key(self, case: Case, configuration: Configuration) -> str:
         """Hash all that a prepared case depends on: its files, and the parts of the plan that preparing looks at."""
-        content = f"{self.scan.cases[case.name].signature} {self.manners[configuration.name]}"
+        content = f"{self.scan.cases[case.name].signature} {self.signatures[configuration.name]}"
         return f"{hashlib.sha256(content.encode()).hexdigest()}-{normalization_key(self.plan)}"
 
 
-def manner(plan: Plan, configuration: Configuration, half: bool) -> str:
+def preprocessing_signature(plan: Plan, configuration: Configuration, half: bool) -> str:
     """Return all of a plan that decides how a case is prepared and stored, as text."""
-    layout = encode(Layout.of(configuration, plan.labels, half))
+    layout = encode(StoreLayout.of(configuration, plan.labels, half))
     parts = [VERSION, plan.transpose, normalization_key(plan), configuration.spacing, layout]
     if configuration.resampling != Resampling() or plan.reorient:  # of plans of nnU-Net's only
         parts += [encode(configuration.resampling), plan.reorient]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.types import Shape
-from nnunet_rs.data.transform import Transform, borrowed, check_parameters
+from nnunet_rs.data.transform import Transform, check_parameters, run_seeded
 
 Range = tuple[float, float]
 _ELONGATED = 1.5  # patch sides' ratio above which a 2-D patch is turned only a little
@@ -149,7 +149,7 @@ class BatchgeneratorsSpatial:
 
     def apply(self, drawn: np.random.Generator, sample: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Draw and transform."""
-        return borrowed(self._transform(), sample)
+        return run_seeded(self._transform(), sample)
 
     def _transform(self) -> Transform:
         from batchgenerators.transforms.spatial_transforms import SpatialTransform  # imports much of SciPy

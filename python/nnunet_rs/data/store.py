@@ -1,9 +1,9 @@
 """Prepared cases on disk, from which training reads patches.
 
 A case is one file, `CASE.zip`: `image.b2nd`, `labels.b2nd`, `mask.b2nd` (where normalisation used the non-zero mask),
-`locations.u4` or `.u8` (see Locations), and `case.json`. The entries are stored, not deflated, and read in place.
+`locations.u4` or `.u8` (see ClassLocations), and `case.json`. The entries are stored, not deflated, and read in place.
 
-A case that needed no resampling is kept as the integers of its file, where they are such, and normalised when it is
+A case that takes no resampling is stored as the integers of its file, where they are such, and normalised when it is
 read: to the same numbers, from half the bytes. All configurations that it fits share the file.
 """
 
@@ -44,7 +44,7 @@ _LOCATIONS: dict[str, type[np.unsignedinteger]] = {"locations.u4": np.uint32, "l
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class StoreLayout:
     """How the cases of a configuration are written."""
 
     patch: Shape3  # what is read at once, working axes; (1, y, x) for 2-D
@@ -53,13 +53,13 @@ class Layout:
     block: int = BLOCK_VOXELS  # voxels that are decoded together, at most
 
     @classmethod
-    def of(cls, configuration: Configuration, labels: LabelSet, half: bool = False) -> Layout:
+    def of(cls, configuration: Configuration, labels: LabelSet, half: bool = False) -> StoreLayout:
         """Return the layout for a configuration's patches; the background is located where there is an ignore label."""
         z, y, x = (1, *configuration.patch_size)[-3:]
         return cls((z, y, x), tuple(range(0 if labels.ignore is not None else 1, labels.count)), half)
 
     @classmethod
-    def shared(cls, configurations: Sequence[Configuration], labels: LabelSet) -> Layout:
+    def shared(cls, configurations: Sequence[Configuration], labels: LabelSet) -> StoreLayout:
         """Return the layout of a case that several configurations read: small blocks within slices serve all."""
         first, *others = configurations
         if not others:
@@ -110,7 +110,7 @@ class Store:
         self.folder = folder
         self._opened: dict[str, _Opened] = {}
         self._decoded: dict[str, dict[str, NDArray[Any]]] = {}
-        self._sound: set[str] = set()  # whose bytes are those that were written
+        self._verified: set[str] = set()  # whose bytes are those that were written
         self._room = cache
         self._lock = threading.Lock()
 
@@ -129,7 +129,7 @@ class Store:
         except NnunetError:
             return False
 
-    def write(self, case: str, prepared: Prepared | Unscaled, keys: tuple[str, ...], layout: Layout) -> int:
+    def write(self, case: str, prepared: Prepared | Unscaled, keys: tuple[str, ...], layout: StoreLayout) -> int:
         """Write a case in place of whatever there was; returns the bytes written.
 
         Parameters
@@ -228,7 +228,7 @@ class Store:
         return image, labels, mask
 
     def _forget(self, case: str) -> None:
-        self._sound.discard(case)
+        self._verified.discard(case)
         for memory in (self._opened, self._decoded):
             memory.pop(case, None)
 
@@ -248,10 +248,10 @@ class Store:
     def _checked(self, case: str) -> _Opened:
         """Open a case; the first time read it whole, for a changed byte would be a wrong number."""
         opened = self._open(case)
-        if case not in self._sound:
+        if case not in self._verified:
             for entry in opened.entries.values():
                 check_entry(self.path(case), entry)
-            self._sound.add(case)
+            self._verified.add(case)
         return opened
 
     def _read(self, case: str, box: tuple[slice, ...]) -> dict[str, NDArray[Any]]:
@@ -276,15 +276,15 @@ class Store:
     def _keep(self, case: str) -> dict[str, NDArray[Any]] | None:
         """Decode a case whole, if the cache has room for it."""
         opened = self._open(case)
-        needed = math.prod(opened.record.geometry.resampled) * (4 * opened.record.channels + 3)
+        size = math.prod(opened.record.geometry.resampled) * (4 * opened.record.channels + 3)
         with self._lock:
-            if needed > self._room:
+            if size > self._room:
                 return None
-            self._room -= needed
+            self._room -= size
         decoded = self._decode(case, (slice(None),) * 3)
         with self._lock:
             if case in self._decoded:  # another thread was faster
-                self._room += needed
+                self._room += size
             return self._decoded.setdefault(case, decoded)
 
 
@@ -317,7 +317,7 @@ def _mapped(path: Path, entry: Entry, kind: type[np.unsignedinteger]) -> NDArray
 
 
 def _entries(
-    prepared: Prepared | Unscaled, keys: tuple[str, ...], layout: Layout, scratch: Path
+    prepared: Prepared | Unscaled, keys: tuple[str, ...], layout: StoreLayout, scratch: Path
 ) -> Iterator[tuple[str, bytes | Path]]:
     """Yield the entries of a case's file, each compressed when the one before is written."""
     encode = partial(encode_frame, patch=layout.patch, block=layout.block, scratch=scratch)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nnunet_rs.core.kernels import IntensityChanges
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
 
-_GLOBAL_CHANCE = threading.Lock()
+_GLOBAL_RANDOM_STATE = threading.Lock()
 _Image = TypeVar("_Image")  # an array or a tensor; what comes back is of the same kind
 _Labels = TypeVar("_Labels")
 
@@ -170,7 +170,7 @@ def run(
         if isinstance(transform, SeededTransform):
             image, seg = transform.apply(image, seg, rng)
         else:
-            moved = borrowed(transform, {"data": image[None], "seg": seg[None], "rng": rng})
+            moved = run_seeded(transform, {"data": image[None], "seg": seg[None], "rng": rng})
             image, seg = moved["data"][0], moved["seg"][0]
     return _changed(image, changes), seg
 
@@ -183,14 +183,14 @@ def _changed(image: FloatArray, changes: IntensityChanges) -> FloatArray:
     return image
 
 
-def borrowed(transform: Transform, sample: dict[str, Any]) -> dict[str, Any]:
+def run_seeded(transform: Transform, sample: dict[str, Any]) -> dict[str, Any]:
     """Run one of batchgenerators' own transforms so that its result depends on the sample and its `rng` alone.
 
     They draw from the global generators of `numpy.random` and `random`. These are seeded from the sample's generator,
     one transform runs at a time, and the global state is put back.
     """
     seed = int(sample["rng"].integers(1 << 32))
-    with _GLOBAL_CHANCE:
+    with _GLOBAL_RANDOM_STATE:
         before = np.random.get_state(), random.getstate()
         np.random.seed(seed)
         random.seed(seed)

@@ -17,7 +17,7 @@ from nnunet_rs.data.transform import SeededTransform
 
 __all__ = ["SpatialRule", "Warp"]
 
-_DEVIATIONS = 3.0  # an elastic displacement is rarely larger, in its standard deviations
+_STDS = 3.0  # an elastic displacement is rarely larger, in its standard deviations
 _SEEDS = 1 << 63
 
 
@@ -159,7 +159,7 @@ def _displacement(elastic: Elastic | None, axes: int) -> float:
     if elastic is None:
         return 0.0
     variance = (2 * np.pi**0.5 * elastic.sigma) ** -axes / 3
-    return float(_DEVIATIONS * elastic.alpha * variance**0.5)
+    return float(_STDS * elastic.alpha * variance**0.5)
 
 
 def _narrow(labels: NDArray[Any]) -> NDArray[Any]:

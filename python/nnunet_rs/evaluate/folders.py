@@ -30,7 +30,7 @@ _BESIDE_A_CASE = (".b2nd", ".npz", ".pkl")  # probabilities, and what nnU-Net wr
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class CasePair:
     """The two files of one case."""
 
     name: str
@@ -77,7 +77,7 @@ def evaluate_folders(
 
 
 def evaluate_pairs(
-    pairs: Sequence[Pair],
+    pairs: Sequence[CasePair],
     labels: LabelSet | None = None,
     *,
     tolerance: float | None = TOLERANCE,
@@ -89,7 +89,7 @@ def evaluate_pairs(
 
     warn = Warnings((progress or Silent()).say)
 
-    def score(pair: Pair) -> CaseScores:
+    def score(pair: CasePair) -> CaseScores:
         with doing(pair.prediction):
             prediction, reference = read_pair(pair, chosen, warn)
             scores = score_case(prediction.data, reference.data, chosen, reference.spacing, tolerance)
@@ -106,7 +106,9 @@ def evaluate_pairs(
     return Summary(scored_targets(chosen), tuple(cases), tolerance)
 
 
-def read_pair(pair: Pair, labels: LabelSet, warn: Callable[[Issue], None] = lambda _: None) -> tuple[Labels, Labels]:
+def read_pair(
+    pair: CasePair, labels: LabelSet, warn: Callable[[Issue], None] = lambda _: None
+) -> tuple[Labels, Labels]:
     """Read prediction and reference as class indices, and see that they lie in the same place; tell `warn` the rest."""
     prediction, reference = read_scan(pair.prediction), read_scan(pair.reference)
     issues = prediction.issues + reference.issues + compare_grids(reference.grid, prediction.grid)
@@ -116,10 +118,10 @@ def read_pair(pair: Pair, labels: LabelSet, warn: Callable[[Issue], None] = lamb
     return encoded(prediction, labels), encoded(reference, labels)
 
 
-def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> tuple[Pair, ...]:
+def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> tuple[CasePair, ...]:
     """Match the files of two folders by case name, or two files whatever their names; errors as `evaluate_folders`."""
     if predictions.is_file() and reference.is_file():
-        return (Pair(strip_ending(predictions.name), predictions, reference),)
+        return (CasePair(strip_ending(predictions.name), predictions, reference),)
     if predictions.is_file() or reference.is_file():
         raise DatasetError(f"{predictions}: and {reference} are a file and a folder; name two files, or two folders")
     ours, theirs = (label_files(folder) for folder in (predictions, reference))
@@ -135,7 +137,7 @@ def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> 
             f"{predictions}: holds no prediction of {missing[0]}, {len(missing)} of {len(theirs)} references have "
             f"none{_unread(predictions, missing[0])}; predict them, or score the rest with partial (--partial)"
         )
-    return tuple(Pair(name, path, theirs[name]) for name, path in sorted(ours.items()))
+    return tuple(CasePair(name, path, theirs[name]) for name, path in sorted(ours.items()))
 
 
 def tell_left_out(paths: Iterable[Path], say: Callable[[str], None]) -> None:
@@ -189,7 +191,7 @@ def label_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def found_labels(pairs: Sequence[Pair]) -> LabelSet:
+def found_labels(pairs: Sequence[CasePair]) -> LabelSet:
     """Take every value found in any of the files as a class, 0 as the background."""
     values = {0}
     for pair in pairs:

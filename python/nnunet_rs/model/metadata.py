@@ -12,7 +12,7 @@ from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.core.workspace import MODEL_JSON, ModelFolder
-from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
+from nnunet_rs.data.augment import AUGMENTATIONS, default_mirror_axes
 from nnunet_rs.data.folds import Fold
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.history import Epoch
@@ -67,7 +67,7 @@ def known_mirror_axes(augmentation: str, dims: int) -> Shape | None:
     """
     if not augmentation:
         return tuple(range(dims))
-    return own_mirror_axes(augmentation, dims) if augmentation in AUGMENTATIONS else None
+    return default_mirror_axes(augmentation, dims) if augmentation in AUGMENTATIONS else None
 
 
 def _with_mirror_axes(body: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import FoldName, LabelSet, Shape
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
-from nnunet_rs.data.augment import AUGMENTATIONS, own_mirror_axes
+from nnunet_rs.data.augment import AUGMENTATIONS, default_mirror_axes
 from nnunet_rs.data.folds import Fold, read_plan_and_fold
 from nnunet_rs.data.mirroring import patch_axes
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
@@ -69,7 +69,7 @@ class Setup:
         if self.options.mirror_axes is None:
             return None
         axes = patch_axes(self.options.mirror_axes, self.settings.dims, self.plan.transpose)
-        own = self.augmentation in AUGMENTATIONS and axes == own_mirror_axes(self.augmentation, self.settings.dims)
+        own = self.augmentation in AUGMENTATIONS and axes == default_mirror_axes(self.augmentation, self.settings.dims)
         return None if own else axes
 
     @property

@@ -18,10 +18,10 @@ from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.workspace import PLAN_JSON, ModelFolder, WorkFolder
-from nnunet_rs.data.augment import Augmentation, build_augmentation, revealing, with_mirror_axes
+from nnunet_rs.data.augment import Augmentation, build_augmentation, with_first_stage_channels, with_mirror_axes
 from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.data.loader import Loader, LoaderOptions
-from nnunet_rs.data.mirroring import axes_named, image_axes, mirrored_axes, says_what_it_mirrors
+from nnunet_rs.data.mirroring import axes_named, declares_mirror_axes, image_axes, mirrored_axes
 from nnunet_rs.data.resampling import target_spacing
 from nnunet_rs.data.store import Store, normalization_key, open_store
 from nnunet_rs.model.begin import finished_before, read_saved, resume_or_begin, tell_changed_course, tell_recipe
@@ -190,14 +190,14 @@ def _augmentation(setup: Setup) -> Augmentation:
     augmentation = check_augmentation(own, own(settings, plan.normalization))
     if setup.mirror_axes is not None:
         augmentation = with_mirror_axes(augmentation, setup.mirror_axes)
-    return augmentation if setup.first is None else revealing(augmentation, plan.labels.count)
+    return augmentation if setup.first is None else with_first_stage_channels(augmentation, plan.labels.count)
 
 
 def _tell_mirroring(augmentation: Augmentation, setup: Setup, progress: Progress) -> None:
     """Say along which axes of the image samples are mirrored, for prediction will do the same."""
     axes = image_axes(mirrored_axes(augmentation), setup.settings.dims, setup.plan.transpose)
     line = f"mirrored in training, and so in prediction: {axes_named(axes)}"
-    if not says_what_it_mirrors(augmentation) and setup.options.custom_augmentation is not None:
+    if not declares_mirror_axes(augmentation) and setup.options.custom_augmentation is not None:
         line += f"; should {setup.augmentation} mirror, let it say so (Augmentation.mirror_axes)"
     across = sorted(set(setup.options.mirror_axes or ()) - set(axes))
     if across:

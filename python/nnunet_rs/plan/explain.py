@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from nnunet_rs.plan.normalization import SCHEMES, Normalization
-from nnunet_rs.plan.patch import Batch, Fitted, Setting
+from nnunet_rs.plan.patch import BatchChoice, Fitted, Setting
 from nnunet_rs.plan.recipe import PlanRecipe
 from nnunet_rs.plan.schema import Fingerprint, Plan
 from nnunet_rs.plan.spacing import Floats, has_one_slice, is_anisotropic, percentile
 
 if TYPE_CHECKING:
-    from nnunet_rs.plan.planner import Stage
+    from nnunet_rs.plan.planner import Resolution
 
 AXES = ("z", "y", "x")
 
@@ -141,7 +141,7 @@ def why_topology(fitted: Fitted) -> str:
     )
 
 
-def why_batch(batch: Batch, fitted: Fitted, setting: Setting) -> str:
+def why_batch(batch: BatchChoice, fitted: Fitted, setting: Setting) -> str:
     """Say how the batch size came about."""
     recipe = setting.recipe
     needs = setting.gigabytes(len(fitted.patch), fitted.estimate, batch.size)
@@ -153,7 +153,9 @@ def why_batch(batch: Batch, fitted: Fitted, setting: Setting) -> str:
     return f"batch {batch.size}: memory allows {batch.by_memory}, {cover}{least}; about {needs:.2g} GB"
 
 
-def why_cascade(full: Stage, fitted: Fitted, low: Stage, low_fitted: Fitted, kept: bool, recipe: PlanRecipe) -> str:
+def why_cascade(
+    full: Resolution, fitted: Fitted, low: Resolution, low_fitted: Fitted, kept: bool, recipe: PlanRecipe
+) -> str:
     """Say why there is a cascade or not."""
     share = fitted.voxels / full.voxels(recipe)
     rule = f"the patch covers {share:.1%} of the median case's {by(full.median, 'g')} voxels"
@@ -169,7 +171,7 @@ def why_cascade(full: Stage, fitted: Fitted, low: Stage, low_fitted: Fitted, kep
     return f"cascade: {rule}, less than {recipe.cascade_cover:.0%}; at the lower resolution {smaller}"
 
 
-def why_low(full: Stage, low: Stage, recipe: PlanRecipe) -> str:
+def why_low(full: Resolution, low: Resolution, recipe: PlanRecipe) -> str:
     """Say how the low resolution came about."""
     return (
         f"spacing {by(low.spacing, '.3g')} mm: raised from {by(full.spacing, '.3g')} in steps of "

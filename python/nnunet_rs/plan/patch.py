@@ -58,7 +58,7 @@ class Fitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class BatchChoice:
     """A batch size and the two numbers it was chosen from."""
 
     size: int
@@ -103,14 +103,14 @@ def fit_patch(spacing: Floats, median: Floats, setting: Setting) -> Fitted:
     return Fitted(network, estimate, start, steps, fixed is not None)
 
 
-def choose_batch(fitted: Fitted, dataset_voxels: float, setting: Setting) -> Batch:
+def choose_batch(fitted: Fitted, dataset_voxels: float, setting: Setting) -> BatchChoice:
     """Give the memory that the patch leaves to the batch: at most the recipe's share of the dataset, at least two."""
     recipe, dims = setting.recipe, len(fitted.patch)
     rules = recipe.rules(dims)
     by_memory = recipe.round_batch(setting.reference(dims) / fitted.estimate * rules.reference_batch)
     by_cover = round(recipe.dataset_cover * dataset_voxels / fitted.voxels)
     chosen = max(min(by_memory, by_cover), recipe.min_batch)
-    return Batch(setting.batch or chosen, by_memory, by_cover, setting.batch is not None)
+    return BatchChoice(setting.batch or chosen, by_memory, by_cover, setting.batch is not None)
 
 
 def network_memory(configuration: Configuration, setting: Setting) -> int:

@@ -10,7 +10,7 @@ from nnunet_rs.core.types import Dataset, LabelSet, Shape3, Spacing3
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan import explain
 from nnunet_rs.plan.normalization import SCHEMES, Normalization, scheme_of_channel
-from nnunet_rs.plan.patch import Batch, Fitted, Setting, choose_batch, fit_patch, network_memory
+from nnunet_rs.plan.patch import BatchChoice, Fitted, Setting, choose_batch, fit_patch, network_memory
 from nnunet_rs.plan.recipe import PlanRecipe, recipe_named
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
 from nnunet_rs.plan.spacing import (
@@ -33,11 +33,11 @@ class PlanOverrides:
     spacing: Spacing3 | None = None  # target, mm, axes as in the files (z, y, x)
     patch_size: tuple[int, ...] | None = None  # working axes; three entries for the 3-D configurations, two for 2d
     batch_size: int | None = None  # of every configuration
-    features: int | None = None  # of the first stage
+    features: int | None = None  # of the first resolution
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Resolution:
     """A resolution: its spacing and the median case at it. Working axes."""
 
     spacing: Floats
@@ -90,7 +90,7 @@ def make_plan(
     target = wishes.spacing or target_spacing(fingerprint, table.coarse_percentile, table.anisotropy)
     shape = median_shape(fingerprint, target, table.round_cases)
     order = _working_order(target, shape, table)
-    full = _stage(transposed(target, order), transposed(shape, order), table)
+    full = _resolution(transposed(target, order), transposed(shape, order), table)
     normalization = _normalization(dataset.channels, fingerprint, table)
     return Plan(
         dataset=dataset.name,
@@ -179,24 +179,24 @@ def _working_order(target: Spacing3, shape: Floats, recipe: PlanRecipe) -> Shape
     return order
 
 
-def _stage(spacing: Floats, exact: Floats, recipe: PlanRecipe) -> Stage:
+def _resolution(spacing: Floats, exact: Floats, recipe: PlanRecipe) -> Resolution:
     if min(round(size) for size in exact) < 1:
         raise PlanError(
             f"--spacing leaves a median shape of {explain.by(exact, '.2g')} voxels: must be at least 1 along each "
             f"axis; take a smaller spacing"
         )
-    return Stage(spacing, exact, _rounded(exact) if recipe.round_median else exact)
+    return Resolution(spacing, exact, _rounded(exact) if recipe.round_median else exact)
 
 
 def _rounded(shape: Floats) -> Floats:
     return tuple(max(1, round(size)) for size in shape)
 
 
-def _configurations(full: Stage, setting: Setting) -> dict[str, Configuration]:
+def _configurations(full: Resolution, setting: Setting) -> dict[str, Configuration]:
     """Plan 2d, and in three dimensions full resolution and the cascade."""
     recipe = setting.recipe
     flat = recipe.two_d_only(full.median)
-    plane = Stage(full.spacing[1:], full.exact[1:], full.median[1:])
+    plane = Resolution(full.spacing[1:], full.exact[1:], full.median[1:])
     slices = fit_patch(plane.spacing, plane.median, setting)
     batch = choose_batch(slices, full.voxels(recipe) * setting.cases, setting)
     two = _configuration("2d", plane, slices, batch, setting)
@@ -206,7 +206,7 @@ def _configurations(full: Stage, setting: Setting) -> dict[str, Configuration]:
     return {"2d": two} if flat else {"2d": two, **_three_dimensional(full, setting)}
 
 
-def _three_dimensional(full: Stage, setting: Setting) -> dict[str, Configuration]:
+def _three_dimensional(full: Resolution, setting: Setting) -> dict[str, Configuration]:
     recipe = setting.recipe
     fitted = fit_patch(full.spacing, full.median, setting)
     low, low_fitted = _low_resolution(full, fitted, setting)
@@ -227,25 +227,27 @@ def _three_dimensional(full: Stage, setting: Setting) -> dict[str, Configuration
     }
 
 
-def _low_resolution(full: Stage, fitted: Fitted, setting: Setting) -> tuple[Stage, Fitted]:
+def _low_resolution(full: Resolution, fitted: Fitted, setting: Setting) -> tuple[Resolution, Fitted]:
     """Raise the spacing step by step until the patch planned for it covers enough of the median case."""
-    recipe, stage = setting.recipe, full
-    while fitted.voxels / stage.voxels(recipe) < recipe.cascade_cover:
-        spacing = raised(stage.spacing, recipe.raise_factor)
+    recipe, resolution = setting.recipe, full
+    while fitted.voxels / resolution.voxels(recipe) < recipe.cascade_cover:
+        spacing = raised(resolution.spacing, recipe.raise_factor)
         exact = shape_at(spacing, full.spacing, full.exact)
-        stage = Stage(spacing, exact, _rounded(exact))
-        fitted = fit_patch(stage.spacing, stage.median, setting)
-    return stage, fitted
+        resolution = Resolution(spacing, exact, _rounded(exact))
+        fitted = fit_patch(resolution.spacing, resolution.median, setting)
+    return resolution, fitted
 
 
-def _configuration(name: str, stage: Stage, fitted: Fitted, batch: Batch, setting: Setting) -> Configuration:
+def _configuration(
+    name: str, resolution: Resolution, fitted: Fitted, batch: BatchChoice, setting: Setting
+) -> Configuration:
     network, patch = fitted.network, fitted.patch
     return Configuration(
         name=name,
-        spacing=stage.spacing,
+        spacing=resolution.spacing,
         patch_size=patch,
         batch_size=batch.size,
-        median_shape=stage.median,
+        median_shape=resolution.median,
         strides=network.topology.strides,
         kernels=network.topology.kernels,
         features=network.features,
@@ -257,7 +259,7 @@ def _configuration(name: str, stage: Stage, fitted: Fitted, batch: Batch, settin
         memory_estimate=fitted.estimate,
         memory_gb=round(setting.gigabytes(len(patch), fitted.estimate, batch.size), 3),
         reasons=(
-            explain.why_patch(fitted, stage.median, setting),
+            explain.why_patch(fitted, resolution.median, setting),
             explain.why_topology(fitted),
             explain.why_batch(batch, fitted, setting),
         ),

@@ -8,7 +8,7 @@ from nnunet_rs.core.io import read_labels, read_volume
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import Case, LabelSet
 from nnunet_rs.evaluate.summary import Summary
-from nnunet_rs.report.figures import Comparison, overlay_picture
+from nnunet_rs.report.figures import CasePicture, overlay_picture
 from nnunet_rs.report.ranking import ranked
 
 
@@ -49,7 +49,7 @@ def picture_case(path: Path, title: str, case: Case, labels: LabelSet, summary: 
         encode_labels(read_labels(Path(file)).data, labels) for file in (scored.prediction, scored.reference)
     )
     dice = {target.name: score.dice for target, score in zip(summary.targets, scored.scores, strict=True)}
-    comparison = Comparison(
+    comparison = CasePicture(
         title=title,
         image=volume.data[0],
         prediction=prediction,

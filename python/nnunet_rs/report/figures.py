@@ -30,7 +30,7 @@ INK, PAPER, FAINT = "#e8eaed", "#101216", "#8b929c"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
+class CasePicture:
     """One case to look at: what the scanner saw, what the reference says, what the network says."""
 
     title: str
@@ -43,7 +43,7 @@ class Comparison:
     dice: Mapping[str, float] | None = None  # per class name
 
 
-def overlay_picture(path: Path, case: Comparison) -> None:
+def overlay_picture(path: Path, case: CasePicture) -> None:
     """Write a PNG: image, reference and prediction through the slice with the most foreground.
 
     The upper row cuts across the body (axial), the lower along it (coronal), with the patient's right at the left, as
@@ -66,7 +66,7 @@ def overlay_picture(path: Path, case: Comparison) -> None:
         figure.savefig(temporary, format="png", dpi=130, facecolor=PAPER)
 
 
-def _cuts(labels: IntArray, case: Comparison) -> list[Cut]:
+def _cuts(labels: IntArray, case: CasePicture) -> list[Cut]:
     """Choose the axial and the coronal plane with the most foreground (the middle where there is none)."""
     spacing = canonical_spacing(case.spacing, case.header)
     volume = canonical(labels, case.header) > 0
@@ -74,7 +74,7 @@ def _cuts(labels: IntArray, case: Comparison) -> list[Cut]:
     return cuts if min(volume.shape) > 1 else [min(cuts, key=lambda cut: volume.shape[cut.axis])]
 
 
-def _panels(columns: list[tuple[str, IntArray | None]], cuts: list[Cut], case: Comparison) -> Figure:
+def _panels(columns: list[tuple[str, IntArray | None]], cuts: list[Cut], case: CasePicture) -> Figure:
     """Lay out one row a cut and one column a layer, sized so that a millimetre is the same everywhere."""
     from matplotlib.figure import Figure
 
@@ -118,7 +118,7 @@ def _panel(axes: Axes, cut: Cut, image: NDArray[Any], labels: NDArray[Any] | Non
             axes.contour(x, y, inside, levels=[0.5], colors=[colour], linewidths=1.3)
 
 
-def _legend(figure: Figure, case: Comparison) -> None:
+def _legend(figure: Figure, case: CasePicture) -> None:
     """Name the classes that occur, with their Dice where it is known."""
     from matplotlib.patches import Patch
 

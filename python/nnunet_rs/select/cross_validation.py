@@ -11,7 +11,7 @@ from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.folds import read_folds, require_fold
-from nnunet_rs.evaluate.folders import TOLERANCE, Pair, evaluate_pairs
+from nnunet_rs.evaluate.folders import TOLERANCE, CasePair, evaluate_pairs
 from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.predict.folder import FolderOptions, predict_cases
@@ -129,6 +129,6 @@ def require_scans(work: Path, dataset: Dataset, names: Sequence[str]) -> tuple[C
     )
 
 
-def pairs_of(cases: Sequence[Case], folder: Path) -> tuple[Pair, ...]:
+def pairs_of(cases: Sequence[Case], folder: Path) -> tuple[CasePair, ...]:
     """Match the segmentations in a folder with the cases' labels; a case without labels cannot be scored."""
-    return tuple(Pair(case.name, segmentation_path(case, folder), case.label) for case in cases if case.label)
+    return tuple(CasePair(case.name, segmentation_path(case, folder), case.label) for case in cases if case.label)

@@ -13,7 +13,7 @@ from nnunet_rs.core.types import Case
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.preprocess import find_configuration
 from nnunet_rs.data.previous_stage import on_grid
-from nnunet_rs.data.store import Layout, open_store
+from nnunet_rs.data.store import StoreLayout, open_store
 from nnunet_rs.model.cascade import Source, first_stage_sources, lacking, previous_store
 from nnunet_rs.plan.schema import Plan, read_plan
 from nnunet_rs.predict.folder import FolderOptions, predict_cases
@@ -84,7 +84,7 @@ def _keep(
     work: Path, plan: Plan, configuration: str, segmentations: Mapping[Case, Path], sources: Mapping[str, Source]
 ) -> None:
     settings, store = plan.configurations[configuration], previous_store(work, configuration)
-    prepared, layout = open_store(work, plan, configuration), Layout.of(settings, plan.labels)
+    prepared, layout = open_store(work, plan, configuration), StoreLayout.of(settings, plan.labels)
     for case, path in segmentations.items():
         labels = encode_labels(read_labels(path).data, plan.labels)
         there = on_grid(labels, prepared.record(case.name).geometry, settings)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.types import IntArray, LabelSet
-from nnunet_rs.evaluate.folders import Pair, read_pair
+from nnunet_rs.evaluate.folders import CasePair, read_pair
 from nnunet_rs.evaluate.scores import Target, count_pairs, dice, overlap, scored_targets
 
 CONNECTIVITY = 26  # voxels that share a face, an edge or a corner belong together, as in nnU-Net
@@ -36,7 +36,9 @@ class PostProcessing:
         return result
 
 
-def choose_postprocessing(pairs: Sequence[Pair], labels: LabelSet, progress: Progress | None = None) -> PostProcessing:
+def choose_postprocessing(
+    pairs: Sequence[CasePair], labels: LabelSet, progress: Progress | None = None
+) -> PostProcessing:
     """Decide on cross-validation predictions which components to remove.
 
     First the largest component of the whole foreground, then, on top of what was decided, that of each class (or
@@ -65,7 +67,7 @@ def choose_postprocessing(pairs: Sequence[Pair], labels: LabelSet, progress: Pro
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    pairs: Sequence[Pair]
+    pairs: Sequence[CasePair]
     labels: LabelSet
     targets: tuple[Target, ...]
     progress: Progress
@@ -101,7 +103,9 @@ class _Trial:
                 task.advance(1, pair.name)
         return np.divide(total, known, out=np.full_like(total, np.nan), where=known > 0)
 
-    def _case_dice(self, pair: Pair, steps: tuple[Classes, ...], candidates: Sequence[Classes]) -> NDArray[np.float64]:
+    def _case_dice(
+        self, pair: CasePair, steps: tuple[Classes, ...], candidates: Sequence[Classes]
+    ) -> NDArray[np.float64]:
         prediction, reference = (labels.data for labels in read_pair(pair, self.labels))
         prediction = PostProcessing(steps).apply(prediction)
         before = count_pairs(prediction, reference, self.labels.count)

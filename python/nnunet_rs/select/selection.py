@@ -19,7 +19,7 @@ from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.progress import Progress, Silent, Task
 from nnunet_rs.core.types import Dataset, FloatArray, FoldName, IntArray, Volume
 from nnunet_rs.core.workspace import BEST_JSON, ModelFolder, WorkFolder, fold_name
-from nnunet_rs.evaluate.folders import Pair, evaluate_pairs
+from nnunet_rs.evaluate.folders import CasePair, evaluate_pairs
 from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.model_file import model_source
 from nnunet_rs.model.staleness import report_staleness, report_staleness_in
@@ -246,11 +246,11 @@ class _Search:
         score = summary.foreground_mean()
         return Candidate(configurations, 0.0 if isnan(score) else score, per_class, len(summary.cases), known)
 
-    def pairs(self, configurations: tuple[str, ...], folds: Sequence[int]) -> tuple[Pair, ...]:
+    def pairs(self, configurations: tuple[str, ...], folds: Sequence[int]) -> tuple[CasePair, ...]:
         """Match all predictions of cases held out with their references."""
         return tuple(self._pairs(configurations, folds))
 
-    def _pairs(self, configurations: tuple[str, ...], folds: Sequence[int]) -> Iterator[Pair]:
+    def _pairs(self, configurations: tuple[str, ...], folds: Sequence[int]) -> Iterator[CasePair]:
         for fold in folds:
             cases = validation_cases(self.work, self.dataset, fold)
             yield from pairs_of(cases, self._folder(configurations, fold))

@@ -96,7 +96,7 @@ def _decision(arguments: argparse.Namespace, console: Console) -> Decision:
 def _labels(arguments: argparse.Namespace) -> LabelSet:
     """Take the labels from the dataset.json that was named or lies beside, as they were predicted, or as values."""
     from nnunet_rs.core.dataset_json import read_declared_labels
-    from nnunet_rs.evaluate.folders import Pair, found_labels, label_files
+    from nnunet_rs.evaluate.folders import CasePair, found_labels, label_files
     from nnunet_rs.predict.prediction_json import labels_of
 
     beside: Path = arguments.folder / DATASET_JSON
@@ -106,7 +106,7 @@ def _labels(arguments: argparse.Namespace) -> LabelSet:
     references = label_files(arguments.decide) if arguments.decide else {}
     files = label_files(arguments.folder)
     return labels_of(arguments.folder) or found_labels(
-        [Pair(name, path, references.get(name, path)) for name, path in files.items()]
+        [CasePair(name, path, references.get(name, path)) for name, path in files.items()]
     )
 
 

@@ -13,7 +13,7 @@ from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.io import read_volume
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.types import Volume
-from nnunet_rs.evaluate.folders import Pair, label_files, read_pair
+from nnunet_rs.evaluate.folders import CasePair, label_files, read_pair
 from nnunet_rs.evaluate.scores import score_case, scored_targets
 from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.plan.normalization import Normalization, window
@@ -118,7 +118,7 @@ def _viewer(work: WorkContents, candidates: Candidates, chosen: Ranked, shown: S
     if case is None or case.label is None:
         raise NnunetError(f"its files are not where {work.files.dataset_file} says; put them back and report again")
     labels, channels = work.plan.labels, work.plan.channels[:CHANNELS]
-    prediction, reference = read_pair(Pair(case.name, candidates.predictions[case.name], case.label), labels)
+    prediction, reference = read_pair(CasePair(case.name, candidates.predictions[case.name], case.label), labels)
     volume = read_volume(case.images, case.name)
     scores = score_case(prediction.data, reference.data, labels, volume.spacing, None)
     scene = Scene(
