@@ -8,8 +8,8 @@ use nnunet_kernels::foreground::{Intensity, Mask, statistics};
 use nnunet_kernels::logits_to_labels;
 use nnunet_kernels::resample_image;
 use nnunet_kernels::resample_labels;
-use nnunet_kernels::tiles::window_starts;
 use nnunet_kernels::warp::{Elastic, Image, Motion, Warp};
+use nnunet_kernels::window_starts;
 use nnunet_kernels::{Blend, Memory};
 
 /// One group of measurements.
@@ -49,7 +49,7 @@ pub fn all() -> Vec<fn() -> Case> {
 struct Noise(u64);
 
 impl Noise {
-    fn next(&mut self) -> u64 {
+    const fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -45,7 +45,7 @@ impl Ledger {
     }
 
     /// All the threads that there are.
-    pub fn threads(&self) -> usize {
+    pub const fn threads(&self) -> usize {
         self.threads
     }
 

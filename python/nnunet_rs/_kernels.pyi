@@ -424,7 +424,7 @@ class ForegroundAccumulator:
     def from_bytes(data: bytes) -> ForegroundAccumulator: ...
 
 @final
-class WindowSums:
+class WindowAccumulator:
     """Weighted mean of a network's outputs over overlapping windows, each weighted by `gaussian_importance`.
 
     Memory is taken when a window first touches a voxel and given back by `forget`: with windows that come layer by
@@ -452,7 +452,7 @@ class WindowSums:
 
     def __new__(
         cls, classes: int, size: Sequence[int], tile: Sequence[int], *, threads: int | None = None
-    ) -> WindowSums: ...
+    ) -> WindowAccumulator: ...
     def add(
         self,
         output: NDArray[np.float32],
@@ -563,33 +563,33 @@ class IntensityChanges:
 
     def __new__(cls) -> IntensityChanges: ...
     def __len__(self) -> int: ...
-    def noise(self, channel: int, deviation: float, seed: int) -> None:
+    def noise(self, channel: int, std: float, seed: int) -> None:
         """Note: add Gaussian noise.
 
-        `deviation` is 0 to 1e30; `seed`, 0 to 2^64 - 1, and the place decide on the values.
+        `std`, its standard deviation, is 0 to 1e30; `seed`, 0 to 2^64 - 1, and the position decide on the values.
         """
 
     def blur(self, channel: int, sigma: float) -> None:
         """Note: smooth by a Gaussian of `sigma`, 0 to 1000 voxels.
 
-        SciPy's `gaussian_filter` (`mode="reflect"`, cut off at four deviations); nothing is done along an axis of one
+        SciPy's `gaussian_filter` (`mode="reflect"`, cut off at four of them); nothing is done along an axis of one
         voxel, and a constant channel stays exactly constant.
         """
 
     def scale(self, channel: int, factor: float) -> None:
         """Note: multiply."""
 
-    def stretch(self, channel: int, factor: float) -> None:
+    def contrast(self, channel: int, factor: float) -> None:
         """Note: multiply the differences from the mean; values stay within the channel's range.
 
         batchgenerators' `augment_contrast` with `preserve_range`.
         """
 
-    def coarsen(self, channel: int, shape: Sequence[int]) -> None:
+    def simulate_low_resolution(self, channel: int, shape: Sequence[int]) -> None:
         """Note: resample to a coarser grid (z, y, x; z = 1 in 2-D) by the nearest voxel, and back linearly."""
 
     def gamma(self, channel: int, exponent: float, *, invert: bool = False) -> None:
-        """Note: raise values, scaled to 0 … 1, to a power above 0 and at most 100; mean and deviation are kept.
+        """Note: raise values, scaled to 0 … 1, to a power above 0 and at most 100; mean and std are kept.
 
         With `invert` this is done to the negative. batchgenerators' `augment_gamma` with `retain_stats`.
         """

@@ -50,7 +50,7 @@ def test_gamma_is_batchgenerators(size, seed, exponent, invert):
 def test_stretch_is_batchgenerators(size, seed, factor):
     image = image_of(size, seed)
     expected = augment_contrast(image.copy(), lambda: factor, preserve_range=True, per_channel=True)
-    found = changed(image, lambda changes, channel: changes.stretch(channel, factor))
+    found = changed(image, lambda changes, channel: changes.contrast(channel, factor))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -65,17 +65,17 @@ def test_blur_is_scipys(size, seed, sigma):
 
 @settings(max_examples=30, deadline=None)
 @given(size=sizes, coarse=st.tuples(sides, sides, sides), seed=st.integers(0, 99), factor=st.floats(-2, 2))
-def test_coarsen_and_scale(size, coarse, seed, factor):
+def test_low_resolution_and_scale(size, coarse, seed, factor):
     image = image_of(size, seed)
     small = resample_image(image, coarse[-len(size) :], order=0)
     grid = (1, *coarse[1:]) if len(size) == 2 else coarse
-    found = changed(image, lambda changes, channel: changes.coarsen(channel, grid))
+    found = changed(image, lambda changes, channel: changes.simulate_low_resolution(channel, grid))
     np.testing.assert_array_equal(found, resample_image(small, size, order=1))
     scaled = changed(image, lambda changes, channel: changes.scale(channel, factor))
     np.testing.assert_array_equal(scaled, image * np.float32(factor))
 
 
-def test_noise_has_its_deviation_and_its_seed():
+def test_noise_has_its_std_and_its_seed():
     image = np.zeros((2, 20, 60, 70), np.float32)
 
     def noise(changes: IntensityChanges, channel: int) -> None:
@@ -94,8 +94,8 @@ EVERY: list[Note] = [
     lambda changes, channel: changes.noise(channel, 0.1, 5),
     lambda changes, channel: changes.blur(channel, 0.7),
     lambda changes, channel: changes.scale(channel, 1.2),
-    lambda changes, channel: changes.stretch(channel, 0.8),
-    lambda changes, channel: changes.coarsen(channel, (1, 2, 3)),
+    lambda changes, channel: changes.contrast(channel, 0.8),
+    lambda changes, channel: changes.simulate_low_resolution(channel, (1, 2, 3)),
     lambda changes, channel: changes.gamma(channel, 0.8),
     lambda changes, channel: changes.gamma(channel, 1.3, invert=True),
 ]
@@ -129,8 +129,8 @@ IMAGE = np.zeros((1, 2, 3, 4), np.float32)
 @pytest.mark.parametrize(
     ("note", "error", "message"),
     [
-        (lambda c: c.noise(0, -1, 0), ValueError, "deviation must be between 0 and 1e30; got -1.0"),
-        (lambda c: c.noise(0, np.nan, 0), ValueError, "deviation must"),
+        (lambda c: c.noise(0, -1, 0), ValueError, "std must be between 0 and 1e30; got -1.0"),
+        (lambda c: c.noise(0, np.nan, 0), ValueError, "std must"),
         (lambda c: c.noise(0, 1, -1), ValueError, "must be between 0 and"),
         (lambda c: c.noise(0, 1, 2**64), ValueError, "must be between 0 and"),
         (lambda c: c.blur(0, -1), ValueError, "sigma must be between 0 and 1000 voxels; got -1.0"),
@@ -139,10 +139,14 @@ IMAGE = np.zeros((1, 2, 3, 4), np.float32)
         (lambda c: c.blur("a", 1), TypeError, "must be integers"),
         (lambda c: c.blur(0, "a"), TypeError, "sigma"),
         (lambda c: c.scale(0, np.inf), ValueError, "factor must be a finite number; got inf"),
-        (lambda c: c.stretch(0, np.nan), ValueError, "factor must"),
-        (lambda c: c.coarsen(0, (1, 2)), ValueError, r"shape must hold three numbers, of z, y and x; got \[1, 2\]"),
-        (lambda c: c.coarsen(0, (1, 0, 2)), ValueError, "shape must have between 1 and"),
-        (lambda c: c.coarsen(0, 3), TypeError, "shape"),
+        (lambda c: c.contrast(0, np.nan), ValueError, "factor must"),
+        (
+            lambda c: c.simulate_low_resolution(0, (1, 2)),
+            ValueError,
+            r"shape must hold three numbers, of z, y and x; got \[1, 2\]",
+        ),
+        (lambda c: c.simulate_low_resolution(0, (1, 0, 2)), ValueError, "shape must have between 1 and"),
+        (lambda c: c.simulate_low_resolution(0, 3), TypeError, "shape"),
         (lambda c: c.gamma(0, 0), ValueError, "exponent must be above 0 and at most 100; got 0.0"),
         (lambda c: c.gamma(0, 1, invert="a"), TypeError, "invert"),
     ],
@@ -177,5 +181,5 @@ def test_images_that_cannot_be(image: Any, options: Any, error: Any, message: st
 def test_a_channel_that_there_is_not():
     changes = IntensityChanges()
     changes.scale(1, 2)
-    with pytest.raises(ValueError, match="channel must be below the image's 1 channels; got 1"):
+    with pytest.raises(ValueError, match="channel must be below the image's 1 channel; got 1"):
         changes.apply(IMAGE)

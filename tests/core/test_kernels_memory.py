@@ -22,7 +22,7 @@ from nnunet_rs.core.kernels import (
     ForegroundAccumulator,
     IntensityChanges,
     SpatialWarp,
-    WindowSums,
+    WindowAccumulator,
     foreground_statistics,
     gaussian_importance,
     logits_to_labels,
@@ -121,7 +121,7 @@ def window_sums() -> Callable[[], Any]:
     output = noise((3, 30, 40, 50))
 
     def run() -> Any:
-        sums = WindowSums(3, (60, 60, 50), (30, 40, 50), threads=2)
+        sums = WindowAccumulator(3, (60, 60, 50), (30, 40, 50), threads=2)
         for start in ((0, 0, 0), (0, 20, 0), (30, 0, 0), (30, 20, 0)):
             sums.add(output, start, activation="softmax")
             sums.forget(start[0], start[1])
@@ -141,7 +141,7 @@ def intensities() -> Callable[[], Any]:
     changes = IntensityChanges()
     changes.noise(0, 1.0, 1)
     changes.blur(0, 3.0)
-    changes.coarsen(1, (20, 30, 35))
+    changes.simulate_low_resolution(1, (20, 30, 35))
     changes.gamma(1, 1.5)
     return lambda: (
         changes.apply(image, threads=2),

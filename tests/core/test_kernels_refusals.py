@@ -15,7 +15,7 @@ from nnunet_rs.core.kernels import (
     ForegroundAccumulator,
     IntensityChanges,
     SpatialWarp,
-    WindowSums,
+    WindowAccumulator,
     foreground_statistics,
     gaussian_importance,
     logits_to_labels,
@@ -118,7 +118,7 @@ def test_classes_that_cannot_be():
         logits_to_labels(np.zeros((0, 2, 2), np.float32), (2, 2))
     with pytest.raises(ValueError, match="logits must have between 1 and 65536 classes"):
         logits_to_labels(np.zeros((65537, 1, 1), np.float16), (2, 2))
-    with pytest.raises(ValueError, match="paint must hold 1 values, one a region; got"):
+    with pytest.raises(ValueError, match="paint must hold 1 value, one a region; got"):
         logits_to_regions(IMAGE, SHAPE, [1, 2])
     with pytest.raises(ValueError, match="paint must hold values between 0 and 65535; got 65536"):
         logits_to_regions(IMAGE, SHAPE, [65536])
@@ -162,7 +162,7 @@ def blend(classes: Any, size: Any, tile: Any, array: Any, start: Any) -> None:
 
 
 def window_sums(classes: Any, size: Any, tile: Any, array: Any, start: Any) -> None:
-    sums = WindowSums(classes, size, tile)
+    sums = WindowAccumulator(classes, size, tile)
     sums.add(array, start, activation="softmax", mirrored=tile)
     sums.mean(start, size)
 
@@ -180,7 +180,7 @@ def move(number: Any, shape: Any, matrix: Any, array: Any, centre: Any) -> None:
 def intensities(channel: Any, shape: Any, _: Any, image: Any, number: Any) -> None:
     changes = IntensityChanges()
     for note in (
-        lambda: changes.coarsen(channel, shape),
+        lambda: changes.simulate_low_resolution(channel, shape),
         lambda: changes.noise(channel, number, channel),
         lambda: changes.blur(channel, number),
         lambda: changes.gamma(channel, number, invert=number),
@@ -217,8 +217,8 @@ def test_sizes_beyond_memory(size):
     for work in (
         lambda: Blend(3, size, (1, 1, 1)),
         lambda: Blend(3, size, size),
-        lambda: WindowSums(3, size, size),
-        lambda: WindowSums(3, size, (1, 1, 1)),
+        lambda: WindowAccumulator(3, size, size),
+        lambda: WindowAccumulator(3, size, (1, 1, 1)),
         lambda: gaussian_importance(size),
         lambda: window_starts(size, (1, 1, 1)),
         lambda: warp(IMAGE, None, SpatialWarp(size, ((1, 0, 0), (0, 1, 0), (0, 0, 1)), (0, 0, 0), Elastic(1, 2, 3))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from nnunet_rs.core.kernels import Blend, IntensityChanges, WindowSums
+from nnunet_rs.core.kernels import Blend, IntensityChanges, WindowAccumulator
 
 SIZE, TILE = (16, 64, 64), (16, 32, 32)
 PATCH = np.random.default_rng(0).normal(size=(2, *TILE)).astype(np.float32)
@@ -27,7 +27,7 @@ def test_windows_are_added_to_a_blend():
 
 
 def test_windows_are_added_to_sums_and_read_meanwhile():
-    alone, shared = WindowSums(2, SIZE, TILE), WindowSums(2, SIZE, TILE)
+    alone, shared = WindowAccumulator(2, SIZE, TILE), WindowAccumulator(2, SIZE, TILE)
     for start in STARTS:
         alone.add(PATCH, start)
         shared.add(PATCH, start)

@@ -115,7 +115,7 @@ def displacement(shape: tuple[int, ...], elastic: Elastic) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("shape", "sigma"), [((60, 80), 9.0), ((40, 48, 44), 6.0), ((24, 30, 26), 2.5)])
-def test_elastic_fields_have_the_deviation_of_smoothed_noise(shape, sigma):
+def test_elastic_fields_have_the_std_of_smoothed_noise(shape, sigma):
     fields = np.array([displacement(shape, Elastic(50.0, sigma, seed)) for seed in range(12)])
     rng = np.random.default_rng(0)
     noise = [gaussian_filter(rng.uniform(-1, 1, shape), sigma, mode="constant") * 50 for _ in range(30)]

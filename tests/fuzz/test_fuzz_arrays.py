@@ -227,7 +227,7 @@ def test_sums(
     if isinstance(output, np.ndarray) and output.ndim == 4 and all(output.shape):
         classes, tile = output.shape[0], output.shape[1:]
     for shape in (size, tile):
-        made = check(answered, kernels.WindowSums, classes, shape, tile, threads=count)
+        made = check(answered, kernels.WindowAccumulator, classes, shape, tile, threads=count)
         if made is not None:
             check(answered, made.add, output, start, activation=name, mirrored=mirrored)
             check(answered, made.add, output, (0, 0, 0))
@@ -268,12 +268,12 @@ def test_changes_in_place(
     check(answered, changes.noise, channel, 1.0, number)
     check(answered, changes.blur, channel, number)
     check(answered, changes.scale, channel, number)
-    check(answered, changes.stretch, channel, number)
+    check(answered, changes.contrast, channel, number)
     check(answered, changes.gamma, channel, number, invert=True)
     check(answered, changes.apply, array, threads=count)
     small = not isinstance(shape, tuple) or all(isinstance(n, int) and n < 2**16 for n in shape)
     if small:  # others take gigabytes where there are such
-        check(answered, changes.coarsen, channel, shape)
+        check(answered, changes.simulate_low_resolution, channel, shape)
     check(answered, changes.apply, array)
     for function in (kernels.mirror, _kernels.mirror):
         check(answered, function, array, axes, threads=count)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nnunet_rs._kernels import (
     Blend,
     IntensityChanges,
-    WindowSums,
+    WindowAccumulator,
     gaussian_importance,
     logits_to_labels,
     logits_to_regions,
@@ -33,7 +33,7 @@ __all__ = [
     "ForegroundAccumulator",
     "IntensityChanges",
     "SpatialWarp",
-    "WindowSums",
+    "WindowAccumulator",
     "foreground_statistics",
     "gaussian_importance",
     "logits_to_labels",
@@ -224,7 +224,7 @@ class ForegroundAccumulator:
 class Elastic:
     """An elastic deformation: uniform noise in [-1, 1) a voxel and axis, smoothed, times `alpha`."""
 
-    alpha: float  # in a volume, the displacements' deviation is about 0.086 alpha / sigma^1.5 voxels
+    alpha: float  # in a volume, the displacements' standard deviation is about 0.086 alpha / sigma^1.5 voxels
     sigma: float  # standard deviation of the Gaussian that smooths the noise, voxels
     seed: int  # 0 to 2^64 - 1; the same seed gives the same deformation for any number of threads
 
@@ -282,7 +282,7 @@ def warp(
     Notes
     -----
     batchgenerators 0.25 `augment_spatial` with `border_mode="constant"` at the same coordinates. Its smoothed noise is
-    evaluated on a grid of half `sigma` and interpolated, which differs by less than a thousandth of its deviation.
+    evaluated on a grid of half `sigma` and interpolated, which differs by less than a thousandth of its std.
     """
     p = parameters
     kernel = _Warp(p.shape, p.matrix, p.centre, p.elastic, threads=threads)

@@ -116,7 +116,7 @@ class Contrast(IntensityTransform):
         """Draw a factor for each channel."""
         if rng.random() < self.probability:
             for channel in range(shape[0]):
-                changes.stretch(channel, _factor(self.factor, rng))
+                changes.contrast(channel, _factor(self.factor, rng))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class SimulateLowResolution(IntensityTransform):
         if rng.random() < self.probability:
             for channel in range(shape[0]):
                 if rng.random() < self.per_channel:
-                    changes.coarsen(channel, self._coarse(shape[1:], rng.uniform(*self.zoom)))
+                    changes.simulate_low_resolution(channel, self._coarse(shape[1:], rng.uniform(*self.zoom)))
 
     def _coarse(self, size: Shape, zoom: float) -> Shape:
         """Return `zoom` times a size, with all three axes."""

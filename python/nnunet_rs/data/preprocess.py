@@ -82,6 +82,8 @@ def prepare(
     ----------
     nnU-Net v2.8.1 `DefaultPreprocessor.run_case_npy`, the same steps in the same order.
     """
+    # Cropped first: what is left out costs nothing later. Normalised before it is resampled: statistics are of voxels
+    # that were measured, and the mask of the non-zero region fits them; resampled, it would no longer fit the image.
     case = unscaled(crop(volume, labels), plan, overwrite=overwrite)
     return prepare_crop(normalized(case), find_configuration(plan, configuration), threads=threads)
 

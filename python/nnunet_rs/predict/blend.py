@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from nnunet_rs.core.kernels import WindowSums
+from nnunet_rs.core import kernels
 from nnunet_rs.core.types import FloatArray, Shape, Shape3
 from nnunet_rs.predict.window_grid import WindowGrid
 
@@ -35,7 +35,7 @@ class HostAccumulator:
 
     def __init__(self, classes: int, grid: WindowGrid, activation: Activation) -> None:
         """Begin with nothing."""
-        self._sums = WindowSums(classes, grid.padded, grid.tile)
+        self._sums = kernels.WindowAccumulator(classes, grid.padded, grid.tile)
         self._grid, self._activation = grid, activation
 
     def add(self, scores: Any, starts: Sequence[Shape3], mirrored: Shape) -> None:

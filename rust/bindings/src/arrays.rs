@@ -84,6 +84,13 @@ pub fn borrow<'py, T: Element>(array: &Bound<'py, PyUntypedArray>) -> Option<PyR
     Some(array.try_readonly().map_err(busy))
 }
 
+/// Borrows `array`, to write to it, where its elements are `T`s.
+pub fn borrow_mut<'py, T: Element>(
+    array: &Bound<'py, PyUntypedArray>,
+) -> Option<PyResult<PyReadwriteArrayDyn<'py, T>>> {
+    array.cast::<PyArrayDyn<T>>().ok().map(writable)
+}
+
 /// Borrows `array` to write to it.
 pub fn writable<'py, T: Element>(array: &Bound<'py, PyArrayDyn<T>>) -> PyResult<PyReadwriteArrayDyn<'py, T>> {
     array.try_readwrite().map_err(|error| match error {
@@ -113,5 +120,5 @@ pub fn regrid(array: &[usize], leading: usize, shape: &[usize]) -> Vec<usize> {
 
 /// Refuses classes beyond what 16-bit labels can name.
 pub fn paint_value(value: usize) -> Result<u16, KernelError> {
-    u16::try_from(value).map_err(|_| KernelError::argument("paint", "hold values between 0 and 65535", value))
+    u16::try_from(value).map_err(|_| KernelError::value("paint", "hold values between 0 and 65535", value))
 }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use half::f16;
 use ndarray::{ArrayViewD, ArrayViewMut4, Dimension, Ix4};
-use nnunet_kernels::{self as kernels, Float, KernelError, Memory, Result, tiles};
+use nnunet_kernels::{self as kernels, Float, KernelError, Memory, Result};
 use numpy::{Element, IntoPyArray, PyArray, PyArray3, PyArray4, PyArrayDyn, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -26,7 +26,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(signature = (size, tile, step = Number(0.5)), text_signature = "(size, tile, step=0.5)")]
 fn window_starts<'py>(py: Python<'py>, size: Counts, tile: Counts, step: Number<f64>) -> PyResult<Bound<'py, PyAny>> {
-    let axes = detached(py, Some(Count(1)), || tiles::starts_by_axis(&size.0, &tile.0, step.0))?;
+    let axes = detached(py, Some(Count(1)), || kernels::starts_by_axis(&size.0, &tile.0, step.0))?;
     // NumPy and Python make the lists, which raise `MemoryError` where there are too many; PyO3 would panic.
     let lists = PyList::empty(py);
     for starts in axes {
@@ -39,7 +39,7 @@ fn window_starts<'py>(py: Python<'py>, size: Counts, tile: Counts, step: Number<
 #[doc = docstring!("gaussian_importance")]
 #[pyfunction]
 fn gaussian_importance<'py>(py: Python<'py>, tile: Counts) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-    let importance = detached(py, Some(Count(1)), || tiles::gaussian_importance(&tile.0))?;
+    let importance = detached(py, Some(Count(1)), || kernels::gaussian_importance(&tile.0))?;
     Ok(importance.into_pyarray(py))
 }
 
@@ -70,7 +70,7 @@ impl<S: Float + Element> Sums<S> {
         let (sums, weights) = self.memory.as_ref().map(|(sums, weights)| (sums.bind(py), weights.bind(py))).unzip();
         let (Some(sums), Some(weights)) = (sums, weights) else {
             let rule = "not be used after finish()";
-            return Err(to_python(KernelError::argument("blend", rule, "a finished blend")));
+            return Err(to_python(KernelError::state("blend", rule, "a finished blend")));
         };
         let (mut sums, mut weights) = (sums.try_readwrite()?, weights.try_readwrite()?);
         let memory = Memory { sums: sums.as_array_mut(), weights: weights.as_array_mut() };

@@ -10,8 +10,12 @@ use pyo3::prelude::*;
 /// Python's exception for a kernel's refusal.
 pub fn to_python(error: KernelError) -> PyErr {
     match error {
-        KernelError::Argument { .. } => PyValueError::new_err(error.to_string()),
         KernelError::Memory { .. } | KernelError::Threads { .. } => PyMemoryError::new_err(error.to_string()),
+        KernelError::Shape(_)
+        | KernelError::Value(_)
+        | KernelError::Content(_)
+        | KernelError::State(_)
+        | KernelError::Damaged(_) => PyValueError::new_err(error.to_string()),
     }
 }
 
@@ -122,7 +126,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Matrix {
 
 /// One number for each of z, y and x.
 pub fn three(name: &'static str, numbers: &[usize]) -> Result<[usize; 3], KernelError> {
-    numbers.try_into().map_err(|_| KernelError::argument(name, "hold three numbers, of z, y and x", numbers))
+    numbers.try_into().map_err(|_| KernelError::shape(name, "hold three numbers, of z, y and x", numbers))
 }
 
 /// Which of z, y and x are among `axes`, the numbers of 0 to `count` - 1; without z, 0 is y.
@@ -132,7 +136,7 @@ pub fn turns(name: &'static str, axes: &[usize], count: usize) -> Result<[bool; 
         if axis >= count {
             let hint = "an array of 3 axes is read as (c, y, x); for one channel give array[None]";
             let rule = format!("name axes between 0 and {}", count - 1);
-            return Err(KernelError::argument(name, rule, axis).with_hint((axis == 2).then(|| hint.into())));
+            return Err(KernelError::value(name, rule, axis).with_hint((axis == 2).then(|| hint.into())));
         }
         turns[axis + 3 - count] = true;
     }

@@ -46,8 +46,9 @@ fn foreground_statistics<'py>(
 /// What takes the lock at once runs on the calling thread.
 const ONE: Option<Count> = Some(Count(1));
 
-/// Several Python threads may add at once: each counts its case by itself and takes the lock to merge it. Nothing runs
-/// in parallel under the lock, or a waiting worker could pick up the work of another thread that wants it.
+// Several Python threads may add at once: each counts its case by itself and takes the lock to merge it. Nothing runs
+// in parallel under the lock, or a waiting worker could pick up the work of another thread that wants it.
+#[doc = docstring!("ForegroundAccumulator")]
 #[pyclass(module = "nnunet_rs._kernels", frozen)]
 struct ForegroundAccumulator(Mutex<Accumulator>);
 

@@ -3,11 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nnunet_kernels::{self as kernels, Change, Ndim, memory};
-use numpy::{PyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::{array_in_place, writable, wrong_dtype};
 use crate::convert::{Count, Counts, Number, detached, three, to_python};
+use crate::dtypes::{ImageInPlace, on_image_in_place};
 
 /// Adds this file's class to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -48,8 +47,8 @@ impl IntensityChanges {
     }
 
     #[doc = docstring!("IntensityChanges.noise")]
-    fn noise(&self, channel: Count, deviation: Number<f32>, seed: Count) -> PyResult<()> {
-        self.push(channel, Change::Noise { deviation: deviation.0, seed: seed.0 as u64 })
+    fn noise(&self, channel: Count, std: Number<f32>, seed: Count) -> PyResult<()> {
+        self.push(channel, Change::Noise { std: std.0, seed: seed.0 as u64 })
     }
 
     #[doc = docstring!("IntensityChanges.blur")]
@@ -62,14 +61,22 @@ impl IntensityChanges {
         self.push(channel, Change::Scale { factor: factor.0 })
     }
 
-    #[doc = docstring!("IntensityChanges.stretch")]
-    fn stretch(&self, channel: Count, factor: Number<f32>) -> PyResult<()> {
-        self.push(channel, Change::Stretch { factor: factor.0 })
+    #[doc = docstring!("IntensityChanges.contrast")]
+    fn contrast(&self, channel: Count, factor: Number<f32>) -> PyResult<()> {
+        self.push(channel, Change::Contrast { factor: factor.0 })
     }
 
-    #[doc = docstring!("IntensityChanges.coarsen")]
+    #[doc = docstring!("IntensityChanges.simulate_low_resolution")]
+    fn simulate_low_resolution(&self, channel: Count, shape: Counts) -> PyResult<()> {
+        self.push(channel, Change::SimulateLowResolution { shape: three("shape", &shape.0).map_err(to_python)? })
+    }
+
+    fn stretch(&self, channel: Count, factor: Number<f32>) -> PyResult<()> {
+        self.contrast(channel, factor)
+    }
+
     fn coarsen(&self, channel: Count, shape: Counts) -> PyResult<()> {
-        self.push(channel, Change::Coarsen { shape: three("shape", &shape.0).map_err(to_python)? })
+        self.simulate_low_resolution(channel, shape)
     }
 
     #[doc = docstring!("IntensityChanges.gamma")]
@@ -81,12 +88,11 @@ impl IntensityChanges {
     #[doc = docstring!("IntensityChanges.apply")]
     #[pyo3(signature = (image, *, threads = None))]
     fn apply(&self, image: &Bound<'_, PyAny>, threads: Option<Count>) -> PyResult<()> {
-        let image = array_in_place("image", image)?;
+        let py = image.py();
+        let mut image = ImageInPlace::borrow("image", image)?;
         let ndim = Ndim::new("image", image.shape(), 1, image.shape().get(1..).unwrap_or_default(), None)
             .map_err(to_python)?;
-        let floats = image.cast::<PyArrayDyn<f32>>().map_err(|_| wrong_dtype("image", "float32", &image.dtype()))?;
-        let mut target = writable(floats)?;
-        let (target, changes) = (target.as_array_mut(), self.copied()?);
-        detached(image.py(), threads, || kernels::change(ndim.lift_mut(target)?, &changes))
+        let changes = self.copied()?;
+        on_image_in_place!(&mut image, target => detached(py, threads, || kernels::change(ndim.lift_mut(target)?, &changes)))
     }
 }

@@ -19,15 +19,15 @@ mod foreground;
 mod intensity;
 mod mirror;
 mod resample;
-mod sums;
 mod warp;
+mod window_accumulator;
 
 /// The CPU kernels of nnunet_rs.
 #[pymodule]
 fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     resample::register(module)?;
     blend::register(module)?;
-    sums::register(module)?;
+    window_accumulator::register(module)?;
     foreground::register(module)?;
     warp::register(module)?;
     intensity::register(module)?;

@@ -125,8 +125,8 @@ fn logits_to_labels<'py>(
     let request = Request::new("logits", (logits.shape(), 1), shape, lowres_axis, threads)?.within(slab)?;
     let small = logits.shape()[0] <= 1 << 8;
     on_floats!(&logits, view => match small {
-        true => decide::<_, u8>(py, view, &request, None),
-        false => decide::<_, u16>(py, view, &request, None),
+        true => to_labels::<_, u8>(py, view, &request, None),
+        false => to_labels::<_, u16>(py, view, &request, None),
     })
 }
 
@@ -148,13 +148,13 @@ fn logits_to_regions<'py>(
         memory::collected_results(paint.0.into_iter().map(paint_value), "a list of labels").map_err(to_python)?;
     let small = paint.iter().all(|value| *value < 1 << 8);
     on_floats!(&logits, view => match small {
-        true => decide::<_, u8>(py, view, &request, Some(&paint)),
-        false => decide::<_, u16>(py, view, &request, Some(&paint)),
+        true => to_labels::<_, u8>(py, view, &request, Some(&paint)),
+        false => to_labels::<_, u16>(py, view, &request, Some(&paint)),
     })
 }
 
 /// Labels of `L` from logits: the greatest, or painted where `paint` is given.
-fn decide<'py, R: Float, L: Keyed + Element>(
+fn to_labels<'py, R: Float, L: Keyed + Element>(
     py: Python<'py>,
     logits: ArrayViewD<'_, R>,
     request: &Request,

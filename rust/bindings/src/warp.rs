@@ -3,12 +3,12 @@
 use ndarray::ArrayViewD;
 use nnunet_kernels::warp::{self, Motion};
 use nnunet_kernels::{Keyed, Ndim, Order, Result};
-use numpy::{Element, PyArrayDyn, PyUntypedArrayMethods};
+use numpy::{Element, PyArrayDyn};
 use pyo3::prelude::*;
 
-use crate::arrays::{array, borrow, regrid, writable, wrong_dtype, zeros};
+use crate::arrays::{regrid, writable, zeros};
 use crate::convert::{Count, Counts, Matrix, Number, Reals, detached, to_python};
-use crate::dtypes::{KeyedLabels, on_keyed_labels};
+use crate::dtypes::{Image, KeyedLabels, on_image, on_keyed_labels};
 
 /// Adds this file's classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -23,6 +23,7 @@ struct Elastic {
     seed: u64,
 }
 
+#[doc = docstring!("Warp")]
 #[pyclass(module = "nnunet_rs._kernels", frozen)]
 struct Warp {
     warp: warp::Warp,
@@ -63,11 +64,11 @@ impl Warp {
         label_border: Number<i64>,
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
         let (Number(border), Number(label_border)) = (border, label_border);
-        let image = array("image", image)?;
+        let py = image.py();
+        let image = Image::borrow("image", image)?;
         let order = Order::from_number(order.0).map_err(to_python)?;
-        let source = borrow::<f32>(&image).ok_or_else(|| wrong_dtype("image", "float32", &image.dtype()))??;
-        let moved = self.target::<f32>(image.py(), "image", image.shape())?;
-        let image = Moving { from: source.as_array(), to: &moved, border };
+        let moved = self.target::<f32>(py, "image", image.shape())?;
+        let image = on_image!(&image, from => Moving { from, to: &moved, border });
         let Some(labels) = labels else {
             self.run::<u8>(image, order, None)?;
             return Ok((moved.into_any(), None));

@@ -34,7 +34,7 @@ pub trait Rule: Sync {
 ///
 /// # Errors
 /// The system refuses the memory.
-pub fn decide<R: Float, L: Send + Sync>(
+pub fn labels_by<R: Float, L: Send + Sync>(
     logits: ArrayView4<'_, R>,
     grid: &Grid,
     mut out: ArrayViewMut3<'_, L>,
@@ -49,7 +49,7 @@ pub fn decide<R: Float, L: Send + Sync>(
         blocks.try_for_each(|(mut block, rows)| {
             let mut tile = Tile::new(Interpolator::new(logits, &stretch)?, rows, grid.is_dense())?;
             for (plane, z) in block.outer_iter_mut().zip(planes) {
-                tile.decide(*z, rule)?;
+                tile.label(*z, rule)?;
                 tile.write(plane, &name);
             }
             Ok(())
@@ -76,7 +76,7 @@ impl<'a, R: Float> Tile<'a, R> {
         Ok(Self { interpolator, rows, neighbours, values, winners })
     }
 
-    fn decide<D: Rule>(&mut self, z: Between, rule: &D) -> Result<()> {
+    fn label<D: Rule>(&mut self, z: Between, rule: &D) -> Result<()> {
         self.neighbours.turn(z, &mut self.interpolator, rule)?;
         let columns = self.interpolator.columns();
         let contested = self.neighbours.contested(z, self.rows, columns)?;

@@ -1,4 +1,4 @@
-//! Weighted accumulation of overlapping windows, whole or streamed in planes.
+//! Windows blended over a volume of two or three axes, whole or streamed in planes.
 //!
 //! The sums live in a ring of planes along one axis. A whole-volume blend has as many planes as the volume; a streamed
 //! one as many as the tile, because windows arrive in order and planes before the newest start are finished:
@@ -10,28 +10,22 @@
 
 use std::marker::PhantomData;
 
-use ndarray::{
-    Array2, Array3, ArrayView2, ArrayView3, ArrayView4, ArrayViewD, ArrayViewMut1, ArrayViewMut2, ArrayViewMut3,
-    ArrayViewMut4, Axis, Ix4, Slice,
-};
+use ndarray::{ArrayView4, ArrayViewD, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4, Axis, Ix4};
 use rayon::prelude::*;
 
 use crate::dtype::Float;
-use crate::error::{KernelError, Kind, Result};
-use crate::memory::{self, contiguous_row};
-use crate::tiles::gaussian_importance;
-use crate::window_accumulator::{add, add_weighted, divide};
+use crate::error::{KernelError, Result, counted};
+use crate::memory;
+use crate::scores::Activation;
+use crate::window::{self, Plane, Window, Windows};
 
 /// How windows are blended over a volume of 2 or 3 axes, and how far it is; `S` is the type of the sums and of the result.
 ///
-/// The sums themselves are the caller's, who may have them from whom he likes: where the system hands out memory in small
-/// pages, taking those takes longer than the sums, and two threads wait for each other.
+/// The sums themselves lie in memory of the caller's: where the system hands it out in small pages, taking these takes
+/// longer than the sums, and two threads wait for each other.
 pub struct Blend<S> {
     layout: Layout,
-    classes: usize,
-    size: [usize; 3],
-    tile: [usize; 3],
-    importance: Array3<f32>, // (tile)
+    windows: Windows, // of the volume as it is stored
     position: usize,
     streamed: bool,
     finished: bool,
@@ -59,24 +53,22 @@ impl<S: Float> Blend<S> {
         let (axis, streamed) = (stream_axis.unwrap_or(0), stream_axis.is_some());
         check_shapes(classes, size, tile, axis)?;
         let layout = Layout { dims: size.len(), axis };
-        let importance = gaussian_importance(tile)?.mapv_into(S::weight).insert_axis(Axis(0));
-        let stored = layout.stored(importance.view()).index_axis_move(Axis(0), 0);
-        let importance = memory::owned(stored, "the importance of a tile")?;
-        let (size, tile) = (layout.stored_lengths(size), layout.stored_lengths(tile));
-        let kind = PhantomData;
-        let blend = Self { layout, classes, size, tile, importance, position: 0, streamed, finished: false, kind };
+        let windows = Windows::new::<S>(classes, layout.stored_lengths(size, 1), layout.stored_lengths(tile, 1))?;
+        let blend = Self { layout, windows, position: 0, streamed, finished: false, kind: PhantomData };
         memory::affordable::<S>(&blend.shape(), PURPOSE)?;
         Ok(blend)
     }
 
     /// The shape of the sums; that of the weights is the same without the classes.
-    pub fn shape(&self) -> [usize; 4] {
-        let depth = if self.streamed { self.tile[0] } else { self.size[0] };
-        [self.classes, depth, self.size[1], self.size[2]]
+    #[must_use]
+    pub const fn shape(&self) -> [usize; 4] {
+        let Windows { classes, size, tile, .. } = self.windows;
+        [classes, if self.streamed { tile[0] } else { size[0] }, size[1], size[2]]
     }
 
     /// What has the shape of the sums but for its planes, with the caller's axes: first without this axis, if there is
     /// one, and then in this order.
+    #[must_use]
     pub fn restored_axes(&self) -> (Option<usize>, Vec<usize>) {
         let mut axes = vec![0; self.layout.dims + 1];
         self.layout.order().into_iter().enumerate().for_each(|(stored, axis)| axes[axis + 1] = stored + 1);
@@ -90,9 +82,8 @@ impl<S: Float> Blend<S> {
     pub fn done_before(&self, start: &[usize]) -> Result<Option<[usize; 4]>> {
         self.check_open()?;
         self.check_start(start)?;
-        let stop = self.layout.stored_lengths_from(start, 0)[0];
-        let planes = if self.streamed { stop - self.position } else { 0 };
-        Ok((planes > 0).then_some([self.classes, planes, self.size[1], self.size[2]]))
+        let stop = start[self.layout.axis];
+        Ok((self.streamed && stop > self.position).then(|| self.before(stop)))
     }
 
     /// Adds a window's values (classes, *tile) at `start`. A streamed blend writes to `out`, of the shape that
@@ -109,27 +100,26 @@ impl<S: Float> Blend<S> {
         start: &[usize],
         out: Option<ArrayViewMut4<'_, S>>,
     ) -> Result<()> {
-        let expected: Vec<usize> =
-            std::iter::once(self.classes).chain(self.layout.restored_lengths(self.tile)).collect();
-        if patch.shape() != expected {
-            let hint = (patch.shape() == &expected[1..]).then(|| "for one class give patch[None]".into());
-            let rule = format!("have shape {expected:?} (classes, *tile)");
-            return Err(KernelError::argument("patch", rule, patch.shape()).with_hint(hint));
-        }
+        self.check_patch(patch.shape())?;
         let done = self.done_before(start)?;
         self.check_memory(&memory, done, out.as_ref())?;
-        let (patch, start) = (self.layout.stored(patch), self.layout.stored_lengths_from(start, 0));
-        let rooms = self.rooms(&patch, start[0])?;
+        let (output, start) = (self.layout.stored(patch), self.layout.stored_lengths(start, 0));
+        let window = Window { output, start, activation: Activation::None, mirrored: [false; 3] };
+        let (rooms, mut slots) = (self.windows.rooms::<S, P>(&window)?, self.slots(&mut memory)?);
+        let to_start = (start[0] - self.position) % slots.len();
         if let Some(out) = out {
-            self.hand_out(&mut memory, out)?;
+            self.hand_out(&mut slots, out)?;
         }
-        self.accumulate(&mut memory, patch, start, rooms);
+        slots.rotate_left(to_start);
+        slots.truncate(self.windows.tile[0]);
+        self.windows.add(window, rooms, slots.into_par_iter());
         Ok(())
     }
 
     /// The shape of what [`Blend::finish`] hands out; `None` if the sums themselves become the means.
+    #[must_use]
     pub fn rest(&self) -> Option<[usize; 4]> {
-        self.streamed.then_some([self.classes, self.size[0] - self.position, self.size[1], self.size[2]])
+        self.streamed.then(|| self.before(self.windows.size[0]))
     }
 
     /// Makes means of the sums that were not handed out yet: in `out`, of the shape that [`Blend::rest`] tells, or in
@@ -140,78 +130,90 @@ impl<S: Float> Blend<S> {
     pub fn finish(&mut self, mut memory: Memory<'_, S>, out: Option<ArrayViewMut4<'_, S>>) -> Result<()> {
         self.check_open()?;
         self.check_memory(&memory, self.rest(), out.as_ref())?;
+        let mut slots = self.slots(&mut memory)?;
         match out {
-            Some(out) => self.hand_out(&mut memory, out)?,
-            None => whole_mean(&mut memory)?,
+            Some(out) => self.hand_out(&mut slots, out)?,
+            None => self.make_means(&mut slots)?,
         }
         self.finished = true;
         Ok(())
     }
 
-    /// The means of as many planes as `out` has, from `position` on, whose slots are cleared.
-    fn hand_out(&mut self, memory: &mut Memory<'_, S>, mut out: ArrayViewMut4<'_, S>) -> Result<()> {
-        let count = out.len_of(Axis(1));
+    /// The shape of the planes from `position` to before `stop`.
+    const fn before(&self, stop: usize) -> [usize; 4] {
+        let Windows { classes, size, .. } = self.windows;
+        [classes, stop - self.position, size[1], size[2]]
+    }
+
+    /// The slots of the planes from `position` on.
+    fn slots<'a>(&self, memory: &'a mut Memory<'_, S>) -> Result<Vec<Slot<'a, S>>> {
         let depth = memory.weights.len_of(Axis(0));
+        let slots = memory.sums.axis_iter_mut(Axis(1)).zip(memory.weights.axis_iter_mut(Axis(0)));
+        let mut slots = memory::collected(slots.map(|(sums, weights)| Slot { sums, weights }), PURPOSE)?;
+        slots.rotate_left(self.position % depth);
+        Ok(slots)
+    }
+
+    /// The means of as many planes as `out` has, the first of `slots`, which are cleared.
+    fn hand_out(&mut self, slots: &mut [Slot<'_, S>], mut out: ArrayViewMut4<'_, S>) -> Result<()> {
+        let Windows { size, .. } = self.windows;
+        let count = out.len_of(Axis(1));
+        let held = count.min(slots.len());
         // Planes beyond the ring have seen no window.
-        check_covered(count.saturating_sub(depth) * self.size[1] * self.size[2])?;
-        let slots = (0..count).map(|plane| (self.position + plane) % depth);
-        let slots = memory::collected(slots, PURPOSE)?;
-        check_covered(slots.iter().map(|&slot| count_zeros(memory.weights.index_axis(Axis(0), slot))).sum())?;
-        let weights = memory.weights.view();
-        let mut rooms = rooms::<S>(self.classes, self.size[2])?;
-        let classes = (memory.sums.outer_iter_mut(), out.outer_iter_mut(), rooms.outer_iter_mut());
-        classes.into_par_iter().for_each(|(mut sums, mut out, mut room)| {
-            for (mut plane, &slot) in out.outer_iter_mut().zip(&slots) {
-                let mut sums = sums.index_axis_mut(Axis(0), slot);
-                plane.assign(&sums);
-                sums.fill(S::default());
-                divide_plane(plane, weights.index_axis(Axis(0), slot), values_of(&mut room));
-            }
+        self.check_covered(&slots[..held], (count - held) * size[1] * size[2])?;
+        let rooms = self.rooms(held)?;
+        let parts = out.axis_iter_mut(Axis(1)).into_par_iter().zip(&mut slots[..held]).zip(rooms);
+        parts.for_each(|((out, plane), mut room)| {
+            window::means(out, plane, &(0..size[1]), &(0..size[2]), &mut room);
+            plane.sums.fill(S::default());
+            plane.weights.fill(0.0);
         });
-        slots.iter().for_each(|&slot| memory.weights.index_axis_mut(Axis(0), slot).fill(0.0));
         self.position += count;
         Ok(())
     }
 
-    fn rooms<P: Float>(&self, patch: &ArrayView4<'_, P>, start: usize) -> Result<Slots<P>> {
-        let depth = self.shape()[1];
-        // The inverse of slot = (start + plane) % depth.
-        let plane_of = |slot: usize| Some((slot + depth - start % depth) % depth).filter(|&plane| plane < self.tile[0]);
-        let room = |slot| plane_of(slot).map(|plane| Ok((plane, Room::new::<S>(patch)?))).transpose();
-        memory::collected_results((0..depth).map(room), PURPOSE)
+    /// Makes means of all sums.
+    fn make_means(&self, slots: &mut [Slot<'_, S>]) -> Result<()> {
+        let Windows { classes, size, .. } = self.windows;
+        self.check_covered(slots, 0)?;
+        let rooms = self.rooms(slots.len())?;
+        slots
+            .into_par_iter()
+            .zip(rooms)
+            .for_each(|(plane, mut room)| window::means_in_place(plane, classes, size[1], &mut room));
+        Ok(())
     }
 
-    fn accumulate<P: Float>(
-        &self,
-        memory: &mut Memory<'_, S>,
-        patch: ArrayView4<'_, P>,
-        start: [usize; 3],
-        rooms: Slots<P>,
-    ) {
-        let importance = &self.importance;
-        let window = [1, 2].map(|axis| Slice::from(start[axis]..start[axis] + self.tile[axis]));
-        let planes = memory.sums.axis_iter_mut(Axis(1)).into_par_iter();
-        let planes = planes.zip(memory.weights.axis_iter_mut(Axis(0)).into_par_iter());
-        planes.zip(rooms).for_each(|((mut sums, mut weights), room)| {
-            let Some((plane, mut room)) = room else { return };
-            let importance = importance.index_axis(Axis(0), plane);
-            let mut weights = weights.slice_each_axis_mut(|axis| window[axis.axis.index()]);
-            for (mut weights, importance) in weights.outer_iter_mut().zip(importance.outer_iter()) {
-                let weights = weights.as_slice_mut().expect("rows of the weights are contiguous");
-                add(weights, importance.to_slice().expect("rows of the importance are contiguous"));
-            }
-            for (mut sums, patch) in sums.outer_iter_mut().zip(patch.outer_iter()) {
-                let sums = sums.slice_each_axis_mut(|axis| window[axis.axis.index()]);
-                room.add_plane(sums, patch.index_axis(Axis(0), plane), importance);
-            }
-        });
+    /// Room for a row of sums in float32 for each of `count` planes.
+    fn rooms(&self, count: usize) -> Result<Vec<Vec<f32>>> {
+        let room = |_| memory::vector(S::room(self.windows.size[2]), 0.0, PURPOSE);
+        memory::collected_results((0..count).map(room), PURPOSE)
+    }
+
+    /// Refuses planes with voxels that no window covered, `more` of them elsewhere.
+    fn check_covered(&self, planes: &[Slot<'_, S>], more: usize) -> Result<()> {
+        let Windows { size, .. } = self.windows;
+        let here = planes.par_iter().map(|plane| window::uncovered(plane, 0..size[1], &(0..size[2]))).sum::<usize>();
+        match here + more {
+            0 => Ok(()),
+            count => Err(KernelError::state("windows", "cover every voxel", counted(count, "voxel") + " left out")),
+        }
     }
 
     fn check_open(&self) -> Result<()> {
         if self.finished {
-            return Err(
-                KernelError::argument("blend", "not be used after finish()", "a finished blend").of(Kind::State)
-            );
+            return Err(KernelError::state("blend", "not be used after finish()", "a finished blend"));
+        }
+        Ok(())
+    }
+
+    fn check_patch(&self, shape: &[usize]) -> Result<()> {
+        let tile = self.layout.restored_lengths(self.windows.tile);
+        let expected: Vec<usize> = std::iter::once(self.windows.classes).chain(tile).collect();
+        if shape != expected {
+            let hint = (shape == &expected[1..]).then(|| "for one class give patch[None]".into());
+            let rule = format!("have shape {expected:?} (classes, *tile)");
+            return Err(KernelError::shape("patch", rule, shape).with_hint(hint));
         }
         Ok(())
     }
@@ -224,43 +226,64 @@ impl<S: Float> Blend<S> {
     ) -> Result<()> {
         let shape = self.shape();
         if memory.sums.shape() != shape || memory.weights.shape() != &shape[1..] {
-            return Err(KernelError::argument("sums", format!("have the shape {shape:?}"), memory.sums.shape()));
+            return Err(KernelError::shape("sums", format!("have the shape {shape:?}"), memory.sums.shape()));
         }
         if out.map(|out| out.shape()) != done.as_ref().map(|shape| &shape[..]) {
-            return Err(KernelError::argument("out", format!("have the shape {done:?}"), out.map(|out| out.shape())));
+            return Err(KernelError::shape("out", format!("have the shape {done:?}"), out.map(|out| out.shape())));
         }
         let rows = |strides: &[isize], width: usize| width == 1 || strides.last() == Some(&1);
         let written = [Some(memory.sums.strides()), Some(memory.weights.strides()), out.map(|out| out.strides())];
         if !written.into_iter().flatten().all(|strides| rows(strides, shape[3])) {
-            return Err(KernelError::argument("sums", "have contiguous rows", memory.sums.strides()));
+            return Err(KernelError::shape("sums", "have contiguous rows", memory.sums.strides()));
         }
         Ok(())
     }
 
     fn check_start(&self, start: &[usize]) -> Result<()> {
-        let (size, tile) = (self.layout.restored_lengths(self.size), self.layout.restored_lengths(self.tile));
+        let Windows { size, tile, .. } = self.windows;
+        let (size, tile) = (self.layout.restored_lengths(size), self.layout.restored_lengths(tile));
         let inside = |axis: usize| start[axis] <= size[axis] - tile[axis];
         if start.len() != size.len() || !(0..start.len()).all(inside) {
             let rule = format!("keep the tile {tile:?} inside the volume {size:?}");
-            return Err(KernelError::argument("start", rule, start));
+            return Err(KernelError::value("start", rule, start));
         }
         self.check_order(start[self.layout.axis])
     }
 
     fn check_order(&self, start: usize) -> Result<()> {
-        let allowed = self.position..=self.position + self.tile[0];
-        if self.streamed && !allowed.contains(&start) {
-            let rule = format!(
-                "arrive in order and leave no gap along axis {}: between {} and {} here",
-                self.layout.axis,
-                allowed.start(),
-                allowed.end()
-            );
-            return Err(KernelError::argument("start", rule, start).of(Kind::State));
+        let (first, last) = (self.position, self.position + self.windows.tile[0]);
+        if self.streamed && !(first..=last).contains(&start) {
+            let axis = self.layout.axis;
+            let rule = format!("arrive in order and leave no gap along axis {axis}: between {first} and {last} here");
+            return Err(KernelError::state("start", rule, start));
         }
         Ok(())
     }
 }
+
+/// A slot of the ring.
+struct Slot<'a, S> {
+    sums: ArrayViewMut3<'a, S>,      // (classes, ·, ·)
+    weights: ArrayViewMut2<'a, f32>, // (·, ·)
+}
+
+impl<S: Float> Plane<S> for Slot<'_, S> {
+    #[inline]
+    fn row(&self, class: usize, row: usize) -> (&[S], &[f32]) {
+        let sums = self.sums.index_axis(Axis(0), class).index_axis_move(Axis(0), row);
+        let weights = self.weights.index_axis(Axis(0), row);
+        (sums.to_slice().expect(CONTIGUOUS), weights.to_slice().expect(CONTIGUOUS))
+    }
+
+    #[inline]
+    fn row_mut(&mut self, class: usize, row: usize) -> (&mut [S], &mut [f32]) {
+        let sums = self.sums.index_axis_mut(Axis(0), class).index_axis_move(Axis(0), row);
+        let weights = self.weights.index_axis_mut(Axis(0), row);
+        (sums.into_slice().expect(CONTIGUOUS), weights.into_slice().expect(CONTIGUOUS))
+    }
+}
+
+const CONTIGUOUS: &str = "rows of the sums are contiguous";
 
 /// How the caller's axes are stored: (classes, ring axis, another or 1, last).
 #[derive(Clone, Copy)]
@@ -275,11 +298,8 @@ impl Layout {
         std::iter::once(self.axis).chain((0..self.dims).filter(|&axis| axis != self.axis)).collect()
     }
 
-    fn stored_lengths(self, lengths: &[usize]) -> [usize; 3] {
-        self.stored_lengths_from(lengths, 1)
-    }
-
-    fn stored_lengths_from(self, lengths: &[usize], missing: usize) -> [usize; 3] {
+    /// One number an axis as stored; `missing` for the one that a plane has not.
+    fn stored_lengths(self, lengths: &[usize], missing: usize) -> [usize; 3] {
         match *self.order() {
             [a, b, c] => [lengths[a], lengths[b], lengths[c]],
             [a, b] => [lengths[a], missing, lengths[b]],
@@ -304,96 +324,17 @@ impl Layout {
 
 fn check_shapes(classes: usize, size: &[usize], tile: &[usize], axis: usize) -> Result<()> {
     if classes == 0 {
-        return Err(KernelError::argument("classes", "be at least 1", classes));
+        return Err(KernelError::value("classes", "be at least 1", classes));
     }
     if !matches!(tile.len(), 2 | 3) || tile.contains(&0) {
-        return Err(KernelError::argument("tile", "have 2 or 3 axes of at least 1 voxel", tile));
+        return Err(KernelError::shape("tile", "have 2 or 3 axes of at least 1 voxel", tile));
     }
     if size.len() != tile.len() || size.iter().zip(tile).any(|(size, tile)| size < tile) {
         let rule = format!("be at least the tile {tile:?} along every axis (pad the volume first)");
-        return Err(KernelError::argument("size", rule, size));
+        return Err(KernelError::shape("size", rule, size));
     }
     if axis >= size.len() {
-        return Err(KernelError::argument("stream_axis", format!("be one of the volume's {} axes", size.len()), axis));
+        return Err(KernelError::value("stream_axis", format!("be one of the volume's {} axes", size.len()), axis));
     }
     Ok(())
-}
-
-fn check_covered(uncovered: usize) -> Result<()> {
-    if uncovered > 0 {
-        return Err(KernelError::argument("windows", "cover every voxel", format!("{uncovered} voxels left out"))
-            .of(Kind::State));
-    }
-    Ok(())
-}
-
-fn whole_mean<S: Float>(memory: &mut Memory<'_, S>) -> Result<()> {
-    check_covered(memory.weights.axis_iter(Axis(0)).into_par_iter().map(count_zeros).sum())?;
-    let weights: ArrayView3<'_, f32> = memory.weights.view();
-    let (depth, _, width) = weights.dim();
-    let mut rooms = rooms::<S>(depth, width)?;
-    for mut class in memory.sums.outer_iter_mut() {
-        let planes = (class.outer_iter_mut(), weights.outer_iter(), rooms.outer_iter_mut());
-        planes
-            .into_par_iter()
-            .for_each(|(plane, weights, mut room)| divide_plane(plane, weights, values_of(&mut room)));
-    }
-    Ok(())
-}
-
-/// Voxels that no window covered.
-fn count_zeros(weights: ArrayView2<'_, f32>) -> usize {
-    let zeros = |row: &[f32]| row.iter().map(|weight| u32::from(*weight == 0.0)).sum::<u32>() as usize;
-    weights.outer_iter().filter_map(|row| row.to_slice()).map(zeros).sum()
-}
-
-/// For each slot of the ring the plane of the tile that goes there, if any, and room to add it.
-type Slots<P> = Vec<Option<(usize, Room<P>)>>;
-
-/// What a thread that adds a plane needs beside it; made beforehand, so that a window is added whole or not at all.
-struct Room<P> {
-    strided: Vec<P>,  // a row whose values do not lie together
-    values: Vec<f32>, // the same in float32
-    sums: Vec<f32>,   // a row of sums in float32
-}
-
-impl<P: Float> Room<P> {
-    /// For a plane of `patch`, (c, plane, ·, x), that is added to sums of `S`.
-    fn new<S: Float>(patch: &ArrayView4<'_, P>) -> Result<Self> {
-        let width = patch.len_of(Axis(3));
-        let room = |length| memory::vector(length, 0.0, PURPOSE);
-        let strided = memory::reserved(memory::row_room(patch.stride_of(Axis(3)), width), PURPOSE)?;
-        Ok(Self { strided, values: room(P::room(width))?, sums: room(S::room(width))? })
-    }
-
-    fn add_plane<S: Float>(
-        &mut self,
-        mut sums: ArrayViewMut2<'_, S>,
-        patch: ArrayView2<'_, P>,
-        weights: ArrayView2<'_, f32>,
-    ) {
-        for ((mut sums, patch), weights) in sums.outer_iter_mut().zip(patch.outer_iter()).zip(weights.outer_iter()) {
-            let values = P::single(contiguous_row(patch, &mut self.strided), &mut self.values);
-            let weights = weights.to_slice().expect("rows of the weights are contiguous");
-            let sums = sums.as_slice_mut().expect("rows of the sums are contiguous");
-            S::change(sums, &mut self.sums, |sums| add_weighted(sums, values, weights));
-        }
-    }
-}
-
-/// Room for a row of `width` sums for each of `count` threads.
-fn rooms<S: Float>(count: usize, width: usize) -> Result<Array2<f32>> {
-    memory::filled((count, S::room(width)), 0.0, PURPOSE)
-}
-
-fn values_of<'a>(room: &'a mut ArrayViewMut1<'_, f32>) -> &'a mut [f32] {
-    room.as_slice_mut().expect("new arrays are contiguous")
-}
-
-fn divide_plane<S: Float>(mut sums: ArrayViewMut2<'_, S>, weights: ArrayView2<'_, f32>, room: &mut [f32]) {
-    for (mut sums, weights) in sums.outer_iter_mut().zip(weights.outer_iter()) {
-        let weights = weights.to_slice().expect("rows of the weights are contiguous");
-        let sums = sums.as_slice_mut().expect("rows of the sums are contiguous");
-        S::change(sums, room, |sums| divide(sums, weights));
-    }
 }

@@ -7,7 +7,7 @@ use crate::error::{KernelError, Result};
 use crate::memory;
 use crate::spline::b_spline;
 
-/// Longest axis: far beyond any scan, and short enough that the taps of one axis never exhaust memory.
+/// Longest axis: far beyond any scan, and short enough that the coefficients of one axis never exhaust memory.
 pub const LONGEST_AXIS: usize = 1 << 24;
 
 /// How values between voxels are made.
@@ -31,7 +31,7 @@ impl Order {
             0 => Ok(Self::Nearest),
             1 => Ok(Self::Linear),
             3 => Ok(Self::Cubic),
-            _ => Err(KernelError::argument("order", "be 0 (nearest), 1 (linear) or 3 (cubic spline)", order)),
+            _ => Err(KernelError::value("order", "be 0 (nearest), 1 (linear) or 3 (cubic spline)", order)),
         }
     }
 }
@@ -46,28 +46,28 @@ pub struct Position {
 }
 
 /// Where output voxel `index` lies; the fraction's denominator is `2 n_out`.
-pub fn position(index: usize, n_in: usize, n_out: usize) -> Position {
+pub const fn position(index: usize, n_in: usize, n_out: usize) -> Position {
     let denominator = 2 * n_out as i64;
     let twice = (2 * index as i64 + 1) * n_in as i64 - n_out as i64;
     Position { floor: twice.div_euclid(denominator) as isize, numerator: twice.rem_euclid(denominator) as u64 }
 }
 
 /// The voxel nearest to output voxel `index`; half-way positions take the later one.
-pub fn nearest(index: usize, n_in: usize, n_out: usize) -> usize {
+pub const fn nearest(index: usize, n_in: usize, n_out: usize) -> usize {
     ((2 * index as u64 + 1) * n_in as u64 / (2 * n_out as u64)) as usize
 }
 
 /// Voxels that a lane is extended by at either end, so that no tap leaves it.
 pub const PAD: usize = 2;
 
-/// Reading places and weights for every output index along one axis; 1, 2 or 4 taps each.
+/// Where to read, and with what weights, for every output index along one axis; 1, 2 or 4 each.
 #[derive(Debug, Clone)]
 pub struct Coefficients {
     /// Voxels of the input.
     pub n_in: usize,
     /// Voxels of the output.
     pub n_out: usize,
-    /// What the taps interpolate with.
+    /// What they interpolate with.
     pub order: Order,
     /// First tap of each output index, counted in the lane extended by [`PAD`] at either end.
     pub starts: Vec<usize>,
@@ -76,7 +76,7 @@ pub struct Coefficients {
 }
 
 impl Coefficients {
-    /// The taps that resample `n_in` voxels to `n_out`; an axis that keeps its length keeps every value.
+    /// The coefficients that resample `n_in` voxels to `n_out`; an axis that keeps its length keeps every value.
     ///
     /// # Errors
     /// The system refuses the memory.
@@ -111,5 +111,5 @@ pub fn check_axes(name: &'static str, shape: &[usize]) -> Result<()> {
     if shape.iter().all(|n| (1..=LONGEST_AXIS).contains(n)) {
         return Ok(());
     }
-    Err(KernelError::argument(name, format!("have between 1 and {LONGEST_AXIS} voxels along every axis"), shape))
+    Err(KernelError::shape(name, format!("have between 1 and {LONGEST_AXIS} voxels along every axis"), shape))
 }

@@ -42,7 +42,7 @@ pub fn exp2(x: f32) -> f32 {
 
 /// 2^n of an n to which [`MAGIC`] was added.
 #[inline(always)]
-fn power(shifted: f32) -> f32 {
+const fn power(shifted: f32) -> f32 {
     f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
 

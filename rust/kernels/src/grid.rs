@@ -1,7 +1,7 @@
 //! The cells of a linear resampling along all three axes, of a whole volume or of a part of it.
 
 use crate::coefficients::check_axes;
-use crate::error::{KernelError, Result};
+use crate::error::{KernelError, Result, counted};
 use crate::labels::Cell;
 use crate::memory;
 
@@ -50,13 +50,13 @@ impl Grid {
         check_axes(name, &from[1..])?;
         check_axes("shape", to)?;
         if !(1..=MOST_CLASSES).contains(&from[0]) {
-            return Err(KernelError::argument(name, format!("have between 1 and {MOST_CLASSES} classes"), from));
+            return Err(KernelError::shape(name, format!("have between 1 and {MOST_CLASSES} classes"), from));
         }
         if lowres_axis.is_some_and(|axis| axis > 2) {
-            return Err(KernelError::argument("lowres_axis", "be one of the volume's axes", lowres_axis));
+            return Err(KernelError::value("lowres_axis", "be one of the volume's axes", lowres_axis));
         }
         if let Some(slab) = slabs.iter().find(|slab| slab.axis > 2) {
-            return Err(KernelError::argument("slab", "lie along one of the volume's axes", slab));
+            return Err(KernelError::value("slab", "lie along one of the volume's axes", slab));
         }
         let along = |axis: usize| {
             let (n_in, n_out) = (from[axis + 1], to[axis]);
@@ -85,8 +85,11 @@ fn between(slab: &Slab, (n_in, n_out): (usize, usize), take_nearest: bool) -> Re
     let (out_start, out_planes) = slab.out;
     let ends = [(start, n_in, planes), (out_start, n_out, out_planes)];
     if ends.iter().any(|&(start, count, all)| start.checked_add(count).is_none_or(|stop| stop > all)) {
-        let rule = format!("lie within its whole, with {n_in} planes of logits and {n_out} of the result at hand");
-        return Err(KernelError::argument("slab", rule, slab));
+        let rule = format!(
+            "lie within its whole, with {} of logits and {n_out} of the result at hand",
+            counted(n_in, "plane")
+        );
+        return Err(KernelError::value("slab", rule, slab));
     }
     check_axes("slab", &[planes, out_planes])?;
     let cell = |i| {
@@ -94,7 +97,7 @@ fn between(slab: &Slab, (n_in, n_out): (usize, usize), take_nearest: bool) -> Re
         let at = if cell.weight[1] == 0 { [cell.at[0]; 2] } else { cell.at };
         if at[0] < start || at[1] >= start + n_in {
             let rule = format!("hold the planes {at:?} of the logits, which plane {} needs", out_start + i);
-            return Err(KernelError::argument("slab", rule, slab));
+            return Err(KernelError::value("slab", rule, slab));
         }
         let t = if at[0] == at[1] { 0.0 } else { cell.share[1] };
         Ok(Between { at: at.map(|plane| plane - start), t })

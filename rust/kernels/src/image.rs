@@ -11,7 +11,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView3, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis, Slice};
 
 use crate::coefficients::{Coefficients, Order, PAD, check_axes};
-use crate::error::{KernelError, Result};
+use crate::error::{KernelError, Result, counted};
 use crate::memory;
 use crate::min_max::MinMax;
 use crate::plane::{InPlane, Scratch, rows_of};
@@ -36,10 +36,10 @@ pub fn resample_image(
     check_axes("image", &image.shape()[1..])?;
     check_axes("shape", &out.shape()[1..])?;
     if image.len_of(Axis(0)) != out.len_of(Axis(0)) {
-        return Err(KernelError::argument("image", format!("have {} channels", out.shape()[0]), image.shape()));
+        return Err(KernelError::shape("image", format!("have {}", counted(out.shape()[0], "channel")), image.shape()));
     }
     if lowres_axis.is_some_and(|axis| axis > 2) {
-        return Err(KernelError::argument("lowres_axis", "be one of the image's axes", lowres_axis));
+        return Err(KernelError::value("lowres_axis", "be one of the image's axes", lowres_axis));
     }
     image.outer_iter().zip(out.outer_iter_mut()).try_for_each(|(source, target)| {
         if source.shape() == target.shape() {
@@ -123,7 +123,7 @@ fn in_plane(
 fn across(
     source: Option<ArrayView3<'_, f32>>,
     mut target: ArrayViewMut3<'_, f32>,
-    taps: &Coefficients,
+    coefficients: &Coefficients,
     clip: MinMax,
 ) -> Result<MinMax> {
     let rows = target.axis_iter_mut(Axis(1)).into_par_iter().enumerate();
@@ -133,7 +133,7 @@ fn across(
         let range = MinMax::of(&source);
         let count = target.len_of(Axis(0));
         let target = memory::gathered(target.outer_iter_mut().filter_map(|row| row.into_slice()), count, PURPOSE)?;
-        Rows { source, target }.resample(taps, room, clip)?;
+        Rows { source, target }.resample(coefficients, room, clip)?;
         Ok(range)
     });
     ranges.try_reduce(|| MinMax::NONE, |a, b| Ok(a.join(b)))

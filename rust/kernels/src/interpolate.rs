@@ -24,7 +24,7 @@ pub struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     /// One row as it is.
-    pub fn single(row: &'a [f32]) -> Self {
+    pub const fn single(row: &'a [f32]) -> Self {
         Self { rows: [row; 2], t: 0.0 }
     }
 
@@ -83,7 +83,7 @@ impl<'a, R: Float> Interpolator<'a, R> {
     }
 
     /// The columns' resampling.
-    pub fn columns(&self) -> &'a Stretch {
+    pub const fn columns(&self) -> &'a Stretch {
         self.columns
     }
 

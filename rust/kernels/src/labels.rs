@@ -42,7 +42,7 @@ pub fn resample_labels<T: Label + Ord>(
     check_axes("labels", labels.shape())?;
     check_axes("shape", out.shape())?;
     if lowres_axis.is_some_and(|axis| axis > 2) {
-        return Err(KernelError::argument("lowres_axis", "be one of the labels' axes", lowres_axis));
+        return Err(KernelError::value("lowres_axis", "be one of the labels' axes", lowres_axis));
     }
     let along = |axis: usize| {
         let (n_in, n_out) = (labels.shape()[axis], out.shape()[axis]);
@@ -148,9 +148,9 @@ impl<T: Copy + Default + Ord> Room<T> {
         ];
         let job = Row { rows, cells: [z, y], columns };
         if let Some(out) = out.as_slice_mut() {
-            return decide(&job, &mut self.contested, out);
+            return vote_row(&job, &mut self.contested, out);
         }
-        decide(&job, &mut self.contested, &mut self.result);
+        vote_row(&job, &mut self.contested, &mut self.result);
         out.iter_mut().zip(&self.result).for_each(|(out, label)| *out = *label);
     }
 }
@@ -164,7 +164,7 @@ struct Row<'a, T> {
 
 /// One row of the output: the nearest labels, then a vote where the neighbours' labels ask for one.
 #[multiversion(targets = "simd")]
-fn decide<T: Copy + Ord>(job: &Row<'_, T>, contested: &mut [u8], out: &mut [T]) {
+fn vote_row<T: Copy + Ord>(job: &Row<'_, T>, contested: &mut [u8], out: &mut [T]) {
     let nearest = job.rows[job.cells[0].nearer << 1 | job.cells[1].nearer];
     for (out, column) in out.iter_mut().zip(&job.columns.nearest) {
         *out = nearest[*column as usize];

@@ -3,6 +3,8 @@
 //! Every fast function has an obvious twin in `naive` (a feature, which this crate's own tests turn on) and a property test
 //! that they agree.
 //!
+//! Modules are private but for three that name a topic of their own: `foreground`, `warp` and `memory`.
+//!
 //! Loops over slices are written plainly and compiled for several processors by `multiversion`, which is enough where the
 //! compiler vectorises them; `wide` is for what it does not find, transpositions and selections in registers; `pulp` is for
 //! single instructions that neither offers (a permutation by a vector of indices).
@@ -38,15 +40,16 @@ mod scores;
 mod separable;
 mod spline;
 mod stretch;
-pub mod tiles;
+mod tiles;
 mod transpose;
 pub mod warp;
+mod window;
 mod window_accumulator;
 
 pub use blend::{Blend, Memory};
 pub use coefficients::Order;
 pub use dtype::Float;
-pub use error::{KernelError, Kind, Result};
+pub use error::{KernelError, Refusal, Result};
 pub use grid::Slab;
 pub use image::resample_image;
 pub use intensity::{Change, change};
@@ -57,4 +60,5 @@ pub use mirror::mirror;
 pub use ndim::Ndim;
 pub use pool::with_threads;
 pub use scores::Activation;
-pub use window_accumulator::WindowSums;
+pub use tiles::{gaussian_importance, starts_by_axis, window_starts};
+pub use window_accumulator::WindowAccumulator;

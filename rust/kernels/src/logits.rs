@@ -6,9 +6,9 @@ use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis};
 use rayon::slice::ParallelSlice;
 
-use crate::argmax::{Rule, decide};
+use crate::argmax::{Rule, labels_by};
 use crate::dtype::Float;
-use crate::error::{KernelError, Result};
+use crate::error::{KernelError, Result, counted};
 use crate::grid::{Grid, Slab};
 use crate::interpolate::{Interpolator, Pair, mix_rows};
 use crate::label::Keyed;
@@ -30,7 +30,7 @@ pub fn logits_to_labels<R: Float, L: Keyed>(
     slabs: &[Slab],
 ) -> Result<()> {
     let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slabs)?;
-    decide(logits, &grid, out, &Greatest, |number| L::from_key(number - 1))
+    labels_by(logits, &grid, out, &Greatest, |number| L::from_key(number - 1))
 }
 
 /// Regions painted in order: every voxel of `out` (z', y', x') gets `paint[r]` of the last region r whose resampled
@@ -47,10 +47,14 @@ pub fn logits_to_regions<R: Float, L: Keyed>(
 ) -> Result<()> {
     let grid = Grid::new("logits", logits.shape(), out.shape(), lowres_axis, slabs)?;
     if paint.len() != logits.len_of(Axis(0)) {
-        return Err(KernelError::argument("paint", format!("hold {} values, one a region", logits.shape()[0]), paint));
+        return Err(KernelError::value(
+            "paint",
+            format!("hold {}, one a region", counted(logits.shape()[0], "value")),
+            paint,
+        ));
     }
     let name = |last: u32| L::from_key(last.checked_sub(2).map_or(0, |region| u32::from(paint[region as usize])));
-    decide(logits, &grid, out, &Covered, name)
+    labels_by(logits, &grid, out, &Covered, name)
 }
 
 /// Resamples `probabilities` (c, z, y, x) linearly to the grid of `out` (c, z', y', x'), for saving.
@@ -65,8 +69,8 @@ pub fn resample_probabilities<R: Float, S: Float>(
 ) -> Result<()> {
     let grid = Grid::new("probabilities", probabilities.shape(), &out.shape()[1..], lowres_axis, slabs)?;
     if probabilities.len_of(Axis(0)) != out.len_of(Axis(0)) {
-        let rule = format!("have {} classes", out.shape()[0]);
-        return Err(KernelError::argument("probabilities", rule, probabilities.shape()));
+        let rule = format!("have {}", counted(out.shape()[0], "class"));
+        return Err(KernelError::shape("probabilities", rule, probabilities.shape()));
     }
     let mut classes = out.outer_iter_mut().enumerate();
     classes.try_for_each(|(class, out)| spread(probabilities, class, &grid, out))

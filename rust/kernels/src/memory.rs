@@ -33,6 +33,7 @@ pub type Table<T> = Box<[T; 1 << 16]>;
 ///
 /// # Errors
 /// The size overflows, or the system refuses the memory.
+#[expect(clippy::missing_panics_doc, reason = "the length is the product of the shape")]
 pub fn filled<T: Clone, I: IntoDimension>(shape: I, value: T, purpose: &'static str) -> Result<Array<T, I::Dim>> {
     let shape = shape.into_dimension();
     let values = vector(element_count(shape.slice(), size_of::<T>(), purpose)?, value, purpose)?;
@@ -97,6 +98,7 @@ pub fn contiguous<'a, T: Copy, D: Dimension>(
 ///
 /// # Errors
 /// The system refuses the memory.
+#[expect(clippy::missing_panics_doc, reason = "there are as many values as the view has")]
 pub fn owned<T: Copy, D: Dimension>(view: ArrayView<'_, T, D>, purpose: &'static str) -> Result<Array<T, D>> {
     let mut values = reserved(view.len(), purpose)?;
     values.extend(view.iter().copied());
@@ -117,7 +119,8 @@ pub fn contiguous_row<'a, T: Copy>(row: ArrayView1<'a, T>, room: &'a mut Vec<T>)
 }
 
 /// Elements that [`contiguous_row`] copies of rows of `width`, `stride` apart.
-pub fn row_room(stride: isize, width: usize) -> usize {
+#[must_use]
+pub const fn row_room(stride: isize, width: usize) -> usize {
     if stride == 1 { 0 } else { width }
 }
 

@@ -15,7 +15,7 @@ pub struct Ndim {
 }
 
 impl Ndim {
-    /// The rank of a grid of `shape` in an array that has `leading` axes before it.
+    /// The axes of a grid of `shape` in an array that has `leading` axes before it.
     ///
     /// # Errors
     /// Arrays and shapes that do not agree in their number of axes; a coarse axis that is none of them.
@@ -37,19 +37,20 @@ impl Ndim {
         };
         if !(2..=3).contains(&axes) {
             let rule = format!("have {} or {} axes", leading + 2, leading + 3);
-            return Err(KernelError::argument(name, rule, array).with_hint(hint()));
+            return Err(KernelError::shape(name, rule, array).with_hint(hint()));
         }
         if shape.len() != axes {
             let rule = format!("have {axes} axes, as {name} has");
-            return Err(KernelError::argument("shape", rule, shape).with_hint(hint()));
+            return Err(KernelError::shape("shape", rule, shape).with_hint(hint()));
         }
         if let Some(axis) = lowres_axis.filter(|axis| *axis >= axes) {
-            return Err(KernelError::argument("lowres_axis", format!("be an axis between 0 and {}", axes - 1), axis));
+            return Err(KernelError::value("lowres_axis", format!("be an axis between 0 and {}", axes - 1), axis));
         }
         Ok(Self { axes, lowres_axis })
     }
 
     /// The coarse axis among z, y, x.
+    #[must_use]
     pub fn lowres_axis(self) -> Option<usize> {
         self.lowres_axis.map(|axis| axis + 3 - self.axes)
     }
@@ -66,34 +67,40 @@ impl Ndim {
             }
             _ => {
                 let rule = format!("be (axis, start, planes, out_start, out_planes) with an axis below {}", self.axes);
-                Err(KernelError::argument("slab", rule, numbers))
+                Err(KernelError::value("slab", rule, numbers))
             }
         };
         if numbers.is_empty() || numbers.len() > 5 * self.axes {
             let rule = format!("hold five numbers for one, or for each of up to {} axes", self.axes);
-            return Err(KernelError::argument("slab", rule, numbers));
+            return Err(KernelError::value("slab", rule, numbers));
         }
         let slabs = numbers.chunks(5).map(slab).collect::<Result<Vec<_>>>()?;
         let twice = |(index, slab): (usize, &Slab)| slabs[..index].iter().any(|other| other.axis == slab.axis);
         if slabs.iter().enumerate().any(twice) {
-            return Err(KernelError::argument("slab", "name every axis once", numbers));
+            return Err(KernelError::value("slab", "name every axis once", numbers));
         }
         Ok(slabs)
     }
 
     /// The view with all three axes; the last ones are z, y, x.
+    ///
+    /// # Errors
+    /// A view of other axes than the grid and `D` say.
     pub fn lift<T, D: Dimension>(self, view: ArrayViewD<'_, T>) -> Result<ArrayView<'_, T, D>> {
         let last = Axis(view.ndim() - 2);
         let view = if self.axes == 2 { view.insert_axis(last) } else { view };
         let shape = view.shape().to_vec();
-        view.into_dimensionality().map_err(|_| KernelError::argument("array", "have the axes of its rank", shape))
+        view.into_dimensionality().map_err(|_| KernelError::shape("array", "have the axes of its grid", shape))
     }
 
     /// As [`Self::lift`], to write to.
+    ///
+    /// # Errors
+    /// As [`Self::lift`].
     pub fn lift_mut<T, D: Dimension>(self, view: ArrayViewMutD<'_, T>) -> Result<ArrayViewMut<'_, T, D>> {
         let last = Axis(view.ndim() - 2);
         let view = if self.axes == 2 { view.insert_axis(last) } else { view };
         let shape = view.shape().to_vec();
-        view.into_dimensionality().map_err(|_| KernelError::argument("array", "have the axes of its rank", shape))
+        view.into_dimensionality().map_err(|_| KernelError::shape("array", "have the axes of its grid", shape))
     }
 }

@@ -107,8 +107,8 @@ impl InPlane {
 }
 
 #[multiversion(targets = "simd")]
-fn along_lanes(taps: &Coefficients, lanes: &mut Lanes, wide: &mut [Row]) {
-    lanes.resample(taps, wide);
+fn along_lanes(coefficients: &Coefficients, lanes: &mut Lanes, wide: &mut [Row]) {
+    lanes.resample(coefficients, wide);
 }
 
 /// The rows of `plane`, copied to `room` where their values do not lie together.

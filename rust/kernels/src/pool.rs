@@ -34,7 +34,7 @@ static POOLS: Mutex<Pools> = Mutex::new(Vec::new());
 pub fn with_threads<R: Send>(threads: Option<usize>, work: impl FnOnce() -> R + Send) -> Result<R> {
     let count = threads.unwrap_or_else(|| available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS)));
     if !(1..=MOST_THREADS).contains(&count) {
-        return Err(KernelError::argument("threads", format!("be between 1 and {MOST_THREADS}"), count));
+        return Err(KernelError::value("threads", format!("be between 1 and {MOST_THREADS}"), count));
     }
     memory::check_margin(PURPOSE)?;
     if count > 1 {

@@ -21,7 +21,7 @@ impl Key {
 
     /// 24 random bits of place `x`.
     #[inline(always)]
-    fn bits(self, x: u32) -> i32 {
+    const fn bits(self, x: u32) -> i32 {
         (hashed(x.wrapping_mul(0x9e37_79b9) ^ self.0).wrapping_add(self.1) >> 8) as i32
     }
 }
@@ -35,16 +35,16 @@ pub fn noise_row(seed: u64, row: [usize; 3], out: &mut [f32]) {
     }
 }
 
-/// Adds Gaussian noise of a row, `deviation` times numbers between -5.9 and 5.9 (Box and Muller 1958).
+/// Adds Gaussian noise of a row, `std` times numbers between -5.9 and 5.9 (Box and Muller 1958).
 #[multiversion(targets = "simd")]
-pub fn add_gaussian(key: Key, deviation: f32, row: &mut [f32]) {
+pub fn add_gaussian(key: Key, std: f32, row: &mut [f32]) {
     for (first, part) in (0..).step_by(LANES).zip(row.chunks_mut(2 * LANES)) {
         let (mut near, mut far) = ([0.0; LANES], [0.0; LANES]);
         for (lane, (near, far)) in (first..).zip(near.iter_mut().zip(&mut far)) {
             (*near, *far) = gaussian_pair(key, lane);
         }
         for (value, noise) in part.iter_mut().zip(near.iter().chain(&far)) {
-            *value += deviation * noise;
+            *value += std * noise;
         }
     }
 }
@@ -59,7 +59,7 @@ pub(crate) fn gaussian_pair(key: Key, x: u32) -> (f32, f32) {
 }
 
 /// SplitMix64's step (Steele, Lea, Flood 2014).
-fn scrambled(state: u64) -> u64 {
+const fn scrambled(state: u64) -> u64 {
     let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -68,7 +68,7 @@ fn scrambled(state: u64) -> u64 {
 
 /// A permutation of 32-bit words with low bias (Wellons' `lowbias32`).
 #[inline(always)]
-fn hashed(x: u32) -> u32 {
+const fn hashed(x: u32) -> u32 {
     let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
     let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
     x ^ (x >> 16)

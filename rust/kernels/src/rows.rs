@@ -25,29 +25,29 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Resamples along `taps`, clipped to `clip`.
+    /// Resamples along `coefficients`, clipped to `clip`.
     ///
     /// # Errors
     /// The system refuses the memory.
-    pub fn resample(&mut self, taps: &Coefficients, room: &mut Vec<f32>, clip: MinMax) -> Result<()> {
-        if !self.source.is_empty() && taps.order == Order::Nearest {
-            let pairs = self.target.iter_mut().zip(&taps.starts);
+    pub fn resample(&mut self, coefficients: &Coefficients, room: &mut Vec<f32>, clip: MinMax) -> Result<()> {
+        if !self.source.is_empty() && coefficients.order == Order::Nearest {
+            let pairs = self.target.iter_mut().zip(&coefficients.starts);
             pairs.for_each(|(row, start)| clip.copy(self.source[start - PAD], row));
             return Ok(());
         }
-        if taps.n_in == taps.n_out {
+        if coefficients.n_in == coefficients.n_out {
             self.target.iter_mut().for_each(|row| row.iter_mut().for_each(|value| *value = clip.clip(*value)));
             return Ok(());
         }
-        let (width, height) = (self.target.first().map_or(0, |row| row.len()), taps.n_in + 2 * PAD);
+        let (width, height) = (self.target.first().map_or(0, |row| row.len()), coefficients.n_in + 2 * PAD);
         let strip = width.div_ceil((width * height).div_ceil(ROOM).max(1)).next_multiple_of(STEP);
         memory::resize(room, strip * height, 0.0, "resampling an image")?;
         for first in (0..width).step_by(strip) {
             let columns = first..(first + strip).min(width);
             let room = &mut room[..columns.len() * height];
-            match taps.order {
-                Order::Cubic => cubic(taps, self, columns, room, clip),
-                _ => by_two(taps, self, columns, room, clip),
+            match coefficients.order {
+                Order::Cubic => cubic(coefficients, self, columns, room, clip),
+                _ => by_two(coefficients, self, columns, room, clip),
             }
         }
         Ok(())
@@ -60,16 +60,16 @@ impl Rows<'_> {
     }
 }
 
-/// Two taps, or one of no second weight. Everything is loaded before anything is stored.
+/// Two coefficients, or one of no second weight. Everything is loaded before anything is stored.
 #[multiversion(targets = "simd")]
-fn by_two(taps: &Coefficients, rows: &mut Rows<'_>, columns: Columns<usize>, room: &mut [f32], clip: MinMax) {
+fn by_two(coefficients: &Coefficients, rows: &mut Rows<'_>, columns: Columns<usize>, room: &mut [f32], clip: MinMax) {
     let width = columns.len();
     for (k, row) in room.chunks_exact_mut(width).enumerate() {
-        row.copy_from_slice(rows.input(k.saturating_sub(PAD).min(taps.n_in - 1), &columns));
+        row.copy_from_slice(rows.input(k.saturating_sub(PAD).min(coefficients.n_in - 1), &columns));
     }
-    for ((start, w), out) in taps.starts.iter().zip(&taps.weights).zip(&mut rows.target) {
+    for ((start, w), out) in coefficients.starts.iter().zip(&coefficients.weights).zip(&mut rows.target) {
         let (out, taken) = (&mut out[columns.clone()], &room[start * width..]);
-        if taps.order == Order::Nearest {
+        if coefficients.order == Order::Nearest {
             out.copy_from_slice(&taken[..width]);
             continue;
         }
@@ -82,19 +82,19 @@ fn by_two(taps: &Coefficients, rows: &mut Rows<'_>, columns: Columns<usize>, roo
 
 /// The spline: a causal sweep over the input, an anticausal one back, and behind it the output, last row first.
 #[multiversion(targets = "simd")]
-fn cubic(taps: &Coefficients, rows: &mut Rows<'_>, columns: Columns<usize>, room: &mut [f32], clip: MinMax) {
+fn cubic(coefficients: &Coefficients, rows: &mut Rows<'_>, columns: Columns<usize>, room: &mut [f32], clip: MinMax) {
     let width = columns.len();
-    causal(taps.n_in, rows, &columns, room);
-    let mut next = taps.n_out;
-    for k in (0..taps.n_in + 2 * PAD - 1).rev() {
+    causal(coefficients.n_in, rows, &columns, room);
+    let mut next = coefficients.n_out;
+    for k in (0..coefficients.n_in + 2 * PAD - 1).rev() {
         let (row, behind) = room[k * width..].split_at_mut(width);
         for (value, state) in row.iter_mut().zip(&*behind) {
             *value = POLE * (*state - *value);
         }
         let (b, behind) = behind.split_at(width);
-        while next > 0 && taps.starts[next - 1] == k {
+        while next > 0 && coefficients.starts[next - 1] == k {
             next -= 1;
-            let ((c, d), w) = (behind.split_at(width), taps.weights[next]);
+            let ((c, d), w) = (behind.split_at(width), coefficients.weights[next]);
             let taken = row.iter().zip(b).zip(c).zip(d);
             for (out, (((a, b), c), d)) in rows.target[next][columns.clone()].iter_mut().zip(taken) {
                 *out = clip.clip((a * w[0] + b * w[1]) + (c * w[2] + d * w[3]));

@@ -1,7 +1,6 @@
 //! A network's outputs turned into the scores that are averaged: probabilities, or logits as they are.
 
 use multiversion::multiversion;
-use ndarray::ArrayView1;
 
 use crate::elementary::exp;
 use crate::error::{KernelError, Result};
@@ -33,16 +32,8 @@ impl Activation {
             "none" => Ok(Self::None),
             "softmax" => Ok(Self::Softmax),
             "sigmoid" => Ok(Self::Sigmoid),
-            _ => Err(KernelError::argument("activation", "be \"none\", \"softmax\" or \"sigmoid\"", name)),
+            _ => Err(KernelError::value("activation", "be \"none\", \"softmax\" or \"sigmoid\"", name)),
         }
-    }
-}
-
-/// Copies the part of a row that begins at `start`.
-pub(crate) fn load(row: ArrayView1<'_, f32>, start: usize, lane: &mut [f32]) {
-    match row.as_slice() {
-        Some(row) => lane.copy_from_slice(&row[start..start + lane.len()]),
-        None => lane.iter_mut().zip(row.iter().skip(start)).for_each(|(to, from)| *to = *from),
     }
 }
 

@@ -26,17 +26,17 @@ impl Lanes {
         memory::resize(&mut self.rows, n + 2 * PAD, [0.0; LANES], "resampling an image")
     }
 
-    /// Resamples the lanes in the first positions of `wide` along `taps`, in place.
+    /// Resamples the lanes in the first positions of `wide` along `coefficients`, in place.
     #[inline(always)]
-    pub fn resample(&mut self, taps: &Coefficients, wide: &mut [Row]) {
-        if taps.order == Order::Cubic {
-            return self.cubic(taps, wide);
+    pub fn resample(&mut self, coefficients: &Coefficients, wide: &mut [Row]) {
+        if coefficients.order == Order::Cubic {
+            return self.cubic(coefficients, wide);
         }
-        self.repeat_edges(&wide[..taps.n_in]);
-        if taps.order == Order::Nearest {
-            return wide.iter_mut().zip(&taps.starts).for_each(|(row, start)| *row = self.rows[*start]);
+        self.repeat_edges(&wide[..coefficients.n_in]);
+        if coefficients.order == Order::Nearest {
+            return wide.iter_mut().zip(&coefficients.starts).for_each(|(row, start)| *row = self.rows[*start]);
         }
-        for (row, (start, w)) in wide.iter_mut().zip(taps.starts.iter().zip(&taps.weights)) {
+        for (row, (start, w)) in wide.iter_mut().zip(coefficients.starts.iter().zip(&coefficients.weights)) {
             let [a, b] = self.window(*start);
             *row = std::array::from_fn(|l| a[l] * w[0] + b[l] * w[1]);
         }
@@ -58,18 +58,18 @@ impl Lanes {
     }
 
     #[inline(always)]
-    fn cubic(&mut self, taps: &Coefficients, wide: &mut [Row]) {
-        let mut state = self.causal(&wide[..taps.n_in]);
-        let mut next = taps.n_out;
-        for k in (0..taps.n_in + 2 * PAD - 1).rev() {
+    fn cubic(&mut self, coefficients: &Coefficients, wide: &mut [Row]) {
+        let mut state = self.causal(&wide[..coefficients.n_in]);
+        let mut next = coefficients.n_out;
+        for k in (0..coefficients.n_in + 2 * PAD - 1).rev() {
             let row = &mut self.rows[k];
             for (value, state) in row.iter_mut().zip(&mut state) {
                 *state = POLE * (*state - *value);
                 *value = *state;
             }
-            while next > 0 && taps.starts[next - 1] == k {
+            while next > 0 && coefficients.starts[next - 1] == k {
                 next -= 1;
-                let ([a, b, c, d], w) = (self.window(k), taps.weights[next]);
+                let ([a, b, c, d], w) = (self.window(k), coefficients.weights[next]);
                 wide[next] = std::array::from_fn(|l| (a[l] * w[0] + b[l] * w[1]) + (c[l] * w[2] + d[l] * w[3]));
             }
         }

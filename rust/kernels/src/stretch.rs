@@ -55,17 +55,17 @@ impl Stretch {
     }
 
     /// Groups of results.
-    pub fn groups(&self) -> usize {
+    pub const fn groups(&self) -> usize {
         self.groups.len()
     }
 
     /// Voxels of a row of the source.
-    pub fn length(&self) -> usize {
+    pub const fn length(&self) -> usize {
         self.n_in
     }
 
     /// Length of a row with room to read whole vectors at its end; what the room holds does not matter.
-    pub fn padded(&self) -> usize {
+    pub const fn padded(&self) -> usize {
         self.n_in + GROUP
     }
 

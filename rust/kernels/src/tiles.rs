@@ -48,17 +48,17 @@ pub fn starts_by_axis(size: &[usize], tile: &[usize], step: f64) -> Result<Vec<V
     check_tile(tile)?;
     if size.len() != tile.len() || size.iter().zip(tile).any(|(size, tile)| size < tile) {
         let rule = format!("be at least the tile {tile:?} along every axis (pad the volume first)");
-        return Err(KernelError::argument("size", rule, size));
+        return Err(KernelError::shape("size", rule, size));
     }
     if !(step > 0.0 && step <= 1.0) {
-        return Err(KernelError::argument("step", "be above 0 and at most 1, a fraction of the tile", step));
+        return Err(KernelError::value("step", "be above 0 and at most 1, a fraction of the tile", step));
     }
     let counts: Vec<f64> = size.iter().zip(tile).map(|(&size, &tile)| window_count(size, tile, step)).collect();
     let total: f64 = counts.iter().product();
     if total > MOST_WINDOWS {
         let rule =
             format!("need at most {MOST_WINDOWS} windows; {total} of tile {tile:?} at step {step:?} are too many");
-        return Err(KernelError::argument("size", rule, size));
+        return Err(KernelError::shape("size", rule, size));
     }
     (0..size.len()).map(|axis| axis_starts(size[axis] - tile[axis], counts[axis])).collect()
 }
@@ -82,6 +82,7 @@ fn axis_starts(last: usize, count: f64) -> Result<Vec<usize>> {
 ///
 /// # Errors
 /// `tile` has no axes or more than 32, an empty one, or more voxels than memory holds.
+#[expect(clippy::missing_panics_doc, reason = "a tile that was checked has an axis")]
 pub fn gaussian_importance(tile: &[usize]) -> Result<ArrayD<f32>> {
     check_tile(tile)?;
     const PURPOSE: &str = "the importance of a tile";
@@ -108,10 +109,10 @@ fn axis_profile(length: usize, purpose: &'static str) -> Result<Vec<f64>> {
 
 pub(crate) fn check_tile(tile: &[usize]) -> Result<()> {
     if tile.is_empty() || tile.contains(&0) {
-        return Err(KernelError::argument("tile", "have at least one axis and at least 1 voxel along each", tile));
+        return Err(KernelError::shape("tile", "have at least one axis and at least 1 voxel along each", tile));
     }
     if tile.len() > MOST_AXES {
-        return Err(KernelError::argument("tile", format!("have at most {MOST_AXES} axes"), tile));
+        return Err(KernelError::shape("tile", format!("have at most {MOST_AXES} axes"), tile));
     }
     Ok(())
 }

@@ -10,14 +10,15 @@
 //! planes of the next layer    held │ held │ ·
 //! ```
 
-use multiversion::multiversion;
-use ndarray::parallel::prelude::*;
-use ndarray::{Array3, Array4, ArrayView2, ArrayView4, ArrayViewMut3, Axis};
+use std::ops::Range;
 
-use crate::error::{KernelError, Kind, Result};
+use ndarray::parallel::prelude::*;
+use ndarray::{Array4, ArrayView4, Axis};
+
+use crate::error::{KernelError, Result};
 use crate::memory;
-use crate::scores::{Activation, LANES, Lane, activate, load};
-use crate::tiles::gaussian_importance;
+use crate::scores::Activation;
+use crate::window::{self, Window, Windows};
 
 /// Rows of a block.
 const ROWS: usize = 8;
@@ -28,10 +29,8 @@ const PURPOSE: &str = "the sums of windows";
 const MOST_BLOCKS: usize = 1 << 21;
 
 /// Sums over a volume of `size`, of windows of `tile`, both (z, y, x).
-pub struct WindowSums {
-    classes: usize,
-    size: [usize; 3],
-    importance: Array3<f32>,
+pub struct WindowAccumulator {
+    windows: Windows,
     planes: Vec<Plane>,
     spare: Vec<Block>,
 }
@@ -41,31 +40,25 @@ type Plane = Vec<Option<Block>>;
 
 /// Some rows of one plane.
 struct Block {
-    sums: Vec<f32>,    // (classes, ROWS, x)
-    weights: Vec<f32>, // (ROWS, x)
+    width: usize,
+    sums: Vec<f32>,    // (classes, ROWS, width)
+    weights: Vec<f32>, // (ROWS, width)
 }
 
-impl WindowSums {
+impl WindowAccumulator {
     /// Empty sums.
     ///
     /// # Errors
     /// No classes, a tile that is empty or larger than the size; memory refused.
     pub fn new(classes: usize, size: [usize; 3], tile: [usize; 3]) -> Result<Self> {
-        if classes == 0 {
-            return Err(KernelError::argument("classes", "be at least 1", classes));
-        }
-        if size.iter().zip(tile).any(|(&size, tile)| size < tile) {
-            let rule = format!("be at least the tile {tile:?} along every axis (pad the volume first)");
-            return Err(KernelError::argument("size", rule, size));
-        }
         if size[0].saturating_mul(size[1].div_ceil(ROWS)) > MOST_BLOCKS {
             let rule = format!("have at most {} rows in all its planes", ROWS * MOST_BLOCKS);
-            return Err(KernelError::argument("size", rule, size));
+            return Err(KernelError::shape("size", rule, size));
         }
-        let importance = gaussian_importance(&tile)?.into_dimensionality().expect("a tile has three axes");
+        let windows = Windows::new::<f32>(classes, size, tile)?;
         let plane = |_| memory::collected((0..size[1].div_ceil(ROWS)).map(|_| None), PURPOSE);
         let planes = memory::collected_results((0..size[0]).map(plane), PURPOSE)?;
-        Ok(Self { classes, size, importance, planes, spare: Vec::new() })
+        Ok(Self { windows, planes, spare: Vec::new() })
     }
 
     /// Adds a network's output for the window at `start`, (classes, *tile), activated and turned back along the
@@ -80,35 +73,12 @@ impl WindowSums {
         activation: Activation,
         mirrored: [bool; 3],
     ) -> Result<()> {
-        let tile = [0, 1, 2].map(|axis| self.importance.len_of(Axis(axis)));
-        if output.shape() != [self.classes, tile[0], tile[1], tile[2]] {
-            let rule = format!("have shape {:?} (classes, *tile)", [self.classes, tile[0], tile[1], tile[2]]);
-            return Err(KernelError::argument("output", rule, output.shape()));
-        }
-        if (0..3).any(|axis| start[axis] > self.size[axis] - tile[axis]) {
-            let rule = format!("keep the tile {tile:?} inside the volume {:?}", self.size);
-            return Err(KernelError::argument("start", rule, start));
-        }
-        let mut lanes = memory::filled((tile[0], self.classes), [0.0; LANES], PURPOSE)?;
-        self.make_room(start, tile)?;
-        let mut output = output;
-        for axis in [0, 1].into_iter().filter(|&axis| mirrored[axis]) {
-            output.invert_axis(Axis(axis + 1));
-        }
-        let window = Window { start, width: self.size[2], activation, mirrored: mirrored[2] };
-        let planes = self.planes[start[0]..start[0] + tile[0]].par_iter_mut();
-        let lanes = lanes.axis_iter_mut(Axis(0));
-        planes.zip(output.axis_iter(Axis(1))).zip(self.importance.outer_iter()).zip(lanes).for_each(
-            |(((plane, output), weights), lanes)| {
-                let lanes = lanes.into_slice().expect("new arrays are contiguous");
-                for (row, (output, weights)) in output.axis_iter(Axis(1)).zip(weights.outer_iter()).enumerate() {
-                    let (block, row) = ((start[1] + row) / ROWS, (start[1] + row) % ROWS);
-                    let block = plane[block].as_mut().expect("room was made for the window");
-                    let weights = weights.as_slice().expect("the importance is contiguous");
-                    window.add_row(block, row, output, weights, lanes);
-                }
-            },
-        );
+        let window = Window { output, start, activation, mirrored };
+        self.windows.check(&window)?;
+        let rooms = self.windows.rooms::<f32, f32>(&window)?;
+        self.make_room(start)?;
+        let planes = self.planes[start[0]..start[0] + self.windows.tile[0]].par_iter_mut();
+        self.windows.add(window, rooms, planes);
         Ok(())
     }
 
@@ -118,35 +88,21 @@ impl WindowSums {
     /// The part is empty or leaves the volume, a voxel of it has no sums (no window was there, or they were
     /// forgotten), or memory is refused.
     pub fn mean(&self, start: [usize; 3], stop: [usize; 3]) -> Result<Array4<f32>> {
-        if (0..3).any(|axis| start[axis] >= stop[axis] || stop[axis] > self.size[axis]) {
-            let rule = format!("name a part of the volume {:?}", self.size);
-            return Err(KernelError::argument("start and stop", rule, (start, stop)));
+        let planes = self.part(start, stop)?;
+        let (rows, columns) = (start[1]..stop[1], start[2]..stop[2]);
+        if planes.par_iter().any(|plane| window::uncovered(plane, rows.clone(), &columns) > 0) {
+            return Err(KernelError::state("windows", "cover every voxel that is read", (start, stop)));
         }
-        let (first, last) = (start[1] / ROWS, stop[1].div_ceil(ROWS));
-        let held = |plane: &Plane| plane[first..last].iter().all(Option::is_some);
-        if !self.planes[start[0]..stop[0]].iter().all(held) {
-            return Err(
-                KernelError::argument("start and stop", "name voxels that have sums", (start, stop)).of(Kind::State)
-            );
-        }
-        let shape = (self.classes, stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]);
+        let shape = (self.windows.classes, planes.len(), rows.len(), columns.len());
         let mut out = memory::filled(shape, 0.0, "the finished part of a volume")?;
-        let planes = self.planes[start[0]..stop[0]].par_iter();
-        let covered = out.axis_iter_mut(Axis(1)).into_par_iter().zip(planes).map(|(out, plane)| {
-            let part = [start[1], start[2], stop[2]];
-            mean_of_plane(out, plane, part, self.size[2])
-        });
-        if !covered.reduce(|| true, |all, one| all & one) {
-            return Err(
-                KernelError::argument("windows", "cover every voxel that is read", (start, stop)).of(Kind::State)
-            );
-        }
+        let parts = out.axis_iter_mut(Axis(1)).into_par_iter().zip(planes);
+        parts.for_each(|(out, plane)| window::means(out, plane, &rows, &columns, &mut []));
         Ok(out)
     }
 
     /// Gives back the memory of rows before `row` in planes before `plane`.
     pub fn forget(&mut self, plane: usize, row: usize) {
-        let blocks = if row >= self.size[1] { usize::MAX } else { row / ROWS };
+        let blocks = if row >= self.windows.size[1] { usize::MAX } else { row / ROWS };
         for plane in self.planes.iter_mut().take(plane) {
             for block in plane.iter_mut().take(blocks).filter_map(Option::take) {
                 // Where there is no memory to remember a block it is given back at once.
@@ -155,8 +111,26 @@ impl WindowSums {
         }
     }
 
+    /// The planes of a part, all of whose rows have sums.
+    fn part(&self, start: [usize; 3], stop: [usize; 3]) -> Result<&[Plane]> {
+        let size = self.windows.size;
+        if (0..3).any(|axis| start[axis] >= stop[axis] || stop[axis] > size[axis]) {
+            return Err(KernelError::value(
+                "start and stop",
+                format!("name a part of the volume {size:?}"),
+                (start, stop),
+            ));
+        }
+        let (planes, blocks) = (&self.planes[start[0]..stop[0]], start[1] / ROWS..stop[1].div_ceil(ROWS));
+        if !planes.iter().all(|plane| plane[blocks.clone()].iter().all(Option::is_some)) {
+            return Err(KernelError::state("start and stop", "name voxels that have sums", (start, stop)));
+        }
+        Ok(planes)
+    }
+
     /// Has a block wherever the window is. Blocks that are used again are cleared, even where memory runs out on the way.
-    fn make_room(&mut self, start: [usize; 3], tile: [usize; 3]) -> Result<()> {
+    fn make_room(&mut self, start: [usize; 3]) -> Result<()> {
+        let Windows { classes, size, tile, .. } = self.windows;
         let blocks = start[1] / ROWS..(start[1] + tile[1]).div_ceil(ROWS);
         let wanted = self.planes[start[0]..start[0] + tile[0]].iter_mut().flat_map(|plane| &mut plane[blocks.clone()]);
         let mut again = memory::reserved(self.spare.len().min(tile[0] * blocks.len()), PURPOSE)?;
@@ -167,7 +141,7 @@ impl WindowSums {
                     *place = Some(block);
                     again.push(place);
                 }
-                None => match Block::new(self.classes, self.size[2]) {
+                None => match Block::new(classes, size[2]) {
                     Ok(block) => *place = Some(block),
                     Err(refused) => {
                         made = Err(refused);
@@ -184,88 +158,35 @@ impl WindowSums {
 impl Block {
     fn new(classes: usize, width: usize) -> Result<Self> {
         let zeros = |lengths: &[usize]| memory::vector(memory::product(lengths, PURPOSE)?, 0.0, PURPOSE);
-        Ok(Self { sums: zeros(&[classes, ROWS, width])?, weights: zeros(&[ROWS, width])? })
+        Ok(Self { width, sums: zeros(&[classes, ROWS, width])?, weights: zeros(&[ROWS, width])? })
     }
 
     fn clear(&mut self) {
         self.sums.fill(0.0);
         self.weights.fill(0.0);
     }
-}
 
-/// What is the same for all rows of a window.
-struct Window {
-    start: [usize; 3],
-    width: usize, // of the volume
-    activation: Activation,
-    mirrored: bool, // along x
-}
-
-impl Window {
-    /// Adds a row of the window, (classes, x), to row `row` of a block, a piece with all classes at a time.
-    fn add_row(&self, block: &mut Block, row: usize, output: ArrayView2<'_, f32>, weights: &[f32], lanes: &mut [Lane]) {
-        let (length, width) = (weights.len(), self.width);
-        let place = row * width + self.start[2];
-        add(&mut block.weights[place..place + length], weights);
-        for first in (0..length).step_by(LANES) {
-            let count = LANES.min(length - first);
-            for (lane, values) in lanes.iter_mut().zip(output.outer_iter()) {
-                load(values, first, &mut lane[..count]);
-            }
-            activate(lanes, self.activation);
-            let at = if self.mirrored { length - first - count } else { first };
-            for (class, lane) in lanes.iter_mut().enumerate() {
-                let lane = &mut lane[..count];
-                if self.mirrored {
-                    lane.reverse();
-                }
-                let place = class * ROWS * width + place + at;
-                add_weighted(&mut block.sums[place..place + count], lane, &weights[at..at + count]);
-            }
-        }
+    /// Where a row of a class lies, and where one of the weights.
+    fn places(&self, class: usize, row: usize) -> (Range<usize>, Range<usize>) {
+        let place = |row: usize| row * self.width..(row + 1) * self.width;
+        (place(class * ROWS + row % ROWS), place(row % ROWS))
     }
 }
 
-/// Adds to a row.
-#[multiversion(targets = "simd")]
-pub fn add(sums: &mut [f32], values: &[f32]) {
-    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-}
-
-/// Adds to a row, voxel by voxel as much as its weight says.
-#[multiversion(targets = "simd")]
-pub fn add_weighted(sums: &mut [f32], values: &[f32], weights: &[f32]) {
-    sums.iter_mut().zip(values).zip(weights).for_each(|((sum, value), weight)| *sum += value * weight);
-}
-
-/// Makes a row of means of its sums.
-#[multiversion(targets = "simd")]
-pub fn divide(sums: &mut [f32], weights: &[f32]) {
-    sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum /= weight);
-}
-
-/// Divides sums by weights; tells whether every voxel has a weight.
-fn mean_of_plane(
-    mut out: ArrayViewMut3<'_, f32>,
-    plane: &Plane,
-    [first, start, stop]: [usize; 3],
-    width: usize,
-) -> bool {
-    let mut covered = true;
-    for (row, mut out) in out.axis_iter_mut(Axis(1)).enumerate() {
-        let (block, row) = ((first + row) / ROWS, (first + row) % ROWS);
-        let block = plane[block].as_ref().expect("the part has sums");
-        let weights = &block.weights[row * width + start..row * width + stop];
-        covered &= weights.iter().all(|weight| *weight != 0.0);
-        for (class, mut out) in out.outer_iter_mut().enumerate() {
-            let place = class * ROWS * width + row * width;
-            let sums = &block.sums[place + start..place + stop];
-            let out = out.as_slice_mut().expect("rows of the means are contiguous");
-            out.copy_from_slice(sums);
-            divide(out, weights);
-        }
+impl window::Plane<f32> for Plane {
+    #[inline]
+    fn row(&self, class: usize, row: usize) -> (&[f32], &[f32]) {
+        let block = self[row / ROWS].as_ref().expect("the part has sums");
+        let (sums, weights) = block.places(class, row);
+        (&block.sums[sums], &block.weights[weights])
     }
-    covered
+
+    #[inline]
+    fn row_mut(&mut self, class: usize, row: usize) -> (&mut [f32], &mut [f32]) {
+        let block = self[row / ROWS].as_mut().expect("room was made for the window");
+        let (sums, weights) = block.places(class, row);
+        (&mut block.sums[sums], &mut block.weights[weights])
+    }
 }
 
 #[cfg(test)]
@@ -273,6 +194,7 @@ mod tests {
     use super::*;
     use crate::naive::blend::blend;
     use crate::naive::scores as naive;
+    use crate::tiles::gaussian_importance;
     use ndarray::{ArrayView3, Slice};
 
     fn noise(shape: [usize; 4], seed: u64) -> Array4<f32> {
@@ -299,7 +221,7 @@ mod tests {
         let importance = gaussian_importance(&tile).unwrap().into_dimensionality().unwrap();
         let (layers, rows, columns) = ([0, 1, 3], [0, 5, 11], [0, 4]);
         let mut windows = Vec::new();
-        let mut sums = WindowSums::new(classes, size, tile).unwrap();
+        let mut sums = WindowAccumulator::new(classes, size, tile).unwrap();
         let mut streamed = Array4::from_elem((classes, size[0], size[1], size[2]), f32::NAN);
         for (i, z) in layers.into_iter().enumerate() {
             for (j, y) in rows.into_iter().enumerate() {
@@ -333,9 +255,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        assert!(WindowSums::new(0, [4, 4, 4], [2, 2, 2]).is_err());
-        assert!(WindowSums::new(1, [4, 1, 4], [2, 2, 2]).is_err());
-        let mut sums = WindowSums::new(1, [4, 4, 4], [2, 2, 2]).unwrap();
+        assert!(WindowAccumulator::new(0, [4, 4, 4], [2, 2, 2]).is_err());
+        assert!(WindowAccumulator::new(1, [4, 1, 4], [2, 2, 2]).is_err());
+        let mut sums = WindowAccumulator::new(1, [4, 4, 4], [2, 2, 2]).unwrap();
         let output = noise([1, 2, 2, 2], 0);
         assert!(sums.add(output.view(), [3, 0, 0], Activation::None, [false; 3]).is_err());
         assert!(sums.add(noise([2, 2, 2, 2], 0).view(), [0, 0, 0], Activation::None, [false; 3]).is_err());

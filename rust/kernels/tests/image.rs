@@ -129,7 +129,7 @@ fn refusals_state_rule_and_value() {
         let mut out = Array4::<f32>::zeros(shape);
         resample_image(image.view(), out.view_mut(), Order::Cubic, axis).expect_err("refused").to_string()
     };
-    assert_eq!(error((1, 3, 3, 3), None), "image must have 1 channels; got [2, 3, 3, 3]");
+    assert_eq!(error((1, 3, 3, 3), None), "image must have 1 channel; got [2, 3, 3, 3]");
     assert_eq!(
         error((2, 0, 3, 3), None),
         "shape must have between 1 and 16777216 voxels along every axis; got [0, 3, 3]"

@@ -21,11 +21,11 @@ fn images() -> impl Strategy<Value = Array4<f32>> {
 
 fn changes() -> impl Strategy<Value = Change> {
     prop_oneof![
-        (0.0..2.0_f32, any::<u64>()).prop_map(|(deviation, seed)| Change::Noise { deviation, seed }),
+        (0.0..2.0_f32, any::<u64>()).prop_map(|(std, seed)| Change::Noise { std, seed }),
         (0.0..6.0_f64).prop_map(|sigma| Change::Blur { sigma }),
         (0.2..2.0_f32).prop_map(|factor| Change::Scale { factor }),
-        (0.2..2.0_f32).prop_map(|factor| Change::Stretch { factor }),
-        shapes().prop_map(|shape| Change::Coarsen { shape }),
+        (0.2..2.0_f32).prop_map(|factor| Change::Contrast { factor }),
+        shapes().prop_map(|shape| Change::SimulateLowResolution { shape }),
         (0.3..3.0_f32, any::<bool>()).prop_map(|(exponent, invert)| Change::Gamma { exponent, invert }),
     ]
 }
@@ -50,7 +50,7 @@ proptest! {
         let found = run(&image, &[(last, wanted)]);
         let expected = changed(image.index_axis(Axis(0), last), wanted);
         let slack = match wanted {
-            Change::Noise { deviation, .. } => 6.0 * f64::from(deviation) + 1e-4,
+            Change::Noise { std, .. } => 6.0 * f64::from(std) + 1e-4,
             // A channel of nearly one value is scaled up from its rounding errors.
             Change::Gamma { .. } if spread(&image) < 0.1 => 1.0,
             _ => 3e-4,
@@ -105,11 +105,11 @@ proptest! {
             let near = [z, y, x].iter().zip(place).all(|(a, b)| a.abs_diff(b) <= radius);
             prop_assert_eq!(value.is_nan(), near, "at {:?}", (z, y, x));
         }
-        let whole = [Change::Stretch { factor: 0.9 }, Change::Gamma { exponent: 0.7, invert: false }];
+        let whole = [Change::Contrast { factor: 0.9 }, Change::Gamma { exponent: 0.7, invert: false }];
         for change in whole {
             prop_assert!(run(&image, &[(0, change)]).iter().all(|value| value.is_nan()));
         }
-        for change in [Change::Scale { factor: 2.0 }, Change::Noise { deviation: 1.0, seed: 3 }] {
+        for change in [Change::Scale { factor: 2.0 }, Change::Noise { std: 1.0, seed: 3 }] {
             let count = run(&image, &[(0, change)]).iter().filter(|value| value.is_nan()).count();
             prop_assert_eq!(count, 1);
         }
@@ -119,7 +119,7 @@ proptest! {
 #[test]
 fn noise_is_normal_and_white() {
     let image = Array4::zeros((1, 10, 100, 201));
-    let noise = |seed| run(&image, &[(0, Change::Noise { deviation: 1.0, seed })]).into_raw_vec_and_offset().0;
+    let noise = |seed| run(&image, &[(0, Change::Noise { std: 1.0, seed })]).into_raw_vec_and_offset().0;
     let (values, others) = (noise(1), noise(2));
     let count = values.len() as f64;
     let mean = |value: &dyn Fn(usize) -> f64| (0..values.len()).map(value).sum::<f64>() / count;
@@ -148,9 +148,9 @@ fn by_hand() {
     assert!(blurred.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6));
     let same = run(&step, &[(0, Change::Gamma { exponent: 1.0, invert: true })]);
     assert!(same.iter().zip(&step).all(|(found, expected)| (found - expected).abs() < 1e-6));
-    let stretched = run(&step, &[(0, Change::Stretch { factor: 0.5 }), (0, Change::Scale { factor: 4.0 })]);
+    let stretched = run(&step, &[(0, Change::Contrast { factor: 0.5 }), (0, Change::Scale { factor: 4.0 })]);
     assert_eq!(stretched.into_raw_vec_and_offset().0, [1.0, 1.0, 3.0, 3.0]);
-    let coarse = run(&step, &[(0, Change::Coarsen { shape: [1, 1, 1] })]);
+    let coarse = run(&step, &[(0, Change::SimulateLowResolution { shape: [1, 1, 1] })]);
     assert_eq!(coarse.into_raw_vec_and_offset().0, [1.0; 4]);
 }
 
@@ -161,14 +161,14 @@ fn refusals_state_rule_and_value() {
         change(image.view_mut(), &[(channel, wanted)]).expect_err("refused").to_string()
     };
     let scale = Change::Scale { factor: 1.0 };
-    assert_eq!(refused(1, scale), "channel must be below the image's 1 channels; got 1");
+    assert_eq!(refused(1, scale), "channel must be below the image's 1 channel; got 1");
     for (wanted, name) in [
-        (Change::Noise { deviation: -1.0, seed: 0 }, "deviation must"),
-        (Change::Noise { deviation: f32::NAN, seed: 0 }, "deviation must"),
+        (Change::Noise { std: -1.0, seed: 0 }, "std must"),
+        (Change::Noise { std: f32::NAN, seed: 0 }, "std must"),
         (Change::Blur { sigma: f64::INFINITY }, "sigma must"),
         (Change::Scale { factor: f32::INFINITY }, "factor must"),
-        (Change::Stretch { factor: f32::NAN }, "factor must"),
-        (Change::Coarsen { shape: [1, 0, 1] }, "shape must"),
+        (Change::Contrast { factor: f32::NAN }, "factor must"),
+        (Change::SimulateLowResolution { shape: [1, 0, 1] }, "shape must"),
         (Change::Gamma { exponent: 0.0, invert: false }, "exponent must"),
     ] {
         assert!(refused(0, wanted).starts_with(name), "{}", refused(0, wanted));

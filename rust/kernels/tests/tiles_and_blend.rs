@@ -6,7 +6,7 @@ use nnunet_kernels::Float;
 use nnunet_kernels::Result;
 use nnunet_kernels::with_threads;
 use nnunet_kernels::{Blend, Memory};
-use nnunet_kernels::{naive, tiles};
+use nnunet_kernels::{gaussian_importance, naive, window_starts};
 use proptest::prelude::*;
 
 /// Sizes with tiles that fit.
@@ -75,7 +75,7 @@ proptest! {
 
     #[test]
     fn starts_follow_the_formula((size, tile) in grids(), step in 0.1_f64..=1.0) {
-        let starts = tiles::window_starts(&size, &tile, step).unwrap();
+        let starts = window_starts(&size, &tile, step).unwrap();
         let axes = [0, 1, 2].map(|axis| naive::tiles::axis_starts(size[axis], tile[axis], step));
         let mut expected = Vec::new();
         for &z in &axes[0] {
@@ -88,7 +88,7 @@ proptest! {
 
     #[test]
     fn importance_is_the_gaussian((_, tile) in grids()) {
-        let weights = tiles::gaussian_importance(&tile).unwrap();
+        let weights = gaussian_importance(&tile).unwrap();
         for (weight, expected) in weights.iter().zip(&naive::tiles::gaussian_importance(&tile)) {
             prop_assert!((weight - expected).abs() <= 1e-6 * expected && *weight > 0.0);
         }
@@ -96,12 +96,12 @@ proptest! {
 
     #[test]
     fn whole_and_streamed_equal_the_naive_twin((size, tile) in grids(), axis in 0_usize..3) {
-        let mut starts = tiles::window_starts(&size, &tile, 0.5).unwrap();
+        let mut starts = window_starts(&size, &tile, 0.5).unwrap();
         starts.sort_by_key(|start| start[axis]);
         let patches: Vec<Array4<f32>> = (0..starts.len()).map(|seed| patch(2, tile, seed)).collect();
         let windows: Vec<(ArrayView4<'_, f32>, [usize; 3])> =
             patches.iter().zip(&starts).map(|(patch, start)| (patch.view(), [start[0], start[1], start[2]])).collect();
-        let importance = tiles::gaussian_importance(&tile).unwrap();
+        let importance = gaussian_importance(&tile).unwrap();
         let importance: ArrayView3<'_, f32> = importance.view().into_dimensionality::<Ix3>().unwrap();
         let expected = naive::blend::blend(2, size, &windows, importance).into_dyn();
         prop_assert_eq!(&blended(size, tile, &starts, None), &expected);
@@ -112,7 +112,7 @@ proptest! {
 
     #[test]
     fn what_is_no_number_stays_in_its_voxel((size, tile) in grids(), seed: usize, infinite: bool) {
-        let starts = tiles::window_starts(&size, &tile, 0.5).unwrap();
+        let starts = window_starts(&size, &tile, 0.5).unwrap();
         let at = [seed % tile[0], seed / 7 % tile[1], seed / 91 % tile[2]];
         let mut bad = patch(1, tile, 0);
         bad[[0, at[0], at[1], at[2]]] = if infinite { f32::INFINITY } else { f32::NAN };
@@ -130,7 +130,7 @@ proptest! {
 
     #[test]
     fn half_patches_are_their_values((size, tile) in grids()) {
-        let starts = tiles::window_starts(&size, &tile, 0.5).unwrap();
+        let starts = window_starts(&size, &tile, 0.5).unwrap();
         let (mut half, mut single) = (Owner::<f32>::new(2, &size, &tile, None), Owner::<f32>::new(2, &size, &tile, None));
         for (seed, start) in starts.iter().enumerate() {
             let values = patch(2, tile, seed).mapv(f16::from_f32).into_dyn();
@@ -143,7 +143,7 @@ proptest! {
     #[test]
     fn half_precision_stays_within_the_windows((size, tile) in grids()) {
         // Every window has one value a class: means lie between the least and the greatest.
-        let starts = tiles::window_starts(&size, &tile, 0.5).unwrap();
+        let starts = window_starts(&size, &tile, 0.5).unwrap();
         let mut blend = Owner::<f16>::new(1, &size, &tile, None);
         for (value, start) in starts.iter().enumerate() {
             let patch = Array4::from_elem((1, tile[0], tile[1], tile[2]), f16::from_f32(value as f32 % 5.0 + 1.0));
@@ -166,7 +166,7 @@ fn any_strides_are_taken() {
     let contiguous = turned.as_standard_layout().into_owned();
     let blend = |patch: ArrayView4<'_, f32>| {
         let mut blend = Owner::<f32>::new(2, &size, &tile, None);
-        for start in tiles::window_starts(&size, &tile, 0.5).unwrap() {
+        for start in window_starts(&size, &tile, 0.5).unwrap() {
             blend.add(patch.into_dyn(), &start).unwrap();
         }
         blend.finish().unwrap().into_dimensionality::<Ix4>().unwrap()
@@ -177,10 +177,10 @@ fn any_strides_are_taken() {
 #[test]
 fn refusals_name_rule_and_value() {
     let message = |error: nnunet_kernels::KernelError| error.to_string();
-    assert!(message(tiles::window_starts(&[4], &[5], 0.5).unwrap_err()).contains("at least the tile [5]"));
-    assert!(message(tiles::window_starts(&[4], &[2], 0.0).unwrap_err()).contains("above 0"));
-    assert!(message(tiles::window_starts(&[usize::MAX], &[1], 0.5).unwrap_err()).contains("windows"));
-    assert!(message(tiles::gaussian_importance(&[0]).unwrap_err()).contains("at least 1 voxel"));
+    assert!(message(window_starts(&[4], &[5], 0.5).unwrap_err()).contains("at least the tile [5]"));
+    assert!(message(window_starts(&[4], &[2], 0.0).unwrap_err()).contains("above 0"));
+    assert!(message(window_starts(&[usize::MAX], &[1], 0.5).unwrap_err()).contains("windows"));
+    assert!(message(gaussian_importance(&[0]).unwrap_err()).contains("at least 1 voxel"));
     let patch = Array4::<f32>::zeros((1, 4, 4, 4)).into_dyn();
     let mut blend = Owner::<f32>::new(1, &[8, 4, 4], &[4, 4, 4], Some(0));
     assert!(message(blend.add(patch.view(), &[2, 0, 0]).unwrap_err()).contains("cover every voxel"));

@@ -15,7 +15,7 @@ use super::lows::Lows;
 use super::scan::{MOST_CHANNELS, Mask, Scan};
 use super::word::Word;
 use super::{ChannelStats, PURPOSE, halves, in_channel, ranks};
-use crate::error::{KernelError, Kind, Result};
+use crate::error::{KernelError, Result, counted};
 use crate::memory::{self, Table};
 
 /// A type whose values are `f32`s.
@@ -55,7 +55,7 @@ impl Accumulator {
     /// `channels` is 0 or beyond 65535; memory refused.
     pub fn new(channels: usize, memory: usize) -> Result<Self> {
         if !(1..=MOST_CHANNELS).contains(&channels) {
-            return Err(KernelError::argument("channels", format!("be between 1 and {MOST_CHANNELS}"), channels));
+            return Err(KernelError::value("channels", format!("be between 1 and {MOST_CHANNELS}"), channels));
         }
         let memory = memory / channels;
         Ok(Self { memory, channels: memory::collected((0..channels).map(|_| Channel::new()), PURPOSE)? })
@@ -86,8 +86,8 @@ impl Accumulator {
     /// The numbers of channels differ, or memory is refused; nothing is added then.
     pub fn merge(&mut self, other: Self) -> Result<()> {
         if self.channels.len() != other.channels.len() {
-            let rule = format!("have {} channels", self.channels.len());
-            return Err(KernelError::argument("other", rule, other.channels.len()));
+            let rule = format!("have {}", counted(self.channels.len(), "channel"));
+            return Err(KernelError::value("other", rule, other.channels.len()));
         }
         let memory = self.memory;
         self.channels.iter_mut().zip(&other.channels).try_for_each(|(channel, other)| channel.reserve(other))?;
@@ -96,6 +96,7 @@ impl Accumulator {
     }
 
     /// Whether a percentile needs a second pass: [`Outline::again`] with every case, merged.
+    #[must_use]
     pub fn is_pending(&self) -> bool {
         self.channels.iter().any(|channel| !channel.open_buckets().is_empty())
     }
@@ -144,7 +145,7 @@ impl Outline {
 fn scans<'a, T: Single>(image: ArrayViewD<'a, T>, mask: &'a Mask<'_>, channels: usize) -> Result<Vec<Scan<'a, T>>> {
     let scans = mask.channels(image)?;
     if scans.len() != channels {
-        return Err(KernelError::argument("image", format!("have {channels} channels"), scans.len()));
+        return Err(KernelError::shape("image", format!("have {}", counted(channels, "channel")), scans.len()));
     }
     Ok(scans)
 }
@@ -225,8 +226,8 @@ impl Channel {
         let open = self.open_buckets();
         if !open.is_empty() {
             let rule = "be shown to refine() once each before finish(): their values outgrew the memory";
-            let got = format!("{} intensity ranges still open", open.len());
-            return Err(KernelError::argument("cases", rule, got).of(Kind::State));
+            let got = counted(open.len(), "intensity range") + " still open";
+            return Err(KernelError::state("cases", rule, got));
         }
         Ok(self.census.statistics(|order, rank| match self.lows.get(order) {
             Some(lows) => lows.nth(rank),

@@ -16,12 +16,12 @@ impl<T> Default for ByOrder<T> {
 
 impl<T> ByOrder<T> {
     /// Values of ascending orders.
-    pub fn ascending(values: Vec<(u16, T)>) -> Self {
+    pub const fn ascending(values: Vec<(u16, T)>) -> Self {
         Self(values)
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.0.len()
     }
 

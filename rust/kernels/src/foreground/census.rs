@@ -28,7 +28,7 @@ pub struct Moments {
 }
 
 impl Moments {
-    fn add(&mut self, other: &Self) {
+    const fn add(&mut self, other: &Self) {
         self.count += other.count;
         self.first += other.first;
         self.second += other.second;
@@ -241,7 +241,7 @@ fn extremes<W: Word, T: Copy + Into<W>>(values: &[T]) -> (f64, f64) {
     pairs.map(|(least, greatest)| (least.into(), greatest.into())).fold((f64::INFINITY, f64::NEG_INFINITY), widest)
 }
 
-fn widest(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
+const fn widest(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
     (a.0.min(b.0), a.1.max(b.1))
 }
 

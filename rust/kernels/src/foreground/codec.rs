@@ -14,7 +14,7 @@ use super::accumulator::{Accumulator, Channel};
 use super::by_order::ByOrder;
 use super::census::{Census, Moments};
 use super::lows::Lows;
-use crate::error::{KernelError, Kind, Result};
+use crate::error::{KernelError, Result};
 use crate::memory;
 
 const MAGIC: &[u8; 8] = b"nnunetfg";
@@ -60,7 +60,7 @@ impl Accumulator {
 }
 
 fn broken(rule: &str, got: impl Into<String>) -> KernelError {
-    KernelError::Argument { name: "bytes", kind: Kind::Damaged, rule: rule.into(), got: got.into() }
+    KernelError::damaged("bytes", rule, got)
 }
 
 struct Writer(Vec<u8>);

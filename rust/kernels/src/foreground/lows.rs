@@ -82,12 +82,12 @@ impl Lows {
     }
 
     /// Whether `count` voxels are better counted in a table from the start.
-    pub fn fill_a_table(count: u64) -> bool {
+    pub const fn fill_a_table(count: u64) -> bool {
         count as usize > MOST_LISTED
     }
 
     /// Bytes in use.
-    pub fn bytes(&self) -> usize {
+    pub const fn bytes(&self) -> usize {
         match self {
             Self::Listed(listed) => listed.len() * size_of::<(u16, u32)>(),
             Self::Table(_) => size_of::<[u32; 1 << 16]>(),

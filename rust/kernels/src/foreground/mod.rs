@@ -27,7 +27,7 @@ mod word;
 use half::f16;
 use ndarray::ArrayViewD;
 
-use crate::error::{KernelError, Kind, Result};
+use crate::error::{KernelError, Result, counted};
 use crate::memory;
 
 pub use accumulator::{Accumulator, Outline, Single};
@@ -57,6 +57,9 @@ pub struct ChannelStats {
 /// An intensity type, and the way to its statistics.
 pub trait Intensity: Copy + Default + PartialOrd + Send + Sync + 'static {
     /// Statistics of the foreground of one channel.
+    ///
+    /// # Errors
+    /// There is no foreground, or it is not finite; memory refused.
     fn statistics(scan: &Scan<'_, Self>) -> Result<ChannelStats>;
 }
 
@@ -88,20 +91,18 @@ pub fn statistics<T: Intensity>(image: ArrayViewD<'_, T>, mask: &Mask<'_>) -> Re
     memory::collected_results(channels.iter().enumerate().map(one), PURPOSE)
 }
 
-fn in_channel(error: KernelError, index: usize) -> KernelError {
-    match error {
-        KernelError::Argument { name: "image", kind, rule, got } => {
-            KernelError::Argument { name: "image", kind, rule, got: format!("{got} in channel {index}") }
-        }
-        other => other,
+fn in_channel(mut error: KernelError, index: usize) -> KernelError {
+    if let Some(refusal) = error.refusal_mut().filter(|refusal| refusal.name == "image") {
+        refusal.got.push_str(&format!(" in channel {index}"));
     }
+    error
 }
 
 fn no_foreground() -> KernelError {
-    KernelError::argument("labels", "mark at least one foreground voxel (label above 0)", 0).of(Kind::Content)
+    KernelError::content("labels", "mark at least one foreground voxel (label above 0)", "0")
 }
 
 fn not_finite(count: u64) -> KernelError {
-    let got = format!("{count} NaN or infinite voxels");
-    KernelError::Argument { name: "image", kind: Kind::Content, rule: "be finite in the foreground".into(), got }
+    let got = counted(usize::try_from(count).unwrap_or(usize::MAX), "NaN or infinite voxel");
+    KernelError::content("image", "be finite in the foreground", got)
 }

@@ -39,7 +39,7 @@ impl<'a> Mask<'a> {
     pub fn new<L: Label>(labels: ArrayViewD<'a, L>) -> Result<Self> {
         let shape = labels.shape().to_vec();
         if !(1..=3).contains(&shape.len()) {
-            return Err(KernelError::argument("labels", "have 1, 2 or 3 axes", shape));
+            return Err(KernelError::shape("labels", "have 1, 2 or 3 axes", shape));
         }
         let labels = lifted::<_, Ix3>(labels);
         let order = memory_order(&labels);
@@ -54,11 +54,11 @@ impl<'a> Mask<'a> {
         if image.ndim() != self.shape.len() + 1 || image.shape()[1..] != self.shape {
             let hint = (image.shape() == self.shape).then(|| "for one channel give image[None]".into());
             let rule = format!("have a channel axis before the axes of the labels, {:?}", self.shape);
-            return Err(KernelError::argument("image", rule, image.shape()).with_hint(hint));
+            return Err(KernelError::shape("image", rule, image.shape()).with_hint(hint));
         }
         if image.shape()[0] > MOST_CHANNELS {
             let rule = format!("have at most {MOST_CHANNELS} channels");
-            return Err(KernelError::argument("image", rule, image.shape()));
+            return Err(KernelError::shape("image", rule, image.shape()));
         }
         let image = lifted::<_, Ix4>(image);
         let scan = |channel| Scan { image: Rows::new(reordered(channel, &self.order)), mask: &*self.rows };
@@ -75,7 +75,7 @@ pub struct Scan<'a, T> {
 
 impl<T: Copy + Default + Send + Sync> Scan<'_, T> {
     /// Shows all foreground voxels to `visit`, a chunk at a time. There are about as many states as threads, and which
-    /// voxels each sees is left to chance; `done` keeps what matters of them.
+    /// voxels each sees depends on the threads; `done` keeps what matters of them.
     ///
     /// # Errors
     /// Those of the three; memory refused.

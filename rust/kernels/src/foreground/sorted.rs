@@ -13,13 +13,13 @@ use crate::memory;
 /// A wide number.
 pub trait Wide: Copy + Default + Send + Sync {
     /// The nearest `f64`.
-    fn real(self) -> f64;
+    fn to_f64(self) -> f64;
 }
 
 macro_rules! wide {
     ($($type:ty),+) => {
         $(impl Wide for $type {
-            fn real(self) -> f64 {
+            fn to_f64(self) -> f64 {
                 self as f64
             }
         })+
@@ -32,7 +32,7 @@ wide!(u64, i64, f64);
 pub fn statistics<T: Wide>(scan: &Scan<'_, T>) -> Result<ChannelStats> {
     let mut pieces = scan.fold(
         || Ok(Vec::new()),
-        |found, values| memory::append(found, values.iter().map(|v| v.real()), PURPOSE),
+        |found, values| memory::append(found, values.iter().map(|v| v.to_f64()), PURPOSE),
         Ok,
     )?;
     // The longest takes up the others, so that no more than these lie in memory twice.

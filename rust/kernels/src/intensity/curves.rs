@@ -14,7 +14,7 @@ pub fn scale(channel: &mut [f32], factor: f32) {
 }
 
 /// Multiplies the differences from the mean, and keeps the range.
-pub fn stretch(channel: &mut [f32], factor: f32) {
+pub fn contrast(channel: &mut [f32], factor: f32) {
     let Moments { mean, low, high, .. } = Moments::of(channel);
     stretch_about(channel, factor, [mean as f32, low, high]);
 }
@@ -29,14 +29,14 @@ fn stretch_about(channel: &mut [f32], factor: f32, [mean, low, high]: [f32; 3]) 
     }
 }
 
-/// Raises values, scaled to 0 … 1, to a power, and brings them back to the mean and the deviation that they had.
+/// Raises values, scaled to 0 … 1, to a power, and brings them back to the mean and the standard deviation that they had.
 pub fn gamma(channel: &mut [f32], exponent: f32, invert: bool) {
     let before = Moments::of(channel);
     let scale = 1.0 / ((before.high - before.low) + 1e-7);
     let (origin, scale) = if invert { (before.high, -scale) } else { (before.low, scale) };
     raise(channel, exponent, origin, scale);
     let after = Moments::of(channel);
-    let gain = before.deviation / (after.deviation + 1e-8) * f64::from(scale.signum());
+    let gain = before.std / (after.std + 1e-8) * f64::from(scale.signum());
     carry(channel, [after.mean as f32, gain as f32, before.mean as f32]);
 }
 
@@ -58,7 +58,7 @@ fn carry(channel: &mut [f32], [from, gain, to]: [f32; 3]) {
 #[derive(Debug, Clone, Copy)]
 struct Moments {
     mean: f64,
-    deviation: f64,
+    std: f64,
     low: f32,
     high: f32,
 }
@@ -69,7 +69,7 @@ impl Moments {
         let (sum, squares, low, high) = sums(channel, origin);
         let count = channel.len().max(1) as f64;
         let mean = sum / count;
-        Self { mean: f64::from(origin) + mean, deviation: (squares / count - mean * mean).max(0.0).sqrt(), low, high }
+        Self { mean: f64::from(origin) + mean, std: (squares / count - mean * mean).max(0.0).sqrt(), low, high }
     }
 }
 

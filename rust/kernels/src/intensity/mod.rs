@@ -11,7 +11,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView3, ArrayViewMut3, ArrayViewMut4, Axis};
 
 use crate::coefficients::{Order, check_axes};
-use crate::error::{KernelError, Result};
+use crate::error::{KernelError, Result, counted};
 use crate::image::resample_image;
 use crate::memory;
 use crate::rng::{Key, add_gaussian};
@@ -28,7 +28,7 @@ pub enum Change {
     /// Adds Gaussian noise.
     Noise {
         /// Its standard deviation.
-        deviation: f32,
+        std: f32,
         /// Where it comes from.
         seed: u64,
     },
@@ -43,16 +43,16 @@ pub enum Change {
         factor: f32,
     },
     /// Multiplies the differences from the mean; values stay within the channel's range.
-    Stretch {
+    Contrast {
         /// By this.
         factor: f32,
     },
     /// Resamples to a coarser grid by the nearest voxel, and back linearly.
-    Coarsen {
+    SimulateLowResolution {
         /// The coarser grid, z, y, x.
         shape: [usize; 3],
     },
-    /// Raises values, scaled to 0 … 1, to a power; mean and deviation are kept.
+    /// Raises values, scaled to 0 … 1, to a power; mean and standard deviation are kept.
     Gamma {
         /// The power.
         exponent: f32,
@@ -67,18 +67,18 @@ impl Change {
     /// # Errors
     /// One that is not finite, or outside its range.
     pub fn check(&self) -> Result<()> {
-        let refused = |name, rule: &str, got: f64| Err(KernelError::argument(name, rule, got));
+        let refused = |name, rule: &str, got: f64| Err(KernelError::value(name, rule, got));
         match *self {
-            Self::Noise { deviation, .. } if !(0.0..=1e30).contains(&deviation) => {
-                refused("deviation", "be between 0 and 1e30", deviation.into())
+            Self::Noise { std, .. } if !(0.0..=1e30).contains(&std) => {
+                refused("std", "be between 0 and 1e30", std.into())
             }
             Self::Blur { sigma } if !(0.0..=WIDEST).contains(&sigma) => {
                 refused("sigma", "be between 0 and 1000 voxels", sigma)
             }
-            Self::Scale { factor } | Self::Stretch { factor } if !factor.is_finite() => {
+            Self::Scale { factor } | Self::Contrast { factor } if !factor.is_finite() => {
                 refused("factor", "be a finite number", factor.into())
             }
-            Self::Coarsen { shape } => check_axes("shape", &shape),
+            Self::SimulateLowResolution { shape } => check_axes("shape", &shape),
             Self::Gamma { exponent, .. } if !(exponent > 0.0 && exponent <= 100.0) => {
                 refused("exponent", "be above 0 and at most 100", exponent.into())
             }
@@ -88,15 +88,15 @@ impl Change {
 
     fn apply(self, channel: &mut [f32], shape: [usize; 3]) -> Result<()> {
         match self {
-            Self::Noise { deviation, seed } => {
+            Self::Noise { std, seed } => {
                 for (row, part) in channel.chunks_mut(NOISE_ROW).enumerate() {
-                    add_gaussian(Key::new(seed, [0, 0, row]), deviation, part);
+                    add_gaussian(Key::new(seed, [0, 0, row]), std, part);
                 }
             }
             Self::Blur { sigma } => blur::smooth(channel, shape, sigma)?,
             Self::Scale { factor } => curves::scale(channel, factor),
-            Self::Stretch { factor } => curves::stretch(channel, factor),
-            Self::Coarsen { shape: coarse } => coarsen(channel, shape, coarse)?,
+            Self::Contrast { factor } => curves::contrast(channel, factor),
+            Self::SimulateLowResolution { shape: coarse } => simulate_low_resolution(channel, shape, coarse)?,
             Self::Gamma { exponent, invert } => curves::gamma(channel, exponent, invert),
         }
         Ok(())
@@ -112,8 +112,8 @@ pub fn change(mut image: ArrayViewMut4<'_, f32>, changes: &[(usize, Change)]) ->
     check_axes("image", &image.shape()[1..])?;
     for (channel, change) in changes {
         if *channel >= image.len_of(Axis(0)) {
-            let rule = format!("be below the image's {} channels", image.len_of(Axis(0)));
-            return Err(KernelError::argument("channel", rule, channel));
+            let rule = format!("be below the image's {}", counted(image.len_of(Axis(0)), "channel"));
+            return Err(KernelError::value("channel", rule, channel));
         }
         change.check()?;
     }
@@ -135,7 +135,7 @@ fn change_channel(mut channel: ArrayViewMut3<'_, f32>, mut changes: impl Iterato
     Ok(())
 }
 
-fn coarsen(channel: &mut [f32], shape: [usize; 3], coarse: [usize; 3]) -> Result<()> {
+fn simulate_low_resolution(channel: &mut [f32], shape: [usize; 3], coarse: [usize; 3]) -> Result<()> {
     let mut small: Array3<f32> = memory::filled(coarse, 0.0, "a coarser image")?;
     let fine = ArrayView3::from_shape(shape, channel).expect("a channel has the image's shape");
     resample_image(fine.insert_axis(Axis(0)), small.view_mut().insert_axis(Axis(0)), Order::Nearest, None)?;

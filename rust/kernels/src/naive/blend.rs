@@ -3,6 +3,7 @@
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
 
 /// Weighted means of `windows` (patch, start) over a volume of `size`; NaN where no window was.
+#[must_use]
 pub fn blend(
     classes: usize,
     size: [usize; 3],

@@ -25,6 +25,7 @@ pub fn resample_volume(image: ArrayView3<'_, f32>, shape: [usize; 3], order: Ord
 }
 
 /// The same, each slice along `axis` by itself, each slice of the result from the nearest one.
+#[must_use]
 pub fn resample_slices(image: ArrayView3<'_, f32>, shape: [usize; 3], order: Order, axis: usize) -> Array3<f64> {
     let mut out = Array3::zeros(shape);
     let n_in = image.len_of(Axis(axis));

@@ -6,18 +6,18 @@ use super::image::resample_volume;
 use crate::coefficients::Order;
 use crate::intensity::Change;
 
-/// A channel after a change; of noise, whose values are chance, nothing.
+/// A channel after a change; of noise, whose values are random, nothing.
 pub fn changed(channel: ArrayView3<'_, f32>, change: Change) -> Array3<f64> {
     let values = channel.mapv(f64::from);
     match change {
         Change::Noise { .. } => values,
         Change::Scale { factor } => values * f64::from(factor),
-        Change::Stretch { factor } => {
+        Change::Contrast { factor } => {
             let (mean, _, low, high) = moments(&values);
             values.mapv(|value| ((value - mean) * f64::from(factor) + mean).max(low).min(high))
         }
         Change::Blur { sigma } => blurred(values, sigma),
-        Change::Coarsen { shape } => {
+        Change::SimulateLowResolution { shape } => {
             let small = resample_volume(channel, shape, Order::Nearest).mapv(|value| value as f32);
             resample_volume(small.view(), channel.dim().into(), Order::Linear)
         }
@@ -29,13 +29,13 @@ pub fn changed(channel: ArrayView3<'_, f32>, change: Change) -> Array3<f64> {
 }
 
 fn gamma(values: Array3<f64>, exponent: f64) -> Array3<f64> {
-    let (mean, deviation, low, high) = moments(&values);
+    let (mean, std, low, high) = moments(&values);
     let raised = values.mapv(|value| ((value - low) / (high - low + 1e-7)).powf(exponent));
     let after = moments(&raised);
-    raised.mapv(|value| (value - after.0) * deviation / (after.1 + 1e-8) + mean)
+    raised.mapv(|value| (value - after.0) * std / (after.1 + 1e-8) + mean)
 }
 
-/// Mean, deviation, least and greatest value.
+/// Mean, standard deviation, least and greatest value.
 fn moments(values: &Array3<f64>) -> (f64, f64, f64, f64) {
     let mean = values.sum() / values.len() as f64;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;

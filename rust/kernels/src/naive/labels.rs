@@ -6,6 +6,7 @@ use crate::coefficients::{nearest, position};
 
 /// `labels` (z, y, x) on a grid of `shape`: the label with the greatest weight; among equals the nearest voxel's, or else
 /// the smallest.
+#[must_use]
 pub fn resample_labels(labels: ArrayView3<'_, u8>, shape: [usize; 3], lowres_axis: Option<usize>) -> Array3<u8> {
     Array3::from_shape_fn(shape, |(z, y, x)| {
         let from = labels.dim();

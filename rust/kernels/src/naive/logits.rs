@@ -6,6 +6,8 @@ use crate::coefficients::Order;
 use crate::naive::image::{resample_slices, resample_volume};
 
 /// `values` (c, z, y, x) resampled linearly to `shape`; nearest along `lowres_axis`.
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "all classes have one shape")]
 pub fn resample_linearly(values: ArrayView4<'_, f32>, shape: [usize; 3], lowres_axis: Option<usize>) -> Array4<f64> {
     let classes: Vec<Array4<f64>> = values
         .outer_iter()
@@ -20,8 +22,9 @@ pub fn resample_linearly(values: ArrayView4<'_, f32>, shape: [usize; 3], lowres_
 }
 
 /// The lowest class with the greatest value, and by how much it leads.
+#[must_use]
 pub fn greatest(values: &Array4<f64>) -> (Array3<usize>, Array3<f64>) {
-    let decide = |lane: ndarray::ArrayView1<'_, f64>| {
+    let label = |lane: ndarray::ArrayView1<'_, f64>| {
         let first = |(best, value): (usize, f64), (class, v): (usize, &f64)| {
             if *v > value { (class, *v) } else { (best, value) }
         };
@@ -29,6 +32,6 @@ pub fn greatest(values: &Array4<f64>) -> (Array3<usize>, Array3<f64>) {
         let second = lane.iter().enumerate().filter(|(class, _)| *class != best).map(|(_, v)| *v);
         (best, value - second.fold(f64::MIN, f64::max))
     };
-    let decisions = values.map_axis(Axis(0), decide);
+    let decisions = values.map_axis(Axis(0), label);
     (decisions.mapv(|(class, _)| class), decisions.mapv(|(_, lead)| lead))
 }

@@ -3,6 +3,7 @@
 use crate::scores::Activation;
 
 /// The scores of a voxel's logits.
+#[must_use]
 pub fn activated(logits: &[f32], activation: Activation) -> Vec<f64> {
     let score = |value: f64| match activation {
         Activation::None => value,

@@ -7,6 +7,7 @@ use crate::rng::noise_row;
 use crate::warp::{Elastic, Motion};
 
 /// Where each output voxel reads, z, y, x.
+#[must_use]
 pub fn positions(motion: &Motion, shape: [usize; 3]) -> [Array3<f64>; 3] {
     let displacements =
         motion.elastic.map_or_else(|| vec![Array3::zeros(shape); 3], |e| smoothed(e, shape, motion.plane));
@@ -73,6 +74,7 @@ pub fn image(image: ArrayView3<'_, f32>, positions: &[Array3<f64>; 3], order: Or
 }
 
 /// Labels at `positions`; outside, `border`. The second array holds how much the winner leads.
+#[must_use]
 pub fn labels(labels: ArrayView3<'_, i32>, positions: &[Array3<f64>; 3], border: i32) -> (Array3<i32>, Array3<f64>) {
     let size: [usize; 3] = labels.dim().into();
     let votes = sample(positions, size, |position| {

@@ -56,13 +56,13 @@ impl Grid {
 
     /// From a voxel to the next along an axis; what an offset is added to without a thought of its size.
     #[inline(always)]
-    pub fn hop(&self, axis: usize) -> usize {
+    pub const fn hop(&self, axis: usize) -> usize {
         self.hops[axis] as usize
     }
 
     /// Offset of the first tap at the voxel below a position.
     #[inline(always)]
-    fn offset(&self, [z, y, x]: [u32; 3]) -> u32 {
+    const fn offset(&self, [z, y, x]: [u32; 3]) -> u32 {
         let (z, y, x) = (z.wrapping_mul(self.hops[0]), y.wrapping_mul(self.hops[1]), x.wrapping_mul(self.hops[2]));
         z.wrapping_add(y).wrapping_add(x).wrapping_sub(self.first)
     }
@@ -180,7 +180,7 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(size: [usize; 3], line: &Line<'_>, axis: usize) -> Self {
+    const fn new(size: [usize; 3], line: &Line<'_>, axis: usize) -> Self {
         let (start, step, turn) = (line.start[axis], line.step[axis], line.turn[axis]);
         Self { start, step, turn, last: (size[axis] - 1) as f64, most: size[axis].saturating_sub(2) as f64 }
     }

@@ -4,7 +4,7 @@
 //! `scipy.ndimage.gaussian_filter(sigma, mode="constant")` and multiplied by alpha. What is smoothed with `sigma` needs
 //! no voxel grid: the smoothed noise is computed at every `sigma / 2`th voxel only, as coefficients of a cubic B-spline
 //! that passes through it, and the spline is evaluated where it is asked for. The two agree within a thousandth of the
-//! field's deviation.
+//! field's standard deviation.
 
 use multiversion::multiversion;
 use ndarray::parallel::prelude::*;
@@ -30,7 +30,7 @@ const PURPOSE: &str = "an elastic deformation";
 /// An elastic deformation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Elastic {
-    /// What the smoothed noise is multiplied by; in a volume its deviation is about `0.086 alpha / sigma^1.5` voxels.
+    /// What the smoothed noise is multiplied by; in a volume its standard deviation is about `0.086 alpha / sigma^1.5` voxels.
     pub alpha: f64,
     /// Standard deviation of the smoothing, voxels.
     pub sigma: f64,
@@ -46,7 +46,7 @@ pub struct Field {
 
 /// The displacements of a plane, along y still as coefficients.
 #[derive(Default)]
-pub struct Bent {
+pub struct DisplacedPlane {
     plane: Option<usize>,
     lines: [Vec<f32>; 3], // per axis: (y, x)
 }
@@ -59,10 +59,10 @@ impl Field {
     pub fn new(elastic: Elastic, shape: [usize; 3], plane: bool) -> Result<Self> {
         let Elastic { alpha, sigma, seed } = elastic;
         if alpha.is_nan() || alpha.abs() > 1e9 {
-            return Err(KernelError::argument("alpha", "be a finite number of at most 1e9", alpha));
+            return Err(KernelError::value("alpha", "be a finite number of at most 1e9", alpha));
         }
         if !(sigma > 0.0 && sigma <= WIDEST) {
-            return Err(KernelError::argument("sigma", format!("be above 0 and at most {WIDEST} voxels"), sigma));
+            return Err(KernelError::value("sigma", format!("be above 0 and at most {WIDEST} voxels"), sigma));
         }
         let smooth = Smoothing::new(sigma)?;
         let z = if plane { Spread::single() } else { smooth.spread(shape[0])? };
@@ -85,12 +85,12 @@ impl Field {
     ///
     /// # Errors
     /// The system refuses the memory.
-    pub fn row(&self, z: usize, y: usize, bent: &mut Bent, out: &mut [Vec<f32>; 3]) -> Result<()> {
-        if bent.plane != Some(z) {
-            self.bend(z, bent)?;
+    pub fn row(&self, z: usize, y: usize, displaced: &mut DisplacedPlane, out: &mut [Vec<f32>; 3]) -> Result<()> {
+        if displaced.plane != Some(z) {
+            self.interpolate_plane(z, displaced)?;
         }
-        let (y, weights) = self.axes[1].taps(y);
-        for (lines, out) in bent.lines.iter().zip(out) {
+        let (y, weights) = self.axes[1].coefficients(y);
+        for (lines, out) in displaced.lines.iter().zip(out) {
             memory::resize(out, self.width(), 0.0, PURPOSE)?;
             weighted(lines, y * self.width(), weights, out);
         }
@@ -98,12 +98,12 @@ impl Field {
     }
 
     /// The plane z.
-    fn bend(&self, z: usize, bent: &mut Bent) -> Result<()> {
-        let (first, weights) = self.axes[0].taps(z);
+    fn interpolate_plane(&self, z: usize, displaced: &mut DisplacedPlane) -> Result<()> {
+        let (first, weights) = self.axes[0].coefficients(z);
         let count = self.axes[1].coefficients * self.width();
-        bent.lines.iter_mut().try_for_each(|lines| memory::resize(lines, count, 0.0, PURPOSE))?;
-        bent.plane = Some(z);
-        for (field, lines) in self.coarse.iter().rev().zip(bent.lines.iter_mut().rev()) {
+        displaced.lines.iter_mut().try_for_each(|lines| memory::resize(lines, count, 0.0, PURPOSE))?;
+        displaced.plane = Some(z);
+        for (field, lines) in self.coarse.iter().rev().zip(displaced.lines.iter_mut().rev()) {
             weighted(field.as_slice().unwrap_or_default(), first * count, weights, lines);
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Spread {
     }
 
     /// The first of the four coefficients that voxel `index` lies between, and their weights.
-    fn taps(&self, index: usize) -> (usize, &[f32; 4]) {
+    fn coefficients(&self, index: usize) -> (usize, &[f32; 4]) {
         (index / self.step, &self.from[index % self.step])
     }
 }

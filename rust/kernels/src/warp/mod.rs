@@ -19,10 +19,10 @@ use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView4, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4, Axis};
 
 use crate::coefficients::{Order, check_axes};
-use crate::error::{KernelError, Result};
+use crate::error::{KernelError, Result, counted};
 use crate::label::Keyed;
 use coordinates::{CoordinateBuffers, Grid, Line};
-use elastic::{Bent, Field};
+use elastic::{DisplacedPlane, Field};
 use prefilter::MARGIN;
 use sources::{ImageSource, LabelSource};
 use votes::Ballot;
@@ -77,7 +77,7 @@ pub struct Labels<'a, L> {
 /// What a task keeps between blocks of rows.
 #[derive(Default)]
 struct Scratch {
-    bent: Bent,
+    displaced: DisplacedPlane,
     displacements: [Vec<f32>; 3],
     coordinates: CoordinateBuffers,
     ballot: Ballot,
@@ -92,17 +92,17 @@ impl Warp {
     pub fn new(motion: Motion, shape: [usize; 3]) -> Result<Self> {
         if shape.iter().any(|length| !(1..=LONGEST_SIDE).contains(length)) || voxels(&shape).is_none() {
             let rule = format!("have 1 to {LONGEST_SIDE} voxels along every axis and fewer than {MOST_VOXELS} in all");
-            return Err(KernelError::argument("shape", rule, shape));
+            return Err(KernelError::shape("shape", rule, shape));
         }
         if motion.plane && shape[0] != 1 {
-            return Err(KernelError::argument("shape", "have a single plane", shape));
+            return Err(KernelError::shape("shape", "have a single plane", shape));
         }
         let bounded = |values: &[f64], limit: f64| values.iter().all(|value| value.abs() <= limit);
         if !bounded(motion.matrix.as_flattened(), 1e6) {
-            return Err(KernelError::argument("matrix", "hold finite numbers of at most a million", motion.matrix));
+            return Err(KernelError::value("matrix", "hold finite numbers of at most a million", motion.matrix));
         }
         if !bounded(&motion.centre, 1e9) {
-            return Err(KernelError::argument("centre", "hold finite numbers of at most 1e9 voxels", motion.centre));
+            return Err(KernelError::value("centre", "hold finite numbers of at most 1e9 voxels", motion.centre));
         }
         let mut motion = motion;
         if motion.plane {
@@ -137,7 +137,7 @@ impl Warp {
         let size = self.check_both(image.as_ref(), labels.as_ref())?;
         let (number, plane) = (labels.as_ref().map_or(0, |labels| labels.border), self.motion.plane);
         let border = L::from_number(number)
-            .ok_or_else(|| KernelError::argument("label_border", "be a value of the labels' dtype", number))?;
+            .ok_or_else(|| KernelError::value("label_border", "be a value of the labels' dtype", number))?;
         let Some(region) = self.reach(size) else {
             image.into_iter().for_each(|Image { mut to, border, .. }| to.fill(border));
             labels.into_iter().for_each(|Labels { mut to, .. }| to.fill(border));
@@ -169,7 +169,7 @@ impl Warp {
         let labels = labels.map(|labels| self.check("labels", labels.from.shape(), labels.to.view())).transpose()?;
         match (image, labels) {
             (Some(image), Some(labels)) if image != labels => {
-                Err(KernelError::argument("labels", format!("have the image's size {image:?}"), labels))
+                Err(KernelError::shape("labels", format!("have the image's size {image:?}"), labels))
             }
             _ => Ok(image.or(labels).unwrap_or([1; 3])),
         }
@@ -178,14 +178,15 @@ impl Warp {
     fn check<T>(&self, name: &'static str, input: &[usize], out: ArrayView4<'_, T>) -> Result<[usize; 3]> {
         check_axes(name, &input[1..])?;
         if out.shape() != [input[0], self.shape[0], self.shape[1], self.shape[2]] || !out.is_standard_layout() {
-            let rule = format!("be contiguous, with {} channels and the warp's shape {:?}", input[0], self.shape);
-            return Err(KernelError::argument("out", rule, out.shape()));
+            let rule =
+                format!("be contiguous, with {} and the warp's shape {:?}", counted(input[0], "channel"), self.shape);
+            return Err(KernelError::shape("out", rule, out.shape()));
         }
         if self.motion.plane && input[1] != 1 {
-            return Err(KernelError::argument(name, "have a single plane", input));
+            return Err(KernelError::shape(name, "have a single plane", input));
         }
         if voxels(&input[1..]).is_none() {
-            return Err(KernelError::argument(name, format!("have fewer than {MOST_VOXELS} voxels a channel"), input));
+            return Err(KernelError::shape(name, format!("have fewer than {MOST_VOXELS} voxels a channel"), input));
         }
         Ok([input[1], input[2], input[3]])
     }
@@ -244,7 +245,7 @@ impl Warp {
         scratch: &mut Scratch,
     ) -> Result<()> {
         let (Some(grid), width) = (grids.0, self.shape[2]) else { return Ok(()) };
-        let Scratch { bent, displacements, coordinates, .. } = scratch;
+        let Scratch { displaced, displacements, coordinates, .. } = scratch;
         coordinates.resize(rows.len() * width)?;
         let half = self.shape.map(|length| (length - 1) as f64 / 2.0);
         let matrix = self.motion.matrix;
@@ -255,7 +256,7 @@ impl Warp {
                 self.motion.centre[axis] + (0..3).map(|other| matrix[axis][other] * offset[other]).sum::<f64>()
             };
             if let Some(field) = &self.field {
-                field.row(z, y, bent, displacements)?;
+                field.row(z, y, displaced, displacements)?;
             }
             let displacements = self.field.as_ref().map(|_| displacements.each_ref().map(|row| &row[..]));
             let turn = matrix.map(|row| row.map(|value| value as f32));

@@ -29,13 +29,13 @@ impl Motion {
     ) -> Result<(Self, [usize; 3])> {
         let axes = shape.len();
         if !(2..=3).contains(&axes) {
-            return Err(KernelError::argument("shape", "have 2 or 3 axes", shape));
+            return Err(KernelError::shape("shape", "have 2 or 3 axes", shape));
         }
         if matrix.len() != axes || matrix.iter().any(|row| row.len() != axes) {
-            return Err(KernelError::argument("matrix", format!("have {axes} rows of {axes} numbers"), matrix));
+            return Err(KernelError::shape("matrix", format!("have {axes} rows of {axes} numbers"), matrix));
         }
         if centre.len() != axes {
-            return Err(KernelError::argument("centre", format!("have {axes} numbers"), centre));
+            return Err(KernelError::shape("centre", format!("have {axes} numbers"), centre));
         }
         let first = 3 - axes;
         let mut motion = Self { matrix: [[0.0; 3]; 3], centre: [0.0; 3], elastic, plane: axes == 2 };

@@ -62,7 +62,7 @@ fn linear_rows<const CORNERS: usize>(
 
 /// An offset that is in memory: coordinates outside are computed as well, and overwritten.
 #[inline(always)]
-fn inside(offset: u32) -> usize {
+const fn inside(offset: u32) -> usize {
     if offset == OUTSIDE { 0 } else { offset as usize }
 }
 

@@ -45,11 +45,11 @@ pub fn vote<L: Keyed>(
         if around.iter().fold(0, |differing, key| differing | (key ^ around[0])) != 0 {
             ballot.enter(index, around);
             if ballot.count == MOST {
-                ballot.decide(coordinates, out);
+                ballot.vote(coordinates, out);
             }
         }
     }
-    ballot.decide(coordinates, out);
+    ballot.vote(coordinates, out);
 }
 
 /// Keys of the labels around a place; each of a plane's twice.
@@ -80,7 +80,7 @@ impl Ballot {
 
     /// Writes the winners and begins anew.
     #[inline(always)]
-    fn decide<L: Keyed>(&mut self, coordinates: Coordinates<'_>, out: &mut [L]) {
+    fn vote<L: Keyed>(&mut self, coordinates: Coordinates<'_>, out: &mut [L]) {
         let count = std::mem::take(&mut self.count).min(MOST);
         let [z, y, x] = coordinates.fraction;
         for first in (0..count).step_by(TOGETHER) {

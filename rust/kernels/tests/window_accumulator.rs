@@ -2,10 +2,10 @@
 
 use ndarray::{Array4, ArrayView3, Axis};
 use nnunet_kernels::Activation;
-use nnunet_kernels::WindowSums;
+use nnunet_kernels::WindowAccumulator;
 use nnunet_kernels::naive;
-use nnunet_kernels::tiles::{gaussian_importance, window_starts};
 use nnunet_kernels::with_threads;
+use nnunet_kernels::{gaussian_importance, window_starts};
 use proptest::prelude::*;
 
 /// Sizes with tiles that fit; rows longer than what is activated at once.
@@ -42,7 +42,7 @@ proptest! {
         let starts = window_starts(&size, &tile, 0.5).unwrap();
         let turned = |seed: usize| mirrored.map(|mirrored| mirrored && seed % 2 == 1);
         let run = || {
-            let mut sums = WindowSums::new(classes, size, tile).unwrap();
+            let mut sums = WindowAccumulator::new(classes, size, tile).unwrap();
             for (seed, start) in starts.iter().enumerate() {
                 let start = [start[0], start[1], start[2]];
                 sums.add(output(classes, tile, seed).view(), start, activation, turned(seed)).unwrap();
