@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from nnunet_rs.predict.own_network import sliding_window
     from nnunet_rs.predict.predictor import PredictOptions, Predictor
     from nnunet_rs.predict.probabilities import Probabilities, open_probabilities, read_probabilities
+    from nnunet_rs.report.viewer.widget import view
     from nnunet_rs.select.cross_validation import validate_fold
     from nnunet_rs.select.selection import choose_best, load_predictor
 
@@ -95,6 +96,7 @@ __all__ = [
     "train_fold",
     "transforms",
     "validate_fold",
+    "view",
     "window_starts",
     "write_labels",
     "write_plan",
@@ -116,6 +118,7 @@ _HOMES = {
     "model.train": "train_fold",
     "plan.planner": "PlanOverrides make_plan",
     "plan.schema": "Fingerprint Plan read_fingerprint read_plan write_plan",
+    "report.viewer.widget": "view",
     "select.selection": "choose_best load_predictor",
     "evaluate.folders": "evaluate_folders",
     "predict.folder": "FolderOptions predict_folder",

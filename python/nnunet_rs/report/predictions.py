@@ -33,6 +33,7 @@ class Given:
     dataset_json: Path | None = None  # names labels and channels
     labels: LabelSet | None = None  # known already
     channels: tuple[str, ...] = ()  # known already
+    find_values: bool = True  # read all files where nobody names the labels; else there is none but the background
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,9 @@ def _labels(folder: Path, document: Path | None, given: Given, cases: Sequence[C
     predicted = labels_of(folder)
     if predicted is not None:
         return predicted
-    return _found(cases) if document is None else read_declared_labels(document)
+    if document is None:
+        return _found(cases if given.find_values else ())
+    return read_declared_labels(document)
 
 
 def _channels(document: Path | None) -> tuple[str, ...]:

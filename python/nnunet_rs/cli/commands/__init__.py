@@ -29,6 +29,7 @@ from nnunet_rs.cli.commands import (
     statistics,
     status,
     train,
+    view,
 )
 from nnunet_rs.cli.console import Console, Outcome
 
@@ -47,6 +48,7 @@ COMMANDS: tuple[Command, ...] = (
     evaluate.COMMAND,
     statistics.COMMAND,
     report.COMMAND,
+    view.COMMAND,
     import_.COMMAND,
     export.COMMAND,
     doctor.COMMAND,
