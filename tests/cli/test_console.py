@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nnunet_rs.cli.console import Console, Display, Outcome, clock, plain, rate
+from nnunet_rs.cli.console import Console, Display, Outcome, plain, rate
+from nnunet_rs.core.text import clock
 from nnunet_rs.evaluate.summary import TABLE_HEAD
 from nnunet_rs.report.tables import Table
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.io import read_header, read_labels, read_scan, read_volume, write_labels
+from nnunet_rs.core.io import read_grid, read_labels, read_scan, read_volume, write_labels
 from nnunet_rs.core.issues import IssueError
 
 DIRECTION = (0.0, -1.0, 0.0, 0.8, 0.0, -0.6, 0.6, 0.0, 0.8)  # a rotation, row by row
@@ -40,7 +40,7 @@ def test_volumes_and_their_place(tmp_path: Path, ending: str, kind: str) -> None
     np.testing.assert_array_equal(volume.data[0], array)
     assert volume.data.dtype == np.float32
     assert volume.spacing == (2.5, 0.9, 0.7)
-    assert read_header(path) == ((5, 4, 3), (0.7, 0.9, 2.5))
+    assert read_grid(path) == ((1, 3, 4, 5), (2.5, 0.9, 0.7))
     # The affine is that of the same image written as NIfTI by ITK and read by nibabel.
     sitk.WriteImage(sitk.ReadImage(str(path)), str(tmp_path / "a.nii"))
     np.testing.assert_allclose(volume.header.affine, nibabel.load(tmp_path / "a.nii").affine, atol=1e-5)
@@ -82,7 +82,7 @@ def test_a_picture_is_one_slice_and_colours_are_channels(tmp_path: Path, ending:
     volume = read_volume([path])
     np.testing.assert_array_equal(volume.data[:, 0], np.moveaxis(colour, -1, 0))
     assert volume.data.flags.c_contiguous
-    assert read_header(path) == ((7, 6, 1), (1.0, 1.0, 1.0))
+    assert read_grid(path) == ((3, 1, 6, 7), (1.0, 1.0, 1.0))
     write_labels(tmp_path / f"c{ending}", (grey[np.newaxis] > 99).astype(np.int32), volume.header)
     assert sitk.ReadImage(str(tmp_path / f"c{ending}")).GetSize() == (7, 6)
     np.testing.assert_array_equal(read_labels(tmp_path / f"c{ending}").data, grey[np.newaxis] > 99)
@@ -104,7 +104,7 @@ def test_the_spacing_of_a_tiff_stack_stands_beside_it(tmp_path: Path) -> None:
     (tmp_path / "case.json").write_text(json.dumps({"spacing": [4, 0.5, 0.5]}))
     volume = read_volume([path])
     assert volume.spacing == (4.0, 0.5, 0.5)
-    assert read_header(path) == ((7, 6, 3), (0.5, 0.5, 4.0))
+    assert read_grid(path) == ((1, 3, 6, 7), (4.0, 0.5, 0.5))
     write_labels(tmp_path / "out.tif", stack, volume.header)
     assert json.loads((tmp_path / "out.json").read_text()) == {"spacing": [4.0, 0.5, 0.5]}
     assert read_labels(tmp_path / "out.tif").spacing == (4.0, 0.5, 0.5)
@@ -129,7 +129,7 @@ def test_the_spacing_of_a_tiff_stack_stands_beside_it(tmp_path: Path) -> None:
 )
 def test_broken_files_are_told(tmp_path: Path, name: str, content: bytes, rule: str) -> None:
     (tmp_path / name).write_bytes(content)
-    for read in (read_scan, read_header):
+    for read in (read_scan, read_grid):
         with pytest.raises(IssueError) as caught:
             read(tmp_path / name)
         assert caught.value.issue.rule == rule

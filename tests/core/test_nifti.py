@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core import nifti
 from nnunet_rs.core.image_file import compare_grids
-from nnunet_rs.core.io import read_header, read_labels, read_volume, write_labels
+from nnunet_rs.core.io import read_grid, read_labels, read_volume, write_labels
 from nnunet_rs.core.issues import IssueError
 
 KINDS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
@@ -85,7 +85,7 @@ def test_every_voxel_type_and_byte_order_reads_as_nibabel_reads_it(
     np.testing.assert_array_equal(labels.data, expected)
     assert labels.data.dtype.kind in "iu"
     assert labels.data.dtype.isnative
-    assert read_header(tmp_path / "a.nii.gz") == ((4, 5, 6), (1.0, 2.0, 3.0))
+    assert read_grid(tmp_path / "a.nii.gz") == ((1, 6, 5, 4), (3.0, 2.0, 1.0))
 
 
 @pytest.mark.parametrize(("slope", "inter"), [(0.5, -1024.0), (1.0, 7.0), (1.0, 0.0), (0.0, 5.0)])
@@ -190,7 +190,7 @@ def test_labels_of_several_volumes_are_refused(tmp_path: Path) -> None:
 def test_files_that_are_no_nifti(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert rule(lambda: read_volume([tmp_path / name])) == expected
-    assert rule(lambda: read_header(tmp_path / name)) == expected
+    assert rule(lambda: read_grid(tmp_path / name)) == expected
 
 
 def test_missing_file_and_folder_as_file(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_two_axes_are_one_slice(tmp_path: Path, version: Any) -> None:
     volume = read_volume([tmp_path / "a.nii.gz"])
     np.testing.assert_array_equal(volume.data[0, 0], array.T)
     np.testing.assert_array_equal(volume.header.affine, nibabel.load(tmp_path / "a.nii.gz").affine)
-    assert read_header(tmp_path / "a.nii.gz")[0] == (4, 5, 1)
+    assert read_grid(tmp_path / "a.nii.gz")[0] == (1, 1, 5, 4)
     write_labels(tmp_path / "b.nii.gz", volume.data[0].astype(np.uint8), volume.header)
     again = nibabel.load(tmp_path / "b.nii.gz")
     np.testing.assert_array_equal(np.asarray(again.dataobj), array)  # two axes, as the image has
@@ -405,4 +405,4 @@ def test_a_damaged_header_is_read_or_told_never_more(tmp_path: Path, changes: li
     with suppress(IssueError):
         read_labels(path)
     with suppress(IssueError):
-        read_header(path)
+        read_grid(path)

@@ -3,10 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nnunet_rs.core.errors import DatasetError, PlanError
-from nnunet_rs.data.normalize import normalize
+from nnunet_rs.data.normalize import intensity_maps
 from nnunet_rs.plan.schema import ChannelStats, Normalization
 
 STATS = ChannelStats(mean=10, std=4, median=9, min=-100, max=900, percentile_00_5=2, percentile_99_5=30)
+
+
+def normalize(image, rules, mask=None) -> None:
+    for channel, found in zip(image, intensity_maps(image, rules, mask), strict=True):
+        found.apply(channel, mask)
 
 
 def _image(*values: float) -> np.ndarray:

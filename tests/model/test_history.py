@@ -19,11 +19,10 @@ def test_lines_of_json_there_and_back(tmp_path: Path) -> None:
     assert History.read(tmp_path / "metrics.jsonl", ("a", "b")) == history
 
 
-def test_best_and_shares() -> None:
+def test_the_best_epoch_and_means() -> None:
     assert History(("a", "b")).best is None
     assert History(("a", "b"), (FIRST, SECOND)).best is SECOND
     assert FIRST.mean_dice == pytest.approx(0.2)
-    assert FIRST.share_waiting == pytest.approx(0.2)
     assert known_or_none((0.5, float("nan"))) == (0.5, None)
 
 

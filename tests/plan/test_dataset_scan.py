@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fingerprint_oracle import fingerprint_dataset
 from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.check import check_dataset
 from nnunet_rs.core.dataset import read_dataset
@@ -12,7 +13,6 @@ from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.types import Dataset
 from nnunet_rs.plan import dataset_scan as module
 from nnunet_rs.plan.dataset_scan import DatasetScan, scan_dataset
-from nnunet_rs.plan.fingerprint import fingerprint_dataset
 
 
 @pytest.fixture

@@ -6,15 +6,9 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from nnunet_rs.plan.explain import by, counted, explain
+from nnunet_rs.core.text import by
+from nnunet_rs.plan.explain import explain
 from nnunet_rs.plan.planner import PlanOverrides, make_plan
-
-
-def test_sizes_and_counts_are_written_as_people_do() -> None:
-    assert by((128, 96.5, 3)) == "128 x 96.5 x 3"
-    assert by((0.12345, 2), ".3g") == "0.123 x 2"
-    assert counted(1, "case") == "1 case"
-    assert counted(3, "case") == "3 cases"
 
 
 def test_each_decision_comes_with_its_rule_and_numbers(dataset: Any, fingerprint: Any) -> None:

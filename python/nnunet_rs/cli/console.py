@@ -256,11 +256,6 @@ def rate(done: float, seconds: float) -> str:
     return f"{each:.1f} s each" if each > 1 else f"{1 / each:.3g}/s"
 
 
-def counted(count: int, noun: str) -> str:
-    """Show a number of things: no cases, 1 case, 2 cases."""
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
-
-
 def _after(text: str) -> str:
     return f"; {text}" if text else ""
 

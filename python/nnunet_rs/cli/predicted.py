@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
+from nnunet_rs.cli.console import Console, Outcome, UsageError
+from nnunet_rs.core.text import counted
 
 if TYPE_CHECKING:
     from nnunet_rs.report.predictions import Predictions

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli import nnunet, values
-from nnunet_rs.cli.console import Outcome, counted
+from nnunet_rs.cli.console import Outcome
 from nnunet_rs.core.choices import Precision, names
+from nnunet_rs.core.text import counted
 from nnunet_rs.core.workspace import DATASET_JSON, PREDICTION_JSON
 
 if TYPE_CHECKING:

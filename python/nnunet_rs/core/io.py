@@ -14,7 +14,7 @@ from nnunet_rs.core.dicom import reader as dicom
 from nnunet_rs.core.image_file import Grid, ImageFile, compare_grids
 from nnunet_rs.core.image_format import Format
 from nnunet_rs.core.issues import Issue, IssueError, require_none
-from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, LabelSet, Shape, Shape3, Spacing3, Volume
+from nnunet_rs.core.types import FloatArray, Header, IntArray, Labels, LabelSet, Shape, Spacing3, Volume
 
 FORMATS: tuple[Format, ...] = (nifti.FORMAT, nrrd.FORMAT, metaimage.FORMAT, pictures.FORMAT, tiff.FORMAT, dicom.FORMAT)
 
@@ -90,12 +90,6 @@ def read_labels(path: str | Path) -> Labels:
     scan = read_scan(path)
     require_none(scan.issues)
     return Labels(scan.labels(), scan.spacing, scan.header)
-
-
-def read_header(path: Path) -> tuple[Shape3, Spacing3]:
-    """Read size (voxels) and spacing (mm) along x, y, z without the voxels; errors as `read_volume`."""
-    (_, z, y, x), (dz, dy, dx) = read_grid(path)
-    return (x, y, z), (dx, dy, dz)
 
 
 def read_grid(path: Path) -> tuple[Shape, Spacing3]:

@@ -1,6 +1,8 @@
-"""Times for people."""
+"""Numbers, sizes and times as people write them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def clock(seconds: float) -> str:
@@ -10,3 +12,18 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def by(values: Iterable[float], spec: str = "g") -> str:
+    """Write sizes or spacings in plain text: 128 x 128 x 96."""
+    return " x ".join(format(value, spec) for value in values)
+
+
+def times(values: Iterable[float]) -> str:
+    """Write sizes or spacings in tables: 128 × 128 × 96."""
+    return " × ".join(f"{value:.4g}" for value in values)
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun: no cases, 1 case, 2 cases."""
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"

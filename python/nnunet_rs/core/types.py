@@ -92,6 +92,21 @@ class LabelSet:
         """Channels of the network's output: one per region, or one per class."""
         return len(self.regions) or self.count
 
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """What is scored: the regions, or the classes without the background."""
+        return tuple(region.name for region in self.regions) or self.names[1:]
+
+    @property
+    def ignore_index(self) -> int | None:
+        """Class index of voxels that do not count: the one after the last class; None: there are no such voxels."""
+        return None if self.ignore is None else self.count
+
+    @property
+    def indices(self) -> range:
+        """All class indices that labels hold, the ignore label's included."""
+        return range(self.count + (self.ignore is not None))
+
 
 @dataclass(frozen=True, slots=True)
 class Case:

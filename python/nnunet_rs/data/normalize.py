@@ -9,12 +9,6 @@ from nnunet_rs.core.types import FloatArray
 from nnunet_rs.plan.normalization import SCHEMES, IntensityMap, Mask, Normalization
 
 
-def normalize(image: FloatArray, rules: Sequence[Normalization], mask: Mask | None = None) -> None:
-    """Normalise an image in place: `intensity_maps`, applied. Parameters and errors as there."""
-    for channel, found in zip(image, intensity_maps(image, rules, mask), strict=True):
-        found.apply(channel, mask)
-
-
 def intensity_maps(
     image: FloatArray, rules: Sequence[Normalization], mask: Mask | None = None
 ) -> tuple[IntensityMap, ...]:

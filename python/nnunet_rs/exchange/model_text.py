@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_rs import __version__
+from nnunet_rs.core.text import times
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.plan.normalization import SCHEMES
@@ -97,8 +98,8 @@ def _networks(all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
             (
                 name + after,
                 ", ".join(str(metadata.fold) for metadata in folds),
-                _by(settings.spacing),
-                _by(settings.patch_size),
+                times(settings.spacing),
+                times(settings.patch_size),
                 f"{kind}, {len(settings.strides)} stages",
                 axes,
                 " or ".join(sorted(cases)) or _NOT_KNOWN,
@@ -166,10 +167,6 @@ def _licence(licensed: bool) -> Iterator[str]:
     yield "## Licence"
     yield ""
     yield "See LICENCE.txt." if licensed else "None was stated: ask whoever gave you this file what you may do with it."
-
-
-def _by(sizes: Sequence[float]) -> str:
-    return " × ".join(f"{size:.4g}" for size in sizes)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

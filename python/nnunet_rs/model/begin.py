@@ -17,7 +17,7 @@ from nnunet_rs.model.loop import Job
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import keep_aside
-from nnunet_rs.model.setup import Setup, class_names
+from nnunet_rs.model.setup import Setup
 from nnunet_rs.model.state import TrainingState, load_state
 from nnunet_rs.model.tensors import read_tensors
 
@@ -44,7 +44,7 @@ def finished_before(folder: Path, options: TrainOptions, progress: Progress) -> 
         return None
     metadata = tell_unlike(folder, options, progress)
     progress.say(f"{folder}: is trained already ({metadata.iterations} iterations); nothing to resume")
-    return TrainResult(folder, History.read(model.metrics_file, class_names(metadata.plan.labels)), 0.0, finished=True)
+    return TrainResult(folder, History.read(model.metrics_file, metadata.plan.labels.score_names), 0.0, finished=True)
 
 
 def read_saved(folder: Path) -> TrainingConfig | None:

@@ -39,7 +39,7 @@ class Context:
     @property
     def ignore_index(self) -> int | None:
         """Class index of voxels that must not count: the one after the last class; None: the dataset has no such."""
-        return None if self.labels.ignore is None else self.labels.count
+        return self.labels.ignore_index
 
     @property
     def spacing(self) -> tuple[float, ...]:

@@ -35,12 +35,6 @@ class Epoch:
         known = [value for value in self.dice if value is not None]
         return sum(known) / len(known) if known else None
 
-    @property
-    def share_waiting(self) -> float:
-        """How much of the training part of the epoch the network waited for data, 0 … 1."""
-        busy = self.seconds_waiting + self.seconds_training
-        return self.seconds_waiting / busy if busy > 0 else 0.0
-
 
 @dataclass(frozen=True, slots=True)
 class History:

@@ -158,7 +158,7 @@ def build_loss(
     """
     if terms not in names(LossTerms):
         raise NnunetError(f"loss {terms!r} is unknown: allowed are {', '.join(names(LossTerms))}")
-    ignore = labels.count if labels.ignore is not None else None
+    ignore = labels.ignore_index
     if labels.regions:
         regions = [region.classes for region in labels.regions]
         return RegionLoss(regions, labels.count, terms, batch_dice=batch_dice, ignore=ignore, total=total)

@@ -64,8 +64,8 @@ def count_voxels(logits: Tensor, target: Tensor, labels: LabelSet) -> Counts:
     else:
         classes = torch.arange(1, labels.count, device=logits.device).view(1, -1, *(1,) * (logits.ndim - 2))
         truth, predicted = target.unsqueeze(1) == classes, logits.argmax(1, keepdim=True) == classes
-    if labels.ignore is not None:
-        counted = (target != labels.count).unsqueeze(1)
+    if labels.ignore_index is not None:
+        counted = (target != labels.ignore_index).unsqueeze(1)
         truth, predicted = truth & counted, predicted & counted
     axes = (0, *range(2, logits.ndim))
     both = (truth & predicted).sum(axes).double()

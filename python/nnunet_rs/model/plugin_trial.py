@@ -53,7 +53,7 @@ def _first_batch(job: Job, context: Context, own: Plugin | None) -> tuple[Tensor
     with nullcontext() if own is None else own.told():
         batch = next(iter(job.training.epoch(0, 1)))
     data, target = job.place(batch)
-    count = context.labels.count + (context.ignore_index is not None)
+    count = len(context.labels.indices)
     target = target.clone()
     target.view(-1)[:count] = torch.arange(count, device=target.device).to(target.dtype)[: target.numel()]
     return data, target

@@ -11,7 +11,7 @@ from typing import Any
 
 from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import PlanError
-from nnunet_rs.core.types import FoldName, LabelSet, Shape
+from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.augment import AUGMENTATIONS, default_mirror_axes
 from nnunet_rs.data.folds import Fold, read_plan_and_fold
@@ -26,8 +26,8 @@ from nnunet_rs.model.plugins import Plugin, as_own, name_of
 from nnunet_rs.model.recipe import TrainRecipe, recipe_of_plan
 from nnunet_rs.model.state import Identity
 from nnunet_rs.model.training_schedule import TrainingSchedule
-from nnunet_rs.plan.recipe import recipe_named
 from nnunet_rs.plan.schema import Configuration, Plan
+from nnunet_rs.plan.training_plan import training_plan
 
 _LATER = ("resampling", "norm", "activation")  # of a configuration; version 0.1 began trainings without
 _ANY = object()
@@ -110,14 +110,14 @@ def plugins(setup: Setup) -> tuple[Plugin, ...]:
 def set_up(
     work: Path, configuration: str, fold: FoldName, options: TrainOptions, group: ProcessGroup | None = None
 ) -> Setup:
-    """Read the work folder, and put the user's overrides into the plan so that the model card tells the truth."""
+    """Read the work folder, and resolve the plan with what the user asked for: it is not changed afterwards."""
     plan, cases = read_plan_and_fold(work, configuration, fold)
     if not cases.validation:
         options = replace(options, validation_batches=0)
     recipe = _recipe(plan, options)
-    plan = _with(plan, _with_batch(plan.configurations[configuration], options, recipe))
-    if options.features not in (None, plan.configurations[configuration].features[0]):
-        plan = with_features(plan, configuration, options.features)
+    planned = plan.configurations[configuration]
+    batch_size = usual_batch(planned, recipe) if options.batch_size is None else options.batch_size
+    plan = training_plan(plan, configuration, batch_size=batch_size, features=options.features)
     group, settings = group or current_team(), plan.configurations[configuration]
     group.check_batch(settings.batch_size)
     first = None
@@ -137,35 +137,6 @@ def _recipe(plan: Plan, options: TrainOptions) -> TrainRecipe:
     if not 0 < rate < math.inf:
         raise PlanError(f"learning rate is {rate:g}: must be a number above 0")
     return replace(recipe, learning_rate=rate)
-
-
-def _with(plan: Plan, configuration: Configuration) -> Plan:
-    return replace(plan, configurations={**plan.configurations, configuration.name: configuration})
-
-
-def _with_batch(settings: Configuration, options: TrainOptions, recipe: TrainRecipe) -> Configuration:
-    """Return the configuration with the user's batch size, or the plan's within the recipe's limit."""
-    size = usual_batch(settings, recipe) if options.batch_size is None else options.batch_size
-    if size < 1:
-        raise PlanError(f"batch size is {size}: must be at least 1")
-    return replace(settings, batch_size=size)
-
-
-def with_features(plan: Plan, configuration: str, features: int) -> Plan:
-    """Return the plan with another number of features in a configuration's first stage.
-
-    The others double at each stage up to the plan recipe's limit, as the planner has them.
-
-    Raises
-    ------
-    PlanError
-        `features` is less than 1.
-    """
-    if features < 1:
-        raise PlanError(f"features is {features}: must be at least 1")
-    old = plan.configurations[configuration]
-    limit = max(recipe_named(plan.recipe).rules(old.dims).max_features, features)
-    return _with(plan, replace(old, features=tuple(min(features * 2**s, limit) for s in range(len(old.features)))))
 
 
 def identity_of(setup: Setup, batches: int) -> Identity:
@@ -227,11 +198,6 @@ def config_for(setup: Setup, schedule: TrainingSchedule) -> TrainingConfig:
         custom_optimiser=own_function(options.custom_optimiser),
         custom_augmentation=own_function(options.custom_augmentation),
     )
-
-
-def class_names(labels: LabelSet) -> tuple[str, ...]:
-    """Return what the entries of a Dice are called: regions, or foreground classes."""
-    return tuple(region.name for region in labels.regions) or labels.names[1:]
 
 
 def _digest(*values: Any) -> str:

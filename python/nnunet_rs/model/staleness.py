@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 
 from nnunet_rs.core.dataset_json import read_labels
@@ -16,20 +15,15 @@ from nnunet_rs.data.folds import Fold, read_folds
 from nnunet_rs.data.mirroring import axes_named, image_axes
 from nnunet_rs.model.metadata import ModelMetadata, common_mirror_axes, read_metadata
 from nnunet_rs.model.trained_models import trained_folds
-from nnunet_rs.plan.schema import Configuration, Plan, read_plan
-
-# Parts of a configuration that an option of `train` may set, and what only tells of the planning.
-_FREE = {"batch_size", "features", "median_shape", "memory_estimate", "memory_gb", "reasons"}
-_OF_ALL = ("dataset", "recipe", "transpose", "channels", "labels", "normalization")
-_OF_ONE = tuple(field.name for field in fields(Configuration) if field.name not in _FREE)
+from nnunet_rs.plan.comparison import OF_TRAINING, differing_configuration, differing_data
+from nnunet_rs.plan.schema import Plan, read_plan
 
 
 def plan_differences(one: Plan, other: Plan, configuration: str) -> tuple[str, ...]:
     """Name the parts of two plans that differ and bear on a network of this configuration."""
-    differ = [name for name in _OF_ALL if getattr(one, name) != getattr(other, name)]
-    ours, theirs = (plan.configurations.get(configuration) for plan in (one, other))
-    differ += [name for name in _OF_ONE if getattr(ours, name, None) != getattr(theirs, name, None)]
-    return tuple(differ)
+    named = [name for name in ("dataset", "recipe") if getattr(one, name) != getattr(other, name)]
+    changed = differing_configuration(one, other, configuration, without=OF_TRAINING)
+    return (*named, *differing_data(one, other), *changed)
 
 
 def report_staleness(folders: Sequence[Path], progress: Progress) -> None:

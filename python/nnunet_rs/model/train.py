@@ -52,7 +52,6 @@ from nnunet_rs.model.pretrained import take_pretrained
 from nnunet_rs.model.previous_models import fold_lock
 from nnunet_rs.model.setup import (
     Setup,
-    class_names,
     config_for,
     identity_of,
     plugins,
@@ -245,7 +244,7 @@ def _first_state(setup: Setup, compute: Compute, progress: Progress, *, resumed:
         optimiser = build_optimiser(setup.recipe, network.parameters())
     decay = setup.recipe.average
     average = None if decay is None else WeightEMA(network, decay)
-    return TrainingState(network, optimiser, compute.scaler(), average, History(class_names(setup.plan.labels)))
+    return TrainingState(network, optimiser, compute.scaler(), average, History(setup.plan.labels.score_names))
 
 
 def _network(setup: Setup) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,11 +13,12 @@ from nnunet_rs.model.checkpoint import load_weights
 from nnunet_rs.model.config import TrainingConfig, config_of
 from nnunet_rs.model.metadata import ModelMetadata, known_mirror_axes
 from nnunet_rs.model.network_options import network_channels
-from nnunet_rs.model.setup import plan_digest, with_features
+from nnunet_rs.model.setup import plan_digest
 from nnunet_rs.model.state import Identity, read_state, weights_of
 from nnunet_rs.model.unet import NetworkFunction, build_unet
 from nnunet_rs.model.weights import digest_of
 from nnunet_rs.plan.schema import Plan, read_plan
+from nnunet_rs.plan.training_plan import training_plan
 
 
 def load_unfinished(
@@ -94,11 +94,8 @@ def _plan(model: ModelFolder, identity: Identity, config: TrainingConfig) -> Pla
     plan = read_plan(work.plan_file)
     name = identity.configuration
     if name in plan.configurations:
-        if config.features != plan.configurations[name].features[0]:
-            plan = with_features(plan, name, config.features)
-        settings = replace(plan.configurations[name], batch_size=config.batch_size)
-        plan = replace(plan, configurations={**plan.configurations, name: settings})
-        if plan_digest(plan, settings) == identity.plan:
+        plan = training_plan(plan, name, batch_size=config.batch_size, features=config.features)
+        if plan_digest(plan, plan.configurations[name]) == identity.plan:
             return plan
     raise CheckpointError(
         f"{model.checkpoint_file}: {PLAN_JSON} has been edited since this training began; it cannot be predicted with"

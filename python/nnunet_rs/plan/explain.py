@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nnunet_rs.core.text import by, counted
 from nnunet_rs.plan.normalization import SCHEMES, Normalization
 from nnunet_rs.plan.patch import BatchChoice, Fitted, Setting
 from nnunet_rs.plan.recipe import PlanRecipe
@@ -16,16 +17,6 @@ if TYPE_CHECKING:
     from nnunet_rs.plan.planner import Resolution
 
 AXES = ("z", "y", "x")
-
-
-def by(values: Iterable[float], spec: str = "g") -> str:
-    """Write sizes or spacings as people do: 128 x 128 x 96."""
-    return " x ".join(format(value, spec) for value in values)
-
-
-def counted(count: int, noun: str) -> str:
-    """Write a count with its noun: 1 case, 2 cases."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def why_recipe(setting: Setting) -> str:

@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 from numpy.typing import NDArray
 
-from nnunet_rs.core.budget import Budget, in_parallel
-from nnunet_rs.core.check import check_case
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.geometry import nonzero_box
-from nnunet_rs.core.issues import Issue, require_none
 from nnunet_rs.core.kernels import ForegroundAccumulator
-from nnunet_rs.core.memory_estimate import estimate_case_memory
-from nnunet_rs.core.progress import Progress, Silent
-from nnunet_rs.core.resources import processors, resident_memory
-from nnunet_rs.core.types import Box, Case, ChannelStats, Dataset, IntArray, Volume
+from nnunet_rs.core.types import Box, ChannelStats, Dataset, IntArray, Volume
 from nnunet_rs.plan.schema import CasePrint, Fingerprint
 from nnunet_rs.plan.spacing import percentile
 
 COUNTERS = 256 << 20  # bytes for the values of true floats that lie near a percentile; whole numbers need little
-_UNLIMITED = 1 << 62
-
-Show: TypeAlias = Callable[[Case, Volume, IntArray], None]
 
 
 class FingerprintBuilder:
     """The fingerprint of a dataset in the making: cases in any order, from any thread, each read once.
 
-    `preprocess` shows it the cases that it reads anyway; `fingerprint_dataset` reads them for it. The result is the
-    same, bit for bit, whatever the order and the threads.
+    The result is the same, bit for bit, whatever the order and the threads.
 
     Parameters
     ----------
@@ -132,86 +120,6 @@ class FingerprintBuilder:
                 f"{self._dataset.root}: the intensity statistics cannot be taken: {issue}; "
                 f"see that the label files hold the declared labels"
             ) from issue
-
-
-def fingerprint_dataset(
-    dataset: Dataset, *, threads: int | None = None, memory: int | None = None, progress: Progress | None = None
-) -> Fingerprint:
-    """Read every training case once and return the dataset's fingerprint.
-
-    Parameters
-    ----------
-    dataset
-        As `read_dataset` gave it.
-    threads
-        Cases read at the same time; None: one per processor this process may use.
-    memory
-        Bytes that this process may hold; None: no limit.
-    progress
-        Is told of each case.
-
-    Returns
-    -------
-    Fingerprint
-        The same for any number of threads and any memory.
-
-    Raises
-    ------
-    IssueError
-        A file of a training case is missing, unreadable or contradicts another: the first fault in the cases' order.
-    DatasetError
-        There is no case, no foreground, or a case that does not fit into the memory.
-    """
-    require_none(dataset.issues)
-    counters = COUNTERS if memory is None else min(COUNTERS, memory // 8)
-    builder = FingerprintBuilder(dataset, counters=counters)
-    reader = _Reader(dataset, threads or processors(), memory, 2 * counters)
-    shown = progress or Silent()
-
-    def add(case: Case, volume: Volume, labels: IntArray) -> None:
-        builder.add(case.name, volume, labels, threads=1)
-
-    def refine(case: Case, volume: Volume, labels: IntArray) -> None:  # noqa: ARG001
-        builder.refine(volume, labels, threads=1)
-
-    reader.show_all("fingerprint", add, shown)
-    if builder.pending:
-        reader.show_all("percentiles, second pass", refine, shown)
-    return builder.finish()
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads all training cases, several at a time, within a memory budget."""
-
-    dataset: Dataset
-    threads: int
-    memory: int | None  # bytes that this process may hold
-    taken: int  # bytes that others will hold
-
-    def show_all(self, name: str, show: Show, progress: Progress) -> None:
-        """Read each case and hand it to `show`; then raise the first fault in the cases' order."""
-        issues: dict[str, tuple[Issue, ...]] = {}
-        budget = Budget(_UNLIMITED if self.memory is None else self.memory - resident_memory() - self.taken)
-        cases = self.dataset.training
-        with progress.task(name, len(cases)) as task:
-            for case, found in in_parallel(partial(self._show, show, budget), cases, self.threads, budget):
-                issues[case.name] = found
-                task.advance(1, case.name)
-        require_none(tuple(issue for case in cases for issue in issues[case.name]))
-
-    def _show(self, show: Show, budget: Budget, case: Case) -> tuple[Issue, ...]:
-        needed = estimate_case_memory(case, len(self.dataset.channels)).reading
-        if needed > budget.total:
-            raise DatasetError(
-                f"{case.images[0]}: reading case {case.name} may take {needed / 1e9:.2g} GB, of the memory allowed "
-                f"{max(0, budget.total) / 1e9:.2g} GB are left; raise --memory"
-            )
-        with budget.hold(needed):
-            volume, labels, issues = check_case(self.dataset, case)
-            if volume is not None and labels is not None:
-                show(case, volume, labels.data)
-        return issues
 
 
 def _shape(data: NDArray[Any]) -> tuple[int, int, int]:

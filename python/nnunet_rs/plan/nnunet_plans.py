@@ -18,6 +18,7 @@ from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan.normalization import SCHEMES, Normalization, scheme_of_class
 from nnunet_rs.plan.planner import with_memory
 from nnunet_rs.plan.schema import Configuration, Plan, Resampling
+from nnunet_rs.plan.topology import features_of
 from nnunet_rs.plan.validation import check_plan
 
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
@@ -290,7 +291,7 @@ class _Reader:
         stages = len(strides) if isinstance(strides, list) else 0
         return {
             "network": network,
-            "features_per_stage": [min(base * 2**stage, most) for stage in range(stages)],
+            "features_per_stage": list(features_of(stages, base, most)),
             "kernel_sizes": self.body.get("conv_kernel_sizes"),
             "strides": strides,
             "blocks_encoder": self.body.get("n_conv_per_stage_encoder"),

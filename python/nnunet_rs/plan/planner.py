@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.text import by
 from nnunet_rs.core.types import Dataset, LabelSet, Shape3, Spacing3
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan import explain
@@ -182,7 +183,7 @@ def _working_order(target: Spacing3, shape: Floats, recipe: PlanRecipe) -> Shape
 def _resolution(spacing: Floats, exact: Floats, recipe: PlanRecipe) -> Resolution:
     if min(round(size) for size in exact) < 1:
         raise PlanError(
-            f"--spacing leaves a median shape of {explain.by(exact, '.2g')} voxels: must be at least 1 along each "
+            f"--spacing leaves a median shape of {by(exact, '.2g')} voxels: must be at least 1 along each "
             f"axis; take a smaller spacing"
         )
     return Resolution(spacing, exact, _rounded(exact) if recipe.round_median else exact)

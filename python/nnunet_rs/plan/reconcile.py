@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from nnunet_rs.core.errors import PlanError
@@ -10,6 +9,7 @@ from nnunet_rs.core.files import keep_aside
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.types import Dataset
 from nnunet_rs.core.workspace import DATASET_JSON, WorkFolder
+from nnunet_rs.plan.comparison import decide_alike
 from nnunet_rs.plan.nnunet_plans import plan_from_nnunet
 from nnunet_rs.plan.planner import PlanOverrides, make_plan
 from nnunet_rs.plan.schema import Fingerprint, Plan, read_plan, write_plan
@@ -57,7 +57,7 @@ def reconcile_plan(
     there = read_plan(path) if path.exists() else None
     if there is not None and recipe in (None, there.recipe) and wanted == PlanOverrides():
         _require_fit(there, dataset, path)
-        if not _same(there, make_plan(dataset, fingerprint, there.recipe)):
+        if not decide_alike(there, make_plan(dataset, fingerprint, there.recipe)):
             progress.say(f"{path} is followed as it is, though planning anew would differ; move it away for a new plan")
         return there
     plan = make_plan(dataset, fingerprint, recipe or DEFAULT, wanted)
@@ -87,7 +87,7 @@ def replace_plan(path: Path, plan: Plan, progress: Progress) -> None:
     PlanError
         What is there is no plan.
     """
-    if path.exists() and not _same(read_plan(path), plan):
+    if path.exists() and not decide_alike(read_plan(path), plan):
         progress.say(f"{path} was another plan: it is kept as {keep_aside(path).name}")
     write_plan(path, plan)
 
@@ -102,13 +102,3 @@ def _require_fit(plan: Plan, dataset: Dataset, path: Path) -> None:
         raise PlanError(
             f"{path}: its labels are not those of the dataset's {DATASET_JSON}; move it away for a new plan"
         )
-
-
-def _same(one: Plan, other: Plan) -> bool:
-    """Whether two plans decide the same, for whatever reasons."""
-    return _without_reasons(one) == _without_reasons(other)
-
-
-def _without_reasons(plan: Plan) -> Plan:
-    bare = {name: replace(configuration, reasons=()) for name, configuration in plan.configurations.items()}
-    return replace(plan, configurations=bare, reasons=())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.io import can_read, endings, find_format, read_header
+from nnunet_rs.core.io import can_read, endings, find_format, read_grid
 from nnunet_rs.core.names import CHANNEL, strip_ending
 from nnunet_rs.core.types import Case
 
@@ -86,7 +86,7 @@ def result_place(output: Path, images: Sequence[Path]) -> Place:
             "image's format"
         )
     if named.flat and not (own is not None and own.flat):
-        (_, _, slices), _ = read_header(images[0])
+        (_, slices, _, _), _ = read_grid(images[0])
         if slices > 1:
             raise DatasetError(f"{output}: a {ending} file holds one slice, {images[0].name} has {slices}; name a .tif")
     return Place(output.parent, name, ending)

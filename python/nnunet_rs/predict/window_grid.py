@@ -39,10 +39,6 @@ class WindowGrid:
         """Tell which of the grid's axes are these of the tile, which has two for a 2-D network, 0 the first."""
         return tuple(self.axes.index(axis + (1 if self.flat else 0)) for axis in axes)
 
-    def to_working(self, shape: Shape) -> Shape3:
-        """Bring a size from the grid's axes to working axes."""
-        return cast("Shape3", tuple(shape[axis] for axis in self.back))
-
 
 def sliding_window_grid(size: Shape3, tile: Shape, step: float = 0.5, axis: int | None = None) -> WindowGrid:
     """Lay windows over a volume.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nnunet_rs.core.text import times
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -147,20 +149,16 @@ def plan_table(plan: Plan) -> Table:
 
 
 _CHOICES: tuple[tuple[str, Callable[[Configuration], str]], ...] = (
-    ("target spacing, mm", lambda chosen: _by(chosen.spacing)),
-    ("median size, voxels", lambda chosen: _by(chosen.median_shape)),
-    ("patch, voxels", lambda chosen: _by(chosen.patch_size)),
+    ("target spacing, mm", lambda chosen: times(chosen.spacing)),
+    ("median size, voxels", lambda chosen: times(chosen.median_shape)),
+    ("patch, voxels", lambda chosen: times(chosen.patch_size)),
     ("batch", lambda chosen: str(chosen.batch_size)),
     ("stages", lambda chosen: str(len(chosen.features))),
     ("feature maps", lambda chosen: f"{chosen.features[0]} to {chosen.features[-1]}"),
-    ("pooled by", lambda chosen: _by([math.prod(axis) for axis in zip(*chosen.strides, strict=True)])),
+    ("pooled by", lambda chosen: times([math.prod(axis) for axis in zip(*chosen.strides, strict=True)])),
     ("Dice in the loss, over", lambda chosen: "the batch" if chosen.batch_dice else "each sample"),
     ("memory, GB", lambda chosen: f"{chosen.memory_gb:.2g}" if chosen.memory_gb else "-"),
 )
-
-
-def _by(sizes: Sequence[float]) -> str:
-    return " × ".join(f"{size:.4g}" for size in sizes)
 
 
 def _aligned(row: tuple[str, ...], widths: list[int], words: bool) -> str:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import NnunetError, PlanError
-from nnunet_rs.core.types import Case, Dataset, LabelSet, Shape3
+from nnunet_rs.core.types import Case, Dataset, Shape3
 from nnunet_rs.core.workspace import (
     PLAN_JSON,
     ModelFolder,
@@ -171,7 +171,7 @@ class _Reading:
     def training(self, model: ModelFolder, fold: int) -> Training:
         """Read what one fold's folder holds."""
         metadata = self.read(model.metadata_file, lambda _: read_metadata(model.path))
-        classes = score_names(metadata.plan.labels if metadata else self.plan.labels)
+        classes = (metadata.plan if metadata else self.plan).labels.score_names
         return Training(
             configuration=model.configuration,
             fold=fold,
@@ -183,11 +183,6 @@ class _Reading:
             else self.read(model.checkpoint_file, lambda path: read_config(path.parent)),
             summary=self.read(model.summary_file, read_summary),
         )
-
-
-def score_names(labels: LabelSet) -> tuple[str, ...]:
-    """Return what is scored: regions, or classes without the background."""
-    return tuple(region.name for region in labels.regions) or labels.names[1:]
 
 
 def _prepared_case(folder: Path, name: str, path: Path) -> PreparedCase:

@@ -114,7 +114,7 @@ def _processed(path: Path, scan: Labels, process: Process, labels: LabelSet) -> 
 
 
 def _checked(path: Path, found: object, classes: IntArray, labels: LabelSet) -> IntArray:
-    most = labels.count - (labels.ignore is None)
+    most = labels.indices[-1]
     if not isinstance(found, np.ndarray) or found.shape != classes.shape or found.dtype.kind not in "iub":
         what = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else type(found).__name__
         raise DatasetError(f"{path}: post-processing returned {what}; return whole numbers {list(classes.shape)}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from nnunet_rs.cli import planning, shared
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.console import Console, Outcome, counted
+from nnunet_rs.cli.console import Console, Outcome
+from nnunet_rs.core.text import counted
 
 if TYPE_CHECKING:
     from nnunet_rs.core.issues import Issue

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.console import Console, Outcome, clock, counted
+from nnunet_rs.cli.console import Console, Outcome
+from nnunet_rs.core.text import clock, counted
 from nnunet_rs.core.workspace import WorkFolder
 
 

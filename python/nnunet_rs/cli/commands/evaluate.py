@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.console import Console, Outcome, UsageError, counted, plain
+from nnunet_rs.cli.console import Console, Outcome, UsageError, plain
 from nnunet_rs.core.choices import ComparedMetric, names
+from nnunet_rs.core.text import counted
 from nnunet_rs.core.workspace import DATASET_JSON, SUMMARY_JSON
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from nnunet_rs.cli import shared
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
+from nnunet_rs.cli.console import Console, Outcome, UsageError
+from nnunet_rs.core.text import counted
 
 FORMATS = ("nnunet", "file")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from nnunet_rs.cli import shared
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.console import Console, Outcome, counted
+from nnunet_rs.cli.console import Console, Outcome
+from nnunet_rs.core.text import counted
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from nnunet_rs.cli import shared
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
+from nnunet_rs.cli.console import Console, Outcome, UsageError
+from nnunet_rs.core.text import counted
 from nnunet_rs.core.workspace import DATASET_JSON
 
 if TYPE_CHECKING:

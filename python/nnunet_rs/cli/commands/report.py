@@ -7,8 +7,9 @@ from pathlib import Path
 
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
+from nnunet_rs.cli.console import Console, Outcome, UsageError
 from nnunet_rs.cli.predicted import page_beside, write_page
+from nnunet_rs.core.text import counted
 from nnunet_rs.core.workspace import REPORT_HTML, WorkFolder
 
 _OF_PREDICTIONS = {"images": "-i", "references": "--references", "dataset_json": "--dataset-json"}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli import cluster, shared, values
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.console import Console, Outcome, UsageError, counted
+from nnunet_rs.cli.console import Console, Outcome, UsageError
 from nnunet_rs.core.choices import Activation, AugmentationName, Downsampling, LossTerms, Norm, TrainRecipeName, names
+from nnunet_rs.core.text import counted
 from nnunet_rs.core.workspace import PLAN_JSON, WorkFolder
 
 if TYPE_CHECKING:

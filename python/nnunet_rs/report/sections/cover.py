@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
-from nnunet_rs.core.text import clock
+from nnunet_rs.core.text import by, clock, counted
 from nnunet_rs.evaluate.summary import Summary
-from nnunet_rs.plan.explain import by, counted
 from nnunet_rs.report.blocks import Cover, Figure
 from nnunet_rs.report.steps import Step
 from nnunet_rs.report.tables import Table, number
-from nnunet_rs.report.workfolder import Training, WorkContents, score_names
+from nnunet_rs.report.workfolder import Training, WorkContents
 
 
 def cover(work: WorkContents, steps: tuple[Step, ...]) -> Cover:
@@ -41,7 +40,7 @@ def best_scored(work: WorkContents) -> tuple[str, Summary] | None:
 
 
 def _deck(work: WorkContents) -> str:
-    names = score_names(work.plan.labels)
+    names = work.plan.labels.score_names
     wanted = _listed(names) if len(names) <= 6 else counted(len(names), "class") + "es"
     what = f"{counted(len(work.names), 'case')} of {', '.join(work.plan.channels)}; to be segmented: {wanted}."
     finished = [training for training in work.trainings if training.metadata]

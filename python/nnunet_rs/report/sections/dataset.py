@@ -8,8 +8,9 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_rs.core.text import by, counted
 from nnunet_rs.core.workspace import FINGERPRINT_JSON
-from nnunet_rs.plan.explain import AXES, by, counted
+from nnunet_rs.plan.explain import AXES
 from nnunet_rs.plan.schema import CasePrint, Fingerprint
 from nnunet_rs.report.blocks import Block, Charts, Missing, Section, Text
 from nnunet_rs.report.charts import Chart, Row, Scale, ranges, strips

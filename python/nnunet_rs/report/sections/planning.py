@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from nnunet_rs.plan.explain import by
+from nnunet_rs.core.text import by
 from nnunet_rs.plan.schema import Configuration
 from nnunet_rs.report.blocks import Block, Folded, Points, Section
 from nnunet_rs.report.tables import Table, plan_table

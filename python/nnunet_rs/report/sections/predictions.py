@@ -9,10 +9,10 @@ from math import isnan
 
 import numpy as np
 
+from nnunet_rs.core.text import counted
 from nnunet_rs.evaluate.scores import scored_targets
 from nnunet_rs.evaluate.structures import Structure
 from nnunet_rs.evaluate.summary import Summary
-from nnunet_rs.plan.explain import counted
 from nnunet_rs.report.blocks import Block, Charts, Cover, Figure, Folded, LegendEntry, Missing, Section, Text, Viewer
 from nnunet_rs.report.charts import Row, Scale, strips
 from nnunet_rs.report.predicted_case import PredictedCase

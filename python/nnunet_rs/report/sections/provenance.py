@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 from nnunet_rs.core.workspace import BEST_JSON, DATASET_JSON, FINGERPRINT_JSON, PLAN_JSON, SPLITS_JSON
 from nnunet_rs.data.mirroring import axes_named, image_axes
 from nnunet_rs.model.metadata import ModelMetadata
+from nnunet_rs.plan.comparison import differing_configuration, differing_data
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.report.blocks import Block, Section
 from nnunet_rs.report.tables import Table
@@ -75,18 +75,10 @@ def _same_plan(now: Plan, then: Plan, name: str) -> str:
     """Compare what a model was trained by with the plan as it is."""
     if name not in now.configurations:
         return "has no such configuration now"
-    ours, theirs = replace(now.configurations[name], reasons=()), replace(then.configurations[name], reasons=())
-    if (now.labels, now.channels, now.transpose, now.normalization) != (
-        then.labels,
-        then.channels,
-        then.transpose,
-        then.normalization,
-    ):
+    if differing_data(now, then):
         return "of other data"
-    if ours == theirs:
-        return "the same"
-    differing = [key for key in type(ours).__slots__ if getattr(ours, key) != getattr(theirs, key)]
-    return f"other {', '.join(key.replace('_', ' ') for key in differing)}"
+    differing = differing_configuration(now, then, name)
+    return f"other {', '.join(key.replace('_', ' ') for key in differing)}" if differing else "the same"
 
 
 def package_version(package: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from nnunet_rs.core.text import counted
 from nnunet_rs.evaluate.summary import Summary, mean_cell, mean_of_known
-from nnunet_rs.plan.explain import counted
 from nnunet_rs.report.blocks import Block, Charts, Folded, Missing, Section, Text
 from nnunet_rs.report.charts import Chart, Row, Scale, strips
 from nnunet_rs.report.steps import Step, steps_of

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from nnunet_rs.core.text import clock
+from nnunet_rs.core.text import clock, counted
 from nnunet_rs.model.history import Epoch
-from nnunet_rs.plan.explain import counted
 from nnunet_rs.report.blocks import Block, Charts, Folded, Missing, Section
 from nnunet_rs.report.charts import Chart, Line, Scale, lines
 from nnunet_rs.report.steps import Step, steps_of
