@@ -148,7 +148,8 @@ def test_commands(slurm: Path, work: Path, capsys: pytest.CaptureFixture[str]) -
     (entry,) = (
         e for e in json.loads(capsys.readouterr().out)["models"] if (e["configuration"], e["fold"]) == (NAME, 0)
     )
-    assert (entry["state"], entry["of"]) == ("running", 400)
+    assert entry["state"] == "running"
+    assert entry["of"] in (400, None)  # None: its first checkpoint is not written yet
     assert "SLURM job" in entry["where"]
     assert main(["cancel", str(work)]) == 0
     series.join(120)
@@ -160,5 +161,5 @@ def test_commands(slurm: Path, work: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.slow
 def test_what_slurm_refuses_is_told(slurm: Path, work: Path) -> None:
     executor = Slurm(WorkFolder(work).jobs_folder, ClusterOptions(partition="gpu"))
-    with pytest.raises(NnunetError, match=r"SLURM refuses the job of 3d_fullres, fold 0: .*invalid partition"):
+    with pytest.raises(NnunetError, match=r"SLURM refuses the job of 3d_fullres, fold 0: .*Invalid partition"):
         train_series(work, [Model(NAME, 0)], options(1, 1), executor=executor)
