@@ -136,7 +136,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
         value = getattr(import_module(_MODULE_OF[name]), name)
     elif name == "__version__":
-        value = _installed_version()
+        value = import_module(f"{__name__}.core.version").installed_version()
     elif name in _SUBMODULES:
         value = import_module(f"{__name__}.{name}")
     else:
@@ -147,13 +147,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
-
-
-def _installed_version() -> str:
-    """Return the version that Cargo.toml gave the wheel, empty in a tree that is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("nnunet-rs")
-    except PackageNotFoundError:
-        return ""

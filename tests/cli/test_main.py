@@ -50,7 +50,7 @@ def test_a_command_is_one_file_and_one_entry(greet: Command, capsys: pytest.Capt
         main(["greet", "--help"])
     assert "  --name NAME    whom to greet\n" in capsys.readouterr().out
     for shell in ("bash", "zsh", "fish"):
-        script = completion.script(shell)
+        script = completion.script(build_parser(), shell)
         assert "greet" in script
         assert "whom to greet" in script or shell == "bash"
     with pytest.raises(SystemExit):
@@ -101,7 +101,7 @@ def test_help_and_completion_name_what_there_is_to_choose_from(
         main(["plan", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "whose rules: paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl, mine (default: paper)" in shown
-    assert "v2-resenc-xl mine" in completion.script("bash")
+    assert "v2-resenc-xl mine" in completion.script(build_parser(), "bash")
     assert build_parser().parse_args(["plan", "data", "-pl", "MyPlanner"]).recipe == "mine"
     with pytest.raises(SystemExit):
         main(["train", "--help"])

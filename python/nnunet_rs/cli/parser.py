@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import re
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,9 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from nnunet_rs.cli import commands, nnunet, shared
+from nnunet_rs.cli.command import own_names
 
 WIDTH = 100
-_OURS = re.compile(r"-\w|--(?!clean)[a-z]+(-[a-z]+)+|--(?!clean)[a-z]{2,}")  # not -step_size, --c, --disable_tta
 INTRO = "nnU-Net, accelerated in Rust: from a folder of scans and labels to a segmentation network."
 OUTRO = """\
 examples:
@@ -49,12 +48,8 @@ def build_parser() -> RootParser:
         command.add_arguments(parser)
         shared.add_display(parser)
         nnunet.add(command.name, parser)
+    subparsers.choices[commands.completion.COMMAND.name].set_defaults(grammar=root)
     return root
-
-
-def own_names(action: argparse.Action) -> list[str]:
-    """Names of an option that help and completion show: not those that nnU-Net's scripts call it by."""
-    return [name for name in action.option_strings if _OURS.fullmatch(name) and action.help != argparse.SUPPRESS]
 
 
 def _width() -> int:
@@ -138,7 +133,7 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print it and leave."""
-        from nnunet_rs import __version__
+        from nnunet_rs.core.version import installed_version
 
-        print(f"nnunet-rs {__version__}")
+        print(f"nnunet-rs {installed_version()}")
         parser.exit(0)

@@ -22,8 +22,8 @@ from nnunet_rs.data.intensity import (
     Mirror,
     SimulateLowResolution,
     ZeroOutside,
+    is_mirror,
 )
-from nnunet_rs.data.mirroring import is_mirror
 from nnunet_rs.data.spatial import BatchgeneratorsSpatial, Spatial, SpatialRange, SpatialRule
 from nnunet_rs.data.transform import Transform, run
 from nnunet_rs.data.warp import WarpSpatial

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -228,3 +229,9 @@ def _factor(span: Range, rng: np.random.Generator) -> float:
     if low < 1 and rng.random() < 0.5:
         return rng.uniform(low, 1)
     return rng.uniform(max(low, 1), high)
+
+
+def is_mirror(transform: object) -> bool:
+    """Whether this transform is known to mirror."""
+    module = sys.modules.get("batchgenerators.transforms.spatial_transforms")  # not loaded: it is none of theirs
+    return isinstance(transform, (Mirror, *((module.MirrorTransform,) if module else ())))

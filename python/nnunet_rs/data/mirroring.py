@@ -6,13 +6,12 @@ first in 2-D. A user names axes of the image: z, y, x of the array, or 0, 1, 2.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import Shape, Shape3
-from nnunet_rs.data.intensity import Mirror
+from nnunet_rs.data.intensity import is_mirror
 
 if TYPE_CHECKING:
     from nnunet_rs.data.augment import Augmentation
@@ -59,12 +58,6 @@ def mirrored_axes(augmentation: Augmentation) -> Shape:
 def declares_mirror_axes(augmentation: Augmentation) -> bool:
     """Whether an augmentation names its mirror axes, or holds a transform that is known to mirror."""
     return augmentation.mirror_axes is not None or bool(_found(augmentation.transforms))
-
-
-def is_mirror(transform: object) -> bool:
-    """Whether this transform is known to mirror."""
-    module = sys.modules.get("batchgenerators.transforms.spatial_transforms")  # not loaded: it is none of theirs
-    return isinstance(transform, (Mirror, *((module.MirrorTransform,) if module else ())))
 
 
 def _found(transforms: Iterable[Any]) -> set[int]:

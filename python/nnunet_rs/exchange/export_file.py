@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from nnunet_rs import __version__
 from nnunet_rs.core.document import render
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.files import read_json, write_atomically
 from nnunet_rs.core.progress import Progress, Silent, Task
+from nnunet_rs.core.version import installed_version
 from nnunet_rs.core.workspace import BEST_JSON, MODEL_JSON, PLAN_JSON, WEIGHTS, ModelFolder, WorkFolder, fold_name
 from nnunet_rs.exchange.model_text import Description, describe
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
@@ -112,7 +112,7 @@ def _pack(target: Path, texts: Mapping[str, bytes], files: Mapping[str, Path], t
             with path.open("rb") as stream:
                 packed[name] = _add(archive, name, stream)
             task.advance(1, name)
-        _add(archive, MANIFEST, (render(MANIFEST_KIND.to_json(Manifest(packed, __version__))) + "\n").encode())
+        _add(archive, MANIFEST, (render(MANIFEST_KIND.to_json(Manifest(packed, installed_version()))) + "\n").encode())
 
 
 def _first_stages(all_metadata: Mapping[Path, ModelMetadata]) -> list[Path]:

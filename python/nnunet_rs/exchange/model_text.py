@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nnunet_rs import __version__
 from nnunet_rs.core.text import times
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.version import installed_version
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.plan.normalization import SCHEMES
 from nnunet_rs.plan.schema import Plan
@@ -49,7 +49,8 @@ def _head(model: Description) -> Iterator[str]:
     )
     yield f"# {model.plan.dataset}: a segmentation model"
     yield ""
-    yield f"Trained with {trained}; written by nnunet_rs {__version__}. Planned by the rules of {model.plan.recipe}."
+    program = f"nnunet_rs {installed_version()}"
+    yield f"Trained with {trained}; written by {program}. Planned by the rules of {model.plan.recipe}."
 
 
 def _labels(labels: LabelSet) -> Iterator[str]:

@@ -11,10 +11,10 @@ from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.workspace import CHECKPOINT, METRICS, ModelFolder, model_folders
 from nnunet_rs.data.mirroring import axes_named, image_axes, patch_axes
-from nnunet_rs.model.config import TrainingConfig, read_config, unlike
+from nnunet_rs.model.config import TrainingConfig, unlike
 from nnunet_rs.model.history import History
 from nnunet_rs.model.loop import Job
-from nnunet_rs.model.metadata import ModelMetadata, read_metadata
+from nnunet_rs.model.metadata import ModelMetadata, read_config, read_metadata
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import keep_aside
 from nnunet_rs.model.setup import Setup

@@ -12,7 +12,6 @@ from nnunet_rs.core.choices import Activation, Downsampling, LossTerms, Norm, Pr
 from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import Shape
-from nnunet_rs.core.workspace import ModelFolder
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.plugins import spelled
 from nnunet_rs.model.recipe import RECIPES, TrainRecipe, recipe_of_plan
@@ -57,22 +56,6 @@ _OWN = ("custom_network", "custom_loss", "custom_optimiser", "custom_augmentatio
 _FREE = ("epochs", "time_budget", "validation_batches", "precision")
 _NAMES = tuple(field.name for field in fields(TrainingConfig) if field.name not in ("recipe", *_OWN))
 _CALLED = {"downsampling": "pooling"}  # options of the command that are not named as the field
-
-
-def read_config(folder: Path) -> TrainingConfig | None:
-    """Return what the training in a fold's folder is: by its checkpoint, else by its model; None if neither says.
-
-    Raises
-    ------
-    CheckpointError
-        The checkpoint or the model's card is damaged.
-    """
-    from nnunet_rs.model.metadata import read_metadata
-
-    model = ModelFolder(folder)
-    if model.has_checkpoint():
-        return config_of(read_document(model.checkpoint_file), model.checkpoint_file)
-    return read_metadata(folder).config if model.is_finished() else None
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.core.workspace import MODEL_JSON, ModelFolder
 from nnunet_rs.data.augment import AUGMENTATIONS, default_mirror_axes
 from nnunet_rs.data.folds import Fold
-from nnunet_rs.model.config import TrainingConfig
+from nnunet_rs.model.config import TrainingConfig, config_of, read_document
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.plan.schema import Configuration, Plan, plan_from_json, plan_to_json
@@ -137,3 +137,17 @@ def _missing(folder: Path) -> str:
     if ModelFolder(folder).has_checkpoint():
         return f"{folder}: its training is not finished; go on with train --resume"
     return f"{folder}: holds no model ({MODEL_JSON} is missing); give the folder of a fold that has been trained"
+
+
+def read_config(folder: Path) -> TrainingConfig | None:
+    """Return what the training in a fold's folder is: by its checkpoint, else by its model; None if neither says.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint or the model's card is damaged.
+    """
+    model = ModelFolder(folder)
+    if model.has_checkpoint():
+        return config_of(read_document(model.checkpoint_file), model.checkpoint_file)
+    return read_metadata(folder).config if model.is_finished() else None

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs import __version__
 from nnunet_rs.core.document import render
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.files import write_atomically, write_bytes
+from nnunet_rs.core.version import installed_version
 from nnunet_rs.core.workspace import MODEL_JSON, WEIGHTS, ModelFolder
 from nnunet_rs.model.metadata import ModelMetadata, metadata_to_json
 from nnunet_rs.model.network_options import NetworkOptions
@@ -79,7 +79,7 @@ def card_written_last(folder: Path, metadata: ModelMetadata) -> Iterator[None]:
     model = ModelFolder(folder)
     model.metadata_file.unlink(missing_ok=True)
     yield
-    whole = replace(metadata, digest=digest_of(model.weights_file), library=__version__)
+    whole = replace(metadata, digest=digest_of(model.weights_file), library=installed_version())
     write_bytes(model.metadata_file, (render(metadata_to_json(whole)) + "\n").encode())
 
 

@@ -14,7 +14,7 @@ from nnunet_rs.plan.schema import Fingerprint, Plan
 from nnunet_rs.plan.spacing import Floats, has_one_slice, is_anisotropic, percentile
 
 if TYPE_CHECKING:
-    from nnunet_rs.plan.planner import Resolution
+    from nnunet_rs.plan.resolution import Resolution
 
 AXES = ("z", "y", "x")
 

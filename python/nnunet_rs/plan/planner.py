@@ -13,6 +13,7 @@ from nnunet_rs.plan import explain
 from nnunet_rs.plan.normalization import SCHEMES, Normalization, scheme_of_channel
 from nnunet_rs.plan.patch import BatchChoice, Fitted, Setting, choose_batch, fit_patch, network_memory
 from nnunet_rs.plan.recipe import PlanRecipe, recipe_named
+from nnunet_rs.plan.resolution import Resolution
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
 from nnunet_rs.plan.spacing import (
     Floats,
@@ -35,19 +36,6 @@ class PlanOverrides:
     patch_size: tuple[int, ...] | None = None  # working axes; three entries for the 3-D configurations, two for 2d
     batch_size: int | None = None  # of every configuration
     features: int | None = None  # of the first resolution
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """A resolution: its spacing and the median case at it. Working axes."""
-
-    spacing: Floats
-    exact: Floats  # median shape with fractions
-    median: Floats  # the same as planning takes it
-
-    def voxels(self, recipe: PlanRecipe) -> float:
-        """Voxels of the median case."""
-        return math.prod(self.median if recipe.round_median else self.exact)
 
 
 def make_plan(

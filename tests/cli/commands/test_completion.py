@@ -10,6 +10,7 @@ import pytest
 from nnunet_rs.cli import main
 from nnunet_rs.cli.commands import COMMANDS
 from nnunet_rs.cli.commands.completion import script
+from nnunet_rs.cli.parser import build_parser
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -25,7 +26,7 @@ def test_every_command_and_its_options_are_in_the_script(shell: str, capsys: pyt
 def bash(tmp_path: Path, line: str) -> set[str]:
     """What bash offers at the end of a command line."""
     file = tmp_path / "nnunet-rs.bash"
-    file.write_text(script("bash"))
+    file.write_text(script(build_parser(), "bash"))
     words = line.split(" ")
     quoted = " ".join(f"'{word}'" for word in words)
     code = f"""
@@ -51,7 +52,7 @@ def test_bash_offers_commands_options_values_and_folders(tmp_path: Path) -> None
 @pytest.mark.skipif(shutil.which("fish") is None, reason="no fish on this machine")
 def test_fish_offers_the_same(tmp_path: Path) -> None:
     file = tmp_path / "nnunet-rs.fish"
-    file.write_text(script("fish"))
+    file.write_text(script(build_parser(), "fish"))
 
     def offered(line: str) -> set[str]:
         code = f"source {file}; complete --do-complete '{line}'"
@@ -65,7 +66,7 @@ def test_fish_offers_the_same(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh on this machine")
 def test_zsh_finds_no_fault_in_the_script(tmp_path: Path) -> None:
     file = tmp_path / "_nnunet-rs"
-    file.write_text(script("zsh"))
+    file.write_text(script(build_parser(), "zsh"))
     code = f"autoload -Uz compinit; compinit -D; source {file}; whence -w _shtab_nnunet_rs"
     shown = subprocess.run(["zsh", "-f", "-c", code], capture_output=True, text=True, check=True)
     assert "function" in shown.stdout

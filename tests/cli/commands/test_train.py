@@ -10,6 +10,7 @@ from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.plugins import Plugin
 from nnunet_rs.model.recipe import V2
 from nnunet_rs.model.unet import build_unet
+from nnunet_rs.run.cluster import ClusterOptions
 
 TRAIN = ["train", "work", "-c", "2d", "-f", "0"]
 ELSEWHERE = {
@@ -26,6 +27,7 @@ ELSEWHERE = {
     "verbose",
     "version",
 }
+CLUSTER = {"on", "dry_run", "cluster", *(field.name for field in fields(ClusterOptions))}
 PORTED = {"words"}  # positional arguments of nnU-Net's
 FUNCTIONS = {"network", "optimiser"}  # what is set is custom_network, custom_optimiser
 
@@ -69,5 +71,5 @@ def test_functions_of_the_users_own() -> None:
 
 
 def test_no_option_of_the_command_is_forgotten() -> None:
-    names = vars(build_parser().parse_args(TRAIN)).keys() - ELSEWHERE - FUNCTIONS - PORTED
+    names = vars(build_parser().parse_args(TRAIN)).keys() - ELSEWHERE - CLUSTER - FUNCTIONS - PORTED
     assert names <= {field.name for field in fields(TrainOptions)}

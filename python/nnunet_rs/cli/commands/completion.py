@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import cast
 
-from nnunet_rs.cli.command import Command
+from nnunet_rs.cli.command import Command, Grammar, own_names
 from nnunet_rs.cli.console import Console, Outcome
 from nnunet_rs.core.choices import PLAN_RECIPES, ConfigurationName, DeviceName, TrainRecipeName, names
 
@@ -17,23 +18,22 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, _: Console) -> Outcome:
     """Print a shell's completion script."""
-    text = script(arguments.shell)
+    text = script(arguments.grammar, arguments.shell)
     return Outcome({"shell": arguments.shell, "script": text}, (text,))
 
 
-def script(shell: str) -> str:
+def script(parser: Grammar, shell: str) -> str:
     """Return the script that teaches a shell the commands, their options and the kind of each value.
 
     Parameters
     ----------
+    parser
+        The grammar of all commands, which is changed.
     shell
         bash, zsh or fish.
     """
     import shtab
 
-    from nnunet_rs.cli.parser import build_parser, own_names
-
-    parser = build_parser()
     for name, command in parser.commands.items():
         for action in command.arguments:
             action.option_strings = own_names(action)
@@ -46,7 +46,7 @@ def script(shell: str) -> str:
             elif action.type is Path:
                 kind = shtab.FILE if action.metavar == "FILE" else shtab.DIRECTORY
                 action.complete = kind  # type: ignore[attr-defined]
-    return shtab.complete(parser, shell)
+    return shtab.complete(cast("argparse.ArgumentParser", parser), shell)
 
 
 COMMAND = Command(
