@@ -1,4 +1,4 @@
-"""What the site makes of itself: the reference of commands from their grammar, the source tree from its modules."""
+"""Generated parts of the site: the reference of commands from their parser, the source tree from the modules."""
 
 from __future__ import annotations
 
