@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from browser import NARROW, WIDE, Open, Opened
-from nnunet_rs.report.page import write_report
+from nnunet_rs.report.blocks import Section, Text
+from nnunet_rs.report.page import Live, write_report
 from nnunet_rs.report.predictions import Given, read_predictions
 from nnunet_rs.report.predictions_page import write_predictions_report
 from nnunet_rs.report.sections.cases import Shown
@@ -25,6 +26,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory, write_raw: Callable[..., Pat
     made = module_maker()
     made.trained()
     write_report(made.work, folder / "work.html", Shown(slices=6))
+    live = Live(Section("now", "Now", (Text("No training is running."),)), 1)
+    write_report(made.work, folder / "live.html", Shown(slices=6), live=live)
     raw = write_raw(folder / "Dataset001_Made", cases=6)
     out = folder / "out"
     shutil.copytree(raw / "labelsTr", out)
@@ -168,3 +171,17 @@ def test_without_scripts_there_is_a_slice_and_every_word(pages: Path, chromium: 
     assert page.locator("img.image").first.is_visible()
     assert not page.locator(".controls").first.is_visible()
     context.close()
+
+
+def test_a_page_of_running_trainings_loads_itself_anew(pages: Path, open_page: Open) -> None:
+    opened = open_page(pages / "live.html")
+    page = opened.page
+    page.locator("details").last.locator("summary").click()
+    page.evaluate("window.before = true")
+    page.wait_for_function("() => window.before === undefined", timeout=30_000)
+    assert page.locator("details").last.get_attribute("open") is not None  # what was open stays open
+    page.locator(".stage").first.focus()  # nothing is taken from who scrolls through a case
+    page.evaluate("window.before = true")
+    page.wait_for_timeout(2500)
+    assert page.evaluate("window.before") is True
+    assert opened.complaints == []

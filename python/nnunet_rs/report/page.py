@@ -42,7 +42,21 @@ class Report:
     remarks: tuple[str, ...]  # what is damaged or no longer where it was
 
 
-def write_report(work: Path, path: Path, shown: Shown | None = None, progress: Progress | None = None) -> Report:
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a page tells of work that is going on."""
+
+    section: Section  # the first of the page
+    refresh: int  # seconds after which the page loads itself anew; 0: not any more
+
+
+def write_report(
+    work: Path,
+    path: Path,
+    shown: Shown | None = None,
+    progress: Progress | None = None,
+    live: Live | None = None,
+) -> Report:
     """Write the report of a work folder, at whatever stage its work is.
 
     Parameters
@@ -55,6 +69,8 @@ def write_report(work: Path, path: Path, shown: Shown | None = None, progress: P
         How many cases and slices the page holds.
     progress
         Told of every case that is drawn.
+    live
+        Of a page that is written again and again.
 
     Raises
     ------
@@ -68,6 +84,7 @@ def write_report(work: Path, path: Path, shown: Shown | None = None, progress: P
     steps = missing_steps(found)
     head = cover(found, steps)
     sections = (
+        *(() if live is None else (live.section,)),
         dataset_section(found, steps),
         plan_section(found),
         training_section(found, steps),
@@ -76,13 +93,17 @@ def write_report(work: Path, path: Path, shown: Shown | None = None, progress: P
         choice_section(found, steps),
         provenance_section(found),
     )
-    page = render_page(head, sections, f"nnunet-rs report {shlex.quote(str(work))}").encode()
+    command = f"nnunet-rs report {shlex.quote(str(work))}{'' if live is None else ' --watch'}"
+    page = render_page(head, sections, command, 0 if live is None else live.refresh).encode()
     write_bytes(path, page)
     return Report(path, len(page), head.title, _main_figures(found), steps, head.remarks)
 
 
-def render_page(head: Cover, sections: tuple[Section, ...], command: str) -> str:
-    """Lay out the page; every text is escaped, and nothing but the page's own script may run or be loaded."""
+def render_page(head: Cover, sections: tuple[Section, ...], command: str, refresh: int = 0) -> str:
+    """Lay out the page; every text is escaped, and nothing but the page's own script may run or be loaded.
+
+    `refresh` is after how many seconds it loads itself anew; 0: never.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -102,6 +123,7 @@ def render_page(head: Cover, sections: tuple[Section, ...], command: str) -> str
         cover=head,
         sections=sections,
         command=command,
+        refresh=refresh,
         script=script,
         style=style,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

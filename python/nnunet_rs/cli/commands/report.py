@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_rs.cli import shared, values
 from nnunet_rs.cli.command import Command
@@ -12,7 +13,16 @@ from nnunet_rs.cli.predicted import page_beside, write_page
 from nnunet_rs.core.text import counted
 from nnunet_rs.core.workspace import REPORT_HTML, WorkFolder
 
-_OF_PREDICTIONS = {"images": "-i", "references": "--references", "dataset_json": "--dataset-json"}
+if TYPE_CHECKING:
+    from nnunet_rs.report.page import Live, Report
+
+_OF_PREDICTIONS = {
+    "images": "-i",
+    "references": "--references",
+    "dataset_json": "--dataset-json",
+    "threads": "-j",
+    "memory": "--memory",
+}
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +35,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", metavar="N", type=values.count, help=cases)
     slices = "slices of a case at most (default: 40; of predictions, as many as 15 MB hold)"
     parser.add_argument("--slices", metavar="N", type=values.count, help=slices)
+    group = parser.add_argument_group("trainings that run")
+    text = "write the page again whenever an epoch or a model is done, until Ctrl-C; the page loads itself anew"
+    group.add_argument("--watch", action="store_true", help=text)
+    text = "how often is looked, as 2m (default: 30s)"
+    group.add_argument("--every", metavar="TIME", type=values.duration, default=30.0, help=text)
     group = parser.add_argument_group("predictions")
     shared.add_predicted(group)
     text = "folder of references, or the one reference: cases with the lowest Dice come first"
@@ -51,6 +66,8 @@ def _of_predictions(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.report.predictions import Given, read_predictions
     from nnunet_rs.report.predictions_page import CASES, PredictionsShown
 
+    if arguments.watch:
+        raise UsageError(f"--watch is for work folders, {arguments.work} holds predictions")
     found = read_predictions(arguments.work, Given(arguments.images, arguments.references, arguments.dataset_json))
     shown = PredictionsShown(arguments.cases or CASES, arguments.slices, arguments.threads, arguments.memory)
     aside = arguments.overwrite or arguments.output is None  # a page in its own place is never refused
@@ -59,21 +76,56 @@ def _of_predictions(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 
 def _of_work(arguments: argparse.Namespace, console: Console) -> Outcome:
+    for key, option in _OF_PREDICTIONS.items():
+        if getattr(arguments, key) is not None:
+            raise UsageError(f"{option} is for predictions, {arguments.work} holds none")
+    return _watched(arguments, console) if arguments.watch else _told(_write(arguments, console), arguments)
+
+
+def _watched(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Write the page whenever something has changed; the last one, after Ctrl-C, does not load itself anew."""
+    from nnunet_rs.core.termination import Terminated
+    from nnunet_rs.report.page import Live
+    from nnunet_rs.run.status import work_status
+    from nnunet_rs.run.watch import changes, live_section
+
+    try:
+        for models in changes(arguments.work, arguments.every):
+            live = Live(live_section(models), max(1, round(arguments.every)))
+            written = _write(arguments, console, live)
+            running = sum(model.state == "running" for model in models)
+            console.say(f"{_path(arguments)}: {counted(running, 'training')} running, {written.bytes / 1e6:.1f} MB")
+    except Terminated:
+        raise
+    except KeyboardInterrupt:
+        pass
+    live = Live(live_section(work_status(arguments.work)), 0)
+    return _told(_write(arguments, console, live), arguments)
+
+
+def _path(arguments: argparse.Namespace) -> Path:
+    path: Path = arguments.output or WorkFolder(arguments.work).report_file
+    return path
+
+
+def _write(arguments: argparse.Namespace, console: Console, live: Live | None = None) -> Report:
+    """Write the page of a work folder."""
     from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.report.page import write_report
     from nnunet_rs.report.sections.cases import Shown
 
-    for key, option in _OF_PREDICTIONS.items():
-        if getattr(arguments, key) is not None:
-            raise UsageError(f"{option} is for predictions, {arguments.work} holds none")
-    path = arguments.output or WorkFolder(arguments.work).report_file
+    path = _path(arguments)
     aside = arguments.overwrite or arguments.output is None  # a page in its own place is never refused
     with Outputs(path.parent, kind="report", overwrite=aside, say=console.say) as outputs:
         files = arguments.work.iterdir() if arguments.work.is_dir() else ()
         outputs.require([path], [file for file in files if file.suffix != ".html"])
         with outputs.new_files(path.name) as folder:
             shown = Shown(arguments.cases or Shown().cases, arguments.slices or Shown().slices)
-            written = write_report(arguments.work, folder / path.name, shown, console)
+            return write_report(arguments.work, folder / path.name, shown, None if live else console, live)
+
+
+def _told(written: Report, arguments: argparse.Namespace) -> Outcome:
+    path = _path(arguments)
     missing = [{"what": step.what, "command": step.command} for step in written.steps]
     result = {"report": path, "bytes": written.bytes, **written.figures, "missing": missing, "remarks": written.remarks}
     todo = f"; {counted(len(missing), 'thing')} could still be made: the page says how" if missing else ""
@@ -93,6 +145,7 @@ COMMAND = Command(
     examples=(
         f"nnunet-rs report work -o {REPORT_HTML}",
         "nnunet-rs report work --cases 10",
+        "nnunet-rs report work --watch",
         "nnunet-rs report segmentations",
         "nnunet-rs report segmentations --references labelsTs",
     ),

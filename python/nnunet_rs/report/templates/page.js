@@ -92,3 +92,14 @@ document.querySelectorAll("header[id], section[id]").forEach((part) => seen.obse
 // Paper shows what is folded; some browsers say twice that they print.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.dataset.was ??= one.open; one.open = true; }));
 addEventListener("afterprint", () => document.querySelectorAll("details[data-was]").forEach((one) => { one.open = one.dataset.was === "true"; delete one.dataset.was; }));
+
+// A page of running trainings loads itself anew, but not while somebody scrolls through a case; what was open stays open.
+if (document.body.dataset.refresh) {
+  const folded = [...document.querySelectorAll("details")], key = `open ${location.pathname}`;
+  try { (sessionStorage.getItem(key) ?? "").split(" ").filter(Boolean).forEach((place) => { if (folded[place]) folded[place].open = true; }); } catch { /* a browser that keeps nothing */ }
+  setInterval(() => {
+    if (document.hidden || document.activeElement.closest(".viewer")) return;
+    try { sessionStorage.setItem(key, folded.flatMap((one, place) => (one.open ? [place] : [])).join(" ")); } catch { /* as above */ }
+    location.reload();
+  }, 1000 * Number(document.body.dataset.refresh));
+}

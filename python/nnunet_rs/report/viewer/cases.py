@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -57,11 +58,9 @@ def _held_out(work: Path, configurations: Sequence[str]) -> dict[str, Path]:
     """Find predictions of held-out cases; of several configurations that of the plan's last, which has most detail."""
     found: dict[str, Path] = {}
     for name in configurations:
-        for folder in sorted(WorkFolder(work).path.glob(f"models/{name}/fold_*/validation")):
-            try:
-                found |= label_files(folder)
-            except NnunetError:
-                continue
+        for model in WorkFolder(work).models(name):
+            with suppress(NnunetError):  # nothing is predicted there yet
+                found |= label_files(model.validation_folder)
     return found
 
 

@@ -1,0 +1,90 @@
+"""The page of a work folder while its trainings run: what changed in their files, and how far each of them is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from nnunet_rs.core.locks import holder_of
+from nnunet_rs.core.text import clock
+from nnunet_rs.core.workspace import WorkFolder
+from nnunet_rs.report.blocks import Block, Section, Text
+from nnunet_rs.report.tables import Table, number
+from nnunet_rs.run.status import ModelStatus, work_status
+
+Signature = tuple[tuple[str, int], ...]
+
+
+def changes(work: Path, every: float, sleep: Callable[[float], None] = time.sleep) -> Iterator[tuple[ModelStatus, ...]]:
+    """Yield how far the models are: at once, and again whenever a file of theirs has changed; without an end.
+
+    Parameters
+    ----------
+    work
+        The work folder. Its files are read; nothing is written.
+    every
+        Seconds between two looks.
+
+    Raises
+    ------
+    PlanError, DatasetError
+        As `work_status`.
+    """
+    before: Signature | None = None
+    while True:
+        now = _signature(work)
+        if now != before:
+            yield work_status(work)
+        before = now
+        sleep(every)
+
+
+def _signature(work: Path) -> Signature:
+    """Tell the state of the files that a page rests on, without reading them; a lock that comes or goes counts too."""
+    folder = WorkFolder(work)
+    files = [folder.plan_file, folder.best_file]
+    found = []
+    for model in (model for name in folder.configurations() for model in folder.models(name)):
+        files += [model.metrics_file, model.metadata_file, model.summary_file]
+        found.append((str(model.path), int(holder_of(model.path) is not None)))
+    for file in files:
+        with suppress(OSError):
+            found.append((str(file), file.stat().st_mtime_ns))
+    return tuple(found)
+
+
+def live_section(models: tuple[ModelStatus, ...]) -> Section:
+    """Show how far the models are, those at work first."""
+    return Section("now", "Now", tuple(_blocks(models)))
+
+
+def _blocks(models: tuple[ModelStatus, ...]) -> Iterator[Block]:
+    running = [model for model in models if model.state == "running"]
+    lefts = [model.seconds_left for model in running if model.seconds_left is not None]
+    if running:
+        left = f"; {clock(max(lefts))} are left to the one that takes longest" if lefts else ""
+        yield Text(
+            f"{len(running)} of {len(models)} models {'is' if len(running) == 1 else 'are'} being trained{left}."
+        )
+    else:
+        yield Text("No training is running.")
+    order = sorted(models, key=lambda model: (model.state != "running", model.state in ("waiting", "done")))
+    rows = tuple(_row(model) for model in order)
+    head = ("model", "state", "epochs", "left", "Dice", "where", "note")
+    yield Table("Every model", head, rows, "Dice: of held-out cases where they are scored, else of validation patches.")
+
+
+def _row(model: ModelStatus) -> tuple[str, ...]:
+    epochs = f"{model.epochs} of {model.of}" if model.of else str(model.epochs) if model.epochs else "–"
+    left = "–" if model.seconds_left is None else clock(model.seconds_left)
+    return (
+        f"{model.configuration}, fold {model.fold}",
+        model.state,
+        epochs,
+        left,
+        number(model.dice),
+        model.where or "–",
+        model.note or "–",
+    )
