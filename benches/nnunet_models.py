@@ -117,10 +117,10 @@ def predicted(shared: Path, peer_bin: Path, repeats: int, folder: Path, wanted: 
         measured: list[list[Run]] = [[] for _ in commands]
         for repeat in range(-1, repeats):  # the first warms up: files in memory, compiled modules and networks kept
             for side, (_, command, env) in enumerate(commands):
-                if repeat >= 0 or side < 2:
+                if repeat >= 0 or (kind == "hippocampus" and side < 2):
                     measured[side].append(run(command, env))
                     shutil.rmtree(folder / "out")
-        del measured[0][0], measured[1][0]
+        measured = [runs[-repeats:] for runs in measured]
         results = list(map(median, measured))
         peer = results[-1]
         for (by, _, _), result in zip(commands, results, strict=True):

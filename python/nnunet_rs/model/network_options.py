@@ -50,3 +50,8 @@ def require_more_than_a_voxel(c: Configuration, options: NetworkOptions) -> None
             f"configuration {c.name}: the lowest stage has a single voxel (patch {list(c.patch_size)}, strides "
             f"{total}), which instance norm sets to zero; use fewer stages or a larger patch"
         )
+
+
+def activation_slope(options: NetworkOptions) -> float:
+    """Return by what the activation multiplies what is negative."""
+    return 0.0 if options.activation == "relu" else LEAKY_SLOPE

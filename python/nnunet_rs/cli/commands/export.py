@@ -1,4 +1,4 @@
-"""`export`: models for nnU-Net v2's own commands, or in one file."""
+"""`export`: models for nnU-Net v2's own commands, in one file, or as networks for other runtimes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError
 from nnunet_rs.core.text import counted
 
-FORMATS = ("nnunet", "file")
+FORMATS = ("nnunet", "file", "onnx", "openvino")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=FORMATS,
         required=True,
-        help="nnunet: for nnU-Net v2's own commands; file: one checked archive, described in its MODEL.md",
+        help="nnunet: for nnU-Net v2's own commands; file: one checked archive, described in its MODEL.md; onnx, "
+        "openvino: the networks alone, with what describes input and output beside them",
     )
     parser.add_argument("--licence", metavar="FILE", type=Path, help="text that goes into the one-file model")
     shared.add_which(parser)
@@ -39,12 +40,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Write models of ours for nnU-Net v2, or in one file."""
+    """Write models of ours for others."""
     output: Path = arguments.output
     if arguments.format == "file":
         return _export_file(arguments, console)
     if arguments.licence:
         raise UsageError("--licence goes into one-file models (--format file); nnU-Net's folders cannot hold it")
+    if arguments.format in ("onnx", "openvino"):
+        return _export_networks(arguments, console)
     from tempfile import TemporaryDirectory
 
     from nnunet_rs.exchange.export_nnunet import difference, export_nnunet, zip_results
@@ -63,6 +66,16 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         zip_results(written[0].parent, output)
     line = f"{counted(len(folders), 'model')} in {output}; nnUNetv2_install_pretrained_model_from_zip installs it"
     return Outcome({"zip": output, "models": len(folders), "remarks": list(remarks)}, (line,))
+
+
+def _export_networks(arguments: argparse.Namespace, console: Console) -> Outcome:
+    from nnunet_rs.exchange.export_network import export_networks
+
+    folders = _folders(arguments)
+    done = export_networks(folders, arguments.output, arguments.format, overwrite=arguments.overwrite, progress=console)
+    lines = [f"{each.path}: scores within {each.difference:.1g} of the network's largest" for each in done]
+    result = {"networks": [{"file": each.path, "description": each.description} for each in done]}
+    return Outcome(result, (*lines, "the .json beside each says how to prepare an image and to read the scores"))
 
 
 def _export_file(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -107,13 +120,14 @@ def _folders(arguments: argparse.Namespace) -> Sequence[Path]:
 COMMAND = Command(
     name="export",
     group="exchange models",
-    summary="models for nnU-Net v2's own commands, or as one file",
-    usage="MODELS -o TARGET --format nnunet|file [options]",
+    summary="models for nnU-Net v2's own commands, as one file, or as ONNX or OpenVINO networks",
+    usage="MODELS -o TARGET --format nnunet|file|onnx|openvino [options]",
     description="Write models as a folder of results, or a zip, that nnUNetv2_predict loads; what nnU-Net cannot "
     "express is refused.",
     examples=(
         "nnunet-rs export work -o nnUNet_results --format nnunet",
         "nnunet-rs export work -o model.zip --format nnunet -c 3d_fullres",
+        "nnunet-rs export work -o networks --format onnx -c 3d_fullres",
     ),
     add_arguments=_add_arguments,
     run=_run,
