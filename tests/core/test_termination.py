@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from nnunet_rs.core.termination import SAME, STOPPING, Terminated, handled, is_default, termination_unwinds
+from nnunet_rs.core.termination import (
+    SAME,
+    STOPPING,
+    Terminated,
+    handled,
+    is_default,
+    termination_unwinds,
+    until_interrupted,
+)
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has other signals")
 
@@ -96,7 +104,7 @@ def test_handlers_come_back_after_an_error() -> None:
 # What never returns and no signal interrupts: a lock that is taken twice, with and without the interpreter's lock held.
 STUCK = """
 import ctypes, sys
-from nnunet_rs.core.termination import termination_unwinds
+from nnunet_rs.core.termination import termination_unwinds, until_interrupted
 def wait():
     library = {library}(None)
     mutex = ctypes.create_string_buffer(64)
@@ -178,3 +186,13 @@ def test_where_the_interpreter_runs_the_second_signal_acts_as_the_system_has_it(
     process.send_signal(signal.SIGHUP)
     assert process.wait(60) == -signal.SIGHUP
     process.stdout.close()
+
+
+def test_what_has_no_end_ends_by_ctrl_c_alone() -> None:
+    for stop in (KeyboardInterrupt(), Terminated(signal.SIGINT)):
+        with until_interrupted():
+            raise stop
+    with pytest.raises(Terminated), until_interrupted():
+        raise Terminated(signal.SIGTERM)
+    with pytest.raises(ValueError, match="mine"), until_interrupted():
+        raise ValueError("mine")

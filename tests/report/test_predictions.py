@@ -89,3 +89,14 @@ def test_folders_that_are_not_there_are_told(folder: Path, tmp_path: Path) -> No
         read_predictions(folder, Given(references=tmp_path / "nowhere"))
     with pytest.raises(DatasetError, match=r"a_0000\.nii\.gz: is a file, of several cases a folder is needed"):
         read_predictions(folder, Given(images=tmp_path / "images" / "a_0000.nii.gz"))
+
+
+def test_series_of_dicom_are_folders(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pydicom", reason="pydicom is not installed (pip install 'nnunet-rs[dicom]')")
+    from dicom_files import write_series
+
+    for name in ("a", "b"):
+        write_series(tmp_path / "series" / name)
+    found = read_predictions(folder, Given(images=tmp_path / "series"))
+    assert images_of(found) == {"a": ["a"], "b": ["b"]}
+    assert found.remarks == ()

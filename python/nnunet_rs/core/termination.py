@@ -40,6 +40,18 @@ class Terminated(KeyboardInterrupt):
         self.signal = signal.Signals(number)
 
 
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Run what has no end of its own until Ctrl-C, which is how it is meant to end; other signals go on."""
+    try:
+        yield
+    except Terminated as stop:
+        if stop.signal != signal.SIGINT:
+            raise
+    except KeyboardInterrupt:
+        return
+
+
 class _Unwind:
     """The handler of a command: the first request raises, one that comes later acts as the system has it."""
 

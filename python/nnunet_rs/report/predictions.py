@@ -107,8 +107,9 @@ def _recorded(folder: Path, files: Mapping[str, Path], remarks: list[str]) -> It
     records, moved = [Record(folder, kind) for kind in KINDS], []
     for name, file in files.items():
         sources = next((found for record in records if (found := record.sources(file))), ())
-        if sources and not all(source.is_file() for source in sources):
-            moved.append(str(next(source for source in sources if not source.is_file())))
+        missing = [source for source in sources if not source.exists()]  # a series of DICOM may be a folder
+        if missing:
+            moved.append(str(missing[0]))
         elif sources:
             yield name, sources
     if moved:
@@ -118,7 +119,10 @@ def _recorded(folder: Path, files: Mapping[str, Path], remarks: list[str]) -> It
 
 
 def _named(path: Path, files: Mapping[str, Path], what: str) -> dict[str, tuple[Path, ...]]:
-    """Find the files of the cases in a folder that the user names: `{case}{ending}`, or `{case}_{CCCC}{ending}`."""
+    """Find the files of the cases in a folder that the user names.
+
+    They are `{case}{ending}`, or `{case}_{CCCC}{ending}`; of images also a folder `{case}` of slices.
+    """
     if path.is_file() and len(files) == 1:
         return {next(iter(files)): (path,)}
     if not path.is_dir():
@@ -126,7 +130,9 @@ def _named(path: Path, files: Mapping[str, Path], what: str) -> dict[str, tuple[
         raise DatasetError(f"{path}: {kind}; give the folder of the {what}s")
     whole: dict[str, Path] = {}
     channels: dict[str, list[Path]] = {}
-    for name in Folders().images(path, endings()):
+    folders = Folders()
+    slices = folders.listing(path).folders if what == "image" else frozenset()
+    for name in folders.images(path, endings()):
         stem = strip_ending(name)
         whole.setdefault(stem, path / name)
         match = CHANNEL.fullmatch(stem)
@@ -138,6 +144,8 @@ def _named(path: Path, files: Mapping[str, Path], what: str) -> dict[str, tuple[
             found[name] = (whole[name],)
         elif name in channels:
             found[name] = tuple(channels[name])
+        elif name in slices:
+            found[name] = (path / name,)
     if not found:
         raise DatasetError(f"{path}: holds the {what} of no case ({examples(files)}); give the folder of the {what}s")
     return found

@@ -84,21 +84,17 @@ def _of_work(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 def _watched(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Write the page whenever something has changed; the last one, after Ctrl-C, does not load itself anew."""
-    from nnunet_rs.core.termination import Terminated
+    from nnunet_rs.core.termination import until_interrupted
     from nnunet_rs.report.page import Live
     from nnunet_rs.run.status import work_status
     from nnunet_rs.run.watch import changes, live_section
 
-    try:
+    with until_interrupted():
         for models in changes(arguments.work, arguments.every):
             live = Live(live_section(models), max(1, round(arguments.every)))
             written = _write(arguments, console, live)
             running = sum(model.state == "running" for model in models)
             console.say(f"{_path(arguments)}: {counted(running, 'training')} running, {written.bytes / 1e6:.1f} MB")
-    except Terminated:
-        raise
-    except KeyboardInterrupt:
-        pass
     live = Live(live_section(work_status(arguments.work)), 0)
     return _told(_write(arguments, console, live), arguments)
 

@@ -37,6 +37,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Serve the page until Ctrl-C."""
+    from nnunet_rs.core.termination import until_interrupted
     from nnunet_rs.report.viewer.server import Viewing, address, serve
 
     cases, remarks = _cases(arguments)
@@ -47,12 +48,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     with serve(viewing, arguments.port) as server:
         where = address(viewing, server)
         console.say(f"{len(cases)} case{'' if len(cases) == 1 else 's'} of {path}: {where}   (Ctrl-C ends)")
+        if arguments.quiet and not arguments.json:
+            print(where, flush=True)  # without it nobody could come in
         if not arguments.no_browser:
             _open(where, console)
-        try:
+        with until_interrupted():
             server.serve_forever()
-        except KeyboardInterrupt:
-            server.server_close()
     return Outcome({"address": where, "cases": len(cases)}, ("closed",))
 
 
