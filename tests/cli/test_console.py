@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nnunet_rs.cli.console import Console, Display, Outcome, plain, rate
+from nnunet_rs.cli.console import Console, Display, Outcome, plain
+from nnunet_rs.cli.progress import rate
 from nnunet_rs.core.text import clock
 from nnunet_rs.evaluate.summary import TABLE_HEAD
 from nnunet_rs.report.tables import Table
@@ -35,7 +36,7 @@ def test_progress_away_from_a_terminal_is_plain_lines_on_standard_error() -> Non
 
 def test_lines_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 0.0, 20.0, 20.0, 40.0, 40.0, 41.0])
-    monkeypatch.setattr("nnunet_rs.cli.console.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("nnunet_rs.cli.progress.time.monotonic", lambda: next(now))
     shown, _, err = console()
     with shown.task("read", 4) as task:
         task.advance()
@@ -44,7 +45,7 @@ def test_lines_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_seconds_are_shown_as_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 0.0, 20.0, 20.0, 75.0])
-    monkeypatch.setattr("nnunet_rs.cli.console.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("nnunet_rs.cli.progress.time.monotonic", lambda: next(now))
     shown, _, err = console()
     with shown.task("2d, fold 0", 90.0, timed=True) as task:
         task.advance(20.0, "epoch 1")

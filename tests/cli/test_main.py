@@ -288,10 +288,16 @@ def test_verbose_adds_the_traceback_and_json_an_object(
 def test_help_waits_for_nothing_heavy() -> None:
     code = (
         "import sys, nnunet_rs, nnunet_rs.cli.parser as p; p.build_parser().format_help(); "
-        "print(sorted({'numpy', 'torch', 'rich', 'nibabel', 'matplotlib', 'scipy'} & set(sys.modules)))"
+        "heavy = {'numpy', 'torch', 'rich', 'nibabel', 'matplotlib', 'scipy', 'logging', 'tempfile'}; "
+        "print(sorted(heavy & set(sys.modules))); "
+        "print(*sorted(name for name in sys.modules if name.startswith('nnunet_rs.') and '.cli' not in name))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.strip() == "[]"
+    heavy, ours = shown.splitlines()
+    assert heavy == "[]"
+    assert set(ours.split()) <= {
+        f"nnunet_rs.core{name}" for name in ("", ".choices", ".termination", ".text", ".workspace")
+    }
 
 
 def test_checking_and_planning_wait_for_no_torch(raw_dataset, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG_USAGE
     except Exception as error:  # the last line of defence: no traceback unless asked for
         if arguments.verbose:
+            import traceback
+
             traceback.print_exc(file=sys.stderr)
         console.fail(arguments.command, *_explain(error))
         return 1

@@ -13,24 +13,18 @@ import os
 import shutil
 import sys
 import textwrap
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO
-
-from nnunet_rs.core.text import clock as clock
-from nnunet_rs.report.tables import Table
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.table import Table as RichTable
 
+    from nnunet_rs.cli.progress import Bar, Count
     from nnunet_rs.core.progress import Task
-
-SECONDS_BETWEEN_LINES = 10.0
-_EPSILON = 1e-6  # parts of a unit do not add up to one exactly
+    from nnunet_rs.report.tables import Table
 
 
 class UsageError(Exception):
@@ -53,66 +47,6 @@ class Outcome:
     result: Mapping[str, Any]
     shown: tuple[Table | str, ...] = ()
     code: int = 0
-
-
-@dataclass(slots=True)
-class _Count:
-    """A task as lines: says where it stands at most every few seconds, and when it is done."""
-
-    name: str
-    total: float
-    say: Callable[[str], None]
-    timed: bool = False  # units are seconds
-    done: float = 0.0
-    note: str = ""
-    begun: float = field(default_factory=lambda: time.monotonic())
-    said: float = field(default_factory=lambda: time.monotonic())
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def advance(self, count: float = 1, note: str = "") -> None:
-        """Count; say so when the last line is some time ago."""
-        with self.lock:
-            self.done += count
-            self.note = note or self.note
-            if time.monotonic() - self.said < SECONDS_BETWEEN_LINES:
-                return
-            self.said = time.monotonic()
-        self.say(f"{self.name}: {self.stands()}{self._speed()}{_after(self.note)}")
-
-    def stands(self, joined: str = " of ") -> str:
-        """Say how much is done: whole units, though parts of one count; or time."""
-        if self.timed:
-            return f"{clock(self.done)} of {clock(self.total)}"
-        return f"{int(self.done + _EPSILON)}{joined}{self.total:.0f}"
-
-    def finish(self) -> str:
-        """Sum the task up."""
-        spent = clock(time.monotonic() - self.begun)
-        return f"{self.name}: {spent}" if self.timed else f"{self.name}: {self.done:.0f} in {spent}"
-
-    def _speed(self) -> str:
-        """Say how fast it goes, and how long it will; of time both are known."""
-        if self.timed:
-            return ""
-        spent = self.said - self.begun
-        left = f", {clock((self.total - self.done) * spent / self.done)} left" if 0 < self.done <= self.total else ""
-        return f", {rate(self.done, spent)}{left}"
-
-
-@dataclass(slots=True)
-class _Bar:
-    """A task as a bar."""
-
-    bars: Bars
-    key: Any
-    count: _Count
-
-    def advance(self, count: float = 1, note: str = "") -> None:
-        """Move the bar."""
-        with self.count.lock:
-            self.count.done += count
-            self.count.note = note or self.count.note
-        self.bars.update(self.key, advance=count, note=self.count.note)
 
 
 class Console:
@@ -151,7 +85,9 @@ class Console:
 
         A task within a task is gone when it ends; the outermost leaves a line, unless it failed.
         """
-        count = _Count(name, total, self.say, timed)
+        from nnunet_rs.cli.progress import Count
+
+        count = Count(name, total, self.say, timed)
         self._open += 1
         try:
             if self.display.quiet or not self._terminal:
@@ -169,18 +105,20 @@ class Console:
             self._done(count)
 
     @contextmanager
-    def _bar(self, count: _Count) -> Iterator[_Bar]:
+    def _bar(self, count: Count) -> Iterator[Bar]:
         """Show a bar in the live display, which the first one opens."""
+        from nnunet_rs.cli.progress import Bar, make_bars
+
         if self._bars is None:
-            self._bars = _make_bars(self._err)
+            self._bars = make_bars(_rich(self._err))
             self._bars.start()
         key = self._bars.add_task(count.name, total=count.total, count=count, note="")
         try:
-            yield _Bar(self._bars, key, count)
+            yield Bar(self._bars, key, count)
         finally:
             self._bars.remove_task(key)
 
-    def _done(self, count: _Count) -> None:
+    def _done(self, count: Count) -> None:
         if self._terminal and not self.display.quiet:
             with self._heard():
                 _rich(self._err).print(f"[green]✓[/green] {_escape(count.finish())}", highlight=False)
@@ -248,14 +186,6 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def rate(done: float, seconds: float) -> str:
-    """Show a speed as 12/s, or 3.4 s each where that says more."""
-    if done <= 0 or seconds <= 0:
-        return "-"
-    each = seconds / done
-    return f"{each:.1f} s each" if each > 1 else f"{1 / each:.3g}/s"
-
-
 def _after(text: str) -> str:
     return f"; {text}" if text else ""
 
@@ -284,46 +214,6 @@ def _rich(stream: TextIO) -> Any:
     from rich.console import Console as RichConsole
 
     return RichConsole(file=stream)
-
-
-def _make_bars(stream: TextIO) -> Bars:
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
-    from rich.progress import Task as RichTask
-    from rich.table import Column
-    from rich.text import Text
-
-    class Speed(ProgressColumn):
-        """Units a second, or seconds a unit, and the time left."""
-
-        def render(self, task: RichTask) -> Text:
-            if task.fields["count"].timed or not task.speed:
-                return Text("")
-            left = "" if task.time_remaining is None else f", {clock(task.time_remaining)} left"
-            return Text(f"{rate(1, 1 / task.speed)}{left}", style="cyan")
-
-    class Count(ProgressColumn):
-        """How much is done."""
-
-        def render(self, task: RichTask) -> Text:
-            return Text(task.fields["count"].stands("/"))
-
-    class Note(ProgressColumn):
-        """What is being done: cut off where the line ends."""
-
-        def render(self, task: RichTask) -> Text:
-            return Text(task.fields["note"], style="dim", no_wrap=True, overflow="ellipsis")
-
-    def whole() -> Column:
-        return Column(no_wrap=True)
-
-    columns = (
-        TextColumn("{task.description}", markup=False, table_column=whole()),
-        BarColumn(bar_width=20, table_column=whole()),
-        Count(table_column=whole()),
-        Speed(table_column=whole()),
-        Note(),
-    )
-    return Progress(*columns, console=_rich(stream), speed_estimate_period=60, transient=True)
 
 
 def _rich_table(table: Table) -> RichTable:
