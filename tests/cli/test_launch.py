@@ -1,3 +1,7 @@
+import os
+import socket
+import subprocess
+import sys
 from argparse import Namespace
 
 import pytest
@@ -45,3 +49,39 @@ def test_one_process_needs_no_more(monkeypatch: pytest.MonkeyPatch, size: str) -
     monkeypatch.setenv("WORLD_SIZE", size)
     with processes_joined(Namespace(device="cpu"), Console()) as is_rank_0:
         assert is_rank_0
+
+
+JOINING = """
+from argparse import Namespace
+from torch import distributed
+from nnunet_rs.cli.console import Console
+from nnunet_rs.cli.launch import processes_joined
+console = Console()
+with processes_joined(Namespace(device="cpu"), console) as is_rank_0:
+    print(is_rank_0, distributed.get_rank(), distributed.get_world_size(), console.display.quiet)
+print(distributed.is_initialized())
+"""
+
+
+def test_two_processes_of_torchrun_join_and_the_first_leads() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "WORLD_SIZE": "2"}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", JOINING],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert said[0][0].split() == ["True", "0", "2", "False", "False"]
+    assert said[1][0].split() == ["False", "1", "2", "True", "False"]
+    assert f"waiting for 2 processes at 127.0.0.1:{port}" in said[0][1]
+    assert said[1][1] == ""

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
@@ -80,3 +83,28 @@ def test_margins_of_the_region_are_equal() -> None:
 
     assert Augmentation((8, 8), Wide()).region(object()) == (12, 8)
     assert Augmentation((8, 8), Wide()).region(None) == (8, 8)
+
+
+def test_batchgenerators_is_loaded_only_by_the_augmentation_that_uses_it() -> None:
+    """It brings scikit-image, scikit-learn and pandas; every module and every other augmentation does without."""
+    code = """
+import importlib, pkgutil, sys
+import nnunet_rs
+from nnunet_rs.data.augment import AUGMENTATIONS, build_augmentation
+from nnunet_rs.plan.schema import Configuration
+for module in pkgutil.walk_packages(nnunet_rs.__path__, "nnunet_rs."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+ones = ((1, 1),)
+plane = Configuration(
+    "2d", (1.0, 1.0), (8, 8), 2, (8, 8), ones, ones, (8,), (2,), (), False, False, False, memory_estimate=1
+)
+for name in (*(set(AUGMENTATIONS) - {"paper-batchgenerators"}), "paper-batchgenerators"):
+    build_augmentation(name, plane)
+    print(name, "batchgenerators" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = dict(line.split() for line in ran.stdout.splitlines())
+    assert loaded.pop("paper-batchgenerators") == "True"
+    assert set(loaded.values()) == {"False"}
+    assert set(loaded) == set(AUGMENTATIONS) - {"paper-batchgenerators"}

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from nnunet_rs.data.augment import AUGMENTATIONS
+from nnunet_rs.data.augment import AUGMENTATIONS, build_augmentation
 from nnunet_rs.data.cascade_augmentation import (
     OPERATIONS,
     CascadeAugmentation,
@@ -13,6 +15,7 @@ from nnunet_rs.data.cascade_augmentation import (
     remove_component,
     reshape_class,
 )
+from nnunet_rs.plan.schema import Configuration
 from scipy import ndimage
 
 
@@ -108,7 +111,34 @@ def test_revealed_as_channels_of_the_image() -> None:
     np.testing.assert_array_equal(left, seg[:2])
 
 
-def test_the_constants_are_nnunets() -> None:
-    assert AUGMENTATIONS["paper"].cascade_augmentation == CascadeAugmentationRule(0.4, (1.0, 8.0), 0.2, 0.15, 1.0)
-    assert AUGMENTATIONS["v2"].cascade_augmentation == CascadeAugmentationRule(0.4, (1.0, 8.0), 0.2, 0.15, 0.5)
-    assert AUGMENTATIONS["none"].cascade_augmentation is None
+@pytest.mark.parametrize(("name", "share"), [("paper", 1.0), ("v2", 0.5)])
+def test_where_components_are_lost_each_class_loses_one_as_often_as_in_nnunet(name: str, share: float) -> None:
+    """The code of 2019 removes a component of every class, v2 of every second; both of 2 patches in 10."""
+    rule = AUGMENTATIONS[name].cascade_augmentation
+    assert rule is not None
+    seg = np.zeros((2, 6, 40), np.int16)
+    seg[1, 1, 2:38:6], seg[1, 4, 2:38:6] = 1, 2  # six voxels apart: six components a class
+    transform, image = CascadeAugmentation(replace(rule, p_morphology=0), 3), np.zeros((1, 6, 40), np.float32)
+    lost = np.zeros(3)
+    runs = 1500
+    for seed in range(runs):
+        changed = transform.apply(image, seg, np.random.default_rng(seed))[1][1]
+        removed = [int((changed == label).sum()) - 6 for label in (1, 2)]
+        assert set(removed) <= {0, -1}
+        lost[-sum(removed)] += 1
+    both, one = 0.2 * share**2, 0.2 * 2 * share * (1 - share)
+    np.testing.assert_allclose(lost[1:] / runs, [one, both], atol=0.03)
+
+
+def test_without_augmentation_the_first_segmentation_stays_as_it_is() -> None:
+    ones = ((1, 1),)
+    plane = Configuration(
+        "c", (1.0, 1.0), (8, 8), 2, (8, 8), ones, ones, (8,), (2,), (), False, False, False, memory_estimate=1
+    )
+    augmentation = build_augmentation("none", replace(plane, previous="low"), classes=3)
+    first = blobs((8, 8), 3).astype(np.int16)
+    for seed in range(30):
+        seg = np.stack([np.zeros((8, 8), np.int16), first])
+        image, _ = augmentation.apply(None, np.zeros((1, 8, 8), np.float32), seg, np.random.default_rng(seed))
+        np.testing.assert_array_equal(image[1], first)
+        assert not image[2].any()

@@ -35,14 +35,32 @@ def test_goes_on_from_its_tensors(recipe) -> None:
     assert torch.equal(part.weight, whole.weight)
 
 
-def test_the_recipes_constants() -> None:
-    group = build_optimiser(PAPER, fresh().parameters()).param_groups[0]
-    assert (group["lr"], group["weight_decay"], group["amsgrad"]) == (3e-4, 3e-5, True)
-    sgd = build_optimiser(V2, fresh().parameters())
-    group = sgd.param_groups[0]
-    assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (0.01, 0.99, True, 3e-5)
-    set_rate(sgd, 0.5)
-    assert sgd.param_groups[0]["lr"] == 0.5
+def test_the_papers_steps_are_adam_with_amsgrad() -> None:
+    """Two steps on one number by hand: weight decay in the gradient, the largest second moment in the denominator."""
+    (value,) = network = [nn.Parameter(torch.tensor([2.0]))]
+    optimiser = build_optimiser(PAPER, network)
+    expected, first, second, most = 2.0, 0.0, 0.0, 0.0
+    for step, slope in enumerate((1.0, -0.1), start=1):
+        value.grad = torch.tensor([slope])
+        optimiser.step()
+        gradient = slope + 3e-5 * expected
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        most = max(most, second)
+        expected -= 3e-4 * (first / (1 - 0.9**step)) / ((most / (1 - 0.999**step)) ** 0.5 + 1e-8)
+        assert value.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_v2s_steps_are_sgd_with_nesterovs_momentum() -> None:
+    (value,) = network = [nn.Parameter(torch.tensor([2.0]))]
+    optimiser = build_optimiser(V2, network)
+    expected, velocity = 2.0, None
+    for slope in (1.0, -0.5, 0.25):
+        value.grad = torch.tensor([slope])
+        optimiser.step()
+        gradient = slope + 3e-5 * expected
+        velocity = gradient if velocity is None else 0.99 * velocity + gradient
+        expected -= 0.01 * (gradient + 0.99 * velocity)
+        assert value.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_groups_keep_the_proportion_of_their_rates() -> None:

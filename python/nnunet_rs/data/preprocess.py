@@ -237,8 +237,3 @@ def nonzero_mask(image: FloatArray) -> Mask:
 
 def _votes(labels: Any, shape: Shape3, axis: int | None, threads: int | None) -> Any:
     return None if labels is None else resample_labels(labels, shape, lowres_axis=axis, threads=threads)
-
-
-def _shape3(image: FloatArray) -> Shape3:
-    z, y, x = image.shape[1:]
-    return z, y, x
