@@ -167,3 +167,130 @@ def test_a_dataset_whose_cases_are_folders(tmp_path: Path, ending: str, capsys: 
     assert main(["check", str(root), "--json"]) == 1
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [(found["case"], found["rule"]) for found in told["faults"]] == [("case_3", "missing-slice")]
+
+
+# ---- lists and datasets ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Three CTs, of which one has a SEG and one an RTSTRUCT file; an MR; a CT without a slice."""
+    from nnunet_rs.core.types import LabelSet
+    from nnunet_rs.exchange.dicom.rtstruct import write_rtstruct
+    from nnunet_rs.exchange.dicom.seg import write_seg
+    from nnunet_rs.exchange.dicom.source import Source
+    from nnunet_rs.exchange.dicom.structures import structures_of
+
+    root, voxels = tmp_path / "exports", np.zeros(SHAPE, np.uint8)
+    voxels[2:6, 5:15, 5:15], voxels[3, 7, 7:9] = 2, 1
+    known = structures_of(LabelSet(("background", "tumour", "liver"), (0, 1, 2)))
+    for number, name in enumerate(("a", "b", "c")):
+        values = {"RescaleIntercept": "-1024"} if name == "b" else {}
+        folder = write_series(root / name, picture(SHAPE, number), series=str(number + 1), **values)
+        (root / "labels").mkdir(exist_ok=True)
+        source = Source(only_series(folder, folder))
+        if name == "a":
+            write_seg(root / "labels" / "1", voxels, source, known)
+        elif name == "b":
+            write_rtstruct(root / "labels" / "2", voxels, source, known)
+    write_series(root / "d", picture(SHAPE), series="4", Modality="MR")
+    broken = write_series(root / "e", picture(SHAPE), series="5")
+    (broken / "0004.dcm").unlink()
+    return root
+
+
+def test_series_are_listed(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dicom", str(labelled)]) == 0
+    shown = capsys.readouterr().out
+    assert "5 images" in shown
+    assert "refused: missing-slice: 1 missing" in shown
+    assert main(["dicom", str(labelled), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = {one["case"]: one for one in told["series"]}
+    assert list(found) == ["a", "b", "c", "d", "e"]
+    assert found["a"]["labels"] == [str(labelled / "labels" / "1")]
+    assert found["b"]["labels"] == [str(labelled / "labels" / "2")]
+    assert (found["c"]["shape"], found["c"]["spacing"]) == ([8, 24, 20], [2.5, 0.8, 0.7])
+    assert [issue["rule"] for issue in found["e"]["refused"]] == ["missing-slice"]
+    assert "Roe" not in json.dumps(told)
+    assert "JR0815" not in json.dumps(told)
+
+
+def test_a_dataset_is_made(labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "Dataset042_Liver"
+    assert main(["dicom", str(labelled), "-o", str(target), "-q"]) == 1
+    assert "series of CT, MR make no dataset" in capsys.readouterr().err
+    assert main(["dicom", str(labelled), "-o", str(target), "--modality", "CT", "-q"]) == 1  # one is refused
+    assert "missing-slice" in capsys.readouterr().out
+    assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*.nii.gz")) == [
+        "imagesTr/a_0000.nii.gz",
+        "imagesTr/b_0000.nii.gz",
+        "imagesTs/c_0000.nii.gz",
+        "labelsTr/a.nii.gz",
+        "labelsTr/b.nii.gz",
+    ]
+    content = json.loads((target / "dataset.json").read_text())
+    assert content["labels"] == {"background": 0, "tumour": 1, "liver": 2}
+    assert content["channel_names"] == {"0": "CT"}
+    assert content["codes"]["liver"] == ["SCT", "10200004", "Liver"]
+    image = nibabel.load(target / "imagesTr" / "b_0000.nii.gz")
+    assert image.get_data_dtype() == np.int16
+    np.testing.assert_array_equal(np.asarray(image.dataobj).transpose(2, 1, 0), picture(SHAPE, 1) - 1024)
+    for name in ("a", "b"):
+        label = np.asarray(nibabel.load(target / "labelsTr" / f"{name}.nii.gz").dataobj)
+        assert [int((label == value).sum()) for value in (1, 2)] == [2, 398]
+    assert main(["check", str(target)]) == 0
+
+
+def test_some_structures_only(labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "Dataset001_X"
+    shutil.rmtree(labelled / "e")
+    command = ["dicom", str(labelled), "-o", str(target), "--modality", "CT", "-q"]
+    assert main([*command, "--labels", "lung"]) == 1
+    assert "no file of labels has lung; there are liver, tumour" in capsys.readouterr().err
+    assert main([*command, "--labels", "liver"]) == 0
+    assert json.loads((target / "dataset.json").read_text())["labels"] == {"background": 0, "liver": 2}
+
+
+def test_references_are_seg_and_rtstruct_files(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Predictions as NIfTI, as SEG; references as SEG, as RTSTRUCT: all are the same labels."""
+    target = tmp_path / "Dataset042_Liver"
+    main(["dicom", str(labelled), "-o", str(target), "--modality", "CT", "-q"])
+    capsys.readouterr()
+    references = tmp_path / "references"
+    references.mkdir()
+    shutil.copy(labelled / "labels" / "1", references / "a.dcm")
+    shutil.copy(labelled / "labels" / "2", references / "b.dcm")
+    declared = ["--dataset-json", str(target / "dataset.json")]
+    for predictions, options in ((target / "labelsTr", declared), (target / "labelsTr", []), (references, declared)):
+        if predictions == references:  # of SEG files only: an RTSTRUCT has no voxels
+            (references / "b.dcm").unlink()
+        partial = ["--partial"] if predictions == references else []
+        assert main(["evaluate", str(predictions), str(references), *options, *partial, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["foreground_mean"]["Dice"] == 1
+        assert all(one["Dice"] == 1 for one in told["mean"].values())
+
+
+def test_an_rtstruct_held_against_a_seg_and_against_another(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seg, contours = labelled / "labels" / "1", labelled / "labels" / "2"
+    assert main(["evaluate", str(contours), str(seg), "--json"]) == 0  # of other series, on one grid
+    assert json.loads(capsys.readouterr().out)["foreground_mean"]["Dice"] == 1
+    assert main(["evaluate", str(contours), str(contours), "-q"]) == 1
+    assert "no-grid: two RTSTRUCT files" in capsys.readouterr().err
+
+
+def test_labels_that_are_not_declared_are_told(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "Liver": 1}, "file_ending": ".dcm"}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    seg, declared = str(labelled / "labels" / "1"), ["--dataset-json", str(tmp_path / "dataset.json")]
+    assert main(["evaluate", seg, seg, *declared]) == 0
+    assert "1 structures are not declared and left out: tumour" in capsys.readouterr().err
+    content["labels"] = {"background": 0, "lung": 1}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert main(["evaluate", seg, seg, *declared, "-q"]) == 1
+    assert "label-undeclared" in capsys.readouterr().err

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_rs.core.dicom.references import common_grid, is_label_file, read_labels_on, values_in
 from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.folders import Folders, Listing, same_case
 from nnunet_rs.core.folders import left_out as issues_left_out
 from nnunet_rs.core.image_file import ImageFile, compare_grids
-from nnunet_rs.core.io import can_read, read_labels, read_scan
+from nnunet_rs.core.io import can_read, read_label_scan, read_labels, read_scan
 from nnunet_rs.core.issues import Issue, IssueError, Warnings, require_none
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.names import examples, strip_ending
@@ -110,12 +111,25 @@ def read_pair(
     pair: CasePair, labels: LabelSet, warn: Callable[[Issue], None] = lambda _: None
 ) -> tuple[Labels, Labels]:
     """Read prediction and reference as class indices, and see that they lie in the same place; tell `warn` the rest."""
-    prediction, reference = read_scan(pair.prediction), read_scan(pair.reference)
+    prediction, reference = _on_one_grid(pair, labels)
     issues = prediction.issues + reference.issues + compare_grids(reference.grid, prediction.grid)
     require_none(issues)
     for issue in issues:
         warn(issue)
     return encoded(prediction, labels), encoded(reference, labels)
+
+
+def _on_one_grid(pair: CasePair, labels: LabelSet) -> tuple[ImageFile, ImageFile]:
+    """Read two files; SEG and RTSTRUCT files onto the grid of the other one, or a grid that holds both."""
+    ours, theirs = is_label_file(pair.prediction), is_label_file(pair.reference)
+    if ours and theirs:
+        grid = common_grid((pair.prediction, pair.reference), labels)
+        return read_labels_on(pair.prediction, grid, labels), read_labels_on(pair.reference, grid, labels)
+    if ours:
+        reference = read_scan(pair.reference)
+        return read_labels_on(pair.prediction, reference.grid, labels), reference
+    prediction = read_scan(pair.prediction)
+    return prediction, read_label_scan(pair.reference, prediction.grid, labels)
 
 
 def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> tuple[CasePair, ...]:
@@ -196,7 +210,7 @@ def found_labels(pairs: Sequence[CasePair]) -> LabelSet:
     values = {0}
     for pair in pairs:
         for path in (pair.prediction, pair.reference):
-            values.update(int(value) for value in np.unique(read_labels(path).data))
+            values.update(values_in(path) if is_label_file(path) else map(int, np.unique(read_labels(path).data)))
     ordered = (0, *sorted(values - {0}))
     return LabelSet(names=tuple(str(value) for value in ordered), values=ordered)
 

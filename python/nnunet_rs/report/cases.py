@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunet_rs.core.io import read_labels, read_volume
+from nnunet_rs.core.image_file import Grid
+from nnunet_rs.core.io import read_label_scan, read_volume
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.types import Case, LabelSet
 from nnunet_rs.evaluate.summary import Summary
@@ -45,8 +46,10 @@ def picture_case(path: Path, title: str, case: Case, labels: LabelSet, summary: 
     """Write a PNG of a scored case's first channel, its reference and its prediction; errors as `picture_ranked`."""
     scored = next(scored for scored in summary.cases if scored.name == case.name)
     volume = read_volume(case.images)
+    grid = Grid(case.images[0], volume.data.shape[1:], volume.spacing, volume.header.affine)  # SEG files have their own
     prediction, reference = (
-        encode_labels(read_labels(Path(file)).data, labels) for file in (scored.prediction, scored.reference)
+        encode_labels(read_label_scan(Path(file), grid, labels).labels(), labels)
+        for file in (scored.prediction, scored.reference)
     )
     dice = {target.name: score.dice for target, score in zip(summary.targets, scored.scores, strict=True)}
     comparison = CasePicture(

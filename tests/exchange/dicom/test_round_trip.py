@@ -233,8 +233,33 @@ def test_dciodvfy_finds_no_error(tmp_path: Path, axes: str, kind: str) -> None:
         write_seg(tmp_path / "x.dcm", balls(), Source(series), structures, "fractional", chance)
     else:
         write_seg(tmp_path / "x.dcm", balls(), Source(series), structures)
-    told = subprocess.run([program, str(tmp_path / "x.dcm")], capture_output=True, text=True, check=False).stderr
-    assert [line for line in told.splitlines() if line.startswith("Error")] == []
+    assert errors_of(program, tmp_path / "x.dcm") == []
+
+
+def errors_of(program: str, path: Path) -> list[str]:
+    told = subprocess.run([program, str(path)], capture_output=True, text=True, check=False).stderr
+    return [line for line in told.splitlines() if line.startswith("Error")]
+
+
+def test_uids_that_an_anonymiser_left_out_are_made_up_from_the_images(tmp_path: Path) -> None:
+    import pydicom
+
+    program, found = shutil.which("dciodvfy"), []
+    for number in range(2):
+
+        def remove(index: int, data: Any, number: int = number) -> None:
+            data.SeriesInstanceUID = data.StudyInstanceUID = data.SOPInstanceUID = data.SOPClassUID = ""
+            data.file_meta.MediaStorageSOPInstanceUID += f".{number}"
+            del data.FrameOfReferenceUID
+
+        series = series_of(write_series(tmp_path / str(number), picture(SHAPE), change=remove))
+        for write, name in ((write_seg, "seg.dcm"), (write_rtstruct, "rt.dcm")):
+            write(tmp_path / name, balls(), Source(series), structures_of(LABELS))
+            np.testing.assert_array_equal(read_labels_on(tmp_path / name, grid_of(series), LABELS).labels(), balls())
+            assert program is None or errors_of(program, tmp_path / name) == []
+            found.append(pydicom.dcmread(tmp_path / name))
+    assert found[0].StudyInstanceUID == found[1].StudyInstanceUID != found[2].StudyInstanceUID
+    assert found[0].FrameOfReferenceUID == found[1].FrameOfReferenceUID != found[2].FrameOfReferenceUID
 
 
 def test_the_same_labels_make_the_same_bytes_and_others_another_uid(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from nnunet_rs.cli.commands import (
     check,
     completion,
     demo,
+    dicom,
     doctor,
     ensemble,
     evaluate,
@@ -36,6 +37,7 @@ from nnunet_rs.cli.console import Console, Outcome
 COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
     check.COMMAND,
+    dicom.COMMAND,
     plan.COMMAND,
     preprocess.COMMAND,
     train.COMMAND,

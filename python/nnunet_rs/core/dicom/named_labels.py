@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.labels import MAX_VALUE
@@ -23,6 +24,13 @@ class Named:
     number: int  # Segment Number, or ROI Number
     name: str
     description: str = ""
+    code: tuple[str, ...] = ()  # coding scheme, value, meaning; empty: none
+
+    @property
+    def told(self) -> int | None:
+        """The value that the description tells, in files of this library."""
+        found = _VALUE.search(self.description)
+        return int(found[1]) if found else None
 
 
 def values_of(path: Path, found: Sequence[Named], labels: LabelSet | None) -> tuple[dict[int, int], list[Issue]]:
@@ -40,7 +48,7 @@ def values_of(path: Path, found: Sequence[Named], labels: LabelSet | None) -> tu
         `label-undeclared`: none of the names is declared, or a value is too large.
     """
     if labels is None or all(name.isdigit() for name in labels.names):  # values that were found, not declared
-        values = {one.number: _told(one) for one in found}
+        values = {one.number: one.number if one.told is None else one.told for one in found}
         if any(not 0 <= value <= MAX_VALUE for value in values.values()):
             raise IssueError(Issue(path, "label-undeclared", f"structure numbers {sorted(values)[-1]}", "number them"))
         return values, []
@@ -66,10 +74,13 @@ def _declared(labels: LabelSet) -> list[tuple[str, int]]:
     return names if labels.ignore is None else [*names, ("ignore", labels.ignore)]
 
 
-def _told(one: Named) -> int:
-    found = _VALUE.search(one.description)
-    return int(found[1]) if found else one.number
-
-
 def _plain(name: str) -> str:
     return re.sub(r"[\s_]+", " ", name).strip().casefold()
+
+
+def code_of(sequence: Any) -> tuple[str, ...]:
+    """Return the code in a sequence of one item, if it is whole."""
+    if not sequence:
+        return ()
+    parts = tuple(str(sequence[0].get(key) or "") for key in ("CodingSchemeDesignator", "CodeValue", "CodeMeaning"))
+    return parts if all(parts) else ()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nnunet_rs.core.content import COPY_AGAIN, ends_early, reason, require_memory
 from nnunet_rs.core.dicom.headers import frame_planes
 from nnunet_rs.core.dicom.library import pydicom, read_dataset
-from nnunet_rs.core.dicom.named_labels import Named, values_of
+from nnunet_rs.core.dicom.named_labels import Named, code_of, values_of
 from nnunet_rs.core.dicom.plane import Plane
 from nnunet_rs.core.dicom.stack import distances
 from nnunet_rs.core.image_file import LPS_TO_RAS, ImageFile, smallest_integer
@@ -83,7 +83,12 @@ def read_names(path: Path) -> tuple[Named, ...]:
 
 def _names(dataset: Any) -> tuple[Named, ...]:
     found = (
-        Named(int(item.SegmentNumber), str(item.get("SegmentLabel") or ""), str(item.get("SegmentDescription") or ""))
+        Named(
+            int(item.SegmentNumber),
+            str(item.get("SegmentLabel") or ""),
+            str(item.get("SegmentDescription") or ""),
+            code_of(item.get("SegmentedPropertyTypeCodeSequence")),
+        )
         for item in dataset.get("SegmentSequence") or ()
     )
     return tuple(one for one in found if one.number)

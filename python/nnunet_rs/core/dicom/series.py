@@ -192,7 +192,7 @@ def _grid_text(plane: Plane, rule: str) -> str:
         spacing = plane.pixel_spacing or (1.0, 1.0)
         return f"{plane.size[1]} x {plane.size[0]} pixels of {spacing[1]:g} x {spacing[0]:g} mm"
     cosines = (*(plane.rows or ()), *(plane.columns or ()))
-    return "orientation " + ("\\".join(f"{cosine:.4g}" for cosine in cosines) or "unknown")
+    return "orientation " + ("\\".join(f"{round(cosine, 4) + 0:g}" for cosine in cosines) or "unknown")
 
 
 def _by_traits(planes: Sequence[Plane]) -> list[tuple[str, Sequence[Plane]]]:

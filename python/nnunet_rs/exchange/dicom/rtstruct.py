@@ -79,8 +79,8 @@ def write_rtstruct(path: Path, labels: IntArray, source: Source, structures: Seq
 
 def _frame_of_reference(source: Source) -> Any:
     frame, study, series = (pydicom().Dataset() for _ in range(3))
-    series.SeriesInstanceUID, series.ContourImageSequence = source.series.origin.series, references(source.planes)
-    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY, source.series.origin.study
+    series.SeriesInstanceUID, series.ContourImageSequence = source.series_uid, references(source.planes)
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY, source.study_uid
     study.RTReferencedSeriesSequence = items(series)
     frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = source.frame_of_reference, items(study)
     return frame
@@ -140,8 +140,7 @@ def _contour(points: NDArray[np.float64], source: Source, index: int) -> Any:
     module = pydicom()
     item = module.Dataset()
     plane = source.planes[index]
-    if plane.uid:
-        item.ContourImageSequence = items(reference(plane))
+    item.ContourImageSequence = items(reference(plane))
     item.ContourGeometricType, item.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
     text = "\\".join(f"{number:.4f}".rstrip("0").rstrip(".") for number in points.ravel().tolist())
     raw = text.encode() + b" " * (len(text) % 2)

@@ -204,7 +204,7 @@ class _Writer:
         header.SegmentSequence = items(*self._segments())
         self._add_dimensions(header, instance)
         series = pydicom().Dataset()
-        series.SeriesInstanceUID = source.series.origin.series
+        series.SeriesInstanceUID = source.series_uid
         series.ReferencedInstanceSequence = references(source.planes)
         header.ReferencedSeriesSequence = items(series)
         header.SharedFunctionalGroupsSequence = items(self._shared())
@@ -288,7 +288,7 @@ class _Writer:
         derivation.SourceImageSequence = items(image)
         derivation.DerivationCodeSequence = items(code_item("DCM", "113076", "Segmentation"))
         group.DerivationImageSequence = items(derivation)
-        first = _encoded(group) if plane.uid else b""
+        first = _encoded(group)
         group = pydicom().Dataset()
         position.ImagePositionPatient = self.source.position(index)
         group.PlanePositionSequence = items(position)

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from nnunet_rs.core.image_file import LPS_TO_RAS
 
 NAME = "nnunet_rs"
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+_CT = "1.2.840.10008.5.1.4.1.1.2"
 _NAMESPACE = uuid.UUID("5d2f5c0e-9d3c-5a0b-8f0e-0f5a3b0f7c11")  # of every UID made here
 # All that is taken over; a PACS files a result by them. What a file leaves out becomes empty where DICOM wants it.
 PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
@@ -62,10 +62,25 @@ class Source:
         plane = self.planes[0]
         return [decimal(number) for number in (*(plane.rows or (1, 0, 0)), *(plane.columns or (0, 1, 0)))]
 
+    @cached_property
+    def _images(self) -> str:
+        """A text of its own for every series, for UIDs that the source leaves out, as some anonymisers do."""
+        return " ".join(_instance(plane) for plane in self.planes)
+
+    @property
+    def series_uid(self) -> str:
+        """The source's; a made-up one where it has none."""
+        return self.series.origin.series or uid("source series", self._images)
+
+    @property
+    def study_uid(self) -> str:
+        """The source's; a made-up one where it has none."""
+        return self.series.origin.study or uid("study", self._images)
+
     @property
     def frame_of_reference(self) -> str:
-        """The source's; one of its own where it has none."""
-        return self.series.origin.frame_of_reference or uid("frame of reference", self.series.origin.series)
+        """The source's; a made-up one where it has none."""
+        return self.series.origin.frame_of_reference or uid("frame of reference", self._images)
 
     def when(self) -> tuple[str, str]:
         """Date and time of the source: a result depends on its inputs alone, and so not on today."""
@@ -106,7 +121,7 @@ def items(*datasets: Any) -> Any:
 def reference(plane: Plane, *, frame: bool = True) -> Any:
     """Return an item that refers to a plane's image."""
     item = pydicom().Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = plane.sop_class, plane.uid
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = plane.sop_class or _CT, _instance(plane)
     if frame and plane.frames > 1:
         item.ReferencedFrameNumber = plane.frame + 1
     return item
@@ -140,7 +155,7 @@ def new_object(source: Source, kind: str, modality: str, instance: str, syntax: 
     for keyword in IF_THERE:
         if source.header.get(keyword):
             setattr(found, keyword, source.header.get(keyword))
-    found.StudyInstanceUID = source.series.origin.study or uid("study", source.series.origin.series)
+    found.StudyInstanceUID = source.study_uid
     found.Modality, found.SeriesDescription = modality, f"{NAME} segmentation"
     found.SeriesInstanceUID, found.SeriesNumber = uid("series", instance), 9000
     found.FrameOfReferenceUID = source.frame_of_reference
@@ -158,10 +173,10 @@ def new_object(source: Source, kind: str, modality: str, instance: str, syntax: 
 def content_uid(kind: str, source: Source, labels: NDArray[Any], *others: object) -> str:
     """Return the UID of an object made from these labels of this series."""
     shown = hashlib.sha256(np.ascontiguousarray(labels).data).hexdigest()
-    whose = [plane.uid or f"{path_name(plane.file)} {plane.frame}" for plane in source.planes]
+    whose = [f"{_instance(plane)} {plane.frame}" for plane in source.planes]
     return uid(kind, __version__, shown, labels.dtype.str, labels.shape, *whose, *others)
 
 
-def path_name(path: Path) -> str:
-    """Return a file's name, which stands for one that has no UID."""
-    return path.name
+def _instance(plane: Plane) -> str:
+    """Return an image's UID; one made of its file's name where it has none."""
+    return plane.uid or uid("image", plane.file.name)
