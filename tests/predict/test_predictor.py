@@ -48,6 +48,7 @@ def test_loaded_from_work_configuration_or_fold(train, make_plan):
     assert both[0].dtype == np.uint8
     one = Predictor.load(work / "models" / "3d_fullres" / "fold_1", "cpu")
     same = Predictor.load(work, "cpu", folds=[1], configuration="3d_fullres")
+    assert one.folders == same.folders == (work / "models" / "3d_fullres" / "fold_1",)
     np.testing.assert_array_equal(one(array, (1, 1, 1)), same(array, (1, 1, 1)))
     assert len(Predictor.load(work, "cpu").engine.networks) == 2
 

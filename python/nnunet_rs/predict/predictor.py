@@ -50,6 +50,7 @@ class Predictor:
     all_metadata: tuple[ModelMetadata, ...]  # one per network
     options: PredictOptions
     previous: Predictor | None = None  # cascade: whose segmentation is a further input
+    folders: tuple[Path, ...] = ()  # of the models, as they were read; of a zip they are gone
 
     @classmethod
     def load(
@@ -104,7 +105,7 @@ class Predictor:
         folders = find_models(Path(model_dir), configuration, folds, options.nnunet, unfinished=options.unfinished)
         opened = open_models(folders, device, options)
         _require_one_plan(folders, opened.all_metadata)
-        predictor = cls(opened.engine, opened.all_metadata, options)
+        predictor = cls(opened.engine, opened.all_metadata, options, folders=folders)
         lower = predictor.settings.previous
         if lower is None:
             return predictor

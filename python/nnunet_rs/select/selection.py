@@ -176,10 +176,9 @@ def _load_predictor(
                 progress.say(f"{metadata.configuration}, fold {metadata.fold} is not finished: {metadata.unfinished}")
         if any(metadata.source or metadata.unfinished for metadata in predictor.all_metadata):
             return predictor  # of another program's training nothing is known that could have changed
-        models = find_models(model_or_work, name, folds)
         chosen = folds is not None or ModelFolder(model_or_work).is_finished()
-        _tell_missing(models[0].parent, predictor, chosen, progress)
-        report_staleness(models, progress)
+        _tell_missing(predictor.folders[0].parent, predictor, chosen, progress)
+        report_staleness(predictor.folders, progress)
         return predictor
 
     if configuration is None and WorkFolder(model_or_work).best_file.is_file():
