@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli import nnunet, values
 from nnunet_rs.cli.console import Outcome
-from nnunet_rs.core.choices import Precision, names
+from nnunet_rs.core.choices import EngineName, Precision, names
 from nnunet_rs.core.text import counted
 from nnunet_rs.core.workspace import DATASET_JSON, PREDICTION_JSON
 
@@ -108,6 +108,16 @@ def add_threads(group: Any) -> None:
         help="threads to use (default: all processors of this process)",
     )
     group.add_argument("-np", action=nnunet.Processes, type=values.count, nargs="+", help=argparse.SUPPRESS)
+
+
+def add_engine(group: Any) -> None:
+    """Add what computes networks."""
+    group.add_argument(
+        "--engine",
+        choices=names(EngineName),
+        default="auto",
+        help="what computes the networks: PyTorch, or OpenVINO on processors (default: auto, the faster one)",
+    )
 
 
 def add_precision(group: Any) -> None:

@@ -35,6 +35,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resources")
     shared.add_device(group)
     shared.add_threads(group)
+    shared.add_engine(group)
     shared.add_precision(group)
 
 
@@ -48,7 +49,11 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
     network = own_function("network", arguments.network) if arguments.network else None
     options = PredictOptions(
-        mirror=not arguments.no_mirror, precision=arguments.precision, threads=arguments.threads, network=network
+        mirror=not arguments.no_mirror,
+        precision=arguments.precision,
+        engine=arguments.engine,
+        threads=arguments.threads,
+        network=network,
     )
     choice = choose_best(
         arguments.work,

@@ -13,7 +13,6 @@ from nnunet_rs.cli.console import Console, Outcome, UsageError
 from nnunet_rs.cli.imports import import_lean
 from nnunet_rs.cli.paths import cache_folder
 from nnunet_rs.cli.predicted import Wanted
-from nnunet_rs.core import choices
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import LabelSet
@@ -87,12 +86,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_own_network(parser)
     group = parser.add_argument_group("resources")
     shared.add_device(group)
-    group.add_argument(
-        "--engine",
-        choices=choices.names(choices.EngineName),
-        default="auto",
-        help="what computes the networks: PyTorch, or OpenVINO on processors (default: auto, the faster one)",
-    )
+    shared.add_engine(group)
     shared.add_threads(group)
     shared.add_precision(group)
     parser.add_argument(
