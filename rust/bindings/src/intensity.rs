@@ -71,14 +71,6 @@ impl IntensityChanges {
         self.push(channel, Change::SimulateLowResolution { shape: three("shape", &shape.0).map_err(to_python)? })
     }
 
-    fn stretch(&self, channel: Count, factor: Number<f32>) -> PyResult<()> {
-        self.contrast(channel, factor)
-    }
-
-    fn coarsen(&self, channel: Count, shape: Counts) -> PyResult<()> {
-        self.simulate_low_resolution(channel, shape)
-    }
-
     #[doc = docstring!("IntensityChanges.gamma")]
     #[pyo3(signature = (channel, exponent, *, invert = false))]
     fn gamma(&self, channel: Count, exponent: Number<f32>, invert: bool) -> PyResult<()> {

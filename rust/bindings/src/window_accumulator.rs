@@ -13,8 +13,7 @@ use crate::dtypes::{Image, on_image};
 
 /// Adds this file's class to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<WindowAccumulator>()?;
-    module.add("WindowSums", module.getattr("WindowAccumulator")?)
+    module.add_class::<WindowAccumulator>()
 }
 
 #[doc = docstring!("WindowAccumulator")]
