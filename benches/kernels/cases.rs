@@ -74,7 +74,7 @@ fn image(shape: [usize; 4]) -> Array4<f32> {
 fn image_case(from: [usize; 4], to: [usize; 4], order: Order, lowres: Option<usize>) -> Box<dyn FnMut() + Send> {
     let (image, mut out) = (image(from), Array4::zeros(to));
     Box::new(move || {
-        resample_image(image.view(), out.view_mut(), order, lowres).expect("the shapes are sound");
+        resample_image(image.view(), out.view_mut(), order, lowres).expect("the shapes are valid");
     })
 }
 
@@ -129,7 +129,7 @@ fn labels_case(count: u64, block: usize) -> Box<dyn FnMut() + Send> {
     let labels = Array3::from_shape_fn((100, 320, 320), |(z, y, x)| small[(z / block, y / block, x / block)]);
     let mut out = Array3::zeros((125, 260, 260));
     Box::new(move || {
-        resample_labels(labels.view(), out.view_mut(), None).expect("the shapes are sound");
+        resample_labels(labels.view(), out.view_mut(), None).expect("the shapes are valid");
     })
 }
 
@@ -156,7 +156,7 @@ fn labels_noise() -> Case {
 fn logits_case<R: Float + 'static>(logits: Array4<R>, to: [usize; 3]) -> Box<dyn FnMut() + Send> {
     let mut out = Array3::<u8>::zeros(to);
     Box::new(move || {
-        logits_to_labels(logits.view(), out.view_mut(), None, &[]).expect("the shapes are sound");
+        logits_to_labels(logits.view(), out.view_mut(), None, &[]).expect("the shapes are valid");
     })
 }
 
@@ -181,7 +181,7 @@ fn logits_smooth() -> Case {
     let coarse = image([15, 5, 10, 10]);
     let mut logits = Array4::zeros((15, 80, 160, 160));
     for (from, to) in coarse.axis_chunks_iter(Axis(0), 1).zip(logits.axis_chunks_iter_mut(Axis(0), 1)) {
-        resample_image(from, to, Order::Linear, None).expect("the shapes are sound");
+        resample_image(from, to, Order::Linear, None).expect("the shapes are valid");
     }
     Case { name: "the same from smooth logits", work: logits_case(logits, [100, 320, 320]), references: &[] }
 }
@@ -242,9 +242,9 @@ fn warp_case(order: Order) -> Box<dyn FnMut() + Send> {
     let motion = Motion { matrix, centre: [79.5; 3], elastic, plane: false };
     let mut out = Array4::zeros((1, 128, 128, 128));
     Box::new(move || {
-        let warp = Warp::new(motion, [128; 3]).expect("the parameters are sound");
+        let warp = Warp::new(motion, [128; 3]).expect("the parameters are valid");
         let moving = Image { from: image.view(), to: out.view_mut(), order, border: 0.0 };
-        warp.image(moving).expect("the shapes are sound");
+        warp.image(moving).expect("the shapes are valid");
     })
 }
 

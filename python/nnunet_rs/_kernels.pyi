@@ -57,7 +57,7 @@ def resample_image(
     scikit-image 0.26, SciPy 1.17), and with `lowres_axis` to nnU-Net 2.8's `resample_data_or_seg(order_z=0)`. Computed
     axis by axis in float32; every processor and number of threads gives the same bits.
 
-    NaN does not count for the range and reaches what its taps reach. A spline's coefficients depend on all voxels of
+    NaN does not count for the range and reaches what is interpolated from it. A spline depends on all voxels of
     their lanes, so under order 3 it reaches all of the channel, or slice, along the axes that change their length.
     Memory: the result, and where z shrinks one intermediate of at most the larger of input and result.
     """
@@ -129,7 +129,7 @@ def logits_to_labels(
     slab : (axis, start, planes, out_start, out_planes), optional
         Both grids are parts of longer ones along `axis`: the input holds planes `start` and following of `planes`, the
         result planes `out_start` and following of `out_planes`. The values are those that the whole would have; planes
-        that they need must be at hand. For parts along several axes five numbers each, one behind the other; every
+        that they need must be present. For parts along several axes five numbers each, one behind the other; every
         axis once.
     threads : int, optional
         All processors that this process may use if not given. The result does not depend on it.
@@ -180,7 +180,7 @@ def logits_to_regions(
     slab : (axis, start, planes, out_start, out_planes), optional
         Both grids are parts of longer ones along `axis`: the input holds planes `start` and following of `planes`, the
         result planes `out_start` and following of `out_planes`. The values are those that the whole would have; planes
-        that they need must be at hand. For parts along several axes five numbers each, one behind the other; every
+        that they need must be present. For parts along several axes five numbers each, one behind the other; every
         axis once.
     threads : int, optional
         All processors that this process may use if not given. The result does not depend on it.
@@ -225,7 +225,7 @@ def resample_probabilities(
     slab : (axis, start, planes, out_start, out_planes), optional
         Both grids are parts of longer ones along `axis`: the input holds planes `start` and following of `planes`, the
         result planes `out_start` and following of `out_planes`. The values are those that the whole would have; planes
-        that they need must be at hand. For parts along several axes five numbers each, one behind the other; every
+        that they need must be present. For parts along several axes five numbers each, one behind the other; every
         axis once.
     threads : int, optional
         All processors that this process may use if not given. The result does not depend on it.
@@ -322,7 +322,7 @@ class Blend:
 
     Whole, it holds `classes * size` sums and takes windows in any order. Streamed along an axis, it holds the planes of
     one tile only: windows come with starts that do not fall along that axis, and planes that no later window can touch
-    are handed out by `add` and forgotten. Several threads may add to one blend: each call waits for the one before it.
+    are returned by `add` and dropped. Several threads may add to one blend: each call waits for the one before it.
 
     Parameters
     ----------
@@ -374,13 +374,13 @@ class Blend:
         Returns
         -------
         ndarray of the blend's dtype, (classes, ...), or None
-            Streamed: the finished planes before `start` that were not handed out yet, as means; None if there are none.
+            Streamed: the finished planes before `start` that were not returned yet, as means; None if there are none.
 
         Raises
         ------
         ValueError
             If the patch has another shape, the window leaves the volume, a streamed window starts before an earlier one
-            or leaves a gap behind it, no window covered a voxel that is to be handed out, or `finish` was called.
+            or leaves a gap behind it, no window covered a voxel that is to be returned, or `finish` was called.
         TypeError
             If the patch is of another dtype.
         MemoryError
@@ -389,7 +389,7 @@ class Blend:
         ...
 
     def finish(self) -> NDArray[Any]:
-        """Return the means of all planes that were not handed out; the blend cannot be used after.
+        """Return the means of all planes that were not returned yet; the blend cannot be used after.
 
         Returns
         -------
@@ -427,7 +427,7 @@ class ForegroundAccumulator:
 class WindowAccumulator:
     """Weighted mean of a network's outputs over overlapping windows, each weighted by `gaussian_importance`.
 
-    Memory is taken when a window first touches a voxel and given back by `forget`: with windows that come layer by
+    Memory is taken when a window first touches a voxel and released by `forget`: with windows that come layer by
     layer, and row by row within a layer, half a layer of windows is the most that is held. Several threads may use one
     object: each call waits for the one before it.
 
@@ -500,7 +500,7 @@ class WindowAccumulator:
         Raises
         ------
         ValueError
-            A part that is empty or leaves the volume, voxels that no window covered or that were forgotten.
+            A part that is empty or leaves the volume, voxels that no window covered or that were released.
         MemoryError
             If memory is refused.
         """

@@ -72,7 +72,7 @@ def resample_probabilities(
     slab : (axis, start, planes, out_start, out_planes), optional
         Both grids are parts of longer ones along `axis`: `probabilities` holds planes `start` and following of
         `planes`, the result holds planes `out_start` and following of `out_planes`. The values are those that the
-        whole would have; planes that they need must be at hand. For parts along several axes five numbers each, one
+        whole would have; planes that they need must be present. For parts along several axes five numbers each, one
         behind the other; every axis once.
     threads : int, optional
         All processors of this process if not given.
@@ -133,7 +133,7 @@ class ForegroundAccumulator:
     order of cases, merges and threads. Several threads may add at once.
 
     Images of whole numbers (CT, and anything read from an integer file) keep one counter a distinct value. True
-    floats may have more distinct values than `memory` holds; then values far from the percentiles are forgotten, and
+    floats may have more distinct values than `memory` holds; then values far from the percentiles are dropped, and
     in the rare case that a percentile turns out to lie among them, `pending` is true after the last case and every
     case must be shown once more to `refine`.
 

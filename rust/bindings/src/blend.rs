@@ -59,7 +59,7 @@ impl<S: Float + Element> Sums<S> {
         Ok(Self { blend, memory: Some(memory) })
     }
 
-    /// Allocates what `work` hands out, of `shape`, and lends it the sums, without the interpreter.
+    /// Allocates what `work` returns, of `shape`, and lends it the sums, without the interpreter.
     fn lend<'py>(
         &mut self,
         py: Python<'py>,

@@ -4,7 +4,7 @@
 //! one as many as the tile, because windows arrive in order and planes before the newest start are finished:
 //!
 //! ```text
-//! planes    0 1 2 3 4 5 6 7 …        position: the first plane that is not handed out yet
+//! planes    0 1 2 3 4 5 6 7 …        position: the first plane that is not returned yet
 //!           └ out ┘└ ring ┘          plane p lives in slot p % depth
 //! ```
 
@@ -75,7 +75,7 @@ impl<S: Float> Blend<S> {
         ((self.layout.dims == 2).then_some(2), axes)
     }
 
-    /// The shape of what [`Blend::add`] hands out for a window at `start`; `None` if it hands out nothing.
+    /// The shape of what [`Blend::add`] returns for a window at `start`; `None` if it returns nothing.
     ///
     /// # Errors
     /// As [`Blend::add`] for such a window.
@@ -87,11 +87,11 @@ impl<S: Float> Blend<S> {
     }
 
     /// Adds a window's values (classes, *tile) at `start`. A streamed blend writes to `out`, of the shape that
-    /// [`Blend::done_before`] tells, the means of the planes before `start` that were not handed out yet.
+    /// [`Blend::done_before`] tells, the means of the planes before `start` that were not returned yet.
     ///
     /// # Errors
     /// The patch has another shape, the window leaves the volume, a streamed window starts before an earlier one or
-    /// leaves a gap behind it, a plane to be handed out has voxels that no window covered, the blend is finished, or memory
+    /// leaves a gap behind it, a plane to be returned has voxels that no window covered, the blend is finished, or memory
     /// is refused; nothing is added then.
     pub fn add<P: Float>(
         &mut self,
@@ -108,7 +108,7 @@ impl<S: Float> Blend<S> {
         let (rooms, mut slots) = (self.windows.rooms::<S, P>(&window)?, self.slots(&mut memory)?);
         let to_start = (start[0] - self.position) % slots.len();
         if let Some(out) = out {
-            self.hand_out(&mut slots, out)?;
+            self.take_means(&mut slots, out)?;
         }
         slots.rotate_left(to_start);
         slots.truncate(self.windows.tile[0]);
@@ -116,13 +116,13 @@ impl<S: Float> Blend<S> {
         Ok(())
     }
 
-    /// The shape of what [`Blend::finish`] hands out; `None` if the sums themselves become the means.
+    /// The shape of what [`Blend::finish`] returns; `None` if the sums themselves become the means.
     #[must_use]
     pub fn rest(&self) -> Option<[usize; 4]> {
         self.streamed.then(|| self.before(self.windows.size[0]))
     }
 
-    /// Makes means of the sums that were not handed out yet: in `out`, of the shape that [`Blend::rest`] tells, or in
+    /// Makes means of the sums that were not returned yet: in `out`, of the shape that [`Blend::rest`] tells, or in
     /// their place.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl<S: Float> Blend<S> {
         self.check_memory(&memory, self.rest(), out.as_ref())?;
         let mut slots = self.slots(&mut memory)?;
         match out {
-            Some(out) => self.hand_out(&mut slots, out)?,
+            Some(out) => self.take_means(&mut slots, out)?,
             None => self.make_means(&mut slots)?,
         }
         self.finished = true;
@@ -155,7 +155,7 @@ impl<S: Float> Blend<S> {
     }
 
     /// The means of as many planes as `out` has, the first of `slots`, which are cleared.
-    fn hand_out(&mut self, slots: &mut [Slot<'_, S>], mut out: ArrayViewMut4<'_, S>) -> Result<()> {
+    fn take_means(&mut self, slots: &mut [Slot<'_, S>], mut out: ArrayViewMut4<'_, S>) -> Result<()> {
         let Windows { size, .. } = self.windows;
         let count = out.len_of(Axis(1));
         let held = count.min(slots.len());

@@ -88,7 +88,7 @@ impl KernelError {
         self
     }
 
-    /// The rule that an argument breaks, where it is an argument's fault.
+    /// The rule that an argument breaks, where an argument is refused.
     #[must_use]
     pub const fn refusal(&self) -> Option<&Refusal> {
         match self {

@@ -32,7 +32,7 @@ fn images() -> impl Strategy<Value = Array4<f32>> {
 
 fn run(image: &Array4<f32>, [z, y, x]: [usize; 3], order: Order, axis: Option<usize>) -> Array4<f32> {
     let mut out = Array4::zeros((image.len_of(Axis(0)), z, y, x));
-    resample_image(image.view(), out.view_mut(), order, axis).expect("the shapes are sound");
+    resample_image(image.view(), out.view_mut(), order, axis).expect("the shapes are valid");
     out
 }
 
@@ -74,7 +74,7 @@ proptest! {
         let mut columns = Array4::zeros(image.raw_dim().f());
         columns.assign(&image);
         let mut out = Array4::zeros(expected.raw_dim().f());
-        resample_image(columns.view(), out.view_mut(), order, None).expect("the shapes are sound");
+        resample_image(columns.view(), out.view_mut(), order, None).expect("the shapes are valid");
         prop_assert_eq!(out, expected);
     }
 

@@ -32,7 +32,7 @@ fn changes() -> impl Strategy<Value = Change> {
 
 fn run(image: &Array4<f32>, list: &[(usize, Change)]) -> Array4<f32> {
     let mut image = image.clone();
-    change(image.view_mut(), list).expect("the changes are sound");
+    change(image.view_mut(), list).expect("the changes are valid");
     image
 }
 
@@ -71,7 +71,7 @@ proptest! {
         prop_assert_eq!(&with_threads(Some(3), || run(&image, &list)).expect("threads start"), &expected);
         let mut columns = Array4::zeros(image.raw_dim().f());
         columns.assign(&image);
-        change(columns.view_mut(), &list).expect("the changes are sound");
+        change(columns.view_mut(), &list).expect("the changes are valid");
         prop_assert_eq!(columns, expected);
     }
 

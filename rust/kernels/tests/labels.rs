@@ -27,7 +27,7 @@ fn maps() -> impl Strategy<Value = Array3<u8>> {
 
 fn run(labels: &Array3<u8>, shape: [usize; 3], axis: Option<usize>) -> Array3<u8> {
     let mut out = Array3::zeros(shape);
-    resample_labels(labels.view(), out.view_mut(), axis).expect("the shapes are sound");
+    resample_labels(labels.view(), out.view_mut(), axis).expect("the shapes are valid");
     out
 }
 
@@ -48,7 +48,7 @@ proptest! {
                     // In the order of the labels, from the least value of the type to the greatest.
                     let name = |label: &u8| if *label == 5 { <$type>::MAX } else { <$type>::MIN + *label as $type };
                     let mut out = Array3::<$type>::default(shape);
-                    resample_labels(labels.map(name).view(), out.view_mut(), axis).expect("the shapes are sound");
+                    resample_labels(labels.map(name).view(), out.view_mut(), axis).expect("the shapes are valid");
                     prop_assert_eq!(out, expected.map(name));
                 })+
             };
@@ -69,7 +69,7 @@ proptest! {
         let mut columns = Array3::zeros(labels.raw_dim().f());
         columns.assign(&labels);
         let mut out = Array3::zeros(expected.raw_dim().f());
-        resample_labels(columns.view(), out.view_mut(), None).expect("the shapes are sound");
+        resample_labels(columns.view(), out.view_mut(), None).expect("the shapes are valid");
         prop_assert_eq!(out, expected);
     }
 }

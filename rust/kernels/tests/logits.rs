@@ -39,7 +39,7 @@ proptest! {
     #[test]
     fn labels_equal_the_naive_twin(logits in logits(), shape in shapes(), axis in prop::option::of(0..3_usize)) {
         let mut out = Array3::<u8>::zeros(shape);
-        logits_to_labels(logits.view(), out.view_mut(), axis, &[]).expect("the shapes are sound");
+        logits_to_labels(logits.view(), out.view_mut(), axis, &[]).expect("the shapes are valid");
         let (labels, lead) = greatest(&resample_linearly(logits.view(), shape, axis));
         for ((got, expected), lead) in out.iter().zip(&labels).zip(&lead) {
             prop_assert!(usize::from(*got) == *expected || *lead < CLOSE);
@@ -48,7 +48,7 @@ proptest! {
         let mut columns = Array4::zeros(logits.raw_dim().f());
         columns.assign(&logits);
         let run = || logits_to_labels(columns.view(), again.view_mut(), axis, &[]);
-        with_threads(Some(3), run).expect("threads start").expect("the shapes are sound");
+        with_threads(Some(3), run).expect("threads start").expect("the shapes are valid");
         prop_assert!(out.iter().zip(&again).all(|(a, b)| u16::from(*a) == *b));
     }
 
@@ -56,20 +56,20 @@ proptest! {
     fn half_precision_has_the_labels_of_its_values(logits in logits(), shape in shapes()) {
         let halves = logits.mapv(f16::from_f32);
         let (mut half, mut single) = (Array3::<u8>::zeros(shape), Array3::<u8>::zeros(shape));
-        logits_to_labels(halves.view(), half.view_mut(), None, &[]).expect("the shapes are sound");
-        logits_to_labels(halves.mapv(f32::from).view(), single.view_mut(), None, &[]).expect("the shapes are sound");
+        logits_to_labels(halves.view(), half.view_mut(), None, &[]).expect("the shapes are valid");
+        logits_to_labels(halves.mapv(f32::from).view(), single.view_mut(), None, &[]).expect("the shapes are valid");
         prop_assert_eq!(half, single);
     }
 
     #[test]
     fn slabs_are_parts_of_the_whole(logits in logits(), shape in shapes(), axis in 0..3_usize, cut: usize) {
         let mut whole = Array3::<u8>::zeros(shape);
-        logits_to_labels(logits.view(), whole.view_mut(), None, &[]).expect("the shapes are sound");
+        logits_to_labels(logits.view(), whole.view_mut(), None, &[]).expect("the shapes are valid");
         let first = cut % shape[axis];
         let slab = Slab { axis, logits: (0, logits.len_of(Axis(axis + 1))), out: (first, shape[axis]) };
         let expected = whole.slice_axis(Axis(axis), (first..).into());
         let mut part = Array3::<u8>::zeros(expected.raw_dim());
-        logits_to_labels(logits.view(), part.view_mut(), None, &[slab]).expect("the slab is sound");
+        logits_to_labels(logits.view(), part.view_mut(), None, &[slab]).expect("the slab is valid");
         prop_assert_eq!(part, expected);
     }
 
@@ -81,11 +81,11 @@ proptest! {
         // NaN is never the greatest, unless there is nothing else.
         logits[[0, at[0], at[1], at[2]]] = f32::NAN;
         let mut out = Array3::<u16>::zeros(shape);
-        logits_to_labels(logits.view(), out.view_mut(), None, &[]).expect("the shapes are sound");
+        logits_to_labels(logits.view(), out.view_mut(), None, &[]).expect("the shapes are valid");
         let (labels, _) = greatest(&logits.mapv(f64::from));
         prop_assert_eq!(out.mapv(usize::from), labels);
         let mut kept = Array4::<f32>::zeros(logits.raw_dim());
-        resample_probabilities(logits.view(), kept.view_mut(), None, &[]).expect("the shapes are sound");
+        resample_probabilities(logits.view(), kept.view_mut(), None, &[]).expect("the shapes are valid");
         prop_assert_eq!(kept.mapv(f32::to_bits), logits.mapv(f32::to_bits));
     }
 
@@ -94,9 +94,9 @@ proptest! {
         let run = || {
             let paint: Vec<u16> = (0..logits.shape()[0]).map(|region| 7 + region as u16).collect();
             let mut regions = Array3::<u8>::zeros(shape);
-            logits_to_regions(logits.view(), regions.view_mut(), &paint, None, &[]).expect("the shapes are sound");
+            logits_to_regions(logits.view(), regions.view_mut(), &paint, None, &[]).expect("the shapes are valid");
             let mut values = Array4::<f32>::zeros((paint.len(), shape[0], shape[1], shape[2]));
-            resample_probabilities(logits.view(), values.view_mut(), None, &[]).expect("the shapes are sound");
+            resample_probabilities(logits.view(), values.view_mut(), None, &[]).expect("the shapes are valid");
             (regions, values.mapv(f32::to_bits))
         };
         let once = with_threads(Some(1), run).expect("threads start");
@@ -107,7 +107,7 @@ proptest! {
     fn regions_equal_the_naive_twin(logits in logits(), shape in shapes(), axis in prop::option::of(0..3_usize)) {
         let paint: Vec<u16> = (0..logits.shape()[0]).map(|region| 7 + region as u16).collect();
         let mut out = Array3::<u8>::zeros(shape);
-        logits_to_regions(logits.view(), out.view_mut(), &paint, axis, &[]).expect("the shapes are sound");
+        logits_to_regions(logits.view(), out.view_mut(), &paint, axis, &[]).expect("the shapes are valid");
         let values = resample_linearly(logits.view(), shape, axis);
         for ((z, y, x), got) in out.indexed_iter() {
             let regions: Vec<f64> = (0..paint.len()).map(|region| values[(region, z, y, x)]).collect();
@@ -121,7 +121,7 @@ proptest! {
     fn probabilities_equal_the_naive_twin(values in logits(), shape in shapes(), axis in prop::option::of(0..3_usize)) {
         let expected = resample_linearly(values.view(), shape, axis);
         let mut single = Array4::<f32>::zeros(expected.raw_dim());
-        resample_probabilities(values.view(), single.view_mut(), axis, &[]).expect("the shapes are sound");
+        resample_probabilities(values.view(), single.view_mut(), axis, &[]).expect("the shapes are valid");
         prop_assert!(single.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5));
         let mut half = Array4::from_elem(expected.raw_dim(), f16::ZERO);
         resample_probabilities(values.mapv(f16::from_f32).view(), half.view_mut(), axis, &[]).expect("sound");
