@@ -291,6 +291,17 @@ def test_headers_that_say_nonsense_are_refused(tmp_path: Path, keyword: str, val
     assert refusal(write_series(tmp_path / "s", change=break_it)).rule == "header-invalid"
 
 
+def test_more_frames_than_the_file_holds_are_refused_at_once(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s", picture((1, 6, 5)), NumberOfFrames="65535")
+    assert refusal(folder).rule == "several-phases"
+
+
+def test_a_value_of_no_known_kind_is_refused(tmp_path: Path) -> None:
+    (file,) = write_series(tmp_path / "s", picture((1, 6, 5))).iterdir()
+    file.write_bytes(file.read_bytes().replace(b"\x08\0\x16\0UI", b"\x08\0\x16\0I\x1a"))
+    assert refusal(file).rule in ("header-invalid", "unreadable")
+
+
 def test_a_negative_pixel_spacing_is_refused(tmp_path: Path) -> None:
     assert refusal(write_series(tmp_path / "s", PixelSpacing=[-1, 1])).rule == "spacing-invalid"
 

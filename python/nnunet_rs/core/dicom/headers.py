@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,10 @@ def read_planes(path: Path) -> tuple[Plane, ...]:
 def label_kind(path: Path) -> str:
     """Return "SEG" or "RTSTRUCT" for a file of labels, "" for any other file of DICOM; errors as `read_dataset`."""
     dataset, _ = read_dataset(path, ["SOPClassUID"], pixels=False)
-    kind = _sop_class(dataset)
+    try:
+        kind = _sop_class(dataset)
+    except Exception as error:  # pydicom converts a value when it is asked for, and raises anything
+        raise IssueError(_invalid(path, f"a value cannot be read: {reason(error)}")) from error
     return "SEG" if kind in SEGMENTATION else "RTSTRUCT" if kind == STRUCTURES else ""
 
 
@@ -135,8 +139,12 @@ def _planes(path: Path, dataset: Any, kind: str) -> Iterator[Plane]:
     if len(each) not in (0, frames):
         raise IssueError(_invalid(path, f"{frames} frames, and {len(each)} of them described"))
     origin = _origin(dataset)
+    if not each:  # all frames are where the file is
+        plane = _Groups(path, dataset, (shared,)).plane(kind, origin, 0, frames, size)
+        yield from (replace(plane, frame=frame) for frame in range(frames))
+        return
     for frame in range(frames):
-        groups = _Groups(path, dataset, (each[frame] if each else None, shared))
+        groups = _Groups(path, dataset, (each[frame], shared))
         yield groups.plane(kind, origin, frame, frames, size)
 
 

@@ -176,7 +176,10 @@ def _decoder(path: Path, dataset: Any) -> Any:
 
 
 def _undecoded(path: Path, dataset: Any, error: Exception) -> Issue:
-    syntax = _syntax(dataset)
+    try:
+        syntax = _syntax(dataset)
+    except Exception:
+        return Issue(path, "header-invalid", "its transfer syntax cannot be read", COPY_AGAIN)
     text = " ".join(str(error).split())[:200] or type(error).__name__
     if "missing dependencies" in text or "missing required dependencies" in text:
         return Issue(path, "unreadable", f"{syntax.name} needs a decoder that is not installed", INSTALL)
