@@ -8,7 +8,7 @@ from nnunet_rs.core.geometry import Geometry, lowres_axis
 from nnunet_rs.core.kernels import logits_to_labels, resample_probabilities
 from nnunet_rs.core.types import Header, LabelSet, Region
 from nnunet_rs.predict.export import Decision, Target, _activated, export_labels
-from nnunet_rs.predict.sliding_window import Region as Part
+from nnunet_rs.predict.sliding_window import ScoreBlock as Part
 from nnunet_rs.predict.window_grid import sliding_window_grid
 
 HEADER = Header("itk", ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))

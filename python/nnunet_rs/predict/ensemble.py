@@ -131,7 +131,7 @@ class SideBySide:
 
 
 def side_by_side(members: Sequence[Predictor], prepared: Sequence[Prepared], task: Task | None = None) -> SideBySide:
-    """Predict one case with all members at once, swept along the same axis so that the same planes finish."""
+    """Predict one case with all members at once, turned along the same axis so that the same planes finish."""
     share = None if task is None else Share(task, 1.0 / len(members))
     targets = [member.target(case, axis=0) for member, case in zip(members, prepared, strict=True)]
     streams = [

@@ -13,7 +13,7 @@ from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.kernels import logits_to_labels, logits_to_regions, resample_probabilities
 from nnunet_rs.core.labels import decode_labels
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3
-from nnunet_rs.predict.sliding_window import Range, Region
+from nnunet_rs.predict.sliding_window import Interval, ScoreBlock
 from nnunet_rs.predict.window_grid import WindowGrid
 
 # In memory at a time. The kernels decide a piece's planes of scores before they interpolate, and neighbouring pieces
@@ -25,7 +25,7 @@ HALF = np.float32(0.5)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The grid that scores are brought to, in sweep axes."""
+    """The grid that scores are brought to, in the grid's axes."""
 
     window_grid: WindowGrid
     shape: Shape3  # of the cropped, not resampled image
@@ -38,7 +38,7 @@ class Target:
         return cls(window_grid, shape, None if coarse is None else window_grid.back[coarse])
 
     def neighbours(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First and last voxel of the scores that each output voxel along a sweep axis lies between."""
+        """First and last voxel of the scores that each output voxel along a grid axis lies between."""
         n_in, n_out = self.window_grid.size[axis], self.shape[axis]
         twice = (2 * np.arange(n_out, dtype=np.int64) + 1) * n_in
         if self.lowres_axis == axis:
@@ -54,8 +54,8 @@ class Piece:
 
     scores: FloatArray  # (c, planes, rows, columns)
     start: tuple[int, int]  # plane and row of the whole scores that the first ones are
-    planes: Range  # of the target
-    rows: Range  # of the target
+    planes: Interval  # of the target
+    rows: Interval  # of the target
 
     def slabs(self, target: Target) -> tuple[int, ...]:
         """Describe the part along both axes, as the kernels want it."""
@@ -78,11 +78,11 @@ class Cutter:
         """Cut scores of so many `channels`; with `probabilities` all of them are made on the target as well."""
         self._target, self._channels, self._probabilities = target, channels, probabilities
         self._needs = target.neighbours(0), target.neighbours(1)
-        self._planes: Range = (0, 0)  # of the target, made from the layer of regions that is being handed out
-        self._rows: Range = (0, 0)
-        self._layer: Range = (0, 0)
+        self._planes: Interval = (0, 0)  # of the target, made from the layer of regions that is being handed out
+        self._rows: Interval = (0, 0)
+        self._layer: Interval = (0, 0)
 
-    def pieces(self, region: Region) -> Iterator[Piece]:
+    def pieces(self, region: ScoreBlock) -> Iterator[Piece]:
         """Yield what the next region completes, a few planes at a time."""
         if region.planes != self._layer:
             self._layer, self._rows = region.planes, (0, 0)
@@ -97,11 +97,11 @@ class Cutter:
             source = self._sources(0, planes)
             yield Piece(region.read(source, rows), (source[0], rows[0]), planes, self._rows)
 
-    def _next(self, axis: int, done: Range, ready: int) -> Range:
+    def _next(self, axis: int, done: Interval, ready: int) -> Interval:
         """Voxels of the target that follow those done and need no score from `ready` on."""
         return done[1], int(np.searchsorted(self._needs[axis][1], ready))
 
-    def _sources(self, axis: int, out: Range) -> Range:
+    def _sources(self, axis: int, out: Interval) -> Interval:
         first, last = self._needs[axis]
         return int(first[out[0]]), int(last[out[1] - 1]) + 1
 
@@ -167,7 +167,7 @@ class ProbabilitySink(Protocol):
 
 
 def export_probabilities(
-    regions: Iterator[Region], target: Target, decision: Decision
+    regions: Iterator[ScoreBlock], target: Target, decision: Decision
 ) -> Iterator[tuple[int, FloatArray]]:
     """Yield (first plane, probabilities (c, planes, a, b)) of the cropped grid, a few planes at a time.
 
@@ -180,7 +180,7 @@ def export_probabilities(
 
 
 def export_labels(
-    regions: Iterator[Region],
+    regions: Iterator[ScoreBlock],
     target: Target,
     geometry: Geometry,
     decision: Decision,

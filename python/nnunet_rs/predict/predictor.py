@@ -36,7 +36,7 @@ from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_l
 from nnunet_rs.predict.options import PredictOptions as PredictOptions
 from nnunet_rs.predict.prediction_json import PREDICTION
 from nnunet_rs.predict.probabilities import ProbabilityArray
-from nnunet_rs.predict.sliding_window import Previous, Region, WindowOptions, sliding_window_scores
+from nnunet_rs.predict.sliding_window import Previous, ScoreBlock, WindowOptions, sliding_window_scores
 from nnunet_rs.predict.window_grid import sliding_window_grid
 
 SinkMaker = Callable[[Target, Prepared], ProbabilitySink]
@@ -247,7 +247,7 @@ class Predictor:
         window_grid = sliding_window_grid(size, self.settings.patch_size, self.options.step, axis)
         return Target.of(window_grid, prepared.geometry, scores_axis(prepared.geometry, self.settings))
 
-    def _regions(self, prepared: Prepared, target: Target, task: Task | None, *, by_rows: bool) -> Iterator[Region]:
+    def _regions(self, prepared: Prepared, target: Target, task: Task | None, *, by_rows: bool) -> Iterator[ScoreBlock]:
         self._require_room(prepared, target)
         windows = self._windows(prepared, target)
         known = self._first_segmentation(prepared, windows, task)

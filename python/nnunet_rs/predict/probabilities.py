@@ -29,7 +29,7 @@ PROBABILITIES = Kind("probabilities", dict, advice="predict again and save them"
 class ProbabilityFile:
     """Writes probabilities plane by plane as they come; outside the crop box all is background.
 
-    The file is a blosc2 array (c, z, y, x) of float16 whose chunks are single planes across the sweep, all classes.
+    The file is a blosc2 array (c, z, y, x) of float16 whose chunks are single planes across the grid, all classes.
 
     Raises
     ------
@@ -42,7 +42,7 @@ class ProbabilityFile:
 
         geometry, channels = prepared.geometry, plan.labels.outputs
         window_grid = target.window_grid
-        self._sweep, self._geometry, self._regions = window_grid, geometry, bool(plan.labels.regions)
+        self._grid, self._geometry, self._regions = window_grid, geometry, bool(plan.labels.regions)
         self._across = geometry.transpose[window_grid.axes[0]]  # file axis that planes are stacked along
         chunks = (channels, *(1 if axis == self._across else n for axis, n in enumerate(geometry.shape)))
         self._folder, whole = path.parent, (channels, *geometry.shape)
@@ -54,8 +54,8 @@ class ProbabilityFile:
             self._write(plane, None)
 
     def put(self, first: int, values: FloatArray) -> None:
-        """Take the probabilities (c, planes, a, b) of planes `first` and following of the cropped grid, sweep axes."""
-        low = self._geometry.box[self._sweep.axes[0]][0]
+        """Take probabilities (c, planes, a, b), in the grid's axes, of planes `first` and following of the crop."""
+        low = self._geometry.box[self._grid.axes[0]][0]
         for offset in range(values.shape[1]):
             self._write(low + first + offset, values[:, offset])
 
@@ -65,9 +65,9 @@ class ProbabilityFile:
             block[0] = 1
         if values is not None:
             working = block.transpose(0, *(axis + 1 for axis in self._geometry.transpose))
-            swept = working.transpose(0, *(axis + 1 for axis in self._sweep.axes))[:, 0]
-            inside = (slice(*self._geometry.box[axis]) for axis in self._sweep.axes[1:])
-            swept[(slice(None), *inside)] = values
+            turned = working.transpose(0, *(axis + 1 for axis in self._grid.axes))[:, 0]
+            inside = (slice(*self._geometry.box[axis]) for axis in self._grid.axes[1:])
+            turned[(slice(None), *inside)] = values
         place = tuple(slice(plane, plane + 1) if axis == self._across else slice(None) for axis in range(3))
         with blosc2_writes(self._folder):
             self._array[(slice(None), *place)] = block
@@ -87,11 +87,11 @@ class ProbabilityArray:
             self.values[0] = 1
         working = self.values.transpose(0, *(axis + 1 for axis in geometry.transpose))
         inside = working[(slice(None), *(slice(*ends) for ends in geometry.box))]
-        self._swept = inside.transpose(0, *(axis + 1 for axis in target.window_grid.axes))
+        self._turned = inside.transpose(0, *(axis + 1 for axis in target.window_grid.axes))
 
     def put(self, first: int, values: FloatArray) -> None:
-        """Take the probabilities (c, planes, a, b) of planes `first` and following of the cropped grid, sweep axes."""
-        self._swept[:, first : first + values.shape[1]] = values
+        """Take probabilities (c, planes, a, b), in the grid's axes, of planes `first` and following of the crop."""
+        self._turned[:, first : first + values.shape[1]] = values
 
 
 @dataclass(frozen=True, slots=True, eq=False)

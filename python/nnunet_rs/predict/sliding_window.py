@@ -19,7 +19,7 @@ from nnunet_rs.predict.blend import Activation, WindowAccumulator
 from nnunet_rs.predict.engines.engine import Engine, TooManyWindowsError
 from nnunet_rs.predict.window_grid import WindowGrid
 
-Range = tuple[int, int]  # [start, stop)
+Interval = tuple[int, int]  # [start, stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class Previous:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Region:
+class ScoreBlock:
     """A finished part of a volume, in the grid's axes; it reaches over all columns.
 
     `read(planes, rows)` gives averaged scores (c, planes, rows, columns) of any part of it, and of the one plane and
     the one row before it, until the next region is asked for.
     """
 
-    planes: Range
-    rows: Range
-    read: Callable[[Range, Range], FloatArray]
+    planes: Interval
+    rows: Interval
+    read: Callable[[Interval, Interval], FloatArray]
 
 
 def sliding_window_scores(
@@ -62,7 +62,7 @@ def sliding_window_scores(
     task: Task | None = None,
     *,
     previous: Previous | None = None,
-) -> Iterator[Region]:
+) -> Iterator[ScoreBlock]:
     """Predict a prepared image window by window and hand out parts as soon as no later window touches them.
 
     Each window goes through every network and every mirror image while it is in memory: the sums of several folds
@@ -85,7 +85,7 @@ def sliding_window_scores(
 
     Yields
     ------
-    Region
+    ScoreBlock
         Layer by layer, within a layer row by row; together they cover the volume. Sums are float32.
 
     Raises
@@ -135,8 +135,8 @@ def _turned(array: NDArray[Any], grid: WindowGrid) -> NDArray[Any]:
 class _Part:
     """A part of the padded volume that is finished once the first `after` windows have been added."""
 
-    planes: Range
-    rows: Range
+    planes: Interval
+    rows: Interval
     after: int
     forget_rows: int  # whose sums are read no more, in all planes but the last of the part
 
@@ -152,7 +152,7 @@ def _finished(grid: WindowGrid, by_rows: bool) -> list[_Part]:
     ]
 
 
-def _between(starts: Sequence[int], end: int) -> list[Range]:
+def _between(starts: Sequence[int], end: int) -> list[Interval]:
     """Cut an axis at the starts of its windows."""
     edges = [*sorted(set(starts)), end]
     return list(pairwise(edges))
@@ -217,7 +217,7 @@ class _Windows:
         return np.stack([cut[:, 0] if self.grid.flat else cut for cut in cuts])
 
 
-def _region(part: _Part, sums: WindowAccumulator, grid: WindowGrid) -> Iterator[Region]:
+def _region(part: _Part, sums: WindowAccumulator, grid: WindowGrid) -> Iterator[ScoreBlock]:
     """Leave out what belongs to the padding; nothing may be left."""
     planes, rows = (
         (max(0, low - before), min(size, high - before))
@@ -227,7 +227,7 @@ def _region(part: _Part, sums: WindowAccumulator, grid: WindowGrid) -> Iterator[
         return
     columns = grid.before[2], grid.before[2] + grid.size[2]
 
-    def read(planes: Range, rows: Range) -> FloatArray:
+    def read(planes: Interval, rows: Interval) -> FloatArray:
         low, high = zip(
             (planes[0] + grid.before[0], planes[1] + grid.before[0]),
             (rows[0] + grid.before[1], rows[1] + grid.before[1]),
@@ -236,7 +236,7 @@ def _region(part: _Part, sums: WindowAccumulator, grid: WindowGrid) -> Iterator[
         )
         return _finite(sums.mean(low, high))
 
-    yield Region(planes, rows, read)
+    yield ScoreBlock(planes, rows, read)
 
 
 def _finite(scores: FloatArray) -> FloatArray:

@@ -64,17 +64,17 @@ def sliding_window_grid(size: Shape3, tile: Shape, step: float = 0.5, axis: int 
     longest = 0 if flat else max(range(3), key=lambda i: (size[i] / tile3[i], -i))
     along = longest if axis is None else axis
     axes = (along, *(i for i in range(3) if i != along))
-    swept, tiles = (_permuted(shape, axes) for shape in (size, tile3))
-    padded = tuple(max(pair) for pair in zip(swept, tiles, strict=True))
+    turned, tiles = (_permuted(shape, axes) for shape in (size, tile3))
+    padded = tuple(max(pair) for pair in zip(turned, tiles, strict=True))
     if flat:
         within = window_starts(padded[1:], tiles[1:], step)
         starts = [(z, *start) for z in range(padded[0]) for start in within]
     else:
         starts = sorted(window_starts(padded, tiles, step))
-    before = tuple((whole - part) // 2 for whole, part in zip(padded, swept, strict=True))
+    before = tuple((whole - part) // 2 for whole, part in zip(padded, turned, strict=True))
     return WindowGrid(
         cast("Shape3", axes),
-        swept,
+        turned,
         cast("Shape3", padded),
         cast("Shape3", before),
         tiles,
