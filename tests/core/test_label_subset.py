@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.label_subset import binary_mask, keep_values, select_labels, structures_of
 from nnunet_rs.core.types import LabelSet, Region
@@ -56,3 +58,17 @@ def test_names_of_files_are_safe_and_distinct() -> None:
         *("label 1 a_b", "label 2 a_b", "label 3 Left", "label 4 left", "label 5", "label 6 _x"),
         *("Ä _1_", "fine", "label 9"),
     ]
+
+
+@given(
+    st.lists(
+        st.text() | st.sampled_from(["a/b", "ä" * 300, "a_b", "label 1 a_b", "LABEL 1 A_B", "_", ".", "con"]),
+        max_size=8,
+    )
+)
+def test_any_names_give_files_side_by_side(names: list[str]) -> None:
+    found = structures_of(LabelSet(("background", *names), tuple(range(len(names) + 1))))
+    files = [structure.file_name for structure in found]
+    assert len({name.lower() for name in files}) == len(names)
+    assert max((len(name.encode()) for name in files), default=0) < 200
+    assert all(name and name[0] not in "._ " and not set(name) & set('/\\:*?"<>|\0\n') for name in files)

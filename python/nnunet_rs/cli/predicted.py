@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli.console import Console, Outcome, UsageError
+from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.text import counted
 
 if TYPE_CHECKING:
@@ -40,6 +42,17 @@ class Wanted:
             place.require()
         page = page_beside(arguments.output) if arguments.report else None
         return cls(place, page, arguments.overwrite, arguments.threads)
+
+    @contextmanager
+    def missed(self, output: Path, console: Console) -> Iterator[None]:
+        """Say, where predicting fails, what is therefore not made, and how it is made of the cases that are there."""
+        try:
+            yield
+        except NnunetError:
+            for name, wanted in (("statistics", self.statistics), ("report", self.page)):
+                if wanted is not None:
+                    console.say(f"no {name}: for the cases that are predicted, `nnunet-rs {name} {output}` makes it")
+            raise
 
     def make(self, outcome: Outcome, found: Predictions, console: Console) -> Outcome:
         """Add statistics and page to what came of predicting."""

@@ -14,7 +14,8 @@ from nnunet_rs.core.errors import DatasetError, among
 from nnunet_rs.core.types import IntArray, LabelSet, Region
 
 _UNSAFE = re.compile(r"[^\w\-+. ()]")  # in names of files, on any system
-_LONGEST = 80  # characters of a file's name that a label's name gives
+_LONGEST = 120  # bytes of a file's name that a label's name gives: systems hold 255
+_VALUES = 8  # of a region that a file's name lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,17 @@ def structures_of(labels: LabelSet) -> tuple[Structure, ...]:
         found = [(r.name, tuple(labels.values[index] for index in r.classes)) for r in labels.regions]
     else:
         found = [(name, (value,)) for name, value in zip(labels.names[1:], labels.values[1:], strict=True)]
-    stems = [_UNSAFE.sub("_", name)[:_LONGEST].strip(" .") for name, _ in found]
-    met = Counter(stem.lower() for stem in stems)
-    return tuple(
-        Structure(
-            name, values, stem if stem.lstrip("_") == stem != "" and met[stem.lower()] == 1 else _told(values, stem)
-        )
-        for (name, values), stem in zip(found, stems, strict=True)
-    )
-
-
-def _told(values: tuple[int, ...], stem: str) -> str:
-    return f"label {'+'.join(map(str, values))} {stem}".strip()
+    stems = [_UNSAFE.sub("_", name).encode()[:_LONGEST].decode(errors="ignore").strip(" .") for name, _ in found]
+    met, taken = Counter(stem.lower() for stem in stems), set[str]()
+    structures = []
+    for (name, values), stem in zip(found, stems, strict=True):
+        plain = stem.lstrip("_") == stem != "" and met[stem.lower()] == 1
+        file_name = stem if plain else f"label {'+'.join(map(str, values[:_VALUES]))} {stem}".strip()
+        while file_name.lower() in taken:  # a label may be called as another one's file
+            file_name += "_"
+        taken.add(file_name.lower())
+        structures.append(Structure(name, values, file_name))
+    return tuple(structures)
 
 
 def select_labels(labels: LabelSet, wanted: Sequence[str]) -> LabelSet:

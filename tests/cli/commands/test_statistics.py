@@ -96,3 +96,17 @@ def test_one_image_with_statistics_and_masks(make_work: Callable[..., Path], tmp
     document = json.loads((tmp_path / "o" / "x.statistics.json").read_text())
     assert list(document["cases"]["x"]) == ["large", "small"]
     assert main(["predict", str(work), "-i", str(image), "-o", str(tmp_path / "p"), "--part", "1/2", *more]) == 2
+
+
+def test_what_is_not_made_for_a_case_that_fails_is_told(
+    make_work: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, out = make_work({"3d_fullres": (0,)}), tmp_path / "segmented"
+    images = next(tmp_path.glob("Dataset*")) / "imagesTr"
+    (images / "case_0_0000.nii.gz").write_bytes(b"no")
+    options = ["--no-mirror", "--statistics", "--report"]
+    assert main(["predict", str(work), "-i", str(images), "-o", str(out), *options]) == 1
+    told = capsys.readouterr().err
+    assert f"`nnunet-rs statistics {out}` makes it" in told
+    assert f"`nnunet-rs report {out}` makes it" in told
+    assert not (out / "statistics.json").exists()

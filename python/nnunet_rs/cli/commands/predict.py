@@ -154,10 +154,11 @@ def _predict(arguments: argparse.Namespace, console: Console) -> tuple[Outcome, 
         labels=tuple(arguments.labels or ()),
         masks=arguments.one_file_per_label,
     )
-    if folder is None:
-        result = predict_files(predictor, arguments.input, arguments.output, wanted, console)
-    else:
-        result = predict_folder(predictor, folder, arguments.output, wanted, console)
+    with more.missed(arguments.output, console):
+        if folder is None:
+            result = predict_files(predictor, arguments.input, arguments.output, wanted, console)
+        else:
+            result = predict_folder(predictor, folder, arguments.output, wanted, console)
     outcome, labels = shared.written(arguments.output, result), kept_labels(predictor.plan, wanted)
     if more.statistics is not None or more.page is not None:
         found = read_predictions(arguments.output, Given(labels=labels, channels=predictor.plan.channels))
