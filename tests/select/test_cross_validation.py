@@ -58,5 +58,5 @@ def test_a_case_that_the_model_has_seen_is_not_scored(work):
     seen = folds[1]["train"].pop()
     folds[1]["val"].append(seen)
     (work / "splits.json").write_text(json.dumps(folds))
-    with pytest.raises(CheckpointError, match=f"fold 1 holds out {seen}, which 3d_fullres, fold 1, has learnt"):
+    with pytest.raises(CheckpointError, match=f"fold 1 holds out {seen}, which 3d_fullres, fold 1, was trained on"):
         validate_fold(work, "3d_fullres", 1, device="cpu", options=FAST)

@@ -50,7 +50,7 @@ class AugmentationRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """What happens to a sample between store and network: chance first (`draw`), then action (`apply`)."""
+    """What happens to a sample between store and network: `draw` draws the parameters, `apply` applies them."""
 
     patch: Shape  # two axes for 2-D
     spatial: Spatial | None = None
@@ -122,7 +122,7 @@ def build_augmentation(
     normalization
         Of the channels: those that used the non-zero mask are 0 outside it after augmentation too.
     classes
-        Of a cascade's second stage: the classes of the first segmentation, the background included. It comes as the
+        For the second stage of a cascade: the classes of the first segmentation with background. It comes as the
         last channel of `seg`, and leaves as channels of the image.
     mirror_axes
         Axes of the patch, 0 the first, along which samples are mirrored; None: the augmentation's own.
@@ -152,7 +152,7 @@ def build_augmentation(
 
 
 def default_mirror_axes(name: str, dims: int) -> Shape:
-    """Tell along which axes of a patch one of `AUGMENTATIONS` mirrors where no others are asked for."""
+    """Return the axes of a patch along which one of `AUGMENTATIONS` mirrors by default."""
     return tuple(range(dims)) if AUGMENTATIONS[name].mirrored else ()
 
 
@@ -178,7 +178,7 @@ def with_first_stage_channels(
     classes: int,
     cascade_augmentation: CascadeAugmentationRule | None = NNUNET_CASCADE_AUGMENTATION,
 ) -> Augmentation:
-    """Let an augmentation end by making channels of a first segmentation, with mistakes in it (None: as it is)."""
+    """Append the step that turns a first segmentation into channels, after cascade augmentation (None: unchanged)."""
     made = () if cascade_augmentation is None else (CascadeAugmentation(cascade_augmentation, classes),)
     return replace(augmentation, transforms=(*augmentation.transforms, *made, MoveSegAsOneHot(classes)))
 

@@ -1,4 +1,4 @@
-"""Mistakes made on purpose in the first segmentation of a cascade, so that its second stage does not trust it blindly.
+"""Augmentation of a cascade's first segmentation, so that the second stage does not rely on it blindly.
 
 nnU-Net's cascade augmentation: random binary morphology, and components that are lost. Here both work on class indices;
 a voxel has one class at any time, which is what nnU-Net keeps up channel by channel.

@@ -50,7 +50,7 @@ def sample_locations(labels: IntArray, classes: Collection[int]) -> ClassLocatio
 
     Returns
     -------
-    Locations
+    ClassLocations
         The same for the same labels. uint32 indices where they suffice.
 
     References

@@ -111,7 +111,7 @@ class Loader:
     options
         Seed, purpose, threads.
     previous
-        Of a cascade's second stage: the first stage's segmentations. The augmentation makes channels of them.
+        For the second stage of a cascade: its first stage's segmentations; the augmentation makes channels of them.
 
     Raises
     ------

@@ -20,12 +20,12 @@ AXES = "zyx"  # of an image's array
 
 
 def image_axes(patch_axes: Sequence[int], dims: int, transpose: Shape3) -> Shape:
-    """Tell which axes of the image these axes of a patch of 2 or 3 dimensions are, in ascending order."""
+    """Return which axes of the image these axes of a patch of 2 or 3 dimensions are, in ascending order."""
     return tuple(sorted(transpose[axis + 3 - dims] for axis in patch_axes))
 
 
 def patch_axes(image_axes: Iterable[int], dims: int, transpose: Shape3) -> Shape:
-    """Tell which axes of a patch these axes of the image are; the one across slices is none of a 2-D patch."""
+    """Return which axes of a patch these axes of the image are; the one across slices is none of a 2-D patch."""
     wanted = set(image_axes)
     return tuple(axis for axis in range(dims) if transpose[axis + 3 - dims] in wanted)
 
@@ -36,7 +36,7 @@ def axes_named(image_axes: Iterable[int]) -> str:
 
 
 def mirrored_axes(augmentation: Augmentation) -> Shape:
-    """Tell along which axes of the patch an augmentation mirrors.
+    """Return the axes along which of the patch an augmentation mirrors.
 
     What it says itself (`Augmentation.mirror_axes`) holds; else the axes of those of its transforms that are known to
     mirror: `Mirror`, and batchgenerators' MirrorTransform.

@@ -1,4 +1,4 @@
-"""Choose where training patches lie. Chance only: nothing here reads voxels."""
+"""Choose where training patches lie, by random numbers alone: nothing here reads voxels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOREGROUND_SHARE = 0.33  # of the samples of a batch that are centred on foregro
 
 @dataclass(frozen=True, slots=True)
 class PatchRule:
-    """What decides where a patch lies, apart from the case and chance."""
+    """What decides where a patch lies, besides the case and random numbers."""
 
     patch: Shape3  # size in working axes; (1, y, x) for 2-D
     foreground_classes: tuple[tuple[int, ...], ...]  # to be oversampled: a class each, or the classes of a region
@@ -50,7 +50,7 @@ def choose_start(
     ----------
     rule
         The patch size and what to centre on.
-    locations
+    class_locations
         The case's shape and its sampled class voxels.
     foreground
         Centre on a voxel of a random class (or region) among those that occur; where none does, anywhere.

@@ -42,7 +42,7 @@ def one_hot(labels: IntArray, classes: int) -> FloatArray:
 def on_grid(
     labels: IntArray, geometry: Geometry, configuration: Configuration, *, threads: int | None = None
 ) -> IntArray:
-    """Bring a segmentation of the image to the grid of a prepared case, as preprocessing brings references there.
+    """Resample a segmentation of the image to the grid of a prepared case, as preprocessing resamples references.
 
     Parameters
     ----------

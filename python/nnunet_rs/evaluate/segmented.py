@@ -41,7 +41,7 @@ def read_segmented(
         Is told of an image that cannot be read or lies elsewhere, and the segmentation is returned without it; None:
         that is raised.
     warn
-        Is told of every fault that is none.
+        Called with each issue that does not prevent reading.
 
     Raises
     ------

@@ -68,7 +68,7 @@ def write_report(
     shown
         How many cases and slices the page holds.
     progress
-        Told of every case that is drawn.
+        Shows each case as it is drawn.
     live
         Of a page that is written again and again.
 

@@ -58,7 +58,7 @@ def write_predictions_report(
     shown
         How much the page holds. Slices, their size and planes are chosen so that it stays below `detail.PAGE` bytes.
     progress
-        Told of every case.
+        Shows each case as it is done.
     command
         What the page says that it was made by.
 

@@ -44,7 +44,7 @@ def validate_fold(
     tolerance
         Of the normalised surface Dice, in mm; None measures no distances.
     progress
-        Told of every case.
+        Shows each case as it is done.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def load_held_out(
 
 
 def _require_unseen(work: Path, metadata: ModelMetadata) -> None:
-    """See that splits.json, which may have been edited since, holds out nothing that the model has learnt from."""
+    """See that splits.json, which may have been edited since, holds out no case that the model was trained on."""
     if metadata.fold == "all":
         raise CheckpointError(f"{work}: this network was trained on every case; there is nothing that it did not see")
     if metadata.cases is None:
@@ -99,7 +99,7 @@ def _require_unseen(work: Path, metadata: ModelMetadata) -> None:
     if seen:
         raise CheckpointError(
             f"{path}: fold {metadata.fold} holds out {min(seen)}, which {metadata.configuration}, fold "
-            f"{metadata.fold}, has learnt from: its score would be too good; restore the file, or train this fold again"
+            f"{metadata.fold}, was trained on: its score would be too good; restore the file, or train this fold again"
         )
 
 

@@ -42,7 +42,7 @@ def ensemble_folders(
     output_dir
         Gets {case}{ending} with the first folder's header, and prediction.json as `predict_folder` writes it.
     progress
-        Told of every case.
+        Shows each case as it is done.
     threads
         Cases at a time; None: two, for one is read while the other is decided.
     overwrite

@@ -45,7 +45,7 @@ def segment_cases(
     device, options
         As in `Predictor.load`, where cases must be predicted.
     progress
-        Told of every case.
+        Shows each case as it is done.
 
     Returns
     -------

@@ -68,7 +68,7 @@ def choose_best(
     device, options
         As in `Predictor.load`.
     progress
-        Told of every case.
+        Shows each case as it is done.
 
     Returns
     -------
@@ -125,7 +125,7 @@ class Chosen:
         return self.predictor.predict_probabilities(array, spacing)
 
     def prepare(self, volume: Volume, *, overwrite: bool = False) -> Any:
-        """Bring an image to the networks' grids."""
+        """Preprocess an image for the networks."""
         return self.predictor.prepare(volume, overwrite=overwrite)
 
     def predict_prepared(self, prepared: Any, task: Task | None = None, make_sink: SinkMaker | None = None) -> IntArray:
@@ -255,7 +255,7 @@ class _Search:
             yield from pairs_of(cases, self._folder(configurations, fold))
 
     def digests(self, names: Sequence[str], folds: Sequence[int]) -> dict[str, dict[str, str]]:
-        """Tell by which weights configurations were scored."""
+        """Return the digests of the weights that were scored."""
         work = WorkFolder(self.work)
         return {name: {fold_name(k): read_metadata(work.model(name, k).path).digest for k in folds} for name in names}
 
