@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nnunet_rs import transforms
     from nnunet_rs.core.check import check_dataset
-    from nnunet_rs.core.dataset import read_dataset
     from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, PlanError, TrainingError
     from nnunet_rs.core.io import read_labels, read_volume, write_labels
     from nnunet_rs.core.kernels import (
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         window_starts,
     )
     from nnunet_rs.core.types import ChannelStats, Dataset, Labels, LabelSet, Volume
+    from nnunet_rs.data.environment import read_dataset
     from nnunet_rs.data.pipeline import PrepareOptions, plan_dataset, prepare_dataset
     from nnunet_rs.data.prepared_dataset import PreparedDataset
     from nnunet_rs.data.preprocess import Prepared, prepare
@@ -104,7 +104,7 @@ __all__ = [
 
 _HOMES = {
     "core.check": "check_dataset",
-    "core.dataset": "read_dataset",
+    "data.environment": "read_dataset",
     "core.errors": "CheckpointError DatasetError NnunetError PlanError TrainingError",
     "core.io": "read_labels read_volume write_labels",
     "core.kernels": "Blend foreground_statistics gaussian_importance logits_to_labels resample_image resample_labels "

@@ -106,21 +106,28 @@ def test_files_that_dataset_json_lists(tmp_path: Path) -> None:
     assert dataset.issues == ()
 
 
-def test_listed_paths_may_name_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listed_paths_may_name_variables_of_the_environment_given(tmp_path: Path) -> None:
     listed = {
         "a": {"images": ["$ARCHIVE/a.nii.gz"], "label": "${ARCHIVE}/../truth/a.nii.gz"},
         "b": {"images": ["$NOWHERE/b.nii.gz"], "label": "$ARCHIVE/a.nii.gz"},
     }
-    monkeypatch.setenv("ARCHIVE", str(tmp_path / "archive"))
-    monkeypatch.delenv("NOWHERE", raising=False)
     root = declare(tmp_path / "data", dataset=listed)
     touch(tmp_path, "archive/a.nii.gz", "truth/a.nii.gz")
-    dataset = read_dataset(root)
+    dataset = read_dataset(root, {"ARCHIVE": str(tmp_path / "archive")})
     assert dataset.training[0].images == (tmp_path / "archive" / "a.nii.gz",)
     assert dataset.training[0].label.samefile(tmp_path / "truth" / "a.nii.gz")
     assert [str(issue).partition(": ")[2] for issue in dataset.issues] == [
         "image-missing: the environment variable NOWHERE is not set; set it, or write the path"
     ]
+
+
+def test_without_an_environment_a_dollar_is_a_character_of_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARCHIVE", str(tmp_path / "elsewhere"))
+    root = declare(tmp_path / "data", dataset={"a": {"images": ["$ARCHIVE/a.nii.gz"], "label": "$ARCHIVE/b.nii.gz"}})
+    touch(root, "$ARCHIVE/a.nii.gz", "$ARCHIVE/b.nii.gz")
+    assert read_dataset(root).training[0].images == (root / "$ARCHIVE" / "a.nii.gz",)
 
 
 def test_a_label_with_a_channel_number_is_named_as_the_mistake_it_is(tmp_path: Path) -> None:

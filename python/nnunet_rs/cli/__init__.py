@@ -1,4 +1,4 @@
-"""The command line: the only part that prints or reads the environment."""
+"""The command line: the only part that prints."""
 
 from __future__ import annotations
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +20,11 @@ from nnunet_rs.core.regions import dataset_json_issues
 from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.core.workspace import DATASET_JSON
 
+_VARIABLE = re.compile(r"\$(?P<name>\w+|\{[^}]*\})", re.ASCII)  # as `os.path.expandvars` finds them
 _NO_NAME = frozenset("/\\\0")  # characters that a case's name, which becomes file names, must not have
 
 
-def read_dataset(root: str | Path) -> Dataset:
+def read_dataset(root: str | Path, environment: Mapping[str, str] | None = None) -> Dataset:
     """Read dataset.json and list the files of a dataset; no image is opened.
 
     Parameters
@@ -33,6 +33,8 @@ def read_dataset(root: str | Path) -> Dataset:
         A folder in the Medical Segmentation Decathlon's layout (`training` lists the files; 4-D files hold all
         channels) or in nnU-Net's raw layout (`imagesTr/{case}_{CCCC}{ending}`, or `dataset` lists the files). A
         Decathlon-like dataset.json over one file per channel (nnU-Net v1) is understood as well.
+    environment
+        What `$NAME` and `${NAME}` in listed files stand for, as in nnU-Net's format; None: they stand for themselves.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def read_dataset(root: str | Path) -> Dataset:
     content = read_document(file)
     layout = _layout(file, content)
     channels, labels = read_channels(file, content), read_labels(file, content)
-    source = _Source(root, file, content, len(channels), _ending(file, content, layout), Folders())
+    source = _Source(root, file, content, len(channels), _ending(file, content, layout), Folders(), environment or {})
     cases, issues = _training(source, layout)
     test, of_test = _test(source, layout)
     issues += dataset_json_issues(file, labels)
@@ -136,15 +138,18 @@ class _Source:
     channels: int
     ending: str
     folders: Folders
+    environment: Mapping[str, str]
 
     def place(self, listed: str) -> Path:
         """Return where a file is that dataset.json lists: in the dataset's folder, or anywhere by an absolute path.
 
-        As in nnU-Net's format, `$NAME` and `${NAME}` stand for environment variables.
+        `$NAME` and `${NAME}` stand for variables of the environment.
         """
         if "\0" in listed:
             raise broken(self.file, "a file name", f"is {listed!r}", "no name holds a zero byte: write it anew")
-        return self.root / os.path.expandvars(listed)
+        return self.root / _VARIABLE.sub(
+            lambda found: self.environment.get(found["name"].strip("{}"), found[0]), listed
+        )
 
 
 def _layout(file: Path, content: dict[str, Any]) -> Literal["decathlon", "nnunet"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from nnunet_rs.cli import planning, shared
@@ -29,7 +30,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.data.folds import grouping_hint
     from nnunet_rs.report.tables import issues_table
 
-    dataset = read_dataset(arguments.data)
+    dataset = read_dataset(arguments.data, os.environ)
     issues = check_dataset(dataset, console, arguments.threads or processors(), arguments.memory)
     hint = grouping_hint([case.name for case in dataset.training])
     errors = fatal(issues)

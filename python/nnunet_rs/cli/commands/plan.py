@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ def _plan(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Finger
     from nnunet_rs.data.pipeline import plan_dataset
     from nnunet_rs.plan.nnunet import reader_of
 
-    dataset = read_dataset(arguments.data)
+    dataset = read_dataset(arguments.data, os.environ)
     options = planning.prepare_options(arguments, dataset)
     if arguments.output:
         fingerprint, decided = plan_dataset(dataset, arguments.output, options, console)

@@ -44,7 +44,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     # Blosc2 starts four threads to compress the index of each frame, which takes longer than a small frame itself; its
     # C library knows no other way to forbid it. Cases are prepared side by side anyway.
     os.environ.setdefault("BLOSC_NTHREADS", "1")
-    dataset = read_dataset(arguments.data)
+    dataset = read_dataset(arguments.data, os.environ)
     done = prepare_dataset(dataset, arguments.output, planning.prepare_options(arguments, dataset), console)
     result = {
         **{field.name: getattr(done, field.name) for field in fields(done)},
