@@ -247,7 +247,7 @@ def test_survey_json(work: tuple[Path, Path], answered: Answered, data: st.DataO
         _accepted(answered, file, lambda: scanned_classes(Path(place)))
         with answered():  # what cannot be used of it is read again
             scan = scan_dataset(dataset, Path(place), Budget(1 << 30), threads=1)
-            assert scan.sound() == tuple(case.name for case in dataset.training)
+            assert scan.valid() == tuple(case.name for case in dataset.training)
 
 
 @FUZZ

@@ -44,7 +44,7 @@ def test_equals_check_and_fingerprint(raw_dataset) -> None:
     found = _survey(dataset)
     assert found.fingerprint == fingerprint_dataset(dataset)
     assert found.issues == check_dataset(dataset)
-    assert found.sound() == ("case_0", "case_1", "case_2")
+    assert found.valid() == ("case_0", "case_1", "case_2")
 
 
 def test_visits_each_case_once_and_counts_it(raw_dataset) -> None:
@@ -146,10 +146,10 @@ def test_faulty_cases_are_listed_and_read_again(raw_dataset, work, read) -> None
     (root / "imagesTr" / "case_1_0000.nii.gz").write_bytes(whole[:100])
     dataset = read_dataset(root)
     found = _survey(dataset, work)
-    assert found.sound() == ("case_0", "case_2", "case_3")
+    assert found.valid() == ("case_0", "case_2", "case_3")
     assert [issue.rule for issue in found.issues] == ["gzip-truncated"]
     assert found.fingerprint is not None
-    assert [case.name for case in found.fingerprint.cases] == list(found.sound())
+    assert [case.name for case in found.fingerprint.cases] == list(found.valid())
     read.clear()
     assert _survey(dataset, work) == found
     assert read == ["case_1"]
@@ -159,7 +159,7 @@ def test_nothing_sound(raw_dataset, work) -> None:
     root = raw_dataset(cases=1)
     (root / "labelsTr" / "case_0.nii.gz").write_bytes(b"")
     found = _survey(read_dataset(root), work)
-    assert found.sound() == ()
+    assert found.valid() == ()
     assert found.fingerprint is None
     assert not (work / "fingerprint.json").exists()
 
@@ -177,7 +177,7 @@ def test_a_case_beyond_the_memory_is_a_fault(raw_dataset) -> None:
     found = _survey(read_dataset(raw_dataset(cases=2)), memory=10_000)
     assert [issue.rule for issue in found.issues] == ["memory", "memory"]
     assert "raise --memory" in found.issues[0].advice
-    assert found.sound() == ()
+    assert found.valid() == ()
 
 
 def test_floats_that_need_a_second_pass(tmp_path: Path, raw_dataset, save_nifti) -> None:

@@ -47,8 +47,8 @@ def test_scores_of_folds_come_together(maker) -> None:
 
 def test_what_the_survey_saw_is_known_before_anything_is_prepared(maker) -> None:
     work = read_work_folder(maker().planned())
-    assert set(work.surveyed) == set(work.names)
-    assert all(classes == (True, True, True, False) for classes in work.surveyed.values())
+    assert set(work.scanned) == set(work.names)
+    assert all(classes == (True, True, True, False) for classes in work.scanned.values())
     assert work.prepared == {"2d": (), "3d_fullres": ()}
 
 

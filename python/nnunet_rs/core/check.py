@@ -1,4 +1,4 @@
-"""Every fault of a dataset, in one pass over its files."""
+"""Every issue of a dataset, in one pass over its files."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | No
     Returns
     -------
     volume
-        The image, float32 (c, z, y, x); None where it has a fatal fault.
+        The image, float32 (c, z, y, x); None where it has a fatal issue.
     labels
-        Class indices (z, y, x), `count` where ignored; None where there is no label file or it has a fatal fault.
-    faults
+        Class indices (z, y, x), `count` where ignored; None where there is no label file or it has a fatal issue.
+    issues
         First the image's, then the label's. Fatal: `missing`, `unreadable`, `file-empty`, `not-gzip`, `gzip-truncated`,
         `gzip-corrupt`, `not-nifti`, `header-invalid`, `voxel-type`, `dimensions`, `file-truncated`, `format`, `memory`,
         `channels`, `spacing-invalid`, `spacing-affine`, `non-finite`, `shape-mismatch`, `spacing-mismatch`,
@@ -55,19 +55,19 @@ def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | No
     return (
         volume,
         labels,
-        tuple(dataclasses.replace(issue, case=case.name) for issue in (*_name_faults(case), *found, *more)),
+        tuple(dataclasses.replace(issue, case=case.name) for issue in (*_name_issues(case), *found, *more)),
     )
 
 
 def check_dataset(
     dataset: Dataset, progress: Progress | None = None, threads: int | None = None, memory: int | None = None
 ) -> tuple[Issue, ...]:
-    """Read every training case and list every fault of the dataset.
+    """Read every training case and list every issue of the dataset.
 
     Parameters
     ----------
     dataset
-        As `read_dataset` gave it; its own faults come first.
+        As `read_dataset` gave it; its own issues come first.
     progress
         Is told of each case.
     threads
@@ -77,8 +77,8 @@ def check_dataset(
 
     Returns
     -------
-    tuple of Fault
-        In the order of the cases, whatever the number of threads. A dataset is sound if none is fatal.
+    tuple of Issue
+        In the order of the cases, whatever the number of threads. A dataset is valid if none is fatal.
 
     Raises
     ------
@@ -93,10 +93,10 @@ def check_dataset(
             seen[case.name] = result
             task.advance(1, case.name)
     ordered = [seen[case.name] for case in dataset.training]
-    return (*dataset.issues, *(issue for one in ordered for issue in one.issues), *dataset_faults(dataset, ordered))
+    return (*dataset.issues, *(issue for one in ordered for issue in one.issues), *dataset_issues(dataset, ordered))
 
 
-def dataset_faults(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Issue, ...]:
+def dataset_issues(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Issue, ...]:
     """List what only the readable cases together can tell.
 
     Rules: `no-foreground-anywhere` (fatal); `label-unused`, a warning, for each class that no case holds; and the
@@ -104,10 +104,10 @@ def dataset_faults(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Issue, ...]:
     """
     file = dataset.root / DATASET_JSON
     found = outliers(file, [one.measured for one in seen if one.measured is not None], dataset.channels)
-    return (*found, *_class_faults(dataset, file, [one.classes for one in seen if one.classes]))
+    return (*found, *_class_issues(dataset, file, [one.classes for one in seen if one.classes]))
 
 
-def _class_faults(dataset: Dataset, file: Path, known: Sequence[tuple[bool, ...]]) -> tuple[Issue, ...]:
+def _class_issues(dataset: Dataset, file: Path, known: Sequence[tuple[bool, ...]]) -> tuple[Issue, ...]:
     if not known:
         return ()
     held = [any(flags) for flags in zip(*known, strict=True)][1 : dataset.labels.count]
@@ -122,7 +122,7 @@ def _class_faults(dataset: Dataset, file: Path, known: Sequence[tuple[bool, ...]
 
 
 def too_large(case: Case, needed: int, budget: Budget, becomes: str = "") -> Issue:
-    """Return the fault of a case that does not fit into the memory that the user allows.
+    """Return the issue of a case that does not fit into the memory that the user allows.
 
     `becomes` says what it is resampled to: a wrong spacing is what most often makes a case large.
     """
@@ -151,7 +151,7 @@ def _measured(case: Case, volume: Volume) -> Measured:
     return Measured(case.name, case.images[0], (z, y, x), volume.spacing, lows)
 
 
-def _name_faults(case: Case) -> list[Issue]:
+def _name_issues(case: Case) -> list[Issue]:
     """See that a TIFF's spacing file, beside a result of this case, would not be a file of this tool's."""
     result = case.images[0].with_name(case.name + result_ending(case.images[0].name))
     taken = [file.name for file in companions(result) if file.name.lower() in TAKEN]
@@ -162,7 +162,7 @@ def _name_faults(case: Case) -> list[Issue]:
 def _read_all(
     paths: Sequence[Path], read: Callable[[Path], ImageFile] | None = None
 ) -> tuple[list[ImageFile], list[Issue]]:
-    """Read files; those that cannot be read are among the faults instead."""
+    """Read files; those that cannot be read are among the issues instead."""
     scans: list[ImageFile] = []
     issues: list[Issue] = []
     for path in paths:
@@ -182,12 +182,12 @@ def _check_image(dataset: Dataset, case: Case) -> tuple[Volume | None, Grid | No
     data, found = gather(scans)
     issues += found
     if len(scans) == len(case.images) and not fatal(tuple(found)):
-        issues += _channel_fault(dataset, case, len(data))
+        issues += _channel_issue(dataset, case, len(data))
     volume = None if fatal(tuple(issues)) else Volume(data, scans[0].spacing, scans[0].header)
     return volume, scans[0].grid, issues
 
 
-def _channel_fault(dataset: Dataset, case: Case, found: int) -> list[Issue]:
+def _channel_issue(dataset: Dataset, case: Case, found: int) -> list[Issue]:
     if found == len(dataset.channels):
         return []
     value = f"{found} channels, {DATASET_JSON} declares {len(dataset.channels)}: {', '.join(dataset.channels)}"

@@ -78,7 +78,7 @@ def kind_of(content: bytes) -> str:
 
 
 def ends_early(path: Path, there: int, needed: int) -> IssueError:
-    """Return the fault of a file that holds fewer bytes of voxels than its header promises."""
+    """Return the issue of a file that holds fewer bytes of voxels than its header promises."""
     value = f"ends early: {max(there, 0)} bytes of voxels, the header promises {needed}"
     return IssueError(Issue(path, "file-truncated", value, COPY_AGAIN))
 

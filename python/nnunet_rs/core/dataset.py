@@ -64,7 +64,7 @@ def read_dataset(root: str | Path, environment: Mapping[str, str] | None = None)
     test, of_test = _test(source, layout)
     issues += dataset_json_issues(file, labels)
     issues += of_test
-    issues += _count_fault(file, content.get("numTraining"), len(cases) + len({f.case for f in issues if f.fatal}))
+    issues += _count_issue(file, content.get("numTraining"), len(cases) + len({f.case for f in issues if f.fatal}))
     if not cases and not any(issue.fatal for issue in issues):
         raise DatasetError(f"{root}: has no training case; see 'training' in {DATASET_JSON}, or imagesTr")
     return Dataset(
@@ -98,7 +98,7 @@ def find_input_cases(folder: Path, channels: int, ending: str = "") -> tuple[tup
     -------
     cases
         Sorted by name, without labels. A single file for several channels must hold them all; that is found on reading.
-    faults
+    issues
         Of the cases that cannot be used, one each: a channel too few or too many, a case twice. Then warnings, of no
         case: what else the folder holds (`left-out`, `ending`), dataset.json and hidden files excepted.
 
@@ -177,7 +177,7 @@ def _ending(file: Path, content: dict[str, Any], layout: str) -> str:
     return ending
 
 
-def _count_fault(file: Path, declared: object, found: int) -> list[Issue]:
+def _count_issue(file: Path, declared: object, found: int) -> list[Issue]:
     if declared is None or declared == found:
         return []
     value = f"numTraining is {shortened(declared)}, found {found} cases"
@@ -270,7 +270,7 @@ def _raw_entries(source: _Source) -> Iterator[tuple[str, list[Path], Path | None
 
 
 def _listed(source: _Source, entries: Iterable[tuple[str, list[Path], Path | None]], places: Collection[str]) -> Listed:
-    """Sort what dataset.json lists into cases whose files are there and faults; and tell what it does not list."""
+    """Sort what dataset.json lists into cases whose files are there and issues; and tell what it does not list."""
     cases: dict[str, Case] = {}
     issues: list[Issue] = []
     used: set[Path] = set()

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, and JSON whose faults name file and line."""
+"""Files that are whole or absent: atomic writes, and JSON whose issues name file and line."""
 
 from __future__ import annotations
 

@@ -79,13 +79,13 @@ def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str 
     folder, listing
         The folder and what it holds.
     used
-        Names that are used, or that another fault tells of.
+        Names that are used, or that another issue tells of.
     ending
         That of the dataset's files; empty: any that can be read.
 
     Returns
     -------
-    list of Fault
+    list of Issue
         Rules `ending` (images of another ending than the dataset's) and `left-out` (all others).
     """
     endings = {ending_of(name) for name in used}

@@ -63,7 +63,7 @@ def grouped(
 
 
 def channel_issue(file: Path, found: str, channels: int, case: str, more: str = "") -> Issue:
-    """Return the fault of a case that has a channel too few or too many."""
+    """Return the issue of a case that has a channel too few or too many."""
     expected = f"{channels} expected (0000 … {channels - 1:04d})" if channels > 1 else "one expected (0000)"
     advice = "give every channel a file, or one file all channels" + more
     return Issue(file, "channels", f"{found}, {expected}", advice, case)
@@ -98,7 +98,7 @@ class LabelFiles:
 
     @classmethod
     def of(cls, folder: Path, names: Iterable[str], ending: str) -> LabelFiles:
-        """Take files of the dataset's ending; two that differ in capitals of the ending alone are a fault."""
+        """Take files of the dataset's ending; two that differ in capitals of the ending alone are an issue."""
         found = cls(folder, ending, {})
         for name in sorted(names):
             stem = without_ending(name, ending)
@@ -116,16 +116,16 @@ class LabelFiles:
         cases
             With images.
         told
-            Names of cases that a fault tells of already.
+            Names of cases that an issue tells of already.
         folders
             Tells what else is in the folder.
 
         Returns
         -------
         listed
-            Cases with labels, and faults: a label is missing or belongs to no image.
+            Cases with labels, and issues: a label is missing or belongs to no image.
         named
-            Names of files of other endings that the faults tell of.
+            Names of files of other endings that the issues tell of.
         """
         twice = {issue.case for issue in self.issues}
         images = {case.name: case for case in cases if case.name not in twice}
@@ -161,7 +161,7 @@ class LabelFiles:
         return found
 
     def _with_numbers(self, case: str, names: list[str]) -> list[Issue]:
-        """One fault a case; advice that would give two files one name loses one."""
+        """One issue a case; advice that would give two files one name loses one."""
         file, wanted = self.folder / names[0], case + self.ending
         if len(names) > 1:
             value = f"{len(names)} labels have channel numbers of '{case}': {examples(names)}"

@@ -13,7 +13,7 @@ from nnunet_rs.core.issues import Issue, IssueError, fatal
 from nnunet_rs.core.types import FloatArray, Header, IntArray, Shape3, Spacing3
 
 # Headers hold float32 numbers and tools round them; what differs by less than the first number is the same, by less
-# than the second a warning, by more a fault.
+# than the second a warning, by more an issue.
 SPACING_TOLERANCE = (1e-5, 1e-3)  # relative
 DIRECTION_TOLERANCE = (1e-4, 1e-3)  # of direction cosines
 ORIGIN_TOLERANCE = (1e-2, 1e-1)  # of the smallest voxel edge

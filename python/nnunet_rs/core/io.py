@@ -46,7 +46,7 @@ def read_volume(
     case
         The case's name, for messages.
     warn
-        Is told of every fault that is none: a spacing that is assumed, a place that is said twice.
+        Is told of every warning: a spacing that is assumed, a place that is said twice.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def read_volume(
     Raises
     ------
     IssueError
-        The first fatal fault: a file that cannot be read, grids that differ, `channels`, `spacing-invalid`,
+        The first fatal issue: a file that cannot be read, grids that differ, `channels`, `spacing-invalid`,
         `spacing-affine`, `non-finite`.
     """
     files = [paths] if isinstance(paths, str | Path) else paths
@@ -84,7 +84,7 @@ def read_labels(path: str | Path) -> Labels:
     Raises
     ------
     IssueError
-        The first fatal fault: as `read_volume`, and `label-not-integral`.
+        The first fatal issue: as `read_volume`, and `label-not-integral`.
     """
     path = Path(path)
     scan = read_scan(path)
@@ -174,7 +174,7 @@ def gather(scans: Sequence[ImageFile]) -> tuple[FloatArray, tuple[Issue, ...]]:
     -------
     image
         float32 (c, z, y, x), C-contiguous. Files that are not of the first one's shape are left out.
-    faults
+    issues
         All of them: of the headers, of grids that differ from the first file's, of intensities.
     """
     issues = [issue for scan in scans for issue in scan.issues]
@@ -188,7 +188,7 @@ def gather(scans: Sequence[ImageFile]) -> tuple[FloatArray, tuple[Issue, ...]]:
     for scan in fitting:
         part = image[channel : channel + scan.voxels.shape[0]]
         scan.write_image(part)
-        issues += _intensity_faults(scan, part)
+        issues += _intensity_issues(scan, part)
         channel += len(part)
     return image, tuple(issues)
 
@@ -203,7 +203,7 @@ def _several_channels(scan: ImageFile) -> Issue:
     return Issue(scan.file, "channels", value, "give one file per channel, or one file with all channels")
 
 
-def _intensity_faults(scan: ImageFile, image: FloatArray) -> list[Issue]:
+def _intensity_issues(scan: ImageFile, image: FloatArray) -> list[Issue]:
     # min and max carry NaN and infinity out without a temporary of the volume's size.
     ends = [(float(channel.min()), float(channel.max())) for channel in image]
     if not np.isfinite(ends).all():

@@ -18,7 +18,7 @@ class Issue:
     rule: str  # short and stable, for machines: "shape-mismatch"
     value: str  # what was found, against what was expected
     advice: str  # what to do
-    case: str = ""  # empty when the fault is the dataset's, not one case's
+    case: str = ""  # empty when the issue is the dataset's, not one case's
     fatal: bool = True  # False: a warning; the case can be used
 
     def __str__(self) -> str:
@@ -26,7 +26,7 @@ class Issue:
 
 
 class IssueError(DatasetError):
-    """A fault that stops the reading of a file; `issue` says the same as the text."""
+    """An issue that stops the reading of a file; `issue` says the same as the text."""
 
     def __init__(self, issue: Issue) -> None:
         super().__init__(str(issue))
@@ -57,17 +57,17 @@ class Warnings:
 
 
 def fatal(issues: tuple[Issue, ...]) -> tuple[Issue, ...]:
-    """Return the faults that make a case or dataset unusable."""
+    """Return the issues that make a case or dataset unusable."""
     return tuple(issue for issue in issues if issue.fatal)
 
 
 def require_none(issues: tuple[Issue, ...]) -> None:
-    """Raise the first fatal fault, if there is one; warnings pass.
+    """Raise the first fatal issue, if there is one; warnings pass.
 
     Raises
     ------
     IssueError
-        At the first fatal fault.
+        At the first fatal issue.
     """
     for issue in fatal(issues)[:1]:
         raise IssueError(issue)

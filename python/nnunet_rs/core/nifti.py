@@ -51,7 +51,7 @@ def read(path: Path) -> ImageFile:
     -------
     Scan
         Voxels as stored, a view (c, z, y, x) of the file's bytes. Spacing is the header's `pixdim`, as nnU-Net and
-        ITK take it; `spacing-affine` is a fault where the affine says otherwise.
+        ITK take it; `spacing-affine` is an issue where the affine says otherwise.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def read(path: Path) -> ImageFile:
         header=Header(NAME, _rows(affine), header.binaryblock if forms else content[: header.sizeof_hdr]),
         slope=slope,
         intercept=intercept,
-        issues=(*forms, *_header_faults(path, header, spacing, affine)),
+        issues=(*forms, *_header_issues(path, header, spacing, affine)),
         qform=_other_form(header),
     )
 
@@ -260,7 +260,7 @@ def _affine(path: Path, header: Nifti1Header) -> np.ndarray[Any, np.dtype[np.flo
     if not (np.isfinite(spanned).all() and invertible(spanned[:3, :3])):
         value = f"the affine {rounded(spanned)} cannot be inverted"
         # Without sform and qform the affine is the spacing.
-        raise IssueError(_spacing_fault(path, _spacing(header)) or Issue(path, "header-invalid", value, _RESAVE))
+        raise IssueError(_spacing_issue(path, _spacing(header)) or Issue(path, "header-invalid", value, _RESAVE))
     return spanned
 
 
@@ -314,15 +314,15 @@ def _spacing(header: Nifti1Header) -> Spacing3:
     return z, y, x
 
 
-def _spacing_fault(path: Path, spacing: Spacing3) -> Issue | None:
+def _spacing_issue(path: Path, spacing: Spacing3) -> Issue | None:
     if np.isfinite(spacing).all() and min(spacing) > 0:
         return None
     return Issue(path, "spacing-invalid", f"pixdim (z, y, x) is {spacing}", "set the voxel size in mm in the header")
 
 
-def _header_faults(path: Path, header: Nifti1Header, spacing: Spacing3, affine: Any) -> tuple[Issue, ...]:
+def _header_issues(path: Path, header: Nifti1Header, spacing: Spacing3, affine: Any) -> tuple[Issue, ...]:
     """List what is wrong with a header whose voxels could be read."""
-    issue = _spacing_fault(path, spacing)
+    issue = _spacing_issue(path, spacing)
     if issue is not None:
         return (issue,)
     found = []

@@ -89,7 +89,7 @@ def read_layout(layout: Layout) -> ImageFile:
         voxels=voxels.reshape(layout.shape),
         spacing=layout.spacing,
         header=Header(layout.format, tuple(tuple(map(float, row)) for row in affine)),
-        issues=(*_place_faults(layout, affine), *layout.issues),
+        issues=(*_place_issues(layout, affine), *layout.issues),
     )
 
 
@@ -164,7 +164,7 @@ def numbers(path: Path, field: str, text: str, kind: type[Any] = float) -> list[
 
 
 def invalid(path: Path, value: str) -> Issue:
-    """Return the fault of a header that contradicts its format."""
+    """Return the issue of a header that contradicts its format."""
     return Issue(path, "header-invalid", value, "open it in the program that made it and save it again")
 
 
@@ -174,7 +174,7 @@ def spacing_assumed(path: Path) -> Issue:
     return Issue(path, "spacing-assumed", value, "set the voxel size in the header", fatal=False)
 
 
-def _place_faults(layout: Layout, affine: NDArray[np.float64]) -> tuple[Issue, ...]:
+def _place_issues(layout: Layout, affine: NDArray[np.float64]) -> tuple[Issue, ...]:
     if not (np.isfinite(layout.spacing).all() and min(layout.spacing) > 0):
         value = f"spacing (z, y, x) is {layout.spacing}"
         return (Issue(layout.header, "spacing-invalid", value, "set the voxel size in mm in the header"),)

@@ -44,7 +44,7 @@ def lost_classes(labels: LabelSet, region: Region) -> tuple[int, ...]:
 def fitting_order(labels: LabelSet) -> tuple[Region, ...] | None:
     """Return the regions with an order and values by which all of them come back; None if there is none.
 
-    The order of the declaration is kept where it can be; else larger regions come first.
+    The order of dataset.json is kept where it can be; else larger regions come first.
     """
     by_size = sorted(labels.regions, key=lambda region: -len(region.classes))
     return _fitting(labels, labels.regions) or _fitting(labels, by_size)

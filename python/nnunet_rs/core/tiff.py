@@ -103,7 +103,7 @@ def _opened(path: Path) -> Iterator[list[TiffPageSeries]]:
     require_kind(path, read_content(path, 132), "TIFF")
     import tifffile
 
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it says is told as a fault, or not at all
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it says is told as an issue, or not at all
     try:
         with tifffile.TiffFile(path, _multifile=False) as file:
             _require_pages(path, file)

@@ -120,7 +120,7 @@ def prepare_dataset(
         with run.progress.task("preprocess", len(dataset.training)) as whole:
             task = Share(whole, 0.5)  # each case is read, then prepared
             scan = run.scan(task, cache.visit)
-            task.advance(len(dataset.training) - len(scan.sound()))
+            task.advance(len(dataset.training) - len(scan.valid()))
             plan = run.reconcile(scan)
             results = run.prepare(scan, plan, cache, task)
     return run.summary(time.monotonic() - started, scan, plan, results)
@@ -181,7 +181,7 @@ class _Run:
     def reconcile(self, scan: DatasetScan) -> Plan:
         """Write dataset.json, plan.json and splits.json, or follow those that are there."""
         assert scan.fingerprint is not None
-        cases, names = self._valid_cases(scan), scan.sound()
+        cases, names = self._valid_cases(scan), scan.valid()
         write_json(self.work.dataset_file, _dataset_json(self.dataset, cases))
         asked = self.options
         plan = reconcile_plan(
@@ -305,7 +305,7 @@ def _require_valid(dataset: Dataset, scan: DatasetScan, skip_faulty: bool) -> No
         others = f"; {len(issues) - 1} more problem{'s' * (len(issues) > 2)}, see `check`" if len(issues) > 1 else ""
         skip = "; --skip-faulty goes on without such cases" if issues[0].case else ""
         raise DatasetError(f"{issues[0]}{others}{skip}")
-    if not scan.sound():
+    if not scan.valid():
         first = next(iter(fatal(scan.issues)), None)
         raise DatasetError(
             f"{dataset.root}: no training case can be used{f', the first problem: {first}' if first else ''}"

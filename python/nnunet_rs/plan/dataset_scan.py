@@ -1,8 +1,8 @@
 """One reading of a whole dataset: every file is checked and measured, and what was found is kept for the next time.
 
-What a work folder holds of it: `fingerprint.json`, for planning, and `scan.json`: what each sound case's files were
-(size and time), what was found in them, and the statistics so far. With it an interrupted survey goes on where it was,
-and a case more costs the reading of one case. Faulty cases are read again: what mends them may leave no trace.
+What a work folder holds of it: `fingerprint.json`, for planning, and `survey.json`: what each valid case's files were
+(size and time), what was found in them, and the statistics so far. With it an interrupted scan resumes,
+and a case more costs the reading of one case. Cases with issues are read again: what repairs them may leave no trace.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_rs.core.budget import Budget, StoppedError, in_parallel
-from nnunet_rs.core.check import Seen, check_case, dataset_faults, too_large
+from nnunet_rs.core.check import Seen, check_case, dataset_issues, too_large
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.geometry import nonzero_box
 from nnunet_rs.core.issues import Issue, fatal
@@ -52,10 +52,10 @@ class DatasetScan:
 
     cases: dict[str, ScannedCase]  # by name, in the dataset's order
     issues: tuple[Issue, ...]  # all: the dataset's, the cases', and what only all cases together tell
-    fingerprint: Fingerprint | None  # of the sound cases; None if there is none
+    fingerprint: Fingerprint | None  # of the valid cases; None if there is none
 
-    def sound(self) -> tuple[str, ...]:
-        """Return the names of the cases without a fatal fault, in the dataset's order."""
+    def valid(self) -> tuple[str, ...]:
+        """Return the names of the cases without a fatal issue, in the dataset's order."""
         return tuple(name for name, case in self.cases.items() if case.print is not None)
 
 
@@ -76,7 +76,7 @@ def scan_dataset(
     dataset
         As `read_dataset` gave it.
     work
-        The work folder, whose earlier survey is used as far as it holds and which gets this one. None: no files.
+        The work folder, whose earlier scan is used as far as it holds and which gets this one. None: no files.
     budget
         Of memory: a case is read when what it needs is free.
     threads
@@ -86,12 +86,12 @@ def scan_dataset(
     task
         Advances by one for each case.
     visit
-        Is called, in the reading thread, with each sound case that is read: image, class indices, crop box.
+        Is called, in the reading thread, with each valid case that is read: image, class indices, crop box.
 
     Returns
     -------
-    Survey
-        Faulty cases are listed in it, not raised.
+    DatasetScan
+        Cases with issues are listed in it, not raised.
     """
     reading = _Reading(dataset, budget, threads, counters, task or Silent(), visit)
     if work is not None:
@@ -132,7 +132,7 @@ def files_digest(files: Sequence[Path]) -> str:
 
 
 def recorded_files(work: Path) -> dict[str, FilesRecord]:
-    """Tell what a work folder's survey remembers of each sound case's files; nothing where it cannot be read."""
+    """Tell what a work folder's scan remembers of each valid case's files; nothing where it cannot be read."""
     try:
         cases, _ = read_dataset_scan(WorkFolder(work).scan_file)
     except NnunetError:
@@ -141,7 +141,7 @@ def recorded_files(work: Path) -> dict[str, FilesRecord]:
 
 
 def scanned_classes(work: Path) -> dict[str, tuple[bool, ...]]:
-    """Tell, for each sound case of a work folder's survey, which classes occur, the ignore label last.
+    """Tell, for each valid case of a work folder's scan, which classes occur, the ignore label last.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def scanned_classes(work: Path) -> dict[str, tuple[bool, ...]]:
 
 @dataclass(slots=True)
 class _Reading:
-    """A survey on its way."""
+    """A scan on its way."""
 
     dataset: Dataset
     budget: Budget
@@ -183,23 +183,23 @@ class _Reading:
         return {case.name: self.found[case.name] for case in self.dataset.training if case.name in self.found}
 
     def prints(self) -> tuple[CasePrint, ...]:
-        """Return the fingerprint's part of each sound case."""
+        """Return the fingerprint's part of each valid case."""
         return tuple(case.print for case in self.in_order().values() if case.print is not None)
 
     def issues(self) -> tuple[Issue, ...]:
-        """Return all faults, in the order of `check_dataset`."""
+        """Return all issues, in the order of `check_dataset`."""
         cases = self.in_order().values()
         files = {case.name: case.images[0] for case in self.dataset.training}
         seen = [Seen(case.issues, case.classes, _measured(case.print, files)) for case in cases]
         told = (issue for case in cases for issue in case.issues)
-        return (*self.dataset.issues, *told, *dataset_faults(self.dataset, seen))
+        return (*self.dataset.issues, *told, *dataset_issues(self.dataset, seen))
 
     def holds_foreground(self) -> bool:
-        """Whether any sound case holds a label above the background: without, there is nothing to measure."""
+        """Whether any valid case holds a label above the background: without, there is nothing to measure."""
         return any(any(case.classes[1:]) for case in self.found.values() if case.print is not None)
 
     def recall(self, work: Path) -> None:
-        """Take over what an earlier survey found, as far as files have not changed since."""
+        """Take over what an earlier scan found, as far as files have not changed since."""
         try:
             cases, statistics = read_dataset_scan(WorkFolder(work).scan_file)
         except NnunetError:
@@ -207,10 +207,10 @@ class _Reading:
         known = (0, self.dataset.labels.count + 1)  # numbers of classes that a case can tell of
         fitting = {name: case for name, case in cases.items() if len(case.classes) in known}
         same = {name: case for name, case in fitting.items() if self.signatures.get(name) == case.signature}
-        sound = [case.print for case in cases.values() if case.print is not None]
-        if all(print.name in same for print in sound):  # else the statistics hold what is there no more
+        valid = [case.print for case in cases.values() if case.print is not None]
+        if all(print.name in same for print in valid):  # else the statistics hold what is there no more
             try:
-                self.builder.restore(sound, statistics)
+                self.builder.restore(valid, statistics)
                 self.found = same
             except ValueError:
                 self.builder = self._empty_builder()
@@ -231,7 +231,7 @@ class _Reading:
             raise
 
     def finish(self) -> Fingerprint:
-        """Return the fingerprint, reading all sound cases again in the rare case that the percentiles need it."""
+        """Return the fingerprint, reading all valid cases again in the rare case that the percentiles need it."""
         if self.builder.pending:
             again = [case for case in self.dataset.training if self.found[case.name].print is not None]
             for _ in in_parallel(self._refine, again, self.threads, self.budget):
@@ -276,9 +276,9 @@ class _Reading:
         if self.visit is not None:
             self.visit(case, volume, labels, box)
 
-    def _keep(self, case: Case, surveyed: ScannedCase) -> None:
+    def _keep(self, case: Case, found_case: ScannedCase) -> None:
         with self.lock:
-            self.found[case.name] = surveyed
+            self.found[case.name] = found_case
 
     def _refine(self, case: Case) -> None:
         with self.budget.hold(estimate_case_memory(case, len(self.dataset.channels)).reading):

@@ -21,7 +21,7 @@ class ScannedCase:
     """What reading one case found."""
 
     signature: str  # of its files and of what dataset.json declares: another one means that they have changed
-    print: CasePrint | None  # None: a fatal fault
+    print: CasePrint | None  # None: a fatal issue
     classes: tuple[bool, ...]  # which classes occur, the ignore label last; empty: unknown
     issues: tuple[Issue, ...]
     digest: str = ""  # of its files' content, see `files_digest`; empty: not known

@@ -73,10 +73,10 @@ def make_plan(
         The fingerprint or an override breaks a rule, or nothing fits the memory.
     """
     table = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    wishes = overrides or PlanOverrides()
-    _check(dataset, fingerprint, wishes)
-    setting = _setting(dataset, table, wishes, training_cases or len(fingerprint.cases))
-    target = wishes.spacing or target_spacing(fingerprint, table.coarse_percentile, table.anisotropy)
+    overrides = overrides or PlanOverrides()
+    _check(dataset, fingerprint, overrides)
+    setting = _setting(dataset, table, overrides, training_cases or len(fingerprint.cases))
+    target = overrides.spacing or target_spacing(fingerprint, table.coarse_percentile, table.anisotropy)
     shape = median_shape(fingerprint, target, table.round_cases)
     order = _working_order(target, shape, table)
     full = _resolution(transposed(target, order), transposed(shape, order), table)
@@ -91,7 +91,7 @@ def make_plan(
         configurations=_configurations(full, setting),
         reasons=(
             explain.why_recipe(setting),
-            explain.why_spacing(fingerprint, target, table, wishes.spacing is not None),
+            explain.why_spacing(fingerprint, target, table, overrides.spacing is not None),
             explain.why_order(order, target, shape),
             *explain.why_normalization(dataset.channels, normalization, fingerprint, table),
         ),
@@ -117,22 +117,22 @@ def declared_labels(labels: LabelSet) -> int:
     return declared + (labels.ignore is not None)
 
 
-def _setting(dataset: Dataset, recipe: PlanRecipe, wishes: PlanOverrides, cases: int) -> Setting:
-    patch = wishes.patch_size or ()
+def _setting(dataset: Dataset, recipe: PlanRecipe, overrides: PlanOverrides, cases: int) -> Setting:
+    patch = overrides.patch_size or ()
     return Setting(
         recipe=recipe,
-        budget_gb=wishes.vram_gb or recipe.reference_gb,
-        base_features=wishes.features or recipe.base_features,
+        budget_gb=overrides.vram_gb or recipe.reference_gb,
+        base_features=overrides.features or recipe.base_features,
         channels=len(dataset.channels),
         classes=declared_labels(dataset.labels),
         cases=cases,
         patch_2d=patch if len(patch) == 2 else None,
         patch_3d=patch if len(patch) == 3 else None,
-        batch=wishes.batch_size,
+        batch=overrides.batch_size,
     )
 
 
-def _check(dataset: Dataset, fingerprint: Fingerprint, wishes: PlanOverrides) -> None:
+def _check(dataset: Dataset, fingerprint: Fingerprint, overrides: PlanOverrides) -> None:
     if not fingerprint.cases:
         raise PlanError("the fingerprint holds no case: planning needs at least one")
     for case in fingerprint.cases:
@@ -146,16 +146,20 @@ def _check(dataset: Dataset, fingerprint: Fingerprint, wishes: PlanOverrides) ->
             f"the fingerprint has {len(fingerprint.channels)} channels, {DATASET_JSON} {len(dataset.channels)}: "
             f"they must be of the same dataset; take the fingerprint again"
         )
-    _check_wishes(wishes)
+    _check_overrides(overrides)
 
 
-def _check_wishes(wishes: PlanOverrides) -> None:
-    for name, value in (("vram", wishes.vram_gb), ("batch-size", wishes.batch_size), ("features", wishes.features)):
+def _check_overrides(overrides: PlanOverrides) -> None:
+    for name, value in (
+        ("vram", overrides.vram_gb),
+        ("batch-size", overrides.batch_size),
+        ("features", overrides.features),
+    ):
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise PlanError(f"--{name} is {value:g}: must be greater than 0")
-    if wishes.spacing is not None and not all(0 < s < math.inf for s in wishes.spacing):
-        raise PlanError(f"--spacing is {list(wishes.spacing)}: must be three numbers greater than 0, in mm")
-    patch = wishes.patch_size
+    if overrides.spacing is not None and not all(0 < s < math.inf for s in overrides.spacing):
+        raise PlanError(f"--spacing is {list(overrides.spacing)}: must be three numbers greater than 0, in mm")
+    patch = overrides.patch_size
     if patch is not None and (len(patch) not in (2, 3) or min(patch) < 1):
         raise PlanError(f"--patch-size is {list(patch)}: must be two (2d) or three (3-D) sizes of at least 1 voxel")
 

@@ -16,7 +16,7 @@ from nnunet_rs.core.io import can_read, endings, read_labels
 from nnunet_rs.core.names import CHANNEL, examples, strip_ending
 from nnunet_rs.core.record import PREDICTION, Record
 from nnunet_rs.core.types import Case, LabelSet
-from nnunet_rs.core.workspace import WorkFolder
+from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.evaluate.folders import label_files
 from nnunet_rs.predict.prediction_json import labels_of, read_settings
 from nnunet_rs.predict.probabilities import ENDING
@@ -158,9 +158,7 @@ def _dataset_json(folder: Path, given: Given) -> Path | None:
     if given.references is not None:
         home = given.references if given.references.is_dir() else given.references.absolute().parent
         places += [home, home.absolute().parent]
-    return next(
-        (WorkFolder(place).dataset_file for place in places if (WorkFolder(place).dataset_file).is_file()), None
-    )
+    return next((place / DATASET_JSON for place in places if (place / DATASET_JSON).is_file()), None)
 
 
 def _labels(folder: Path, document: Path | None, given: Given, cases: Sequence[Case]) -> LabelSet:

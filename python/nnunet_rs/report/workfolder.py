@@ -68,7 +68,7 @@ class WorkContents:
     fingerprint: Fingerprint | None
     dataset: Dataset | None  # None: dataset.json is missing; its cases are those whose files are still there
     folds: tuple[Fold, ...]
-    surveyed: Mapping[str, tuple[bool, ...]]  # case → which classes occur, the ignore label last
+    scanned: Mapping[str, tuple[bool, ...]]  # case → which classes occur, the ignore label last
     prepared: Mapping[str, tuple[PreparedCase, ...]]  # by the stores' names
     trainings: tuple[Training, ...]  # by configuration and fold
     choice: Choice | None
@@ -127,7 +127,7 @@ def read_work_folder(work: Path) -> WorkContents:
         fingerprint=fingerprint,
         dataset=reading.read(files.dataset_file, lambda _: read_dataset(work)),
         folds=reading.read(files.splits_file, lambda _: read_folds(work)) or () if fingerprint else (),
-        surveyed=reading.read(files.scan_file, lambda _: scanned_classes(work)) or {},
+        scanned=reading.read(files.scan_file, lambda _: scanned_classes(work)) or {},
         prepared={
             name: reading.store(name) for name in dict.fromkeys(prepared_name(plan, c) for c in plan.configurations)
         },

@@ -13,6 +13,7 @@ from nnunet_rs.cli.console import Console, Outcome, UsageError
 from nnunet_rs.cli.imports import import_lean
 from nnunet_rs.cli.paths import cache_folder
 from nnunet_rs.cli.predicted import Wanted
+from nnunet_rs.core.workspace import REPORT_HTML
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import LabelSet
@@ -104,7 +105,7 @@ def _add_structures(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--one-file-per-label", action="store_true", help=text)
     text = "also write statistics.json and statistics.csv: volumes, components, positions, intensities"
     group.add_argument("--statistics", action="store_true", help=text)
-    text = "also write report.html: the cases to scroll through, the most unusual first"
+    text = f"also write {REPORT_HTML}: the cases to scroll through, the most unusual first"
     group.add_argument("--report", action="store_true", help=text)
 
 

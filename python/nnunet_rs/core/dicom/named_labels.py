@@ -12,6 +12,7 @@ from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.labels import MAX_VALUE
 from nnunet_rs.core.names import examples
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.workspace import DATASET_JSON
 
 VALUE_TEXT = "label value {}"  # stands in the description of structures that this library writes
 _VALUE = re.compile(r"label value (\d{1,5})\b")
@@ -57,7 +58,7 @@ def values_of(path: Path, found: Sequence[Named], labels: LabelSet | None) -> tu
     rest = [one.name for one in found if one.number not in named]
     if found and not named:
         value = f"holds {examples(rest)}; declared are {examples([name for name, _ in _declared(labels)])}"
-        raise IssueError(Issue(path, "label-undeclared", value, "name structures as dataset.json does"))
+        raise IssueError(Issue(path, "label-undeclared", value, f"name structures as {DATASET_JSON} does"))
     order = [value for _, value in _declared(labels)]
     painted = dict(sorted(named.items(), key=lambda item: order.index(item[1])))
     if not rest:

@@ -15,6 +15,7 @@ from typing import Any
 from nnunet_rs.core.dataset_json import broken, shortened
 from nnunet_rs.core.regions import painted
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.report.palette import class_colour
 
 _WHITE = (0.9642, 1.0, 0.8249)  # D50, as ICC's and DICOM's CIELab have it
@@ -75,7 +76,7 @@ def _root(number: float) -> float:
 
 
 def structures_of(
-    labels: LabelSet, content: Mapping[str, Any] | None = None, file: Path = Path("dataset.json")
+    labels: LabelSet, content: Mapping[str, Any] | None = None, file: Path = Path(DATASET_JSON)
 ) -> tuple[Structure, ...]:
     """Return the structures of a label set, the background and the ignore label left out.
 

@@ -127,5 +127,5 @@ def _digits(value: float) -> str:
 def _occurs(work: WorkContents, prepared: tuple[PreparedCase, ...], index: int) -> str:
     if prepared:
         return f"{sum(index in case.volumes for case in prepared)} of {len(prepared)}"
-    known = [classes for classes in work.surveyed.values() if len(classes) > index]
+    known = [classes for classes in work.scanned.values() if len(classes) > index]
     return f"{sum(classes[index] for classes in known)} of {len(known)}" if known else "-"
