@@ -10,6 +10,7 @@ from nnunet_rs.cli import shared
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome
 from nnunet_rs.core.text import counted
+from nnunet_rs.core.workspace import DATASET_JSON
 
 if TYPE_CHECKING:
     from nnunet_rs.core.dicom.series import Found
@@ -71,7 +72,7 @@ def _converted(
         + (f", labels: {', '.join(names)}" if names else "")
     )
     if not done.training:
-        lines.append("no dataset.json: no SEG or RTSTRUCT file belongs to these series")
+        lines.append(f"no {DATASET_JSON}: no SEG or RTSTRUCT file belongs to these series")
     return Outcome(result, tuple(lines), 1 if done.refused else 0)
 
 
