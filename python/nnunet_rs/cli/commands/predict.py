@@ -56,6 +56,22 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name in ("-num_parts", "-part_id"):  # of nnU-Net's scripts
         parser.add_argument(name, type=values.seed, help=argparse.SUPPRESS)
+    _add_window(parser)
+    _add_structures(parser)
+    dicom.add_outputs(parser)
+    shared.add_own_network(parser)
+    group = parser.add_argument_group("resources")
+    shared.add_device(group)
+    shared.add_engine(group)
+    shared.add_threads(group)
+    shared.add_precision(group)
+    parser.add_argument(
+        "--unfinished", action="store_true", help="also models that are still trained, by their last checkpoint"
+    )
+    shared.add_nnunet_choice(parser)
+
+
+def _add_window(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sliding window")
     group.add_argument(
         "--no-mirror", "--disable_tta", action="store_true", help="no mirrored passes: faster, a little less accurate"
@@ -82,18 +98,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         help="also as nifti (probabilities/CASE.nii.gz, 4-D) or npz (CASE.npz, as nnU-Net's)",
     )
-    _add_structures(parser)
-    dicom.add_outputs(parser)
-    shared.add_own_network(parser)
-    group = parser.add_argument_group("resources")
-    shared.add_device(group)
-    shared.add_engine(group)
-    shared.add_threads(group)
-    shared.add_precision(group)
-    parser.add_argument(
-        "--unfinished", action="store_true", help="also models that are still trained, by their last checkpoint"
-    )
-    shared.add_nnunet_choice(parser)
 
 
 def _add_structures(parser: argparse.ArgumentParser) -> None:
