@@ -96,16 +96,36 @@ def test_whole_cases_are_what_preparing_left(work: Path) -> None:
     assert {True} == {item["image"].shape[1:] == item["labels"].shape for item in mirrored}
 
 
-@pytest.mark.parametrize("context", [None, "fork", "spawn"])
-def test_in_pytorchs_dataloader(work: Path, context: str | None) -> None:
+def test_in_pytorchs_dataloader(work: Path) -> None:
     dataset = PreparedDataset(work, "3d_fullres", augmentation="v2")
-    dataset[0]  # the kernels' threads are there before workers are forked
-    workers = 2 if context else 0
-    batches = list(DataLoader(dataset, batch_size=2, num_workers=workers, multiprocessing_context=context))
+    batches = list(DataLoader(dataset, batch_size=2))
     assert [tuple(batch["image"].shape) for batch in batches] == [(2, 1, *patch_of(work, "3d_fullres"))] * 2
     assert batches[0]["labels"].dtype == torch.int16
     assert [name for batch in batches for name in batch["name"]] == [*dataset.names]
     np.testing.assert_array_equal(batches[1]["image"][1].numpy(), dataset[3]["image"])
+
+
+WORKERS = """
+import sys
+from nnunet_rs import PreparedDataset
+from torch.utils.data import DataLoader
+if __name__ == "__main__":
+    dataset = PreparedDataset(sys.argv[1], "3d_fullres", augmentation="v2")
+    dataset[0]  # the kernels have run before workers are forked
+    alone, shared = (
+        [batch["image"] for batch in DataLoader(dataset, batch_size=2, num_workers=count, multiprocessing_context=how)]
+        for count, how in ((0, None), (2, sys.argv[2]))
+    )
+    assert len(shared) == 2 and all(one.equal(other) for one, other in zip(alone, shared))
+"""
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_in_workers_of_a_dataloader(work: Path, context: str, tmp_path: Path) -> None:
+    """In an interpreter of its own: what other tests have loaded into this one need not survive a fork."""
+    script = tmp_path / "workers.py"
+    script.write_text(WORKERS)
+    subprocess.run([sys.executable, str(script), str(work), context], check=True, timeout=120)
 
 
 def test_a_cascades_second_stage_sees_the_first(work: Path, tmp_path: Path) -> None:
