@@ -44,7 +44,9 @@ def carry_over(model: Path, weights: Path, folder: Path) -> None:
     """Write a model of ours with the plan and the weights of a model of nnU-Net (3d_fullres, plain U-Net)."""
     import torch
     from nnunet_rs.model.checkpoint import ModelMetadata, save_model
-    from nnunet_rs.model.unet import NetworkOptions, build_unet
+    from nnunet_rs.model.config import usual_config
+    from nnunet_rs.model.recipe import V2
+    from nnunet_rs.model.unet import build_unet
     from nnunet_rs.plan.nnunet import read_nnunet
     from nnunet_rs.plan.planner import PlanOverrides, make_plan
 
@@ -60,7 +62,13 @@ def carry_over(model: Path, weights: Path, folder: Path) -> None:
     arrays = dict(np.load(weights))
     last = len(settings.features) - 2  # the finest decoder stage, whose head is the only one that prediction uses
     state = {name: torch.from_numpy(arrays[_their_name(name, last)]) for name in network.state_dict()}
-    save_model(folder, state, ModelMetadata(plan, "3d_fullres", NetworkOptions(), 0, "v2", 0, 0, None, None))
+    save_model(
+        folder,
+        state,
+        ModelMetadata(
+            plan, "3d_fullres", 0, usual_config(plan.recipe, plan.configurations["3d_fullres"], V2), 0, None, None
+        ),
+    )
 
 
 def _their_name(name: str, last: int) -> str:

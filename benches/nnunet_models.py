@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,8 +152,10 @@ def imported(repeats: int, folder: Path) -> None:
     from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
     from nnunet_rs.exchange.export_nnunet import export_nnunet
     from nnunet_rs.model.checkpoint import save_model
+    from nnunet_rs.model.config import usual_config
     from nnunet_rs.model.metadata import ModelMetadata
     from nnunet_rs.model.network_options import NetworkOptions, network_channels
+    from nnunet_rs.model.recipe import V2
     from nnunet_rs.model.unet import build_unet
     from nnunet_rs.plan.planner import make_plan
     from nnunet_rs.plan.schema import CasePrint, Fingerprint
@@ -163,7 +166,16 @@ def imported(repeats: int, folder: Path) -> None:
     plan = make_plan(dataset, Fingerprint((print_,) * 30, (ChannelStats(5, 1, 5, 0, 9, 1, 8),), 1.0), "v2")
     settings, network = plan.configurations["3d_fullres"], NetworkOptions(deep_supervision=True)
     built = build_unet(settings, *network_channels(plan, settings), network)
-    metadata = ModelMetadata(plan, "3d_fullres", network, 0, "v2", 0, 0, None, None, mirror_axes=(0, 1, 2))
+    metadata = ModelMetadata(
+        plan,
+        "3d_fullres",
+        0,
+        replace(usual_config(plan.recipe, plan.configurations["3d_fullres"], V2), **asdict(network)),
+        0,
+        None,
+        None,
+        mirror_axes=(0, 1, 2),
+    )
     save_model(folder / "fold_0", built.state_dict(), metadata)
     (home,) = export_nnunet([folder / "fold_0"], folder / "results")
     size = (home / "fold_0" / "checkpoint_final.pth").stat().st_size / 1e6

@@ -84,8 +84,9 @@ def our_predictor(classes: int, spacing: float, mirror: bool, threads: int, tile
     import torch
     from nnunet_rs.core.types import LabelSet
     from nnunet_rs.model.checkpoint import ModelMetadata
+    from nnunet_rs.model.config import usual_config
     from nnunet_rs.model.device import choose_compute
-    from nnunet_rs.model.unet import NetworkOptions
+    from nnunet_rs.model.recipe import V2
     from nnunet_rs.plan.schema import Configuration, Normalization, Plan
     from nnunet_rs.predict.engines.torch_engine import TorchEngine
     from nnunet_rs.predict.predictor import PredictOptions, Predictor
@@ -99,7 +100,9 @@ def our_predictor(classes: int, spacing: float, mirror: bool, threads: int, tile
     labels = LabelSet(names, tuple(range(classes)))
     rules = (Normalization("zscore", False, None),)
     plan = Plan("made up", "v2", (0, 1, 2), ("MR",), labels, rules, {"3d_fullres": configuration})
-    metadata = ModelMetadata(plan, "3d_fullres", NetworkOptions(), 0, "v2", 0, 0, None, None)
+    metadata = ModelMetadata(
+        plan, "3d_fullres", 0, usual_config(plan.recipe, plan.configurations["3d_fullres"], V2), 0, None, None
+    )
     options = PredictOptions(mirror=mirror, threads=threads)
     compute = choose_compute(torch.device("cpu"), "float32")
     return Predictor(TorchEngine((make_network(classes),), compute), (metadata,), options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.types import Header, LabelSet, Region, Volume
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.model.checkpoint import save_model
+from nnunet_rs.model.config import usual_config
 from nnunet_rs.model.device import choose_compute
 from nnunet_rs.model.metadata import ModelMetadata
-from nnunet_rs.model.network_options import NetworkOptions, network_channels
+from nnunet_rs.model.network_options import network_channels
+from nnunet_rs.model.recipe import PAPER
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan, read_plan
@@ -72,7 +75,16 @@ def make_card() -> Callable[..., ModelMetadata]:
     def make(plan: Plan, fold: int = 0, name: str = "") -> ModelMetadata:
         name = name or next(iter(plan.configurations))
         axes = tuple(range(plan.configurations[name].dims))
-        return ModelMetadata(plan, name, NetworkOptions(), fold, "paper", 0, 0, None, None, mirror_axes=axes)
+        return ModelMetadata(
+            plan,
+            name,
+            fold,
+            replace(usual_config(plan.recipe, plan.configurations[name], PAPER), decoder_kernels="same"),
+            0,
+            None,
+            None,
+            mirror_axes=axes,
+        )
 
     return make
 

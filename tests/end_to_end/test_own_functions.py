@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from nnunet_rs.cli import main
 from nnunet_rs.model.metadata import read_metadata
+from nnunet_rs.model.plugins import plain_name
 
 MINE = """
 from torch import nn
@@ -51,7 +52,10 @@ def test_several_devices_best_and_predict(work: Path, tmp_path: Path, capsys: py
     short = ("--recipe", "fast", "--epochs", 1, "--batches", 2, "-j", 1, "--device", "cpu,cpu")
     assert run("train", work, "--all", "-c", "3d_fullres", *short, *own) == 0
     metadata = read_metadata(work / "models/3d_fullres/fold_1")
-    assert (metadata.custom_network, metadata.loss) == ("mine:net", "mine:loss")
+    assert [plain_name(name or "") for name in (metadata.config.network, metadata.config.loss)] == [
+        "mine:net",
+        "mine:loss",
+    ]
     capsys.readouterr()
 
     assert run("best", work, "--device", "cpu") == 1

@@ -14,17 +14,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.core.workspace import BEST_JSON, CHECKPOINT
+from nnunet_rs.core.workspace import BEST_JSON, CHECKPOINT, ModelFolder
 from nnunet_rs.model.begin import read_saved
 from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.config import TrainingConfig, usual_config
 from nnunet_rs.model.ema import WeightEMA
+from nnunet_rs.model.header import Identity
 from nnunet_rs.model.history import Epoch, History
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.optimiser import build_optimiser
 from nnunet_rs.model.recipe import FAST, PAPER, V2, TrainRecipe
-from nnunet_rs.model.state import Identity, Position, TrainingState, load_state, save_state
+from nnunet_rs.model.schedule import Position
+from nnunet_rs.model.state import TrainingState, load_state, save_state
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan
@@ -40,7 +42,7 @@ LABELS, RULE = LabelSet(("background", "large"), (0, 1)), Normalization("zscore"
 PLAN = Plan("Made", "v2", (0, 1, 2), ("T1",), LABELS, (RULE,), {"3d_fullres": SETTINGS})
 EPOCHS = tuple(Epoch(k, k + 1, 0.5, 0.4, (0.1,), 0.01, 3.0, 1.0, 1.0, 1.0) for k in range(2))
 HISTORY = History(("large",), EPOCHS)
-IDENTITY = Identity("3d_fullres", "p", 0, "c", "fast", 0, 2, 3, NetworkOptions(), "ce_dice", "muon", "light")
+IDENTITY = Identity("3d_fullres", "p", 0, "c")
 SIMPLE = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5))
 MUCH = st.sampled_from([10**9, 2**63, -1, 1e308])
 TABLES = st.dictionaries(st.text(max_size=3), st.integers(), max_size=2)
@@ -53,16 +55,16 @@ Damages = list[tuple[float, str, bytes]]
 many = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
+def config(recipe: TrainRecipe = FAST) -> TrainingConfig:
+    return usual_config(PLAN.recipe, SETTINGS, recipe)
+
+
 def state(recipe: TrainRecipe = FAST) -> TrainingState:
     torch.manual_seed(0)
     network = build_unet(SETTINGS, 1, 2, NetworkOptions())
-    optimiser = build_optimiser(recipe, network.parameters())
-    average = None if recipe.average is None else WeightEMA(network, recipe.average)
-    return TrainingState(network, optimiser, torch.amp.GradScaler("cpu", enabled=False), average, HISTORY)
-
-
-def config() -> TrainingConfig:
-    return usual_config(PLAN, SETTINGS, FAST)
+    optimiser = build_optimiser(config(recipe), network.parameters())
+    ema = None if recipe.ema_decay is None else WeightEMA(network, recipe.ema_decay)
+    return TrainingState(network, optimiser, torch.amp.GradScaler("cpu", enabled=False), ema, HISTORY)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +75,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained.network(torch.zeros(1, 1, 4, 8, 8)).square().mean().backward()
     trained.optimiser.step()
     first, last = EPOCHS
-    metadata = ModelMetadata(
-        PLAN, "3d_fullres", NetworkOptions(), 0, "fast", 0, 6, last, first, mirror_axes=(0,), config=config()
-    )
+    metadata = ModelMetadata(PLAN, "3d_fullres", 0, config(), 6, last, first, mirror_axes=(0,))
     save_model(folder, trained.network.state_dict(), metadata)
     HISTORY.write(folder / "metrics.jsonl")
     save_state(folder / CHECKPOINT, trained, IDENTITY, config())
@@ -85,7 +85,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def resume(folder: Path) -> None:
-    read_saved(folder)
+    read_saved(ModelFolder(folder))
     load_state(folder / CHECKPOINT, state(), IDENTITY)
 
 
@@ -202,11 +202,11 @@ def test_other_tensors_in_a_checkpoint(
 
 
 def test_a_position_that_no_training_has(files: Path) -> None:
-    save_state(files / "odd", TrainingState(*_parts(), HISTORY, Position(epoch=-1)), IDENTITY)
+    save_state(files / "odd", TrainingState(*_parts(), HISTORY, Position(epoch=-1)), IDENTITY, config())
     with pytest.raises(CheckpointError, match="no training stands there"):
         load_state(files / "odd", state(), IDENTITY)
 
 
 def _parts() -> tuple[Any, ...]:
     whole = state()
-    return whole.network, whole.optimiser, whole.scaler, whole.average
+    return whole.network, whole.optimiser, whole.scaler, whole.ema

@@ -23,6 +23,7 @@ from nnunet_rs.model.cascade import (
     tell_never_held_out,
 )
 from nnunet_rs.model.checkpoint import load_model, save_model
+from nnunet_rs.model.config import usual_config
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.options import TrainOptions
@@ -58,7 +59,9 @@ def train_first(work: Path, *folds: int, seed: int = 0) -> Plan:
     for fold in folds:
         torch.manual_seed(10 * seed + fold)
         network = build_unet(settings, *network_channels(plan, settings), NetworkOptions())
-        metadata = ModelMetadata(plan, FIRST, NetworkOptions(), fold, "fast", 0, 0, None, None)
+        metadata = ModelMetadata(
+            plan, FIRST, fold, usual_config(plan.recipe, plan.configurations[FIRST], FAST), 0, None, None
+        )
         save_model(work / "models" / FIRST / f"fold_{fold}", network.state_dict(), metadata)
     return plan
 
@@ -148,7 +151,7 @@ def unseen(settings: Configuration, _: object) -> Augmentation:
 def test_learns_from_the_first_segmentation(cascade: Path) -> None:
     """References as first segmentations tell what the image does not."""
     segment(cascade, train_first(cascade, 0, 1, 2))
-    options = replace(SHORT, epochs=3, batches=60, augmentation=None, custom_augmentation=unseen)
+    options = replace(SHORT, epochs=3, batches=60, augmentation=unseen)
     second = train_fold(cascade, NAME, 0, options)
     alone = train_fold(cascade, "3d_fullres", 0, options)
     assert second.finished
@@ -174,11 +177,11 @@ class StopAfter:
 def test_resumed_as_if_never_stopped_and_only_with_the_same_first_stage(cascade: Path) -> None:
     plan = train_first(cascade, 0, 1, 2)
     segment(cascade, plan)
-    whole = train_fold(cascade, NAME, 0, replace(SHORT, custom_loss=StopAfter(-1)))
-    assert not train_fold(cascade, NAME, 0, replace(SHORT, custom_loss=StopAfter(3), fresh=True)).finished
+    whole = train_fold(cascade, NAME, 0, replace(SHORT, loss=StopAfter(-1)))
+    assert not train_fold(cascade, NAME, 0, replace(SHORT, loss=StopAfter(3), fresh=True)).finished
     train_first(cascade, 2, seed=5)
     segment(cascade, plan)
-    resuming = replace(SHORT, custom_loss=StopAfter(-1), resume=True)
+    resuming = replace(SHORT, loss=StopAfter(-1), resume=True)
     with pytest.raises(CheckpointError, match="was begun with another first stage"):
         train_fold(cascade, NAME, 0, resuming)
     train_first(cascade, 2)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.model.checkpoint import load_model, save_model
+from nnunet_rs.model.config import usual_config
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.model.metadata import ModelMetadata, common_mirror_axes, read_metadata
-from nnunet_rs.model.network_options import NetworkOptions
+from nnunet_rs.model.recipe import FAST
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Plan
 from torch import nn
@@ -19,7 +20,8 @@ END = Epoch(4, 50, -0.5, -0.4, (0.8, None), 1e-5, 3.0, 0.5, 2.0, 0.5)
 
 @pytest.fixture
 def metadata(small_plan: Plan) -> ModelMetadata:
-    return ModelMetadata(small_plan, "3d_fullres", NetworkOptions(activation="relu"), 2, "fast", 7, 50, END, END)
+    config = usual_config(small_plan.recipe, small_plan.configurations["3d_fullres"], FAST)
+    return ModelMetadata(small_plan, "3d_fullres", 2, replace(config, activation="relu", seed=7), 50, END, END)
 
 
 @pytest.fixture
@@ -43,8 +45,8 @@ def test_comes_back_whole(model: tuple[Path, nn.Module], metadata: ModelMetadata
 def test_the_card_is_json_to_read(model: tuple[Path, nn.Module]) -> None:
     document = json.loads((model[0] / "model.json").read_text())
     assert document["format"] == "nnunet_rs model"
-    assert document["version"] == 2
-    assert document["network"]["activation"] == "relu"
+    assert document["version"] == 3
+    assert document["config"]["activation"] == "relu"
     assert document["plan"]["labels"]["names"] == ["background", "large", "small"]
     assert document["end"]["dice"] == [0.8, None]
 
@@ -58,15 +60,15 @@ def changed(path: Path, edit: Callable[[dict], object]) -> None:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda d: d.update(version=99), "version is 99, this release reads 1 to 2"),
+        (lambda d: d.update(version=99), "version is 99, this release reads 1 to 3"),
         (lambda d: d.update(format="other"), "is no model of nnunet_rs"),
         (lambda d: d.update(configuration="3d_lowres"), 'configuration is "3d_lowres": must be one of'),
         (lambda d: d.update(fold="two"), 'fold is "two": must be one of all or a whole number'),
-        (lambda d: d.pop("network"), "the key network is missing"),
+        (lambda d: d.pop("config"), "the key config is missing"),
         (lambda d: d["plan"].update(transpose=[0, 0, 1]), "transpose is"),
-        (lambda d: d["network"].update(norm="layer"), "norm"),
+        (lambda d: d["config"].update(norm="layer"), 'config.norm is "layer"'),
         (lambda d: d["plan"]["configurations"]["3d_fullres"].update(features=[4, 6, 9]), "of another network"),
-        (lambda d: d.update(custom_network="mine:net"), "the network is mine:net"),
+        (lambda d: d["config"].update(network="mine:net"), "the network is mine:net"),
     ],
 )
 def test_a_card_that_does_not_fit(model: tuple[Path, nn.Module], edit: Callable[[dict], object], said: str) -> None:
@@ -106,7 +108,7 @@ def test_a_network_of_the_users_own(tmp_path: Path, metadata: ModelMetadata) -> 
         return nn.Conv3d(inputs, outputs, 1)
 
     network = build(metadata.settings, 1, 3, metadata.network)
-    save_model(tmp_path, network.state_dict(), replace(metadata, custom_network="mine:build"))
+    save_model(tmp_path, network.state_dict(), replace(metadata, config=replace(metadata.config, network="mine:build")))
     loaded, _ = load_model(tmp_path, network=build)
     assert torch.equal(loaded.weight, network.weight)
 

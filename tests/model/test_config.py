@@ -1,42 +1,45 @@
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nnunet_rs.cli.commands.train import train_options
 from nnunet_rs.cli.parser import build_parser
-from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.model.config import TrainingConfig, command_words, followed, own_words, unlike, usual_config
+from nnunet_rs.core.errors import CheckpointError, PlanError
+from nnunet_rs.model.config import (
+    TrainingConfig,
+    asked_for,
+    command_words,
+    new_config,
+    own_words,
+    resumed_config,
+    unlike,
+    usual_config,
+)
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST, PAPER, V2
-from nnunet_rs.model.setup import config_for, set_up
-from nnunet_rs.model.training_schedule import TrainingSchedule
+from nnunet_rs.model.setup import set_up
 from nnunet_rs.plan.schema import Plan
 
 NAME = "3d_fullres"
 WHERE = Path("fold_0")
 # What is no part of what a training is: how it is begun, where it runs.
-ELSEWHERE = {"learning_rate", "resume", "fresh", "device", "channels_last", "compile", "threads", "cache"}
+ELSEWHERE = {"resume", "fresh", "device", "channels_last", "compile", "threads", "cache"}
 
 
 def test_every_option_is_recorded_or_known_not_to_be() -> None:
     recorded = {field.name for field in fields(TrainingConfig)}
-    assert {field.name for field in fields(TrainOptions)} == recorded | ELSEWHERE
+    assert {field.name for field in fields(TrainOptions)} - recorded == ELSEWHERE
 
 
 def config(work: Path, options: TrainOptions) -> TrainingConfig:
-    setup = set_up(work, NAME, 0, options)
-    return config_for(setup, TrainingSchedule.of(setup.recipe, options))
+    return set_up(work, NAME, 0, options).config
 
 
 def test_nothing_is_left_open(work: Path) -> None:
     found = config(work, TrainOptions())
-    assert found == usual_config(set_up(work, NAME, 0, TrainOptions()).plan, found_settings(work), V2)
-    assert (found.recipe, found.epochs, found.batch_size, found.features) == (V2, 1000, 2, 4)
-
-
-def found_settings(work: Path) -> Any:
-    return set_up(work, NAME, 0, TrainOptions()).settings
+    setup = set_up(work, NAME, 0, TrainOptions())
+    assert found == usual_config(setup.plan.recipe, setup.configuration, V2)
+    assert (found.recipe, found.epochs, found.batch_size, found.features) == ("v2", 1000, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +69,22 @@ def test_the_command_makes_the_same_training(work: Path, small_plan: Plan, line:
     assert bool(words) is bool(line)
 
 
+def resumed(work: Path, options: TrainOptions, saved: TrainingConfig) -> TrainingConfig:
+    return resumed_config(options, saved, set_up(work, NAME, 0, TrainOptions()).plan, NAME, WHERE)
+
+
 def test_what_is_not_asked_for_is_as_it_was(work: Path) -> None:
     saved = config(work, TrainOptions(recipe=replace(FAST, momentum=0.3), learning_rate=0.5, epochs=3, norm="batch"))
-    options = followed(TrainOptions(resume=True, epochs=9), saved, WHERE)
-    assert config(work, options) == replace(saved, epochs=9)
-    faster = followed(TrainOptions(learning_rate=0.25), saved, WHERE)
-    assert config(work, faster).recipe == replace(saved.recipe, learning_rate=0.25)
-    same = TrainOptions(recipe=saved.recipe, norm="batch", batch_size=2)  # asked for again
-    assert config(work, followed(same, saved, WHERE)) == saved
+    assert resumed(work, TrainOptions(resume=True, epochs=9), saved) == replace(saved, epochs=9)
+    assert resumed(work, TrainOptions(learning_rate=0.25), saved) == replace(saved, learning_rate=0.25)
+    same = TrainOptions(recipe=replace(FAST, momentum=0.3), norm="batch", batch_size=2)  # asked for again
+    assert resumed(work, same, saved) == saved
+
+
+def test_a_changed_recipe_asks_for_what_it_changes(work: Path) -> None:
+    changed = TrainOptions(replace(FAST, epochs=7, loss="ce", learning_rate=0.5))
+    assert [asked_for(changed, name) for name in ("epochs", "loss", "learning_rate", "batches")] == [7, "ce", 0.5, None]
+    assert resumed(work, changed, replace(config(work, changed), epochs=3)).epochs == 7
 
 
 @pytest.mark.parametrize(
@@ -83,19 +94,42 @@ def test_what_is_not_asked_for_is_as_it_was(work: Path) -> None:
         (TrainOptions(recipe=replace(FAST, gradient_clip=1.0)), r"gradient_clip 12.0 of the recipe \(now 1.0\)"),
         (TrainOptions(deep_supervision=True, seed=1), r"--seed 0 \(now 1\); --no-deep-supervision \(now True\)"),
         (TrainOptions(loss="ce"), r"--loss own.py:f \(now ce\)"),
+        (TrainOptions(loss="other.py:f"), r"--loss own.py:f \(now .*other.py:f\)"),
     ],
 )
 def test_another_training_is_refused_by_its_options(work: Path, options: TrainOptions, said: str) -> None:
-    saved = replace(config(work, TrainOptions(recipe=FAST)), loss=None, custom_loss="own.py:f")
+    saved = replace(config(work, TrainOptions(recipe=FAST)), loss="own.py:f")
     with pytest.raises(CheckpointError, match=said):
-        followed(options, saved, WHERE)
+        resumed(work, options, saved)
 
 
 def test_own_functions_are_named_again(work: Path) -> None:
-    saved = replace(config(work, TrainOptions()), loss=None, custom_loss="own.py:f", custom_network="mine:build")
+    saved = replace(config(work, TrainOptions()), loss="own.py:f", network="mine:build")
     assert own_words(saved) == ("--network", "mine:build", "--loss", "own.py:f")
     with pytest.raises(CheckpointError, match="was begun with --network mine:build, and nothing is imported by a name"):
-        followed(TrainOptions(), saved, WHERE)
+        resumed(work, TrainOptions(), saved)
+    moved = TrainOptions(network="mine:build", loss="/elsewhere/own.py:f")  # the same file in another place
+    assert resumed(work, moved, saved) == saved
+
+
+def test_an_own_optimiser_brings_its_rate(small_plan: Plan) -> None:
+    with pytest.raises(PlanError, match=r"learning rate is 0\.1, but an optimiser of your own brings its rate"):
+        new_config(TrainOptions(optimiser="own.py:f", learning_rate=0.1), small_plan, NAME)
+    own = replace(new_config(TrainOptions(), small_plan, NAME), optimiser="own.py:f", learning_rate=0.1)
+    assert command_words(own, small_plan, NAME) == ("--optimiser", "own.py:f")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (TrainOptions(learning_rate=float("inf")), "learning rate is inf: must be a number above 0"),
+        (TrainOptions(batch_size=0), "batch size is 0: must be at least 1"),
+        (TrainOptions(features=0), "features is 0: must be at least 1"),
+    ],
+)
+def test_numbers_out_of_range(small_plan: Plan, options: TrainOptions, said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        new_config(options, small_plan, NAME)
 
 
 def test_a_finished_model_may_have_had_another_time(work: Path) -> None:

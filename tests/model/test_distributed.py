@@ -41,7 +41,7 @@ def follow(work: Path, out: Path) -> None:
     with joined(torch.device("cpu")):
         rank = int(os.environ["RANK"])
         results = {name: train_fold(work, name, 0, options) for name, options in TRAININGS.items()}
-        stopped = train_fold(work, "2d", 1, replace(OPTIONS, custom_loss=interrupted))
+        stopped = train_fold(work, "2d", 1, replace(OPTIONS, loss=interrupted))
     curves = {name: [epoch.loss for epoch in result.history.epochs] for name, result in results.items()}
     facts = {"finished": stopped.finished, "signal": stopped.signal, "samples": calls}
     (out / f"{rank}.json").write_text(json.dumps({"curves": curves, **facts}))

@@ -90,7 +90,7 @@ def own(tmp_path: Path) -> Callable[..., object]:
 @pytest.mark.parametrize(("option", "code", "said"), CASES)
 def test_told_before_the_first_epoch(work: Path, own: Callable[..., object], option: str, code: str, said: str) -> None:
     epochs: list[History] = []
-    options = replace(SHORT, **{f"custom_{option}": own(option, code)})
+    options = replace(SHORT, **{option: own(option, code)})
     with pytest.raises(PluginError, match=rf"--{option} mine_\d+\.py:own") as raised:
         train_fold(work, "3d_fullres", 0, options, on_epoch=epochs.append)
     assert re.search(said, str(raised.value)), raised.value
@@ -105,12 +105,12 @@ def test_a_label_to_ignore_is_in_the_first_batch(work: Path, own: Callable[..., 
     write_plan(work / "plan.json", replace(plan, labels=labels))
     plain = "def own(logits, target):\n    return nn.functional.cross_entropy(logits, target.long())"
     with pytest.raises(PluginError, match=r"out of bounds.*class indices \(b, \.\.\.\) from 0 to 2, and 3 for voxels"):
-        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=own("loss", plain)))
+        train_fold(work, "3d_fullres", 0, replace(SHORT, loss=own("loss", plain)))
     heeding = (
         "def own(logits, target, context):\n"
         "    return nn.functional.cross_entropy(logits, target.long(), ignore_index=context.ignore_index)"
     )
-    assert train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=own("loss", heeding))).finished
+    assert train_fold(work, "3d_fullres", 0, replace(SHORT, loss=own("loss", heeding))).finished
 
 
 def test_what_fails_later_is_told_too(work: Path, own: Callable[..., object]) -> None:
@@ -123,7 +123,7 @@ def test_what_fails_later_is_told_too(work: Path, own: Callable[..., object]) ->
     with pytest.raises(
         PluginError, match=r"--network mine_\d+\.py:own: AssertionError: enough, in epoch 1 .*line 11, in forward"
     ):
-        train_fold(work, "3d_fullres", 0, replace(SHORT, batches=5, custom_network=own("network", code)))
+        train_fold(work, "3d_fullres", 0, replace(SHORT, batches=5, network=own("network", code)))
 
 
 def test_a_transform_of_ones_own_fails_in_a_thread(work: Path, own: Callable[..., object]) -> None:
@@ -137,7 +137,7 @@ def test_a_transform_of_ones_own_fails_in_a_thread(work: Path, own: Callable[...
         PluginError,
         match=r"--augmentation .*own: case case_\d, batch 0 .*ValueError: no such sample \(.*line 8, in bad\)",
     ):
-        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_augmentation=own("augmentation", code)))
+        train_fold(work, "3d_fullres", 0, replace(SHORT, augmentation=own("augmentation", code)))
 
 
 class Counting(nn.Module):
@@ -159,7 +159,7 @@ class Counting(nn.Module):
 def test_the_trial_leaves_no_trace(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Statistics, random numbers, what a loss remembers: as without the trial."""
     loss = Counting()
-    options = replace(SHORT, custom_network=Counting, custom_loss=loss)
+    options = replace(SHORT, network=Counting, loss=loss)
     weights = "weights.safetensors"
     tried = (train_fold(work, "3d_fullres", 0, options).folder / weights).read_bytes()
     assert loss.calls == 3  # two batches and one of validation
@@ -173,4 +173,4 @@ def test_memory_that_does_not_suffice_is_no_fault_of_the_function(work: Path) ->
         raise MemoryError
 
     with pytest.raises(TrainingError, match="out of memory; train with a smaller"):
-        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=greedy))
+        train_fold(work, "3d_fullres", 0, replace(SHORT, loss=greedy))

@@ -112,11 +112,11 @@ def test_what_a_function_raises_is_told_as_its_own() -> None:
     assert own is not None
     assert as_own("loss", own) is own
     assert as_own("loss", None) is None
-    with pytest.raises(PluginError, match=r"custom_loss .*:inner: ZeroDivisionError: .* zero \(.*, in inner\)"):
+    with pytest.raises(PluginError, match=r"loss .*:inner: ZeroDivisionError: .* zero \(.*, in inner\)"):
         own(0)
     with pytest.raises(PluginError, match=r"TypeError: .*missing 1 required.*test_plugins\.py, line \d+\)"):
         own()
-    with pytest.raises(PluginError, match=r"custom_loss .*:inner: ZeroDivisionError"), own_code_told((own, None)):
+    with pytest.raises(PluginError, match=r"loss .*:inner: ZeroDivisionError"), own_code_told((own, None)):
         inner(0)
 
 

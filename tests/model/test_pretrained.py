@@ -10,11 +10,11 @@ import torch
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.exchange.export_nnunet import export_nnunet
 from nnunet_rs.model.checkpoint import load_model, save_model
+from nnunet_rs.model.config import usual_config
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
-from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.pretrained import take_pretrained
-from nnunet_rs.model.recipe import FAST
+from nnunet_rs.model.recipe import FAST, V2
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import Configuration, Plan, read_plan
@@ -38,7 +38,15 @@ def source(small_plan: Plan, small3d: Configuration, tmp_path: Path) -> Path:
     """A work folder with a model of 3d_fullres, fold 0: one channel, three classes."""
     torch.manual_seed(1)
     network = build_unet(small3d, 1, 3)
-    metadata = ModelMetadata(small_plan, "3d_fullres", NetworkOptions(), 0, "v2", 0, 0, None, None)
+    metadata = ModelMetadata(
+        small_plan,
+        "3d_fullres",
+        0,
+        usual_config(small_plan.recipe, small_plan.configurations["3d_fullres"], V2),
+        0,
+        None,
+        None,
+    )
     save_model(tmp_path / "source" / "models" / "3d_fullres" / "fold_0", network.state_dict(), metadata)
     return tmp_path / "source"
 
@@ -96,7 +104,6 @@ def test_a_training_begins_with_them_and_says_so(source: Path, work: Path) -> No
     train_fold(work, "3d_fullres", 0, options)
     there, _ = load_model(source / "models" / "3d_fullres" / "fold_0")
     mine, metadata = load_model(work / "models" / "3d_fullres" / "fold_0")
-    assert metadata.config is not None
     assert metadata.config.pretrained == str(source)
     for name, tensor in there.state_dict().items():
         torch.testing.assert_close(mine.state_dict()[name], tensor, atol=1e-6, rtol=1e-6)

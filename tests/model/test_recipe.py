@@ -32,7 +32,7 @@ def test_the_page_says_what_the_recipe_does(recipe: TrainRecipe) -> None:
     assert recipe.momentum == 0 or recipe.momentum in numbers(said["optimiser"])
     kinds = {"adam_amsgrad": "AMSGrad", "sgd_nesterov": "Nesterov", "muon": "Muon"}
     assert kinds[recipe.optimiser] in said["optimiser"]
-    assert (recipe.average is not None) == ("averaged weights" in said["optimiser"])
+    assert (recipe.ema_decay is not None) == ("averaged weights" in said["optimiser"])
     assert ("every resolution" in said["loss at"]) == recipe.deep_supervision
     most = {float(count) for count in recipe.most_samples or ()}
     assert most <= numbers(said["samples in a batch"])

@@ -1,6 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
-from nnunet_rs.model.schedule import Plateau, PlateauRule, one_cycle, polynomial
+from nnunet_rs.model.config import TrainingConfig, new_config
+from nnunet_rs.model.options import TrainOptions
+from nnunet_rs.model.recipe import FAST, PAPER, V2, PlateauRule, TrainRecipe
+from nnunet_rs.model.schedule import Plateau, Position, is_over, learning_rate, one_cycle, polynomial, share
+from nnunet_rs.plan.schema import Plan
 
 
 def test_polynomial_from_one_to_nothing() -> None:
@@ -47,3 +53,48 @@ def test_plateau_equals_torch() -> None:
         peer.step(average)
         assert state.factor == pytest.approx(optimiser.param_groups[0]["lr"])
     assert state.factor < 0.2
+
+
+def config(plan: Plan, recipe: TrainRecipe, **asked: float) -> TrainingConfig:
+    return new_config(TrainOptions(recipe, **asked), plan, "3d_fullres")
+
+
+def test_polynomial_by_the_epoch(small_plan: Plan) -> None:
+    v2 = config(small_plan, V2)
+    assert (v2.epochs, v2.batches, v2.validation_batches) == (1000, 250, 50)
+    assert learning_rate(v2, Position()) == 0.01
+    assert learning_rate(v2, Position(epoch=500, batch=0)) == pytest.approx(0.01 * 0.5**0.9)
+    assert learning_rate(v2, Position(epoch=500, batch=249)) == learning_rate(v2, Position(epoch=500))
+    assert is_over(v2, Position(epoch=1000))
+    assert not is_over(v2, Position(epoch=999, batch=249))
+
+
+def test_one_cycle_by_the_iteration(small_plan: Plan) -> None:
+    fast = config(small_plan, FAST, epochs=4, batches=10)
+    assert learning_rate(fast, Position(epoch=1, batch=5)) == pytest.approx(FAST.learning_rate * one_cycle(15 / 40))
+
+
+def test_one_cycle_by_the_clock(small_plan: Plan) -> None:
+    fast = config(small_plan, FAST, time_budget=100)
+    assert fast.epochs is None
+    halfway = Position(epoch=77, seconds=50)
+    assert share(fast, halfway) == 0.5
+    assert learning_rate(fast, halfway) == pytest.approx(FAST.learning_rate * one_cycle(0.5))
+    assert share(fast, halfway, reserve=20) == 50 / 80  # the last validation takes 20 s of the budget
+    assert is_over(fast, Position(seconds=81), reserve=20)
+
+
+def test_whichever_ends_first(small_plan: Plan) -> None:
+    fast = config(small_plan, FAST, epochs=4, batches=10, time_budget=100)
+    assert share(fast, Position(epoch=2, seconds=10)) == 0.5
+    assert share(fast, Position(epoch=1, seconds=90)) == 0.9
+    assert config(small_plan, V2, time_budget=60).epochs == 1000
+
+
+def test_plateau_stops_below_the_least_rate(small_plan: Plan) -> None:
+    paper = config(small_plan, PAPER)
+    assert learning_rate(paper, Position(plateau=Plateau(factor=0.2))) == pytest.approx(6e-5)
+    assert not is_over(paper, Position(epoch=1, plateau=Plateau(factor=0.2**3)))
+    assert is_over(paper, Position(epoch=1, plateau=Plateau(factor=0.2**4)))
+    patient = replace(paper, plateau=replace(paper.plateau, stop_below=1e-9))
+    assert not is_over(patient, Position(epoch=1, plateau=Plateau(factor=0.2**4)))

@@ -2,11 +2,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from nnunet_rs.model.config import default_network
+from nnunet_rs.model.config import usual_config
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.options import TrainOptions
+from nnunet_rs.model.plugins import spelled
 from nnunet_rs.model.recipe import FAST, PAPER, V2
-from nnunet_rs.model.setup import identity_of, set_up
+from nnunet_rs.model.setup import set_up
 from nnunet_rs.plan.schema import Plan, read_plan, write_plan
 
 
@@ -14,14 +15,14 @@ def own(*_: object) -> None:
     """A function of the user's own."""
 
 
-def test_switches_change_what_plan_and_recipe_say(work: Path) -> None:
-    plain = set_up(work, "3d_fullres", 0, TrainOptions(recipe=V2))
-    assert plain.network == NetworkOptions(deep_supervision=True)
+def test_network_options_change_what_plan_and_recipe_say(work: Path) -> None:
+    plain = set_up(work, "3d_fullres", 0, TrainOptions(recipe=V2)).config
+    assert plain.network_options == NetworkOptions(deep_supervision=True)
     options = TrainOptions(
         recipe=V2, activation="relu", norm="batch", downsampling="max_pool", deep_supervision=False, loss="ce"
     )
-    switched = set_up(work, "3d_fullres", 0, options)
-    assert switched.network == NetworkOptions("relu", "batch", False, "max_pool")
+    switched = set_up(work, "3d_fullres", 0, options).config
+    assert switched.network_options == NetworkOptions("relu", "batch", False, "max_pool")
     assert (switched.loss, switched.augmentation, switched.optimiser) == ("ce", "v2", "sgd_nesterov")
 
 
@@ -33,22 +34,28 @@ def test_the_recipe_limits_the_planned_batch(work: Path, recipe, asked, planned,
     settings = replace(plan.configurations["3d_fullres"], batch_size=planned)
     write_plan(work / "plan.json", replace(plan, configurations={"3d_fullres": settings}))
     setup = set_up(work, "3d_fullres", 0, TrainOptions(recipe, batch_size=asked))
-    assert setup.settings.batch_size == setup.plan.configurations["3d_fullres"].batch_size == used
+    assert setup.configuration.batch_size == setup.plan.configurations["3d_fullres"].batch_size == used
 
 
 def test_a_papers_plan_keeps_its_decoder(small_plan: Plan) -> None:
-    paper = replace(small_plan, recipe="paper")
-    assert default_network(paper, FAST).decoder_kernels == "below"
-    assert default_network(small_plan, FAST).decoder_kernels == "same"
+    configuration = small_plan.configurations["3d_fullres"]
+    assert usual_config("paper", configuration, FAST).decoder_kernels == "below"
+    assert usual_config("v2", configuration, FAST).decoder_kernels == "same"
 
 
 def test_what_is_the_users_own_goes_by_its_name(work: Path) -> None:
-    options = TrainOptions(custom_network=own, custom_loss=own, custom_optimiser=own, custom_augmentation=own)
-    found = identity_of(set_up(work, "2d", 1, options), batches=7)
-    name = f"{__name__}:own"
-    assert (found.custom_network, found.loss, found.optimiser, found.augmentation) == (name,) * 4
-    assert (found.fold, found.batches, found.configuration) == (1, 7, "2d")
+    setup = set_up(work, "2d", 1, TrainOptions(network=own, loss=own, optimiser=own, augmentation=own, batches=7))
+    found = setup.config
+    assert {found.network, found.loss, found.optimiser, found.augmentation} == {spelled(own)}
+    assert [plugin.function for plugin in setup.plugins] == [own] * 4
+    assert (setup.identity.fold, found.batches, setup.identity.configuration) == (1, 7, "2d")
 
 
-def test_one_process_is_a_team(work: Path) -> None:
+def test_the_names_of_version_0_1_still_give_functions() -> None:
+    with pytest.warns(DeprecationWarning, match="custom_loss is now loss"):
+        options = TrainOptions(custom_loss=own, epochs=3)
+    assert (options.loss, replace(options, epochs=4).loss) == (own, own)
+
+
+def test_one_process_is_a_group(work: Path) -> None:
     assert set_up(work, "2d", 0, TrainOptions()).group.size == 1

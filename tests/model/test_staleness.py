@@ -47,8 +47,10 @@ def work(tmp_path: Path, plan: Plan) -> Path:
 def train(work: Path, plan: Plan, make_card: Callable[..., ModelMetadata]) -> Callable[..., Path]:
     """`train("2d", 0, digest="x", ...)`: write a model's card."""
 
-    def make(name: str, fold: int, **changes: Any) -> Path:
-        metadata = replace(make_card(plan, fold), configuration=name, **{"cases": FOLDS[fold], **changes})
+    def make(name: str, fold: int, augmentation: str = "paper", **changes: Any) -> Path:
+        card = make_card(plan, fold)
+        config = replace(card.config, augmentation=augmentation)
+        metadata = replace(card, configuration=name, config=config, **{"cases": FOLDS[fold], **changes})
         folder = work / "models" / name / f"fold_{fold}"
         folder.mkdir(parents=True, exist_ok=True)
         document = metadata_to_json(metadata)

@@ -27,10 +27,9 @@ from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import fold_lock
 from nnunet_rs.model.recipe import FAST, PAPER, V2
-from nnunet_rs.model.schedule import PlateauRule
+from nnunet_rs.model.schedule import Overhead, PlateauRule
 from nnunet_rs.model.state import save_state
 from nnunet_rs.model.train import train_fold, train_locked
-from nnunet_rs.model.training_schedule import Overhead
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.schema import read_plan, write_plan
 from torch import nn
@@ -95,7 +94,7 @@ def test_learns_and_leaves_a_model(work: Path) -> None:
     assert heard.done == 240
     assert sum(line.startswith("epoch") for line in heard.lines) == 6
     metadata = read_metadata(result.folder)
-    assert (metadata.fold, metadata.recipe, metadata.seed, metadata.iterations) == (1, "fast", 3, 240)
+    assert (metadata.fold, metadata.config.recipe, metadata.config.seed, metadata.iterations) == (1, "fast", 3, 240)
     assert metadata.end == last
     assert metadata.cases == read_splits(work / "splits.json", [f"case_{k}" for k in range(6)])[1]
     assert History.read(result.folder / "metrics.jsonl", ("large", "small")) == result.history
@@ -153,15 +152,15 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_tells_the_way_on(
 @pytest.mark.parametrize("recipe", [FAST, PAPER, V2])
 def test_stopped_and_resumed_as_if_never_stopped(work: Path, recipe) -> None:
     options = replace(SHORT, recipe=recipe, epochs=3, norm="batch")
-    whole = train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(-1)))
+    whole = train_fold(work, "3d_fullres", 0, replace(options, loss=StopAfter(-1)))
     expected = weights(whole.folder)
     # in the second batch of the second epoch: 4 + 2 losses in the first, of training and validation
-    part = train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(8), fresh=True))
+    part = train_fold(work, "3d_fullres", 0, replace(options, loss=StopAfter(8), fresh=True))
     assert not part.finished
     assert part.signal == signal.SIGTERM
     assert len(part.history.epochs) == 1
     heard = Heard()
-    rest = train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(-1), resume=True), heard)
+    rest = train_fold(work, "3d_fullres", 0, replace(options, loss=StopAfter(-1), resume=True), heard)
     assert "resuming at epoch 2, batch 3" in heard.lines
     assert losses(rest) == pytest.approx(losses(whole), abs=1e-6)
     assert [e.validation_loss for e in rest.history.epochs] == pytest.approx(
@@ -173,7 +172,7 @@ def test_stopped_and_resumed_as_if_never_stopped(work: Path, recipe) -> None:
 
 def test_signals_do_afterwards_what_they_did_before(work: Path) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, custom_loss=StopAfter(2)))
+    train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, loss=StopAfter(2)))
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
@@ -215,7 +214,7 @@ def test_killed_while_it_writes_a_checkpoint(work: Path) -> None:
 
 
 def stopped(work: Path, progress: Any = None, **changes: Any) -> TrainResult:
-    return train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=StopAfter(3), **changes), progress)
+    return train_fold(work, "3d_fullres", 0, replace(SHORT, loss=StopAfter(3), **changes), progress)
 
 
 def test_forgetting_to_resume_loses_nothing(work: Path) -> None:
@@ -250,7 +249,7 @@ def test_a_finished_model_is_not_replaced_unasked(work: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "previous_1", CHECKPOINT]
     with pytest.raises(CheckpointError, match="not finished; go on with train --resume"):
         load_model(folder)  # no old weights beside new curves
-    assert load_model(folder / "previous_1")[1].recipe == "fast"
+    assert load_model(folder / "previous_1")[1].config.recipe == "fast"
 
 
 def test_a_kill_while_things_are_put_aside_is_made_good(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +285,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_training(work: Path, mon
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "touch", refuse)
-    with pytest.raises(NnunetError, match=r"fold_0: cannot be written: Permission denied; check the folder's perm"):
+    with pytest.raises(NnunetError, match=r"fold_0: cannot be written: Permission denied; check the .*folder's perm"):
         train_fold(work, "3d_fullres", 0, SHORT)
 
 
@@ -305,8 +304,7 @@ def test_resuming_needs_no_option_again(work: Path) -> None:
     assert losses(rest) == pytest.approx(losses(whole), abs=1e-6)
     assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in weights(rest.folder).items())
     assert read_metadata(rest.folder).config == metadata.config
-    assert metadata.config is not None
-    assert (metadata.config.recipe.learning_rate, metadata.config.features, metadata.config.epochs) == (1e-3, 2, 3)
+    assert (metadata.config.learning_rate, metadata.config.features, metadata.config.epochs) == (1e-3, 2, 3)
 
 
 @contextmanager
@@ -333,16 +331,16 @@ def test_a_function_of_the_users_own_is_asked_for_again(work: Path) -> None:
 
 def test_a_longer_training_says_where_its_rate_goes_on(work: Path) -> None:
     stopped(work)
-    options, heard = replace(SHORT, resume=True, custom_loss=StopAfter(-1)), Heard()
-    assert not train_fold(work, "3d_fullres", 0, replace(options, custom_loss=StopAfter(1)), heard).finished
+    options, heard = replace(SHORT, resume=True, loss=StopAfter(-1)), Heard()
+    assert not train_fold(work, "3d_fullres", 0, replace(options, loss=StopAfter(1)), heard).finished
     assert not [line for line in heard.lines if "learning rate" in line]
-    assert not train_fold(work, "3d_fullres", 0, replace(options, epochs=40, custom_loss=StopAfter(1)), heard).finished
+    assert not train_fold(work, "3d_fullres", 0, replace(options, epochs=40, loss=StopAfter(1)), heard).finished
     (line,) = [line for line in heard.lines if "learning rate" in line]
     assert "--epochs, --time-budget or --learning-rate is another than before" in line
     heard = Heard()
     assert train_fold(work, "3d_fullres", 0, replace(options, epochs=2, learning_rate=1e-4), heard).finished
     assert [line for line in heard.lines if "learning rate goes on at" in line]
-    assert read_metadata(WorkFolder(work).model("3d_fullres", 0).path).config.recipe.learning_rate == 1e-4
+    assert read_metadata(WorkFolder(work).model("3d_fullres", 0).path).config.learning_rate == 1e-4
 
 
 @pytest.mark.parametrize(
@@ -366,7 +364,7 @@ def test_another_finished_model_is_not_taken_for_what_is_asked(work: Path, chang
 
 def test_the_plans_recipe_is_followed_and_told(work: Path) -> None:
     heard, brief = Heard(), replace(SHORT, recipe=None, epochs=1, batches=1)
-    assert read_metadata(train_fold(work, "3d_fullres", 0, brief, heard).folder).recipe == "v2"
+    assert read_metadata(train_fold(work, "3d_fullres", 0, brief, heard).folder).config.recipe == "v2"
     assert "training recipe: v2, the recipe of plans by v2" in heard.lines
     plan = read_plan(work / "plan.json")
     for planned, trained in (("paper", "paper"), ("v2-resenc-l", "v2")):
@@ -389,12 +387,12 @@ def test_the_plans_recipe_is_followed_and_told(work: Path) -> None:
         ({"augmentation": "light"}, r"--augmentation none \(now light\)"),
         ({"mirror_axes": (2,)}, r"another mirror axes \(None, now \(2,\)\)"),
         ({"norm": "batch"}, r"--norm instance \(now batch\)"),
-        ({"custom_loss": lambda logits, target: logits.mean()}, r"another loss"),
+        ({"loss": lambda logits, target: logits.mean()}, r"was begun with --loss .*StopAfter"),
     ],
 )
 def test_another_training_cannot_be_resumed(work: Path, change: dict[str, Any], said: str) -> None:
     folder = stopped(work).folder
-    options = replace(SHORT, resume=True, **{"custom_loss": StopAfter(-1), **change})
+    options = replace(SHORT, resume=True, **{"loss": StopAfter(-1), **change})
     with pytest.raises(CheckpointError, match=said):
         train_fold(work, "3d_fullres", 0, options)
     assert (folder / CHECKPOINT).exists()
@@ -404,7 +402,7 @@ def test_a_damaged_checkpoint(work: Path) -> None:
     path = stopped(work).folder / CHECKPOINT
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="is damaged"):
-        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=StopAfter(-1), resume=True))
+        train_fold(work, "3d_fullres", 0, replace(SHORT, loss=StopAfter(-1), resume=True))
 
 
 def test_resuming_what_is_finished_or_was_never_begun(work: Path) -> None:
@@ -426,7 +424,7 @@ def test_a_loss_that_is_no_number_stops(work: Path) -> None:
             return logits.sum() * (1.0 if self.calls < 3 else float("nan"))
 
     with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, by batch 3 .*--learning-rate"):
-        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=Broken()))
+        train_fold(work, "3d_fullres", 0, replace(SHORT, loss=Broken()))
 
 
 def test_out_of_memory_says_what_to_change(work: Path) -> None:
@@ -434,7 +432,7 @@ def test_out_of_memory_says_what_to_change(work: Path) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
 
     with pytest.raises(TrainingError, match=r"out of GPU memory \(CUDA out of memory.*--batch-size"):
-        train_fold(work, "3d_fullres", 0, replace(SHORT, custom_loss=greedy))
+        train_fold(work, "3d_fullres", 0, replace(SHORT, loss=greedy))
 
 
 def test_a_time_budget_bounds_the_training(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,11 +514,9 @@ def wide(configuration, inputs, outputs, options):
 
 
 def test_network_and_optimiser_of_the_users_own(work: Path) -> None:
-    options = replace(
-        SHORT, epochs=1, custom_network=wide, custom_optimiser=lambda parameters: torch.optim.Adagrad(parameters)
-    )
+    options = replace(SHORT, epochs=1, network=wide, optimiser=lambda parameters: torch.optim.Adagrad(parameters))
     folder = train_fold(work, "3d_fullres", 0, options).folder
-    assert read_metadata(folder).custom_network.endswith("test_train:wide")
+    assert read_metadata(folder).config.network.endswith("test_train:wide")
     loaded, _ = load_model(folder, network=wide)
     assert loaded.heads[0].in_channels == 5
 
@@ -586,7 +582,7 @@ def test_a_paper_plan_has_the_decoder_of_2019(work: Path) -> None:
     plan = read_plan(work / "plan.json")
     write_plan(work / "plan.json", replace(plan, recipe="paper"))
     folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1)).folder
-    assert json.loads((folder / "model.json").read_text())["network"]["decoder_kernels"] == "below"
+    assert json.loads((folder / "model.json").read_text())["config"]["decoder_kernels"] == "below"
 
 
 @pytest.mark.parametrize(
@@ -600,7 +596,7 @@ def test_ablations_stand_in_the_card_and_load(work: Path, change: dict[str, Any]
     """The switches of the paper's Figure 2, and of what came later."""
     folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, batches=1, **change)).folder
     network, metadata = load_model(folder)
-    said = {name: getattr(metadata.network, name, getattr(metadata, name, None)) for name in change}
+    said = {name: getattr(metadata.config, name) for name in change}
     assert said == change
     assert isinstance(network(torch.zeros(1, 1, 4, 8, 8)), torch.Tensor)
     kinds = {type(module).__name__ for module in network.modules()}
@@ -611,7 +607,7 @@ def test_ablations_stand_in_the_card_and_load(work: Path, change: dict[str, Any]
 
 def test_an_optimiser_of_the_users_own_brings_its_rate(work: Path) -> None:
     options = replace(
-        SHORT, recipe=V2, epochs=2, batches=1, custom_optimiser=lambda weights: torch.optim.RMSprop(weights, lr=0.004)
+        SHORT, recipe=V2, epochs=2, batches=1, optimiser=lambda weights: torch.optim.RMSprop(weights, lr=0.004)
     )
     epochs = train_fold(work, "3d_fullres", 0, options).history.epochs
     assert [epoch.learning_rate for epoch in epochs] == pytest.approx([0.004, 0.004 * 0.5**0.9])
@@ -626,8 +622,8 @@ def twice(configuration, normalization):
 
 
 def test_an_augmentation_of_the_users_own(work: Path) -> None:
-    folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, custom_augmentation=twice)).folder
-    assert read_metadata(folder).augmentation.endswith("test_train:twice")
+    folder = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, augmentation=twice)).folder
+    assert read_metadata(folder).config.augmentation.endswith("test_train:twice")
     assert read_metadata(folder).mirror_axes == ()
 
 
@@ -645,9 +641,9 @@ def turned(configuration, normalization):
     ("3d_fullres", {"mirror_axes": (1,)}, (1,), "y"),
     ("2d", {"augmentation": "light"}, (0, 1), "y, x"),
     ("2d", {"augmentation": "light", "mirror_axes": (0, 1)}, (0,), "y; z lies across the slices of 2d"),
-    ("3d_fullres", {"custom_augmentation": turned}, (1,), "y"),
-    ("3d_fullres", {"custom_augmentation": twice}, (), "no axis; should .*:twice mirror, let it say so"),
-    ("3d_fullres", {"custom_augmentation": twice, "mirror_axes": (2,)}, (2,), "x"),
+    ("3d_fullres", {"augmentation": turned}, (1,), "y"),
+    ("3d_fullres", {"augmentation": twice}, (), "no axis; should .*:twice mirror, let it say so"),
+    ("3d_fullres", {"augmentation": twice, "mirror_axes": (2,)}, (2,), "x"),
 ])  # fmt: skip
 def test_the_model_knows_what_it_was_trained_mirrored_along(work: Path, configuration, changes, axes, said) -> None:
     heard = Heard()

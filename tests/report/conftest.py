@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.pipeline import PrepareOptions, plan_dataset, prepare_dataset
 from nnunet_rs.evaluate.folders import evaluate_pairs
 from nnunet_rs.model.checkpoint import save_model
+from nnunet_rs.model.config import usual_config
 from nnunet_rs.model.history import Epoch, History
 from nnunet_rs.model.metadata import ModelMetadata
-from nnunet_rs.model.network_options import NetworkOptions
+from nnunet_rs.model.recipe import FAST
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.schema import read_plan
 from nnunet_rs.select.cross_validation import pairs_of, validation_cases
@@ -53,10 +54,8 @@ class Maker:
             metadata = ModelMetadata(
                 plan=plan,
                 configuration=configuration,
-                network=NetworkOptions(),
                 fold=fold,
-                recipe="fast",
-                seed=7,
+                config=replace(usual_config(plan.recipe, plan.configurations[configuration], FAST), seed=7),
                 iterations=10 * epochs,
                 end=history.epochs[-1],
                 best=history.best,

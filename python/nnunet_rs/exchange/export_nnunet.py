@@ -31,8 +31,8 @@ TRAINER = "nnUNetTrainer"
 def nnunet_obstacle(metadata: ModelMetadata) -> str | None:
     """Say what a model has that nnU-Net cannot express; None: nothing."""
     network, settings = metadata.network, metadata.settings
-    if metadata.custom_network is not None:
-        return f"its network is {metadata.custom_network}"
+    if metadata.own_network is not None:
+        return f"its network is {metadata.own_network}"
     if network.downsampling != "strided":
         return f"it is pooled by {network.downsampling}, nnU-Net's networks by strided convolutions"
     if network.decoder_kernels == "below" and not _alike(settings):

@@ -91,7 +91,8 @@ def _networks(all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
     for name in names:
         folds = [metadata for metadata in all_metadata if metadata.configuration == name]
         settings, first = folds[0].settings, folds[0]
-        kind = first.custom_network or ("residual encoder U-Net" if settings.residual else "U-Net")
+        unet = "residual encoder U-Net" if settings.residual else "U-Net"
+        kind = first.own_network or unet
         after = f", after {settings.previous}" if settings.previous else ""
         axes = "not known" if first.mirror_axes is None else ", ".join(map(str, first.mirror_axes)) or "none"
         cases = {str(len(metadata.cases.train)) for metadata in folds if metadata.cases is not None}
@@ -158,7 +159,7 @@ def _use(model: Description) -> Iterator[str]:
     yield f'predictor = nnunet_rs.Predictor.load("{model.name}"{argument})'
     yield "labels = predictor(image, spacing)  # (channels, z, y, x), mm; without post-processing"
     yield "```"
-    custom = {metadata.custom_network for metadata in model.all_metadata if metadata.custom_network}
+    custom = {name for metadata in model.all_metadata if (name := metadata.own_network)}
     if custom:
         yield ""
         yield f"The network is {', '.join(sorted(custom))}, which is not in this file: give it with --network."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError
@@ -12,17 +11,19 @@ from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.workspace import CHECKPOINT, METRICS, ModelFolder, model_folders
 from nnunet_rs.data.mirroring import axes_named, image_axes, patch_axes
 from nnunet_rs.model.config import TrainingConfig, unlike
+from nnunet_rs.model.header import ADVICE, read_config
 from nnunet_rs.model.history import History
 from nnunet_rs.model.loop import Job
-from nnunet_rs.model.metadata import ModelMetadata, read_config, read_metadata
+from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import keep_aside
+from nnunet_rs.model.schedule import learning_rate
 from nnunet_rs.model.setup import Setup
 from nnunet_rs.model.state import TrainingState, load_state
 from nnunet_rs.model.tensors import read_tensors
 
 
-def finished_before(folder: Path, options: TrainOptions, progress: Progress) -> TrainResult | None:
+def finished_before(model: ModelFolder, options: TrainOptions, progress: Progress) -> TrainResult | None:
     """Return a finished training that is to stay; None: there is something to train.
 
     Raises
@@ -30,9 +31,9 @@ def finished_before(folder: Path, options: TrainOptions, progress: Progress) -> 
     CheckpointError
         Nobody said what is to become of a finished model, or it was trained otherwise than is asked for now.
     """
+    folder = model.path
     if options.resume and options.fresh:
         raise CheckpointError(f"{folder}: resume goes on with what is there, fresh begins anew: ask for one of them")
-    model = ModelFolder(folder)
     if options.fresh or not model.is_finished():
         return None
     if not options.resume:
@@ -47,24 +48,23 @@ def finished_before(folder: Path, options: TrainOptions, progress: Progress) -> 
     return TrainResult(folder, History.read(model.metrics_file, metadata.plan.labels.score_names), 0.0, finished=True)
 
 
-def read_saved(folder: Path) -> TrainingConfig | None:
+def read_saved(model: ModelFolder) -> TrainingConfig | None:
     """Return what the training in a folder is, of a checkpoint that is whole: by its values networks are built."""
-    model = ModelFolder(folder)
     if model.has_checkpoint():
-        read_tensors(model.checkpoint_file, "train anew with --fresh, which keeps it aside")
-    return read_config(folder)
+        read_tensors(model.checkpoint_file, ADVICE)
+    return read_config(model.path)
 
 
 def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> ModelMetadata:
-    """Warn where a finished model was trained for another time than is asked for now; returns its card.
+    """Warn where a finished model was trained for another time than is asked for now; returns its metadata.
 
     Raises
     ------
     CheckpointError
-        It was trained otherwise, so that it is another model; or its card is damaged.
+        It was trained otherwise, so that it is another model; or model.json is damaged.
     """
     metadata = read_metadata(folder)
-    found = "" if metadata.config is None else unlike(options, metadata.config, folder)
+    found = unlike(options, metadata.config, folder)
     if options.mirror_axes is not None and metadata.mirror_axes is not None:
         dims, transpose = metadata.settings.dims, metadata.plan.transpose
         if patch_axes(options.mirror_axes, dims, transpose) != metadata.mirror_axes:
@@ -109,7 +109,7 @@ def _keep_another(job: Job, state: TrainingState, progress: Progress) -> None:
 
 def tell_recipe(setup: Setup, asked: TrainOptions, saved: TrainingConfig | None, progress: Progress) -> None:
     """Say by which recipe is trained, and warn where other folds were trained by another."""
-    name, plan = setup.recipe.name, setup.plan.recipe
+    name, plan = setup.config.recipe, setup.plan.recipe
     why = "" if asked.recipe else f", the recipe of plans by {plan}" if saved is None else ", as it was begun"
     progress.say(f"training recipe: {name}{why}")
     for other in model_folders(setup.model.path.parent):
@@ -117,22 +117,20 @@ def tell_recipe(setup: Setup, asked: TrainOptions, saved: TrainingConfig | None,
             continue
         with suppress(CheckpointError):  # whoever uses that model says what is wrong with it
             metadata = read_metadata(other.path)
-            if metadata.recipe != name:
+            if metadata.config.recipe != name:
                 progress.say(
                     f"warning: {metadata.configuration}, fold {metadata.fold} was trained by the recipe "
-                    f"{metadata.recipe}, fold {setup.fold} is by {name}: scores of folds "
+                    f"{metadata.config.recipe}, fold {setup.fold} is by {name}: scores of folds "
                     "that are trained alike compare better"
                 )
                 return
 
 
-def tell_changed_course(job: Job, state: TrainingState, saved: TrainingConfig | None, progress: Progress) -> None:
+def tell_changed_rate(job: Job, state: TrainingState, saved: TrainingConfig | None, progress: Progress) -> None:
     """Say where the learning rate goes on, if it is not where it was."""
-    if saved is None or not state.position.iterations:
+    if saved is None or saved.unknown or not state.position.iterations:
         return
-    before = replace(job.schedule, epochs=saved.epochs, budget=saved.time_budget)
-    before = replace(before, recipe=replace(before.recipe, learning_rate=saved.recipe.learning_rate))
-    old, new = before.rate(state.position), job.schedule.rate(state.position)
+    old, new = (learning_rate(config, state.position) for config in (saved, job.config))
     if not math.isclose(old, new, rel_tol=1e-6):
         progress.say(
             f"the learning rate goes on at {new:.3g}, not at {old:.3g}: --epochs, --time-budget or --learning-rate is "

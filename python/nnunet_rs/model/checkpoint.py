@@ -15,9 +15,9 @@ from nnunet_rs.model.context import Context
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.network_options import NetworkOptions, require_more_than_a_voxel
 from nnunet_rs.model.plugin_checks import check_network
-from nnunet_rs.model.plugins import as_own
+from nnunet_rs.model.plugins import NetworkFunction, as_own
 from nnunet_rs.model.tensors import read_tensors, write_tensors
-from nnunet_rs.model.unet import NetworkFunction, UNet
+from nnunet_rs.model.unet import UNet
 from nnunet_rs.model.weights import Arrays, card_written_last, digest_of
 from nnunet_rs.plan.schema import Configuration
 
@@ -62,14 +62,14 @@ def load_model(
         The model is missing, unfinished, damaged, of another version, or of another network than `network` builds.
     """
     metadata, model = read_metadata(folder), ModelFolder(folder)
-    if metadata.custom_network is not None and network is None:
-        name = metadata.custom_network
+    name = metadata.own_network
+    if name is not None and network is None:
         raise CheckpointError(
             f"{model.metadata_file}: the network is {name}, not nnunet_rs's own; give that function again: "
             f"--network {name}, or --network FILE.py:{name.rpartition(':')[2]} where it stands in a file"
         )
     weights = _read_weights(model.weights_file, metadata.digest)
-    if metadata.custom_network is None:
+    if name is None:
         _require_likely(metadata, weights, model)
     try:
         built = _build(metadata, network)
@@ -80,7 +80,7 @@ def load_model(
 
 
 def _build(metadata: ModelMetadata, network: NetworkFunction | None) -> nn.Module:
-    own = None if metadata.custom_network is None else as_own("network", network)
+    own = None if metadata.own_network is None else as_own("network", network)
     if own is None:
         return unfilled_unet(metadata.settings, *metadata.channels, metadata.network)
     bound = own.with_context(Context(metadata.plan, metadata.settings, metadata.network))

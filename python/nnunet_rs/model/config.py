@@ -1,115 +1,177 @@
-"""What a training is, with nothing left open: checkpoint and model hold it, and who resumes follows it. No torch."""
+"""TrainingConfig: all that a training is, resolved once from recipe and options, and how it goes on. No torch."""
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from nnunet_rs.core.choices import Activation, Downsampling, LossTerms, Norm, Precision
-from nnunet_rs.core.document import decode
-from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.choices import Activation, Downsampling, Norm, Precision, ScheduleName
+from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.types import Shape
 from nnunet_rs.model.network_options import NetworkOptions
-from nnunet_rs.model.plugins import spelled
-from nnunet_rs.model.recipe import RECIPES, TrainRecipe, recipe_of_plan
+from nnunet_rs.model.options import TrainOptions
+from nnunet_rs.model.plugins import is_own, same_function, spelled
+from nnunet_rs.model.recipe import RECIPES, PlateauRule, TrainRecipe, recipe_of_plan
 from nnunet_rs.plan.schema import Configuration, Plan
-
-if TYPE_CHECKING:
-    from nnunet_rs.model.options import TrainOptions
-
-_ADVICE = "train anew with --fresh, which keeps it aside"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """What was asked of a training, or stood in plan and recipe; fields are named as those of `TrainOptions`."""
+    """What a training is, with nothing left open: checkpoint and model hold it, and who resumes follows it.
 
-    recipe: TrainRecipe  # with the learning rate that was asked for
-    seed: int
+    A function of the user's own stands here as the command line names it, `module:function` or `file.py:function`.
+    """
+
+    recipe: str  # the table of constants that the rest was taken from: paper, v2, fast, or a name of the user's own
+
+    # How long
     epochs: int | None  # None: as many as the time budget lets
-    batches: int
-    validation_batches: int
-    time_budget: float | None  # seconds
-    batch_size: int
-    features: int  # of the first stage
+    batches: int  # an epoch's
+    validation_batches: int  # after each epoch
+    time_budget: float | None  # seconds; None: no limit
+
+    # What goes through the network
+    batch_size: int  # samples in a batch, of all processes together
+    augmentation: str  # a name that data.augment knows, or the user's own
+    mirror_axes: Shape | None  # of the image, 0 is z; None: the augmentation's
+    seed: int  # of weights, patches and augmentation
+
+    # The network: the plan's with these options
+    network: str | None  # the user's own; None: the plan's U-Net
+    features: int  # of the first stage; the others double at each stage
     activation: Activation
     norm: Norm
     downsampling: Downsampling
-    deep_supervision: bool
-    loss: LossTerms | None  # None: the user's own
-    augmentation: str | None
-    precision: Precision
-    mirror_axes: Shape | None = None  # of the image; None: the augmentation's
-    pretrained: str | None = None  # where the first weights came from
-    # The user's own functions, as the command line names them.
-    custom_network: str | None = None
-    custom_loss: str | None = None
-    custom_optimiser: str | None = None
-    custom_augmentation: str | None = None
+    deep_supervision: bool  # a loss at every decoder resolution but the lowest
+    decoder_kernels: Literal["same", "below"]  # see NetworkOptions
+    pretrained: str | None  # where the first weights came from; None: they were drawn
+
+    # How it learns
+    loss: str  # ce_dice, ce, dice, or the user's own
+    optimiser: str  # adam_amsgrad, muon, sgd_nesterov, or the user's own
+    learning_rate: float  # at the beginning, or at the cycle's peak
+    weight_decay: float
+    momentum: float  # of sgd_nesterov
+    gradient_clip: float | None  # greatest norm of all gradients together; None: no limit
+    schedule: ScheduleName  # of the learning rate: plateau, polynomial, one_cycle
+    plateau: PlateauRule  # of the schedule of this name
+    ema_decay: float | None  # of the weights' exponential moving average, which is then the model; None: none
+
+    precision: Precision  # of the arithmetic: auto, float32, bfloat16, float16
+
+    # Fields that an earlier version, or another program, did not record: they hold what the recipe says.
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def network_options(self) -> NetworkOptions:
+        """What the network is besides what the plan says."""
+        return NetworkOptions(**{field.name: getattr(self, field.name) for field in fields(NetworkOptions)})
 
 
-_OWN = ("custom_network", "custom_loss", "custom_optimiser", "custom_augmentation")
-# What may change on the way: it bounds the training or says how exactly it computes.
+OWN = ("network", "loss", "optimiser", "augmentation")  # what a function of the user's own may be
+_CONSTANTS = ("weight_decay", "momentum", "gradient_clip", "schedule", "plateau", "ema_decay")  # of a recipe alone
+# What may change when a training is resumed: it bounds the training or says how exactly it computes.
 _FREE = ("epochs", "time_budget", "validation_batches", "precision")
-_NAMES = tuple(field.name for field in fields(TrainingConfig) if field.name not in ("recipe", *_OWN))
+_NAMES = tuple(
+    field.name
+    for field in fields(TrainingConfig)
+    if field.name in TrainOptions.__slots__ and field.name not in ("recipe", "learning_rate")
+)
 _CALLED = {"downsampling": "pooling"}  # options of the command that are not named as the field
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """Read the JSON in a checkpoint's header; not its tensors.
+def new_config(options: TrainOptions, plan: Plan, configuration: str) -> TrainingConfig:
+    """Return the configuration of a training that begins: what is asked for, else the recipe's and the plan's.
+
+    Parameters
+    ----------
+    options
+        What is asked for.
+    plan, configuration
+        What is trained.
 
     Raises
     ------
-    CheckpointError
-        The file is damaged.
+    PlanError
+        A number is out of its range, or two options contradict each other.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "np") as file:
-            return parsed((file.metadata() or {}).get("nnunet_rs", "").partition("\n")[0], path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: is damaged: {error}; {_ADVICE}") from error
-
-
-def parsed(text: str, path: Path) -> dict[str, Any]:
-    """Parse the text in a checkpoint's header; errors as `read_document`."""
-    try:
-        document = json.loads(text or "{}")
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its header is not JSON ({error}); {_ADVICE}") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{path}: its header is no table; {_ADVICE}")
-    return document
+    recipe = options.recipe or recipe_of_plan(plan.recipe)
+    asked: dict[str, Any] = {
+        name: value for name in (*_NAMES, "learning_rate") if (value := asked_for(options, name)) is not None
+    }
+    if "learning_rate" in asked and is_own(options.optimiser):
+        raise PlanError(
+            f"learning rate is {asked['learning_rate']:g}, but an optimiser of your own brings its rate: set it "
+            "there, or leave one out"
+        )
+    config = replace(usual_config(plan.recipe, plan.configurations[configuration], recipe), **asked)
+    if config.time_budget is not None and config.schedule == "one_cycle" and "epochs" not in asked:
+        config = replace(config, epochs=None)
+    _require_range(config)
+    return config
 
 
-def config_of(document: dict[str, Any], path: Path) -> TrainingConfig | None:
-    """Return what a checkpoint's header says of the training; None if it was begun by an earlier version."""
-    known = document.get("config")
-    return None if known is None else decode(TrainingConfig, known, f"{path}: config", CheckpointError)
+def resumed_config(
+    options: TrainOptions, saved: TrainingConfig, plan: Plan, configuration: str, where: Path
+) -> TrainingConfig:
+    """Return the configuration of a training that goes on: what is not asked for is as it was.
 
-
-def followed(options: TrainOptions, saved: TrainingConfig, where: Path) -> TrainOptions:
-    """Return the options of a training that goes on: what is not asked for is as it was.
+    Parameters
+    ----------
+    options
+        What is asked for.
+    saved
+        What stands in the checkpoint.
+    plan, configuration
+        What is trained.
+    where
+        The checkpoint, for errors.
 
     Raises
     ------
     CheckpointError
         Something is asked for that would make it another training, or a function of the user's own is needed again.
+    PlanError
+        A number is out of its range.
     """
     _refuse(options, saved, f"{where}: was begun with", "leave that out to go on, or train anew with --fresh")
-    for name in _OWN:
+    for name in OWN:
         known = getattr(saved, name)
-        if known is not None and getattr(options, name) is None:
+        if is_own(known) and getattr(options, name) is None:
             raise CheckpointError(
                 f"{where}: was begun with {_words(name, known)}, and nothing is imported by a name in a file: give "
                 "that option again"
             )
-    kept = {name: getattr(saved, name) for name in _NAMES if not _asked(options, name)}
-    return replace(options, **kept, recipe=saved.recipe, learning_rate=_asked_rate(options))
+    may_change = (*_FREE, "learning_rate", "mirror_axes")  # the axes of the patch are compared with the checkpoint's
+    asked = _all_asked(options, may_change)
+    recipe = options.recipe or RECIPES.get(saved.recipe)
+    fresh = new_config(replace(options, recipe=recipe), plan, configuration) if saved.unknown else saved
+    known_now = {name: getattr(fresh, name) for name in saved.unknown}
+    config = replace(saved, **{**known_now, **asked, "unknown": ()})
+    _require_range(config)
+    return config
+
+
+def asked_for(options: TrainOptions, name: str) -> Any:
+    """Return what is asked for, also by a recipe that the caller changed; None: nothing is."""
+    value = getattr(options, name)
+    if name in OWN and is_own(value):
+        return spelled(value)
+    if value not in (None, "auto"):
+        return value
+    usual = None if options.recipe is None else RECIPES.get(options.recipe.name)
+    if usual is None or name not in TrainRecipe.__slots__:
+        return None
+    changed = getattr(options.recipe, name)
+    return None if changed == getattr(usual, name) else changed
+
+
+def _all_asked(options: TrainOptions, names: Sequence[str]) -> dict[str, Any]:
+    found = {name: asked_for(options, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def unlike(options: TrainOptions, saved: TrainingConfig, where: Path) -> str:
@@ -120,15 +182,13 @@ def unlike(options: TrainOptions, saved: TrainingConfig, where: Path) -> str:
     CheckpointError
         One that makes it another model is asked for.
     """
-    rate, before = _asked_rate(options), saved.recipe.learning_rate
-    more = [] if rate in (None, before) else [f"--learning-rate {_value(before)} (now {_value(rate)})"]
-    advice = "leave that out to keep it, or train anew with --fresh"
-    _refuse(options, saved, f"{where}: was trained with", advice, more)
+    rate = _differences(options, saved, ["learning_rate"])
+    _refuse(options, saved, f"{where}: was trained with", "leave that out to keep it, or train anew with --fresh", rate)
     return "; ".join(_differences(options, saved, _FREE))
 
 
 def _refuse(options: TrainOptions, saved: TrainingConfig, said: str, advice: str, more: Sequence[str] = ()) -> None:
-    hard = [name for name in _NAMES if name not in (*_FREE, "mirror_axes")]  # which the patch's axes tell
+    hard = [name for name in _NAMES if name not in (*_FREE, "mirror_axes")]
     found = [*_recipe_differences(options, saved), *_differences(options, saved, hard), *more]
     if found:
         raise CheckpointError(f"{said} {'; '.join(found)}: {advice}")
@@ -138,108 +198,91 @@ def _differences(options: TrainOptions, saved: TrainingConfig, names: Sequence[s
     """Say what is asked for otherwise than it was."""
     found = []
     for name in names:
-        now, own = getattr(options, name), f"custom_{name}"
-        before = getattr(saved, name)
-        if _asked(options, name) and now != before:
-            known = _words(own, getattr(saved, own)) if own in _OWN and before is None else _words(name, before)
-            found.append(f"{known} (now {_value(now)})")
+        now, before = asked_for(options, name), getattr(saved, name)
+        if now is None or name in saved.unknown or now == before or same_function(now, before):
+            continue
+        found.append(f"{_words(name, before)} (now {_value(now)})")
     return found
 
 
 def _recipe_differences(options: TrainOptions, saved: TrainingConfig) -> list[str]:
-    wanted, known = options.recipe, saved.recipe
+    wanted = options.recipe
     if wanted is None:
         return []
-    if wanted.name != known.name:
-        return [f"--recipe {known.name} (now {wanted.name})"]
-    constants = [field.name for field in fields(TrainRecipe) if field.name not in ("learning_rate", "summary")]
+    if wanted.name != saved.recipe:
+        return [f"--recipe {saved.recipe} (now {wanted.name})"]
+    constants = _CONSTANTS if is_own(saved.optimiser) else (*_CONSTANTS, "optimiser")
     return [
-        f"{name} {getattr(known, name)} of the recipe (now {getattr(wanted, name)})"
+        f"{name} {getattr(saved, name)} of the recipe (now {getattr(wanted, name)})"
         for name in constants
-        if getattr(known, name) != getattr(wanted, name)
+        if name not in saved.unknown and getattr(saved, name) != getattr(wanted, name)
     ]
 
 
-def _asked_rate(options: TrainOptions) -> float | None:
-    """Return the learning rate that is asked for, also by a recipe that the caller changed; None: none is."""
-    if options.learning_rate is not None or options.recipe is None:
-        return options.learning_rate
-    rate, usual = options.recipe.learning_rate, RECIPES.get(options.recipe.name)
-    return None if usual is None or rate == usual.learning_rate else rate
-
-
-def _asked(options: TrainOptions, name: str) -> bool:
-    return getattr(options, name) not in (None, "auto")
+def _require_range(config: TrainingConfig) -> None:
+    if not 0 < config.learning_rate < math.inf:
+        raise PlanError(f"learning rate is {config.learning_rate:g}: must be a number above 0")
+    if config.batch_size < 1:
+        raise PlanError(f"batch size is {config.batch_size}: must be at least 1")
+    if config.features < 1:
+        raise PlanError(f"features is {config.features}: must be at least 1")
 
 
 def command_words(config: TrainingConfig, plan: Plan, configuration: str) -> tuple[str, ...]:
     """Return the options of `train` that make another fold's training of a configuration like this one."""
-    recipe, usual = config.recipe, usual_config(plan, plan.configurations.get(configuration), config.recipe)
-    words = [] if recipe.name == recipe_of_plan(plan.recipe).name else ["--recipe", recipe.name]
-    if recipe.learning_rate != usual.recipe.learning_rate:
-        words += ["--learning-rate", _value(recipe.learning_rate)]
+    recipe = RECIPES.get(config.recipe, recipe_of_plan(plan.recipe))
+    usual = usual_config(plan.recipe, plan.configurations.get(configuration), recipe)
+    words = [] if config.recipe == recipe_of_plan(plan.recipe).name else ["--recipe", config.recipe]
     if config.time_budget is not None and config.epochs is None:
         usual = replace(usual, epochs=None)
-    for name in (*_NAMES, *_OWN):
+    silent = ("learning_rate",) if is_own(config.optimiser) else ()  # such an optimiser brings its own
+    for name in ("learning_rate", *_NAMES):
         value = getattr(config, name)
-        if value != getattr(usual, name) and value is not None:
+        if name not in (*silent, *config.unknown) and value != getattr(usual, name) and value is not None:
             words += _words(name, value).split(" ", 1)
     return tuple(words)
 
 
 def own_words(config: TrainingConfig) -> tuple[str, ...]:
     """Return the options that name the functions of the user's own: what resuming cannot take from a file."""
-    named = [(name, getattr(config, name)) for name in _OWN]
-    return tuple(word for name, value in named if value is not None for word in _words(name, value).split(" ", 1))
+    named = [(name, getattr(config, name)) for name in OWN]
+    return tuple(word for name, value in named if is_own(value) for word in _words(name, value).split(" ", 1))
 
 
-def usual_config(plan: Plan, settings: Configuration | None, recipe: TrainRecipe) -> TrainingConfig:
-    """Return the training that plan and recipe describe, where nothing else is asked for."""
-    network = default_network(plan, recipe, settings)
+def usual_config(plan_recipe: str, configuration: Configuration | None, recipe: TrainRecipe) -> TrainingConfig:
+    """Return the training that plan and recipe describe, where nothing else is asked for.
+
+    Norm and activation are the configuration's. Plans of the paper's rules have decoder kernels as the code of 2019;
+    deep supervision is the training recipe's. Without a configuration there is no batch size and no features: 0.
+    """
+    shared = {field.name for field in fields(TrainRecipe)} & {field.name for field in fields(TrainingConfig)}
+    network = NetworkOptions()
     return TrainingConfig(
-        recipe=RECIPES.get(recipe.name, recipe),
-        seed=0,
-        epochs=recipe.epochs,
-        batches=recipe.batches,
-        validation_batches=recipe.validation_batches,
+        **{name: getattr(recipe, name) for name in shared},
+        recipe=recipe.name,
         time_budget=None,
-        batch_size=0 if settings is None else usual_batch(settings, recipe),
-        features=0 if settings is None else settings.features[0],
-        activation=network.activation,
-        norm=network.norm,
+        batch_size=0 if configuration is None else _usual_batch(configuration, recipe),
+        mirror_axes=None,
+        seed=0,
+        network=None,
+        features=0 if configuration is None else configuration.features[0],
+        activation=network.activation if configuration is None else configuration.activation,
+        norm=network.norm if configuration is None else configuration.norm,
         downsampling=network.downsampling,
-        deep_supervision=network.deep_supervision,
-        loss=recipe.loss,
-        augmentation=recipe.augmentation,
+        decoder_kernels="below" if plan_recipe == "paper" else "same",
+        pretrained=None,
         precision="auto",
     )
 
 
-def usual_batch(settings: Configuration, recipe: TrainRecipe) -> int:
+def _usual_batch(configuration: Configuration, recipe: TrainRecipe) -> int:
     """Return the plan's batch size within the recipe's limit."""
     most = recipe.most_samples
-    return settings.batch_size if most is None else min(settings.batch_size, most[settings.dims - 2])
-
-
-def default_network(plan: Plan, recipe: TrainRecipe, settings: Configuration | None = None) -> NetworkOptions:
-    """Return the network of a plan's and a training recipe's authors.
-
-    Norm and activation are the configuration's. Plans of the paper's rules have decoder kernels as the code of 2019;
-    deep supervision is the training recipe's.
-    """
-    network = NetworkOptions(
-        deep_supervision=recipe.deep_supervision, decoder_kernels="below" if plan.recipe == "paper" else "same"
-    )
-    return network if settings is None else replace(network, norm=settings.norm, activation=settings.activation)
-
-
-def own_function(function: object) -> str | None:
-    """Return how the command line names a function of the user's own; None of None."""
-    return None if function is None else spelled(function)
+    return configuration.batch_size if most is None else min(configuration.batch_size, most[configuration.dims - 2])
 
 
 def _words(name: str, value: object) -> str:
-    option = _CALLED.get(name, name.removeprefix("custom_")).replace("_", "-")
+    option = _CALLED.get(name, name).replace("_", "-")
     if isinstance(value, bool):
         return f"--{option}" if value else f"--no-{option}"
     return f"no --{option}" if value is None else f"--{option} {_value(value)}"

@@ -44,7 +44,7 @@ class ProcessGroup:
         return values if self.size == 1 else _Total.apply(values)  # type: ignore[no-untyped-call]
 
     def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
-        """Return the leader's seconds, and whether any process wishes to stop; all must call it."""
+        """Return rank 0's seconds, and whether any process is asked to stop; all must call it."""
         if self.size == 1:
             return seconds, stop
         said = torch.tensor([seconds if self.is_rank_0 else 0.0, float(stop)], dtype=torch.float64)
@@ -118,7 +118,7 @@ def is_rank_0() -> bool:
     return not is_shared() or dist.get_rank() == 0
 
 
-def current_team() -> ProcessGroup:
+def current_group() -> ProcessGroup:
     """Return the processes of the default process group; one alone where there is none. All must call it."""
     if not is_shared():
         return ProcessGroup()

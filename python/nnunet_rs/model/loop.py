@@ -1,4 +1,4 @@
-"""Epoch after epoch: iterations, validation, history, checkpoints, and the wish to stop."""
+"""Epoch after epoch: iterations, validation, history, checkpoints, and requests to stop."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from nnunet_rs.core.workspace import ModelFolder
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.device import Compute
 from nnunet_rs.model.distributed import ProcessGroup
+from nnunet_rs.model.header import Identity
 from nnunet_rs.model.history import Epoch, History, describe, known_or_none
 from nnunet_rs.model.metrics import Counts, count_voxels
 from nnunet_rs.model.optimiser import set_rate
-from nnunet_rs.model.state import Identity, Position, TrainingState, save_state
+from nnunet_rs.model.plugins import is_own
+from nnunet_rs.model.schedule import Overhead, Position, is_over, learning_rate, share
+from nnunet_rs.model.state import TrainingState, save_state
 from nnunet_rs.model.stop_request import StopRequest
-from nnunet_rs.model.training_schedule import Overhead, TrainingSchedule
 
 SAVE_EVERY = 300.0  # seconds, within an epoch
 SAVE_COST = 0.05  # at an epoch's end, unless saving would take more than this part of the time
@@ -62,7 +64,6 @@ class Job:
     config: TrainingConfig
     labels: LabelSet
     compute: Compute
-    schedule: TrainingSchedule
     loss: Callable[[Any, Tensor], Tensor]
     training: Batches
     validation: Batches
@@ -89,7 +90,7 @@ class Loop:
     ) -> None:
         """Take what is fixed, what changes, and the network's forward pass (itself, or compiled)."""
         self.job, self.state, self.forward, self.stop_request = job, state, forward, stop_request
-        timed = job.overhead is not None and job.schedule.budget is not None
+        timed = job.overhead is not None and job.config.time_budget is not None
         self._clock = job.overhead.begun if timed and job.overhead is not None else time.monotonic()
         self._stop = False  # what all processes agree on
         self._saved, self._save_seconds = state.position.seconds, 0.0
@@ -102,13 +103,13 @@ class Loop:
         self._following = 0.0  # seconds that are kept for what follows
 
     def run(self, progress: Progress) -> bool:
-        """Train until the course is over, or somebody wishes to stop; returns whether it is over."""
-        timed = self.job.schedule.budget is not None
+        """Train until the training is over, or a stop is requested; returns whether it is over."""
+        timed = self.job.config.time_budget is not None
         self._progress, before = progress, self.state.position.seconds
         self._late = self._tick().seconds - before
         self._share_budget()
         with progress.task(self._title(), self._shown, timed=timed) as task:
-            while not self.job.schedule.over(self._tick(), self._reserve()):
+            while not is_over(self.job.config, self._tick(), self._reserve()):
                 with doing(f"epoch {self.state.position.epoch + 1} of {self.job.identity.configuration}"):
                     self._train(task)
                 if self._stop:
@@ -117,15 +118,15 @@ class Loop:
                 with doing(f"validation after epoch {self.state.position.epoch + 1}"):
                     epoch = self._finish_epoch()
                 self._show(task)
-                progress.say(describe(epoch, self.state.history.classes, self.job.schedule.epochs))
+                progress.say(describe(epoch, self.state.history.classes, self.job.config.epochs))
         return True
 
     def _train(self, task: Task) -> None:
         """Do the iterations that are left of an epoch."""
         job, position = self.job, self.state.position
         self.state.network.train()
-        batches = iter(job.training.epoch(position.epoch, job.schedule.batches, position.batch))
-        while position.batch < job.schedule.batches and not self._stop:
+        batches = iter(job.training.epoch(position.epoch, job.config.batches, position.batch))
+        while position.batch < job.config.batches and not self._stop:
             before = time.monotonic()
             batch = next(batches)
             ready = time.monotonic()
@@ -140,7 +141,7 @@ class Loop:
             self._show(task)
             if position.seconds - self._saved > SAVE_EVERY:
                 self._save()
-            if job.schedule.share(position, self._reserve()) >= 1:
+            if share(job.config, position, self._reserve()) >= 1:
                 break
         before = time.monotonic()
         self._read_losses()
@@ -149,7 +150,7 @@ class Loop:
     def _iterate(self, batch: TrainingBatch) -> Tensor:
         """Forward, backward, one step of the optimiser; returns the loss, on the device."""
         job, state = self.job, self.state
-        set_rate(state.optimiser, job.schedule.rate(state.position, self._reserve()))
+        set_rate(state.optimiser, learning_rate(job.config, state.position, self._reserve()))
         data, labels = job.place(batch)
         state.optimiser.zero_grad(set_to_none=True)
         with job.compute.autocast():
@@ -157,13 +158,13 @@ class Loop:
         loss = job.loss(outputs, labels)
         # Each process's gradient is its own part of the whole one, and their mean comes back.
         state.scaler.scale(loss * job.group.size).backward()  # type: ignore[no-untyped-call]
-        if job.schedule.recipe.gradient_clip is not None:
+        if job.config.gradient_clip is not None:
             state.scaler.unscale_(state.optimiser)
-            nn.utils.clip_grad_norm_(state.network.parameters(), job.schedule.recipe.gradient_clip)
+            nn.utils.clip_grad_norm_(state.network.parameters(), job.config.gradient_clip)
         state.scaler.step(state.optimiser)
         state.scaler.update()
-        if state.average is not None:
-            state.average.update(state.network)
+        if state.ema is not None:
+            state.ema.update(state.network)
         return loss.detach()
 
     def _finish_epoch(self) -> Epoch:
@@ -186,13 +187,13 @@ class Loop:
             seconds_validation=seconds,
         )
         state.history = state.history.with_epoch(epoch)
-        plateau = position.plateau.after(mean, job.schedule.recipe.plateau)
+        plateau = position.plateau.after(mean, job.config.plateau)
         state.position = replace(
             position, epoch=position.epoch + 1, batch=0, loss=0.0, waiting=0.0, training=0.0, plateau=plateau
         )
         if job.group.is_rank_0:
             state.history.write(job.model.metrics_file)
-        if job.schedule.over(state.position) or state.position.seconds - self._saved > self._save_seconds / SAVE_COST:
+        if is_over(job.config, state.position) or state.position.seconds - self._saved > self._save_seconds / SAVE_COST:
             self._save()
         if job.on_epoch is not None and job.group.is_rank_0:
             job.on_epoch(state.history)
@@ -202,11 +203,11 @@ class Loop:
     def _validate(self) -> tuple[float | None, tuple[float, ...]]:
         """Return loss and Dice per class of the model on the validation batches, the same ones every epoch."""
         job, model = self.job, self.state.model
-        begun, allowed, done = self._tick().seconds, VALIDATION_SHARE * (job.schedule.budget or math.inf), 0
+        begun, allowed, done = self._tick().seconds, VALIDATION_SHARE * (job.config.time_budget or math.inf), 0
         model.eval()
         losses: list[Tensor] = []
         counts: Counts | None = None
-        for batch in job.validation.epoch(0, job.schedule.validation_batches):
+        for batch in job.validation.epoch(0, job.config.validation_batches):
             data, labels = job.place(batch)
             with job.compute.autocast():
                 logits = model(data)
@@ -243,8 +244,9 @@ class Loop:
         job, position = self.job, self.state.position
         rate = self.state.optimiser.param_groups[0]["lr"]
         where = f"in epoch {position.epoch + 1}, by batch {position.batch}"
-        own = job.config.custom_optimiser
-        lower = f"in {own}" if own else f"by --learning-rate, {job.config.recipe.learning_rate / 10:.2g} perhaps"
+        own = is_own(job.config.optimiser)
+        rates = f"by --learning-rate, {job.config.learning_rate / 10:.2g} perhaps"
+        lower = f"in {job.config.optimiser}" if own else rates
         exact = "" if job.compute.dtype is torch.float32 else ", or compute more exactly by --precision float32"
         kept = job.model.has_checkpoint() and not own
         resumed = f"; with --resume beside it that goes on from {job.model.checkpoint_file}" if kept else ""
@@ -262,7 +264,7 @@ class Loop:
         self._save_seconds = self._saved - begun
 
     def _tick(self) -> Position:
-        """Return the position with its clock brought up to date, and hear whether somebody wishes to stop.
+        """Return the position with its clock brought up to date, and note whether a stop is requested.
 
         All decisions rest on this clock, so that several processes take the same ones.
         """
@@ -274,19 +276,19 @@ class Loop:
 
     def _reserve(self) -> float:
         """Seconds of the time budget for the last validation, the checkpoint, the model, and what follows."""
-        budget = self.job.schedule.budget
+        budget = self.job.config.time_budget
         if budget is None:
             return 0.0
         if self.state.history.epochs:
             last = self.state.history.epochs[-1].seconds_validation
         else:
             one = self._samples() * self._pass
-            last = min(self.job.schedule.validation_batches * one, max(VALIDATION_SHARE * budget, one))
+            last = min(self.job.config.validation_batches * one, max(VALIDATION_SHARE * budget, one))
         return last + 2 * self._save_seconds + self._following
 
     def _share_budget(self) -> None:
         """Measure the network, decide whether what follows the training fits into the time budget, and say so."""
-        budget, overhead = self.job.schedule.budget, self.job.overhead
+        budget, overhead = self.job.config.time_budget, self.job.overhead
         if budget is None:
             return
         self._measure()
@@ -324,7 +326,7 @@ class Loop:
 
     def _note_passes(self, batches: int, seconds: float) -> None:
         """Learn from a validation how long forward passes take; say where the time budget has cut it short."""
-        whole = self.job.schedule.validation_batches
+        whole = self.job.config.validation_batches
         if batches < whole and not self._cut:
             self._cut = True
             self._progress.say(f"validation on patches is cut short by the time budget: {batches} of {whole} batches")
@@ -334,7 +336,7 @@ class Loop:
 
     def _samples(self) -> int:
         """Return how many samples of a batch this process takes, at most."""
-        return -(-self.job.identity.batch_size // self.job.group.size)
+        return -(-self.job.config.batch_size // self.job.group.size)
 
     def _show(self, task: Task) -> None:
         """Bring the display up to where the training stands."""
@@ -343,14 +345,14 @@ class Loop:
 
     def _left(self) -> float:
         """Return what is left of the way: seconds where a time budget bounds it, else iterations."""
-        schedule, position = self.job.schedule, self.state.position
-        if schedule.budget is not None:
-            return max(schedule.budget - position.seconds, 0.0)
-        epochs = schedule.epochs or 0  # without a budget there is a number of epochs
-        return epochs * schedule.batches - position.epoch * schedule.batches - position.batch
+        config, position = self.job.config, self.state.position
+        if config.time_budget is not None:
+            return max(config.time_budget - position.seconds, 0.0)
+        epochs = config.epochs or 0  # without a budget there is a number of epochs
+        return epochs * config.batches - position.epoch * config.batches - position.batch
 
     def _title(self) -> str:
-        unit = "" if self.job.schedule.budget is not None else " (batches)"
+        unit = "" if self.job.config.time_budget is not None else " (batches)"
         return f"{self.job.identity.configuration}, fold {self.job.identity.fold}{unit}"
 
     def _note(self) -> str:

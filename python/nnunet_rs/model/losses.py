@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from nnunet_rs.core.choices import LossTerms, names
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.model.plugins import LossFunction
 
 SMOOTH = 1e-5  # added to numerator and denominator of Dice
 
-# (logits (b, outputs, *size), class indices (b, *size)) -> scalar
-LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 # Turns sums over this process's samples into sums over the whole batch.
 Total: TypeAlias = Callable[[Tensor], Tensor]
 

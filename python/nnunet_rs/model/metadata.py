@@ -14,9 +14,11 @@ from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.core.workspace import MODEL_JSON, ModelFolder
 from nnunet_rs.data.augment import AUGMENTATIONS, default_mirror_axes
 from nnunet_rs.data.folds import Fold
-from nnunet_rs.model.config import TrainingConfig, config_of, read_document
+from nnunet_rs.model.config import TrainingConfig
+from nnunet_rs.model.earlier import model_of_version_2
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.model.network_options import NetworkOptions, network_channels
+from nnunet_rs.model.plugins import plain_name
 from nnunet_rs.plan.schema import Configuration, Plan, plan_from_json, plan_to_json
 
 
@@ -26,23 +28,16 @@ class ModelMetadata:
 
     plan: Plan  # labels, channels, normalisation, spacing, patch size: with the overrides it was trained with
     configuration: str
-    network: NetworkOptions
     fold: FoldName
-    recipe: str
-    seed: int
+    config: TrainingConfig  # recipe, network, loss, optimiser, seed and all else that the training was
     iterations: int
     end: Epoch | None  # the last epoch
     best: Epoch | None  # by Dice on validation patches; the weights are the last epoch's all the same
-    custom_network: str | None = None  # module:function of a network of the user's own
-    loss: str = ""  # names, or module:function of the user's own
-    optimiser: str = ""
-    augmentation: str = ""
     # Axes of the patch, 0 the first, along which training mirrored, and prediction does; None: not known (by an earlier
     # version, with a function of the user's own).
     mirror_axes: Shape | None = None
     cases: Fold | None = None  # what it was trained on, and what was held out
     first_stage: dict[str, str] | None = None  # of a cascade's second: digests of the models whose segmentations it saw
-    config: TrainingConfig | None = None  # all that was asked of the training; None: by an earlier version
     source: str = ""  # of a model that another program trained: which, and what it said of it
     ending: str = ""  # of the training images' files, as .nrrd; empty: as the work folder's dataset.json says
     unfinished: str = ""  # of a checkpoint that is predicted with before the training is done: how far it is
@@ -53,6 +48,16 @@ class ModelMetadata:
     def settings(self) -> Configuration:
         """The configuration that was trained."""
         return self.plan.configurations[self.configuration]
+
+    @property
+    def network(self) -> NetworkOptions:
+        """What the network is besides what the plan says."""
+        return self.config.network_options
+
+    @property
+    def own_network(self) -> str | None:
+        """The function of the user's own that built the network, module:function; None: it is the plan's U-Net."""
+        return None if self.config.network is None else plain_name(self.config.network)
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -81,8 +86,8 @@ MODEL = Kind(
     ModelMetadata,
     CheckpointError,
     "use the nnunet_rs that trained it, or train again",
-    version=2,
-    migrations={1: _with_mirror_axes},
+    version=3,
+    migrations={1: _with_mirror_axes, 2: model_of_version_2},
 )
 
 
@@ -137,17 +142,3 @@ def _missing(folder: Path) -> str:
     if ModelFolder(folder).has_checkpoint():
         return f"{folder}: its training is not finished; go on with train --resume"
     return f"{folder}: holds no model ({MODEL_JSON} is missing); give the folder of a fold that has been trained"
-
-
-def read_config(folder: Path) -> TrainingConfig | None:
-    """Return what the training in a fold's folder is: by its checkpoint, else by its model; None if neither says.
-
-    Raises
-    ------
-    CheckpointError
-        The checkpoint or the model's card is damaged.
-    """
-    model = ModelFolder(folder)
-    if model.has_checkpoint():
-        return config_of(read_document(model.checkpoint_file), model.checkpoint_file)
-    return read_metadata(folder).config if model.is_finished() else None

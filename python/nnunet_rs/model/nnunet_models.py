@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.unzip import is_zip, unpacked
 from nnunet_rs.core.workspace import DATASET_JSON, fold_name, fold_of
+from nnunet_rs.model.config import TrainingConfig, usual_config
 from nnunet_rs.model.metadata import ModelMetadata
-from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.nnunet_weights import NnunetCheckpoint, our_weights, read_nnunet_checkpoint
+from nnunet_rs.model.recipe import V2
 from nnunet_rs.model.weights import digest_of, require_weights, weight_shapes
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 
 PLANS, DATASET, FINAL = "plans.json", DATASET_JSON, "checkpoint_final.pth"
 _MODEL = re.compile(r"(?P<trainer>.+?)__(?P<plans>.+)__(?P<configuration>.+)")
+_KNOWN = ("recipe", "epochs", "network", "features", "norm", "activation", "downsampling", "decoder_kernels", "unknown")
+_UNKNOWN = tuple(field.name for field in fields(TrainingConfig) if field.name not in _KNOWN)  # of their trainings
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +210,18 @@ def read_nnunet_model(
     described = read_nnunet_plans(home / PLANS, home / DATASET)
     plan = described.plan(found.configuration)
     settings = plan.configurations[found.configuration]
-    options = NetworkOptions(
-        norm="batch" if found.batch_norm else settings.norm, activation=settings.activation, deep_supervision=True
+    config = replace(
+        usual_config(plan.recipe, settings, V2),
+        norm="batch" if found.batch_norm else settings.norm,
+        decoder_kernels="same",
+        epochs=found.epochs or None,
+        unknown=_UNKNOWN,
     )
     metadata = ModelMetadata(
         plan=plan,
         configuration=found.configuration,
-        network=options,
         fold=found.fold if (fold := fold_of(fold_folder.name)) is None else fold,
-        recipe="v2",
-        seed=0,
+        config=config,
         iterations=0,
         end=None,
         best=None,

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
+from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.muon import Muon, is_kernel
-from nnunet_rs.model.recipe import TrainRecipe
-
-OptimiserFunction: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-def build_optimiser(recipe: TrainRecipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Return the recipe's optimiser at its initial (or peak) learning rate.
+def build_optimiser(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Return a training's optimiser at its initial (or peak) learning rate.
 
     Adam and SGD are fused: one pass over all parameters an iteration, on processors and CUDA alike.
     """
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    if recipe.optimiser == "sgd_nesterov":
-        return SGD(parameters, rate, momentum=recipe.momentum, nesterov=True, weight_decay=decay, fused=True)
-    if recipe.optimiser == "muon":
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimiser == "sgd_nesterov":
+        return SGD(parameters, rate, momentum=config.momentum, nesterov=True, weight_decay=decay, fused=True)
+    if config.optimiser == "muon":
         return Muon(parameters, rate, decay)
     return Adam(parameters, rate, weight_decay=decay, amsgrad=True, fused=True)
 

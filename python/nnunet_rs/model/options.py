@@ -1,18 +1,19 @@
-"""What a user may ask of a training, and what comes of it."""
+"""What a user may ask of a training, and what comes of it. No torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass
 from pathlib import Path
+from typing import Any
 
-from nnunet_rs.core.choices import Activation, Downsampling, LossTerms, Norm, Precision
+from nnunet_rs.core.choices import Activation, Downsampling, Norm, Precision
 from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.data.augment import AugmentationFunction
 from nnunet_rs.model.history import History
-from nnunet_rs.model.losses import LossFunction
-from nnunet_rs.model.optimiser import OptimiserFunction
+from nnunet_rs.model.plugins import LossFunction, NetworkFunction, OptimiserFunction
 from nnunet_rs.model.recipe import TrainRecipe
-from nnunet_rs.model.unet import NetworkFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """What a training may have otherwise than its plan and recipe say; what is None is as it was, when it resumes."""
+    """What a training may have otherwise than its plan and recipe say; what is None is as it was, when it resumes.
+
+    Network, loss, optimiser and augmentation may be the user's own: a function or class, or its name as
+    `module:function` or `file.py:function`. See `model.plugins`.
+    """
 
     recipe: TrainRecipe | None = None  # None: the one of the plan's authors
     learning_rate: float | None = None  # initial, or the cycle's peak; None: the recipe's
@@ -38,13 +43,13 @@ class TrainOptions:
     time_budget: float | None = None  # seconds
     batch_size: int | None = None  # None: the plan's, within the recipe's limit
     features: int | None = None  # of the first stage; the others keep their ratio to it
-    # The network's switches; None: the plan's and the recipe's own.
+    # Network options; None: the plan's and the recipe's own.
     activation: Activation | None = None
     norm: Norm | None = None
     downsampling: Downsampling | None = None
     deep_supervision: bool | None = None
-    loss: LossTerms | None = None
-    augmentation: str | None = None
+    loss: str | LossFunction | None = None  # ce_dice, ce, dice, or the user's own
+    augmentation: str | AugmentationFunction | None = None  # a name that data.augment knows, or the user's own
     mirror_axes: Shape | None = None  # of the image: 0 is z, 1 is y, 2 is x; None: the augmentation's
     pretrained: str | None = None  # a model, ours or nnU-Net's, whose weights training begins with
     seed: int | None = None  # None: 0
@@ -56,11 +61,32 @@ class TrainOptions:
     compile: bool = False
     threads: int | None = None  # of the processor; None: PyTorch's choice for the network, all for the loader
     cache: int = 1 << 31  # bytes of memory in which prepared cases are kept decoded
-    # A user's own; their names go into the model card as module:function. See `model.functions.Plugin`.
-    custom_network: NetworkFunction | None = None
-    custom_loss: LossFunction | None = None
-    custom_optimiser: OptimiserFunction | None = None
-    custom_augmentation: AugmentationFunction | None = None
+    network: str | NetworkFunction | None = None  # the user's own; None: the plan's U-Net
+    optimiser: str | OptimiserFunction | None = None  # the user's own; None: the recipe's
+    # As the four were called in version 0.1.
+    custom_network: InitVar[NetworkFunction | None] = None
+    custom_loss: InitVar[LossFunction | None] = None
+    custom_optimiser: InitVar[OptimiserFunction | None] = None
+    custom_augmentation: InitVar[AugmentationFunction | None] = None
+
+    def __post_init__(
+        self,
+        custom_network: Callable[..., Any] | None,
+        custom_loss: Callable[..., Any] | None,
+        custom_optimiser: Callable[..., Any] | None,
+        custom_augmentation: Callable[..., Any] | None,
+    ) -> None:
+        """Take what is given by an earlier name."""
+        given = {
+            "network": custom_network,
+            "loss": custom_loss,
+            "optimiser": custom_optimiser,
+            "augmentation": custom_augmentation,
+        }
+        for name, function in given.items():
+            if function is not None:
+                warnings.warn(f"custom_{name} is now {name}", DeprecationWarning, stacklevel=3)
+                object.__setattr__(self, name, function)
 
 
 @dataclass(frozen=True, slots=True)

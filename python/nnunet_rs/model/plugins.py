@@ -11,15 +11,27 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nnunet_rs.core.errors import NnunetError, PluginError, is_out_of_memory, named
+from nnunet_rs.model.network_options import NetworkOptions
+from nnunet_rs.plan.schema import Configuration
+
+if TYPE_CHECKING:  # a name for the types' sake
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+# (configuration, input channels, output channels, options) → a network of (b, inputs, *patch_size) to logits
+NetworkFunction: TypeAlias = Callable[[Configuration, int, int, NetworkOptions], "nn.Module"]
+# (logits (b, outputs, *size), class indices (b, *size)) → a scalar
+LossFunction: TypeAlias = Callable[["Tensor", "Tensor"], "Tensor"]
+OptimiserFunction: TypeAlias = "Callable[[Iterable[nn.Parameter]], Optimizer]"
 
 CONTEXT = "context"  # a parameter of this name is given what the training is about
 
@@ -58,7 +70,7 @@ class Plugin:
     def __str__(self) -> str:
         """Name option and function, as the user gave them."""
         if not self.name:
-            return f"custom_{self.option} {name_of(self.function)}"
+            return f"{self.option} {name_of(self.function)}"
         place, _, function = self.name.rpartition(":")
         return f"--{self.option} {Path(place).name if place.endswith('.py') else place}:{function}"
 
@@ -107,10 +119,43 @@ class Plugin:
 
 def own_function(option: str, name: str) -> Plugin:
     """Import what a user named for an option: `module:function` or `file.py:function`; errors as `function_named`."""
+    return Plugin(function_named(name), option, _lasting(name))
+
+
+def _lasting(name: str) -> str:
+    """Return a name that holds in another folder too."""
     place, _, function = name.rpartition(":")
-    found = function_named(name)
-    lasting = f"{Path(place).resolve()}:{function}" if place.endswith(".py") else name
-    return Plugin(found, option, lasting)
+    return f"{Path(place).resolve()}:{function}" if place.endswith(".py") else name
+
+
+def is_own(value: object) -> bool:
+    """Whether an option is a function of the user's own, given or named, and not the name of a built-in one."""
+    return callable(value) or (isinstance(value, str) and ":" in value)
+
+
+def same_function(one: object, other: object) -> bool:
+    """Whether two names, as `spelled` gives them, are of one function, though its file may have moved."""
+    return is_own(one) and is_own(other) and plain_name(str(one)) == plain_name(str(other))
+
+
+def plain_name(name: str) -> str:
+    """Return a function's name without the folder of its file: module:function."""
+    place, _, function = name.rpartition(":")
+    return f"{Path(place).stem if place.endswith('.py') else place}:{function}"
+
+
+def as_plugin(option: str, value: object) -> Plugin | None:
+    """Return the function that an option is, given or named as `module:function`; None: it is a built-in one's name.
+
+    Raises
+    ------
+    NnunetError
+        There is no such function.
+    """
+    if isinstance(value, str):
+        named = is_own(value) or option in ("network", "optimiser")  # of which there are no names to choose by
+        return own_function(option, value) if named else None
+    return as_own(option, value if callable(value) else None)
 
 
 def as_own(option: str, function: Callable[..., Any] | None) -> Plugin | None:
@@ -220,6 +265,8 @@ def name_of(function: object) -> str | None:
 
 def spelled(function: object) -> str:
     """Return how the command line names a function: module:function, or file.py:function if it is on no path."""
+    if isinstance(function, str):
+        return _lasting(function)
     if isinstance(function, Plugin) and function.name:
         return function.name
     module, _, name = (name_of(function) or "").rpartition(":")

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 
 from nnunet_rs.core.choices import AugmentationName, LossTerms, OptimiserName, ScheduleName, TrainRecipeName, complete
 from nnunet_rs.core.errors import NnunetError, among
-from nnunet_rs.model.schedule import PlateauRule
 from nnunet_rs.plan.recipe import RECIPES as PLAN_RECIPES
 
-PATIENT = PlateauRule()
+
+@dataclass(frozen=True, slots=True)
+class PlateauRule:
+    """When the paper lowers its rate, and when it stops."""
+
+    smoothing: float = 0.93  # of the exponential moving average of the training loss
+    patience: int = 30  # epochs without improvement that are borne
+    threshold: float = 1e-3  # an average must fall by more than this to be an improvement (the code of 2019)
+    factor: float = 0.2
+    stop_below: float = 1e-6  # learning rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +38,9 @@ class TrainRecipe:
     momentum: float = 0.0  # sgd_nesterov
     gradient_clip: float | None = None  # greatest norm of all gradients together
     deep_supervision: bool = False
-    plateau: PlateauRule = PATIENT  # plateau
+    plateau: PlateauRule = PlateauRule()  # of the schedule of this name
     most_samples: tuple[int, int] | None = None  # in a batch, 2-D and 3-D; None: as many as the plan says
-    average: float | None = None  # decay of the weights' moving average, which is then the model; None: no average
+    ema_decay: float | None = None  # of the weights' exponential moving average, which is then the model; None: none
 
 
 PAPER = TrainRecipe(
@@ -77,7 +85,7 @@ FAST = TrainRecipe(
     augmentation="light",
     gradient_clip=12.0,
     most_samples=(8, 2),  # many steps of few samples: where time is short they learn most
-    average=0.999,
+    ema_decay=0.999,
 )
 
 RECIPES = complete(TrainRecipeName, {recipe.name: recipe for recipe in (PAPER, V2, FAST)})

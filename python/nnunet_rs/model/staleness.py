@@ -73,7 +73,7 @@ def staleness(folders: Sequence[Path]) -> tuple[str, ...]:
 def _of_mirroring(all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
     """Tell where prediction mirrors less than it could, because it must not mirror what training did not."""
     for (name,), some in _grouped(
-        all_metadata, lambda metadata: (metadata.augmentation,) if metadata.mirror_axes is None else ()
+        all_metadata, lambda metadata: (metadata.config.augmentation,) if metadata.mirror_axes is None else ()
     ):
         yield (
             f"{_named(some)} trained by {name}, and what that mirrors was not recorded: prediction mirrors along no "

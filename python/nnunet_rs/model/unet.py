@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
-from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +20,6 @@ from nnunet_rs.model.blocks import (
 )
 from nnunet_rs.model.network_options import NetworkOptions, require_more_than_a_voxel
 from nnunet_rs.plan.schema import Configuration
-
-NetworkFunction: TypeAlias = Callable[[Configuration, int, int, NetworkOptions], nn.Module]
 
 
 class UNet(nn.Module):

@@ -10,12 +10,14 @@ from torch import nn
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.workspace import PLAN_JSON, ModelFolder
 from nnunet_rs.model.checkpoint import load_weights
-from nnunet_rs.model.config import TrainingConfig, config_of
+from nnunet_rs.model.config import TrainingConfig
+from nnunet_rs.model.header import Identity, config_of, identity_of
 from nnunet_rs.model.metadata import ModelMetadata, known_mirror_axes
 from nnunet_rs.model.network_options import network_channels
+from nnunet_rs.model.plugins import NetworkFunction, plain_name
 from nnunet_rs.model.setup import plan_digest
-from nnunet_rs.model.state import Identity, read_state, weights_of
-from nnunet_rs.model.unet import NetworkFunction, build_unet
+from nnunet_rs.model.state import read_state, weights_of
+from nnunet_rs.model.unet import build_unet
 from nnunet_rs.model.weights import digest_of
 from nnunet_rs.plan.schema import Plan, read_plan
 from nnunet_rs.plan.training_plan import training_plan
@@ -39,7 +41,7 @@ def load_unfinished(
     -------
     network
         In evaluation mode; the averaged weights where the recipe averages.
-    card
+    metadata
         Says how many iterations there were.
 
     Raises
@@ -51,34 +53,29 @@ def load_unfinished(
     """
     model = ModelFolder(folder)
     path = model.checkpoint_file
-    identity, document, tensors = read_state(path)
-    config = config_of(document, path)
-    if config is None:
+    document, tensors = read_state(path)
+    identity, config = identity_of(document, path), config_of(document, path)
+    if "features" in config.unknown:
         raise CheckpointError(f"{path}: was begun by an earlier version, which did not say all that prediction needs")
-    if identity.custom_network is not None and network is None:
-        raise CheckpointError(f"{path}: the network is {identity.custom_network}; give that function (--network)")
+    if config.network is not None and network is None:
+        raise CheckpointError(f"{path}: the network is {plain_name(config.network)}; give that function (--network)")
     plan = _plan(model, identity, config)
-    settings, axes = plan.configurations[identity.configuration], identity.mirror_axes
+    configuration, axes = plan.configurations[identity.configuration], identity.mirror_axes
     epochs, position = document.get("history", {}).get("epochs", []), document.get("position", {})
     metadata = ModelMetadata(
         plan=plan,
         configuration=identity.configuration,
-        network=identity.network,
         fold=identity.fold,
-        recipe=identity.recipe,
-        seed=identity.seed,
+        config=config,
         iterations=int(position.get("iterations", 0)),
         end=None,
         best=None,
-        custom_network=identity.custom_network,
-        augmentation=identity.augmentation,
-        mirror_axes=known_mirror_axes(identity.augmentation, settings.dims) if axes is None else axes,
-        config=config,
+        mirror_axes=known_mirror_axes(config.augmentation, configuration.dims) if axes is None else axes,
         unfinished=f"{len(epochs)} epochs of {config.epochs or 'a time budget'}",
         digest=digest_of(path),
     )
     build = build_unet if network is None else network
-    built = build(settings, *network_channels(plan, settings), identity.network)
+    built = build(configuration, *network_channels(plan, configuration), config.network_options)
     load_weights(built, weights_of(tensors), str(path))
     return built.to(device).eval().requires_grad_(False), metadata
 
@@ -91,8 +88,7 @@ def _plan(model: ModelFolder, identity: Identity, config: TrainingConfig) -> Pla
             f"{model.path}: its training is not finished, and it lies in no work folder, whose plan it needs: predict "
             "with it where it is trained"
         )
-    plan = read_plan(work.plan_file)
-    name = identity.configuration
+    plan, name = read_plan(work.plan_file), identity.configuration
     if name in plan.configurations:
         plan = training_plan(plan, name, batch_size=config.batch_size, features=config.features)
         if plan_digest(plan, plan.configurations[name]) == identity.plan:

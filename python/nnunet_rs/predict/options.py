@@ -10,7 +10,7 @@ from nnunet_rs.core.choices import EngineName, Precision
 from nnunet_rs.model.nnunet_models import ANY, NnunetChoice
 
 if TYPE_CHECKING:  # networks of the user's own are PyTorch's, others do without it
-    from nnunet_rs.model.unet import NetworkFunction
+    from nnunet_rs.model.plugins import NetworkFunction
 
 
 @dataclass(frozen=True, slots=True)

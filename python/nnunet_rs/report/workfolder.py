@@ -22,8 +22,9 @@ from nnunet_rs.data.placement import prepared_folder
 from nnunet_rs.data.store import Store, prepared_name
 from nnunet_rs.evaluate.summary import Summary, read_summary, together
 from nnunet_rs.model.config import TrainingConfig
+from nnunet_rs.model.header import read_config
 from nnunet_rs.model.history import History
-from nnunet_rs.model.metadata import ModelMetadata, read_config, read_metadata
+from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.plan.dataset_scan import scanned_classes
 from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan
 from nnunet_rs.select.choice import Choice, read_choice

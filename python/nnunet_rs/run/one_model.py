@@ -14,12 +14,12 @@ from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.model.cascade import next_stages
-from nnunet_rs.model.distributed import current_team, is_rank_0
+from nnunet_rs.model.distributed import current_group, is_rank_0
 from nnunet_rs.model.history import History
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import fold_lock
+from nnunet_rs.model.schedule import Overhead
 from nnunet_rs.model.train import train_locked
-from nnunet_rs.model.training_schedule import Overhead
 from nnunet_rs.plan.schema import read_plan
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.report.board import board
@@ -80,7 +80,7 @@ def train_model(work: Path, model: Model, options: ModelOptions, progress: Progr
 
 
 def _train_and_score(work: Path, model: Model, options: ModelOptions, progress: Progress) -> Trained:
-    group = current_team()
+    group = current_group()
     if group.is_rank_0:
         _segment(work, model.configuration, None, options, progress)
     group.wait()

@@ -18,8 +18,8 @@ from nnunet_rs.data.folds import count_folds
 from nnunet_rs.evaluate.scores import scored_targets
 from nnunet_rs.evaluate.summary import read_summary
 from nnunet_rs.model.config import TrainingConfig
+from nnunet_rs.model.header import read_config
 from nnunet_rs.model.history import History
-from nnunet_rs.model.metadata import read_config
 from nnunet_rs.plan.schema import Plan, read_plan
 from nnunet_rs.run.jobs import JobRecord, jobs_of
 from nnunet_rs.run.slurm import ENGINE as SLURM

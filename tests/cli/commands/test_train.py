@@ -29,7 +29,6 @@ ELSEWHERE = {
 }
 CLUSTER = {"on", "dry_run", "cluster", *(field.name for field in fields(ClusterOptions))}
 PORTED = {"words"}  # positional arguments of nnU-Net's
-FUNCTIONS = {"network", "optimiser"}  # what is set is custom_network, custom_optimiser
 
 
 def asked(line: str) -> TrainOptions:
@@ -62,14 +61,13 @@ def test_all_models_go_on_where_they_were() -> None:
 
 def test_functions_of_the_users_own() -> None:
     options = asked("--network nnunet_rs.model.unet:build_unet --loss nnunet_rs.model.losses:build_loss")
-    own = (options.custom_network, options.custom_loss)
+    own = (options.network, options.loss)
     assert [(str(function), function.function) for function in own if isinstance(function, Plugin)] == [
         ("--network nnunet_rs.model.unet:build_unet", build_unet),
         ("--loss nnunet_rs.model.losses:build_loss", build_loss),
     ]
-    assert options.loss is None
 
 
 def test_no_option_of_the_command_is_forgotten() -> None:
-    names = vars(build_parser().parse_args(TRAIN)).keys() - ELSEWHERE - CLUSTER - FUNCTIONS - PORTED
+    names = vars(build_parser().parse_args(TRAIN)).keys() - ELSEWHERE - CLUSTER - PORTED
     assert names <= {field.name for field in fields(TrainOptions)}

@@ -239,27 +239,26 @@ def _after(reason: str) -> str:
 
 def train_options(arguments: argparse.Namespace) -> TrainOptions:
     """Gather what the user wants otherwise than plan and recipe say; options are named as the fields that they set."""
+    from nnunet_rs.model.config import OWN
     from nnunet_rs.model.options import TrainOptions
-    from nnunet_rs.model.plugins import own_function
+    from nnunet_rs.model.plugins import as_plugin
     from nnunet_rs.model.recipe import find_recipe
 
     wanted = vars(arguments)
-    own = {name for name in ("loss", "augmentation") if ":" in (wanted[name] or "")}
-    own |= {name for name in ("network", "optimiser") if wanted[name]}
-    names = {field.name for field in fields(TrainOptions)} & wanted.keys() - own
-    given = {name: wanted[name] for name in names}
-    given |= {f"custom_{name}": own_function(name, wanted[name]) for name in sorted(own)}
+    given = {field.name: wanted[field.name] for field in fields(TrainOptions) if field.name in wanted}
+    given |= {name: as_plugin(name, given[name]) or given[name] for name in OWN}  # what is not found is told now
     given["recipe"] = None if arguments.recipe is None else find_recipe(arguments.recipe)
     given["resume"] = arguments.resume or (arguments.all and not arguments.fresh)
     return TrainOptions(**given)
 
 
 def _model_options(arguments: argparse.Namespace) -> ModelOptions:
+    from nnunet_rs.model.plugins import as_plugin
     from nnunet_rs.predict.predictor import PredictOptions
     from nnunet_rs.run.one_model import ModelOptions
 
     training = train_options(arguments)
-    predicting = PredictOptions(precision=training.precision, network=training.custom_network)
+    predicting = PredictOptions(precision=training.precision, network=as_plugin("network", training.network))
     return ModelOptions(training, predicting, arguments.tensorboard)
 
 

@@ -80,7 +80,7 @@ def _obstacle(folders: Sequence[Path], device: str, options: PredictOptions) -> 
     for folder in folders:
         if not ModelFolder(folder).is_finished() and ModelFolder(folder).has_checkpoint():
             return f"{folder} is an unfinished training"
-        if ModelFolder(folder).is_finished() and (custom := read_metadata(folder).custom_network) is not None:
+        if ModelFolder(folder).is_finished() and (custom := read_metadata(folder).own_network) is not None:
             return f"the network is {custom}, which is PyTorch's"
     return why_not_openvino()
 

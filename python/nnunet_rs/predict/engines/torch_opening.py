@@ -47,5 +47,5 @@ def _load(folder: Path, device: torch.device, options: PredictOptions) -> tuple[
 
 def _told(network: nn.Module, metadata: ModelMetadata, options: PredictOptions) -> nn.Module:
     """Let errors of a network of the user's own be told as the user's."""
-    own = None if metadata.custom_network is None else as_own("network", options.network)
+    own = None if metadata.own_network is None else as_own("network", options.network)
     return network if own is None else PluginNetwork(network, own)

@@ -55,8 +55,8 @@ def _model(plan: Plan, training: Training) -> tuple[str, ...]:
     return (
         training.name,
         _same_plan(plan, metadata.plan, metadata.configuration),
-        metadata.recipe,
-        str(metadata.seed),
+        metadata.config.recipe,
+        str(metadata.config.seed),
         str(metadata.iterations),
         _mirrored(metadata),
         library,

@@ -107,7 +107,7 @@ def _time_row(training: Training) -> tuple[str, ...]:
         f"finished, {counted(len(epochs), 'epoch')}"
         if training.metadata
         else f"stopped after {counted(len(epochs), 'epoch')}",
-        training.metadata.recipe if training.metadata else "-",
+        training.metadata.config.recipe if training.metadata else "-",
         str(last.iterations),
         clock(seconds),
         clock(seconds / len(epochs)),

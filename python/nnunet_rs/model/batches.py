@@ -1,0 +1,102 @@
+"""Where the batches of a training come from: prepared cases that fit the plan, patches of them, augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from nnunet_rs.core.errors import DatasetError
+from nnunet_rs.core.geometry import new_shape
+from nnunet_rs.core.progress import Progress
+from nnunet_rs.core.resources import processors
+from nnunet_rs.core.workspace import PLAN_JSON
+from nnunet_rs.data.augment import Augmentation, build_augmentation, with_first_stage_channels, with_mirror_axes
+from nnunet_rs.data.loader import Loader, LoaderOptions
+from nnunet_rs.data.mirroring import axes_named, declares_mirror_axes, image_axes, mirrored_axes
+from nnunet_rs.data.resampling import target_spacing
+from nnunet_rs.data.store import Store, normalization_key, open_store
+from nnunet_rs.model.device import Compute, batch_memory
+from nnunet_rs.model.plugin_checks import check_augmentation
+from nnunet_rs.model.setup import Setup
+
+
+def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loader]:
+    """Yield where training and validation batches come from; patches of validation are not augmented.
+
+    Raises
+    ------
+    DatasetError
+        A case is not prepared, or was prepared for another plan.
+    PluginError
+        The user's own augmentation is none.
+    """
+    plan, configuration, options = setup.plan, setup.configuration, setup.options
+    store = open_store(setup.work, plan, configuration.name, cache=options.cache)
+    for name in sorted({*setup.cases.train, *setup.cases.validation}):
+        _check_prepared(store, name, setup)
+    _tell_absent(store, setup, progress)
+    previous = None if setup.first is None else setup.first.store
+    loading = LoaderOptions(
+        setup.config.seed,
+        threads=options.threads or max(1, processors() // setup.group.size),
+        share=(setup.group.rank, setup.group.size),
+        empty=partial(batch_memory, compute.device),
+    )
+    augmentation = _augmentation(setup)
+    _tell_mirroring(augmentation, setup, progress)
+    yield Loader(store, setup.cases.train, configuration, plan.labels, augmentation, loading, previous=previous)
+    still = build_augmentation("none", configuration, plan.normalization, plan.labels.count)
+    loading = replace(loading, purpose="validation")
+    held_out = setup.cases.validation or setup.cases.train  # which no patch is drawn from if none is held out
+    yield Loader(store, held_out, configuration, plan.labels, still, loading, previous=previous)
+
+
+def _augmentation(setup: Setup) -> Augmentation:
+    plan, configuration, own = setup.plan, setup.configuration, setup.plugin("augmentation")
+    if own is None:
+        name, classes = setup.config.augmentation, plan.labels.count
+        return build_augmentation(name, configuration, plan.normalization, classes, setup.mirror_axes)
+    augmentation = check_augmentation(own, own(configuration, plan.normalization))
+    if setup.mirror_axes is not None:
+        augmentation = with_mirror_axes(augmentation, setup.mirror_axes)
+    return augmentation if setup.first is None else with_first_stage_channels(augmentation, plan.labels.count)
+
+
+def _tell_mirroring(augmentation: Augmentation, setup: Setup, progress: Progress) -> None:
+    """Say along which axes of the image samples are mirrored, for prediction will do the same."""
+    axes = image_axes(mirrored_axes(augmentation), setup.configuration.dims, setup.plan.transpose)
+    line = f"mirrored in training, and so in prediction: {axes_named(axes)}"
+    if not declares_mirror_axes(augmentation) and setup.plugin("augmentation") is not None:
+        line += f"; should {setup.config.augmentation} mirror, let it say so (Augmentation.mirror_axes)"
+    across = sorted(set(setup.config.mirror_axes or ()) - set(axes))
+    if across:
+        line += f"; {axes_named(across)} lies across the slices of {setup.configuration.name}"
+    progress.say(line)
+
+
+def _check_prepared(store: Store, case: str, setup: Setup) -> None:
+    """Check that a case was prepared as the plan says: plan.json may have been edited, or made anew, since."""
+    record, transpose = store.record(case), setup.plan.transpose
+    if not any(key.endswith(normalization_key(setup.plan)) for key in record.keys):
+        raise DatasetError(
+            f"{store.folder}: case {case} was normalised by other rules than those of {PLAN_JSON}; run preprocess again"
+        )
+    geometry = record.geometry
+    spacing = geometry.working_spacing
+    planned = new_shape(geometry.cropped_shape, spacing, target_spacing(setup.configuration, spacing))
+    if geometry.transpose != transpose or geometry.resampled != planned:
+        raise DatasetError(
+            f"{store.folder}: case {case} was prepared for another plan (shape {list(geometry.resampled)}, axes "
+            f"{list(geometry.transpose)}; the plan makes it {list(planned)}, {list(transpose)}); run preprocess again"
+        )
+
+
+def _tell_absent(store: Store, setup: Setup, progress: Progress) -> None:
+    """Warn of classes that no case of the fold trains on."""
+    trained = {c for case in setup.cases.train for c in store.record(case).voxels}
+    absent = [name for c, name in enumerate(setup.plan.labels.names[1:], start=1) if c not in trained]
+    if absent:
+        progress.say(
+            f"warning: fold {setup.fold} trains on no case with {', '.join(absent)}: nothing can be learnt for that"
+        )
