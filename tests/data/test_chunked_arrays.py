@@ -114,7 +114,7 @@ class Slow(types.ModuleType):  # ndindex's C++ code asks it for this name, once,
         return self.__dict__["Integer"]
 ndindex.__class__ = Slow
 ndindex.Tuple(1)
-def set_releasegil(released): print("imported")
+print("imported")
 """
 
 
@@ -130,3 +130,15 @@ def test_an_import_that_fails_is_told_to_whoever_needs_it(tmp_path: Path) -> Non
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from nnunet_rs.data.chunked_arrays import *; warm_up()"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_what_the_host_program_set_is_put_back(tmp_path: Path) -> None:
+    import blosc2
+
+    array = np.zeros((1, 4, 8, 8), np.float32)
+    for chosen in (True, False):
+        blosc2.set_releasegil(chosen)
+        try:
+            encode_frame(array, (4, 8, 8), content="floats", scratch=tmp_path / "scratch")
+        finally:
+            assert blosc2.set_releasegil(False) is chosen

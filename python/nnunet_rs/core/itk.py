@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from nnunet_rs.core.content import reason
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.files import write_atomically
 from nnunet_rs.core.image_file import LPS_TO_RAS, smallest_integer
+from nnunet_rs.core.restored import Restored
 from nnunet_rs.core.types import Header, IntArray
 
 
@@ -44,7 +47,7 @@ def write_labels(
     voxels = labels.astype(kind, order="C")
     image = _sitk().GetImageFromArray(voxels[0] if as_slice and len(voxels) == 1 else voxels)
     _place(image, np.asarray(header.affine))
-    with write_atomically(path) as temporary:
+    with write_atomically(path) as temporary, _unprinted():
         if voxels_apart:
             _save_apart(image, path, temporary)
         else:
@@ -53,11 +56,24 @@ def write_labels(
 
 @cache
 def _sitk() -> Any:
-    """Import SimpleITK when the first such file is written (it takes a tenth of a second) and keep it from printing."""
+    """Import SimpleITK when the first such file is written: it takes a tenth of a second."""
     import SimpleITK
 
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     return SimpleITK
+
+
+@contextmanager
+def _unprinted() -> Iterator[None]:
+    """Keep SimpleITK from printing warnings within the block, which is a setting of the whole process."""
+    with _WARNINGS():
+        _sitk().ProcessObject.SetGlobalWarningDisplay(False)
+        yield
+
+
+_WARNINGS = Restored(
+    lambda: bool(_sitk().ProcessObject.GetGlobalWarningDisplay()),
+    lambda shown: _sitk().ProcessObject.SetGlobalWarningDisplay(shown),
+)
 
 
 def _place(image: Any, affine: NDArray[np.float64]) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import blosc2_writes
+from nnunet_rs.core.restored import Restored
 from nnunet_rs.core.types import Shape
 
 Content = Literal["floats", "values", "integers"]
@@ -77,9 +78,10 @@ def encode_frame(
     }
     form = {"chunks": (1,) * lead + chunks, "blocks": (1,) * lead + blocks, "cparams": compression, "contiguous": True}
     if array.nbytes <= _IN_MEMORY:
-        frame: bytes = _compressed(array, form).to_cframe()
+        with _OTHER_THREADS_RUN():
+            frame: bytes = _compressed(array, form).to_cframe()
         return frame
-    with blosc2_writes(scratch.parent):
+    with blosc2_writes(scratch.parent), _OTHER_THREADS_RUN():
         _compressed(array, {**form, "urlpath": str(scratch), "mode": "w"})
     return scratch
 
@@ -136,8 +138,9 @@ def read_frame(path: Path, box: Sequence[slice], offset: int = 0) -> NDArray[Any
     # Mapping saves a copy of every block; Blosc2 cannot do it on Windows.
     mapping = None if os.name == "nt" else "r"
     try:
-        frame = _blosc2().open(str(path), mode="r", offset=offset, mmap_mode=mapping, dparams={"nthreads": 1})
-        return np.asarray(frame[(slice(None),) * (frame.ndim - len(box)) + tuple(box)])
+        with _OTHER_THREADS_RUN():
+            frame = _blosc2().open(str(path), mode="r", offset=offset, mmap_mode=mapping, dparams={"nthreads": 1})
+            return np.asarray(frame[(slice(None),) * (frame.ndim - len(box)) + tuple(box)])
     except (OSError, RuntimeError, ValueError) as error:
         raise DatasetError(f"{path}: missing or damaged ({error}); run preprocess again") from error
 
@@ -184,6 +187,13 @@ def _import_quietly() -> None:
 
 def _blosc2() -> Any:
     """Import Blosc2 at first use: it takes longer than many a command that needs none of it."""
-    blosc2 = importlib.import_module("blosc2")
-    blosc2.set_releasegil(True)
-    return blosc2
+    return importlib.import_module("blosc2")
+
+
+def _release() -> bool:
+    """Let Blosc2 release the interpreter's lock, a setting of the whole process; returns what was set before."""
+    before: bool = _blosc2().set_releasegil(True)
+    return before
+
+
+_OTHER_THREADS_RUN = Restored(_release, lambda before: _blosc2().set_releasegil(before))

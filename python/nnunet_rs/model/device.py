@@ -16,6 +16,7 @@ from torch import nn
 from nnunet_rs.core.allocator import freed_memory_kept
 from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import NnunetError, TrainingError, is_out_of_memory
+from nnunet_rs.core.restored import Restored
 from nnunet_rs.core.types import Shape
 from nnunet_rs.model.instructions import bfloat16_bounded, bounded_instructions
 
@@ -205,12 +206,16 @@ def compiler_explained() -> Iterator[None]:
 @contextmanager
 def kernels_measured() -> Iterator[None]:
     """Let cuDNN measure its kernels once and take the fastest: all patches have one size."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
+    with _BENCHMARK():
+        torch.backends.cudnn.benchmark = True
         yield
-    finally:
-        torch.backends.cudnn.benchmark = before
+
+
+def _benchmark(value: bool) -> None:
+    torch.backends.cudnn.benchmark = value
+
+
+_BENCHMARK = Restored(lambda: torch.backends.cudnn.benchmark, _benchmark)
 
 
 def _native_type(device: torch.device) -> torch.dtype:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from nnunet_rs.core.choices import LossTerms
 from nnunet_rs.core.errors import NnunetError, TrainingError
 from nnunet_rs.core.progress import Progress, Silent
+from nnunet_rs.core.restored import Restored
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import read_plan_and_fold
@@ -134,6 +135,7 @@ def train_locked(
         stack.enter_context(own_code_told(setup.plugins))
 
         # The device, and in which precision it computes.
+        stack.enter_context(_RANDOM())
         torch.manual_seed(setup.config.seed)
         compute = choose_compute(find_device(options.device), setup.config.precision, options.channels_last)
         stack.enter_context(compute.memory())
@@ -264,10 +266,23 @@ def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
     """Let PyTorch use this many threads within the block."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
+    with _THREADS():
+        if count is not None:
+            torch.set_num_threads(count)
         yield
-    finally:
-        torch.set_num_threads(before)
+
+
+def _generators() -> list[torch.Tensor]:
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    return [torch.get_rng_state(), *on_gpus]
+
+
+def _set_generators(states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if states[1:]:
+        torch.cuda.set_rng_state_all(states[1:])
+
+
+_THREADS = Restored(torch.get_num_threads, torch.set_num_threads)
+# The generators that weights and dropout are drawn from: the host program's go on where they were.
+_RANDOM = Restored(_generators, _set_generators)
