@@ -99,7 +99,7 @@ def test_what_is_killed_or_cancelled_is_begun_again(slurm: Path, work: Path, tmp
     done = len(jobs_of(WorkFolder(work).jobs_folder))
     again = ModelOptions(TrainOptions(resume=True))
     assert {o.state for o in train_series(work, models, again, executor=Slurm(WorkFolder(work).jobs_folder, JOB))} == {
-        "there"
+        "done"
     }
     assert len(jobs_of(WorkFolder(work).jobs_folder)) == done  # nothing is submitted for what is trained
 

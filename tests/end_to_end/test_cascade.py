@@ -69,10 +69,10 @@ def test_everything_in_order_and_used(work: Path, tmp_path: Path, capsys: pytest
     answer(capsys, "train", work, "-c", FIRST, "--all", "--device", "cpu", *SHORT)
     answer(capsys, "train", work, "-c", NAME, "-f", 0, "--device", "cpu", *SHORT)
     done = answer(capsys, "train", work, "--all", "--device", "cpu,cpu", *SHORT)  # the last one in its own process
-    assert states(done) == {(FIRST, 0): "there", (FIRST, 1): "there", (NAME, 0): "there", (NAME, 1): "trained"}
+    assert states(done) == {(FIRST, 0): "done", (FIRST, 1): "done", (NAME, 0): "done", (NAME, 1): "trained"}
     assert len(list((work / "previous" / NAME).iterdir())) == 4
     again = answer(capsys, "train", work, "--all", "--device", "cpu", *SHORT)
-    assert set(states(again).values()) == {"there"}
+    assert set(states(again).values()) == {"done"}
     assert [entry["dice"] for entry in again["folds"]] == [entry["dice"] for entry in done["folds"]]
 
     scans, out, pair = tmp_path / "scans", tmp_path / "out", tmp_path / "pair"

@@ -127,7 +127,7 @@ def test_others_go_on_but_not_what_builds_on_a_failure(work: Path, monkeypatch: 
         **dict.fromkeys(models("l0", "f1"), ("trained", "")),
         lost[0]: ("failed", "the loss is nan"),
         lost[1]: ("failed", "ZeroDivisionError: a bug"),
-        **dict.fromkeys(models("c0", "c1"), ("waiting", "needs 3d_lowres, fold 1")),
+        **dict.fromkeys(models("c0", "c1"), ("skipped", "needs 3d_lowres, fold 1")),
     }
     table = "\n".join(outcomes_table(outcomes).lines())
     assert table.count("failed") == table.count("not begun") == 2
@@ -144,7 +144,7 @@ def test_the_mean_of_a_configuration_is_over_all_cases() -> None:
 
 def test_a_signal_ends_the_series(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes, _ = run(work, monkeypatch, {ALL[1]: signal.SIGTERM})
-    assert [outcome.state for outcome in outcomes] == ["trained", "stopped", *["waiting"] * 4]
+    assert [outcome.state for outcome in outcomes] == ["trained", "stopped", *["skipped"] * 4]
 
 
 def test_what_is_trained_and_scored_is_not_done_again(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_what_is_trained_and_scored_is_not_done_again(work: Path, monkeypatch: p
     made_up = MadeUp({})
     monkeypatch.setattr(series, "train_model", made_up)
     resuming = ModelOptions(TrainOptions(resume=True))
-    assert [outcome.state for outcome in train_series(work, ALL[:2], resuming)] == ["there", "trained"]
+    assert [outcome.state for outcome in train_series(work, ALL[:2], resuming)] == ["done", "trained"]
     os.utime(folder / "model.json")
     later = time.time() + 10
     os.utime(folder / "model.json", (later, later))  # trained again, not yet scored
@@ -221,7 +221,7 @@ def test_what_another_process_trains_is_left_to_it(
     outcomes = train_series(work, ALL, ModelOptions(TrainOptions(resume=resume)), ("cpu",))
     first = [] if finished else [ALL[0]]
     assert [model for model, _ in busy.calls] == [*ALL[1:4], *first, *ALL[4:]]
-    assert outcomes[0].state == ("there" if finished else "trained")
+    assert outcomes[0].state == ("done" if finished else "trained")
     assert {outcome.state for outcome in outcomes[1:]} == {"trained"}
 
 
@@ -253,7 +253,7 @@ def test_no_process_is_begun_for_what_is_there(work: Path, monkeypatch: pytest.M
     monkeypatch.setattr(queue, "tell_unlike", lambda *_: None)
     Hands.log, Hands.failing = [], {}
     outcomes = train_series(work, ALL, ModelOptions(TrainOptions(resume=True)), ("cpu", "cpu"))
-    assert [outcome.state for outcome in outcomes] == ["there"] * 5 + ["trained"]
+    assert [outcome.state for outcome in outcomes] == ["done"] * 5 + ["trained"]
     assert [model for model, *_ in Hands.log] == [ALL[-1]]
 
 
@@ -408,7 +408,7 @@ def test_a_request_to_stop_reaches_every_job(work: Path) -> None:
     cluster = Stopped()
     outcomes = train_series(work, ALL, ANEW, executor=cluster)
     assert set(cluster.cancelled) == {str(model) for model in ALL[:4]}
-    assert [outcome.state for outcome in outcomes] == ["stopped"] * 4 + ["waiting"] * 2
+    assert [outcome.state for outcome in outcomes] == ["stopped"] * 4 + ["skipped"] * 2
 
 
 ALONE = "import sys; from nnunet_rs.cli import main; raise SystemExit(main(sys.argv[1:]))"

@@ -115,7 +115,7 @@ def _plans(name: str) -> str | None:
     if name == "nnUNetPlans":
         return None
     recipe = next((recipe for recipe, known in PLAN_RECIPES.items() if known.plans == name), None)
-    return _ONE_PLAN + (f", made by preprocess -o WORK --recipe {recipe}" if recipe else "")
+    return _ONE_PLAN + (f", made by preprocess -o WORK --planner {recipe}" if recipe else "")
 
 
 def _gpus(count: str) -> str | None:

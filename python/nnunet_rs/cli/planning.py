@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add what is decided by the user in place of the rules."""
     group = parser.add_argument_group("plan", "What the rules decide, unless given here.")
-    group.add_argument("--recipe", metavar="NAME", help=f"whose rules: {shared.listed(PLAN_RECIPES)} (default: paper)")
     group.add_argument(
-        "--plans", metavar="FILE", type=Path, help="follow nnU-Net's plans.json, edited or not, instead of a recipe"
+        "--planner",
+        "--recipe",
+        dest="recipe",
+        metavar="NAME",
+        help=f"whose rules: {shared.listed(PLAN_RECIPES)} (default: paper); --recipe is its earlier name",
+    )
+    group.add_argument(
+        "--plans", metavar="FILE", type=Path, help="follow nnU-Net's plans.json, edited or not, instead of a planner"
     )
     group.add_argument("-pl", action=nnunet.Planner, help=argparse.SUPPRESS)
     group.add_argument(

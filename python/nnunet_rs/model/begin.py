@@ -79,7 +79,7 @@ def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> Mode
 
 
 def resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Progress) -> None:
-    """Go on from the checkpoint if that is wanted, else keep all that is there aside."""
+    """Resume from the checkpoint if that is asked for, else keep all that is there aside."""
     path = job.model.checkpoint_file
     if resume and path.is_file():
         load_state(path, state, job.identity)

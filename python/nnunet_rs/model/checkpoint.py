@@ -18,19 +18,19 @@ from nnunet_rs.model.plugin_checks import check_network
 from nnunet_rs.model.plugins import NetworkFunction, as_own
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import UNet
-from nnunet_rs.model.weights import Arrays, card_written_last, digest_of
+from nnunet_rs.model.weights import Arrays, digest_of, metadata_written_last
 from nnunet_rs.plan.schema import Configuration
 
 
 def save_model(folder: Path, weights: Mapping[str, Tensor], metadata: ModelMetadata) -> None:
-    """Write weights and card; the card last, so that where it is, the model is whole.
+    """Write weights and metadata; these last, so that where they are, the model is whole.
 
     Raises
     ------
     NnunetError
-        The folder cannot be written or the disk is full; an earlier model there may then lack its card.
+        The folder cannot be written or the disk is full; an earlier model there may then lack its metadata.
     """
-    with card_written_last(folder, metadata):
+    with metadata_written_last(folder, metadata):
         write_tensors(ModelFolder(folder).weights_file, weights)
 
 
@@ -47,13 +47,13 @@ def load_model(
         Where the weights go.
     network
         For a model with a network of the user's own: the function that builds it; other models do without. It is
-        never imported by the name in the card, which may come from anybody.
+        never imported by the name in the metadata, which may come from anybody.
 
     Returns
     -------
     network
         In evaluation mode; float32. Maps (b, inputs, *patch_size) to logits (b, outputs, *patch_size).
-    card
+    metadata
         With the plan, labels and normalisation it was trained for.
 
     Raises
@@ -133,7 +133,7 @@ def _require_shapes(network: nn.Module, weights: Mapping[str, Tensor], source: s
 
 
 def _require_likely(metadata: ModelMetadata, weights: Mapping[str, Tensor], model: ModelFolder) -> None:
-    """Check that the card describes a network of about so many weights, before memory is asked for it."""
+    """Check that the metadata describe a network of about so many weights, before memory is asked for it."""
     settings, tensors = metadata.settings, len(weights)
     blocks = sum(settings.blocks_encoder) + sum(settings.blocks_decoder)
     if not 0 < blocks <= tensors or max((*settings.features, *metadata.channels)) > max(

@@ -19,7 +19,7 @@ class Context:
 
     plan: Plan  # channels, normalisation, labels
     configuration: Configuration  # spacing (z, y, x) in mm, patch and batch size
-    network: NetworkOptions  # deep supervision and other switches
+    network: NetworkOptions  # deep supervision and other options
 
     @property
     def labels(self) -> LabelSet:

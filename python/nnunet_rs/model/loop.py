@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nnunet_rs.core.errors import TrainingError, doing
 from nnunet_rs.core.progress import Progress, Silent, Task
+from nnunet_rs.core.stop_request import StopRequest
 from nnunet_rs.core.text import clock
 from nnunet_rs.core.types import LabelSet, Shape
 from nnunet_rs.core.workspace import ModelFolder
@@ -26,7 +27,6 @@ from nnunet_rs.model.optimiser import set_rate
 from nnunet_rs.model.plugins import is_own
 from nnunet_rs.model.schedule import Overhead, Position, is_over, learning_rate, share
 from nnunet_rs.model.state import TrainingState, save_state
-from nnunet_rs.model.stop_request import StopRequest
 
 SAVE_EVERY = 300.0  # seconds, within an epoch
 SAVE_COST = 0.05  # at an epoch's end, unless saving would take more than this part of the time

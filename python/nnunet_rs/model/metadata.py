@@ -97,7 +97,7 @@ def read_metadata(folder: Path) -> ModelMetadata:
     Raises
     ------
     CheckpointError
-        There is no finished model, or the card is damaged or of another version.
+        There is no finished model, or model.json is damaged or of another version.
     """
     path = ModelFolder(folder).metadata_file
     if not path.is_file():

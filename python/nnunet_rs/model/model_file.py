@@ -38,7 +38,7 @@ MANIFEST_KIND = Kind("model file", Manifest, CheckpointError, "use the nnunet_rs
 
 
 def is_model_file(path: Path) -> bool:
-    """Whether a path is a one-file model, sound or not."""
+    """Whether a path is a one-file model, valid or not."""
     if not is_zip(path):
         return False
     try:

@@ -16,7 +16,7 @@ NORM_EPS = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """What the plan leaves open: the switches of the paper's Figure 2, and where its code and v2 differ."""
+    """What the plan leaves open: the options of the paper's Figure 2, and where its code and v2 differ."""
 
     activation: Activation = "leaky_relu"
     norm: Norm = "instance"

@@ -1,4 +1,4 @@
-"""Models in the folders that nnU-Net v2 writes: which there are, and one of them as a network and a card of ours."""
+"""Models in the folders that nnU-Net v2 writes: which there are, and one of them as a network and metadata of ours."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def read_nnunet_model(
     checkpoint
         The file to read.
     digest
-        Whether the card tells the file's SHA-256.
+        Whether the metadata hold the file's SHA-256.
 
     Returns
     -------

@@ -59,7 +59,7 @@ def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> No
             raise ValueError(f"the optimiser has no {key}")
         state.setdefault(int(index), {})[name] = value
     for number, remembered in state.items():
-        _require_sound(optimiser, parameters[number], number, remembered)
+        _require_valid(optimiser, parameters[number], number, remembered)
     if type(optimiser) is SGD and state:  # whose fused step wants all or none; a step from 0 is the first step
         for number, parameter in enumerate(parameters):
             state.setdefault(number, {"momentum_buffer": torch.zeros_like(parameter)})
@@ -79,7 +79,7 @@ def _names(optimiser: Optimizer, parameter: Tensor) -> set[str] | None:
     return {"momentum_buffer"} if type(optimiser) is SGD else None
 
 
-def _require_sound(optimiser: Optimizer, parameter: Tensor, number: int, remembered: Mapping[str, Tensor]) -> None:
+def _require_valid(optimiser: Optimizer, parameter: Tensor, number: int, remembered: Mapping[str, Tensor]) -> None:
     """Check what is remembered of a parameter: fused steps read memory by the parameter's shape, unchecked."""
     if (names := _names(optimiser, parameter)) is None:
         return

@@ -104,8 +104,8 @@ def find_recipe(name: str) -> TrainRecipe:
     if name in PLAN_RECIPES:
         trained = recipe_of_plan(name).name
         raise NnunetError(
-            f"training recipe {name!r}: this is a recipe for plans (preprocess --recipe {name}); its training is "
-            f"{trained}, which train follows of itself for such a plan"
+            f"training recipe {name!r}: this is a planner (preprocess --planner {name}); its training is "
+            f"{trained}, which train follows by itself for such a plan"
         )
     raise NnunetError(f"training recipe {name!r}: there is none of this name; {among(name, RECIPES)}")
 

@@ -1,4 +1,4 @@
-"""Named tensors in one safetensors file, written whole; faults name the file. Nothing unpickles."""
+"""Named tensors in one safetensors file, written whole; errors name the file. Nothing unpickles."""
 
 from __future__ import annotations
 

@@ -16,9 +16,11 @@ from nnunet_rs.core.choices import LossTerms
 from nnunet_rs.core.errors import NnunetError, TrainingError
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.restored import Restored
+from nnunet_rs.core.stop_request import StopRequest, stop_requests
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import read_plan_and_fold
+from nnunet_rs.data.loader import Loader
 from nnunet_rs.data.mirroring import mirrored_axes
 from nnunet_rs.model.batches import open_loaders
 from nnunet_rs.model.begin import finished_before, read_saved, resume_or_begin, tell_changed_rate, tell_recipe
@@ -48,7 +50,6 @@ from nnunet_rs.model.previous_models import fold_lock
 from nnunet_rs.model.schedule import Overhead
 from nnunet_rs.model.setup import Setup, set_up
 from nnunet_rs.model.state import TrainingState
-from nnunet_rs.model.stop_request import StopRequest, stop_requests
 from nnunet_rs.model.unet import build_unet
 
 SMALLER = "train with a smaller --batch-size or --features, or plan for less memory (plan --vram) and preprocess again"
@@ -146,21 +147,8 @@ def train_locked(
         state = _first_state(setup, compute, progress, resumed=saved is not None)
         setup = _with_rate(setup, state.optimiser)
         training, validation = (stack.enter_context(loader) for loader in open_loaders(setup, compute, progress))
-        job = Job(
-            model=folder,
-            identity=setup.identity,
-            config=setup.config,
-            labels=setup.plan.labels,
-            compute=compute,
-            loss=_loss(setup).to(compute.device),
-            training=training,
-            validation=validation,
-            mirror_axes=mirrored_axes(training.augmentation),
-            dims=setup.configuration.dims,
-            on_epoch=on_epoch,
-            group=group,
-            overhead=overhead,
-        )
+        loss = _loss(setup).to(compute.device)
+        job = replace(_job(setup, compute, loss, training, validation), on_epoch=on_epoch, overhead=overhead)
 
         # A user's own functions are tried before anything that is there is moved.
         try_plugins(job, state, setup.context, setup.plugins)
@@ -217,6 +205,23 @@ def _loss(setup: Setup) -> nn.Module:
     return loss
 
 
+def _job(setup: Setup, compute: Compute, loss: nn.Module, training: Loader, validation: Loader) -> Job:
+    """Gather what stays the same while the network is trained."""
+    return Job(
+        model=setup.model,
+        identity=setup.identity,
+        config=setup.config,
+        labels=setup.plan.labels,
+        compute=compute,
+        loss=loss,
+        training=training,
+        validation=validation,
+        mirror_axes=mirrored_axes(training.augmentation),
+        dims=setup.configuration.dims,
+        group=setup.group,
+    )
+
+
 def _run(job: Job, state: TrainingState, stop_request: StopRequest, progress: Progress, *, compiled: bool) -> bool:
     """Train until the end or a request to stop; returns whether it is the end."""
     network = job.group.wrap(state.network)
@@ -230,7 +235,7 @@ def _run(job: Job, state: TrainingState, stop_request: StopRequest, progress: Pr
 
 @contextmanager
 def _resuming_explained(model: ModelFolder) -> Iterator[None]:
-    """Add to what a user can mend (a full disk, a damaged case) how the training is resumed then."""
+    """Add to what a user can fix (a full disk, a damaged case) how the training is resumed then."""
     try:
         yield
     except TrainingError:

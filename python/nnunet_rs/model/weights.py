@@ -1,4 +1,4 @@
-"""A model's weights as NumPy arrays, checked against the network that its card describes; needs no torch."""
+"""A model's weights as NumPy arrays, checked against the network that its metadata describe; needs no torch."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def read_weights(path: Path, digest: str) -> dict[str, NDArray[Any]]:
     path
         weights.safetensors.
     digest
-        Its SHA-256, from the card.
+        Its SHA-256, from the metadata.
 
     Raises
     ------
     CheckpointError
-        The file is missing, damaged, or not the one that the card was written for.
+        The file is missing, damaged, or not the one that model.json was written for.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -68,13 +68,13 @@ def read_weights(path: Path, digest: str) -> dict[str, NDArray[Any]]:
 
 
 @contextmanager
-def card_written_last(folder: Path, metadata: ModelMetadata) -> Iterator[None]:
-    """Write a model's card, with the hash of the weights that the block writes; where it is, the model is whole.
+def metadata_written_last(folder: Path, metadata: ModelMetadata) -> Iterator[None]:
+    """Write a model's metadata, with the hash of the weights that the block writes; where it is, the model is whole.
 
     Raises
     ------
     NnunetError
-        The folder cannot be written or the disk is full; an earlier model there may then lack its card.
+        The folder cannot be written or the disk is full; an earlier model there may then lack its metadata.
     """
     model = ModelFolder(folder)
     model.metadata_file.unlink(missing_ok=True)
@@ -84,11 +84,11 @@ def card_written_last(folder: Path, metadata: ModelMetadata) -> Iterator[None]:
 
 
 def save_weights(folder: Path, weights: Arrays, metadata: ModelMetadata) -> None:
-    """Write a model: its weights, and then its card; errors as `card_written_last`."""
+    """Write a model: its weights, and then its metadata; errors as `metadata_written_last`."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    with card_written_last(folder, metadata):
+    with metadata_written_last(folder, metadata):
         try:
             with write_atomically(folder / WEIGHTS) as temporary:
                 save_file({name: np.asarray(array, order="C") for name, array in weights.items()}, temporary)

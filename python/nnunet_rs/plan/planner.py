@@ -12,7 +12,7 @@ from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan import explain
 from nnunet_rs.plan.normalization import SCHEMES, Normalization, scheme_of_channel
 from nnunet_rs.plan.patch import BatchChoice, Fitted, Setting, choose_batch, fit_patch, network_memory
-from nnunet_rs.plan.recipe import PlanRecipe, recipe_named
+from nnunet_rs.plan.recipe import PlanRecipe, find_planner
 from nnunet_rs.plan.resolution import Resolution
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
 from nnunet_rs.plan.spacing import (
@@ -72,7 +72,7 @@ def make_plan(
     PlanError
         The fingerprint or an override breaks a rule, or nothing fits the memory.
     """
-    table = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    table = find_planner(recipe) if isinstance(recipe, str) else recipe
     overrides = overrides or PlanOverrides()
     _check(dataset, fingerprint, overrides)
     setting = _setting(dataset, table, overrides, training_cases or len(fingerprint.cases))
@@ -100,7 +100,7 @@ def make_plan(
 
 def with_memory(plan: Plan) -> Plan:
     """Fill in the memory that networks take, by the estimate of the plan's recipe: of plans that others made."""
-    recipe, channels = recipe_named(plan.recipe), len(plan.channels)
+    recipe, channels = find_planner(plan.recipe), len(plan.channels)
     budget, features = recipe.reference_gb, recipe.base_features
     setting = Setting(recipe, budget, features, channels, declared_labels(plan.labels), cases=0)
     filled = {}

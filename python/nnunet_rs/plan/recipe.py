@@ -179,7 +179,7 @@ _RECIPES = {
 RECIPES = complete(PLAN_RECIPES, _RECIPES)
 
 
-def recipe_named(name: str) -> PlanRecipe:
+def find_planner(name: str) -> PlanRecipe:
     """Return the recipe of a name.
 
     Raises

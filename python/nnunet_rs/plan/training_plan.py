@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nnunet_rs.core.errors import PlanError
-from nnunet_rs.plan.recipe import recipe_named
+from nnunet_rs.plan.recipe import find_planner
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.plan.topology import features_of
 
@@ -35,6 +35,6 @@ def training_plan(plan: Plan, configuration: str, *, batch_size: int, features: 
             raise PlanError(f"{name} is {value}: must be at least 1")
     resolved = replace(plan.configurations[configuration], batch_size=batch_size)
     if features is not None and features != resolved.features[0]:
-        limit = max(recipe_named(plan.recipe).rules(resolved.dims).max_features, features)
+        limit = max(find_planner(plan.recipe).rules(resolved.dims).max_features, features)
         resolved = replace(resolved, features=features_of(len(resolved.features), features, limit))
     return replace(plan, configurations={**plan.configurations, configuration: resolved})

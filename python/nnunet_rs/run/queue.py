@@ -19,7 +19,7 @@ from nnunet_rs.run.one_model import ModelOptions
 
 LOOK = 10.0  # seconds between two looks at what other processes train
 
-State = Literal["trained", "there", "failed", "stopped", "waiting", "held"]
+State = Literal["trained", "done", "failed", "stopped", "skipped", "held"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,18 @@ class Outcome:
     """What became of a model."""
 
     model: Model
-    # there: trained and scored before; waiting: what it needs has failed, or the series was stopped; held: another
+    # done: trained and scored before; skipped: what it needs has failed, or the series was stopped; held: another
     # process trains it
     state: State
     summary: Summary | None = None
     training: TrainResult | None = None
     seconds: float = 0.0  # all in all
-    reason: str = ""  # why it failed or waits
+    reason: str = ""  # why it failed or was skipped
 
     @property
-    def there(self) -> bool:
+    def usable(self) -> bool:
         """Whether the model can be used."""
-        return self.state in ("trained", "there")
+        return self.state in ("trained", "done")
 
     @property
     def signal(self) -> int | None:
@@ -78,10 +78,10 @@ class ModelQueue:
             if model in self.begun or model in self.held:
                 continue
             needed = self._needed(model)
-            lost = [other for other in needed if other in self.outcomes and not self.outcomes[other].there]
+            lost = [other for other in needed if other in self.outcomes and not self.outcomes[other].usable]
             if lost:
                 self.begun.add(model)
-                self.outcomes[model] = Outcome(model, "waiting", reason=f"needs {lost[0]}")
+                self.outcomes[model] = Outcome(model, "skipped", reason=f"needs {lost[0]}")
             elif all(other in self.outcomes for other in needed):
                 self.begun.add(model)
                 there = self._there(model)
@@ -112,7 +112,7 @@ class ModelQueue:
             for model in [model for model in self.held if not _is_held(folder_of(self.work, model).path)]:
                 del self.held[model]
 
-    def settings(self, model: Model) -> ModelOptions:
+    def options_for(self, model: Model) -> ModelOptions:
         """Return a model's options: to resume where something was begun, and that is wanted or was since."""
         options, folder = self.options.training, folder_of(self.work, model)
         if self._stays(model):
@@ -123,7 +123,7 @@ class ModelQueue:
         """Mark what has not begun."""
         for model in self.models:
             reason = self.held.get(model, "stopped before its turn")
-            self.outcomes.setdefault(model, Outcome(model, "held" if model in self.held else "waiting", reason=reason))
+            self.outcomes.setdefault(model, Outcome(model, "held" if model in self.held else "skipped", reason=reason))
 
     def title(self, model: Model) -> str:
         """Say which of how many."""
@@ -144,7 +144,7 @@ class ModelQueue:
             self.progress.say(f"{model}: {error}")
             return Outcome(model, "failed", reason=str(error))
         self.progress.say(f"{model}: is trained and scored already")
-        return Outcome(model, "there", found)
+        return Outcome(model, "done", found)
 
     def _needed(self, model: Model) -> tuple[Model, ...]:
         """List the models of this series that a model's training builds on."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from nnunet_rs.core.errors import CheckpointError, DatasetError, named
 from nnunet_rs.core.locks import HeldError
 from nnunet_rs.core.progress import Progress, Silent
+from nnunet_rs.core.stop_request import StopRequest, stop_requests
 from nnunet_rs.core.text import clock
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import count_folds
@@ -21,7 +22,6 @@ from nnunet_rs.evaluate.summary import together
 from nnunet_rs.model.cascade import next_stages
 from nnunet_rs.model.distributed import is_shared
 from nnunet_rs.model.options import Model, TrainOptions
-from nnunet_rs.model.stop_request import StopRequest, stop_requests
 from nnunet_rs.plan.schema import Plan, read_plan
 from nnunet_rs.report.tables import Table, number
 from nnunet_rs.run.executor import Done, Executor, Handle, Job, Lost, Resources, Said
@@ -29,7 +29,7 @@ from nnunet_rs.run.local import local_executor
 from nnunet_rs.run.one_model import ModelOptions, train_model
 from nnunet_rs.run.queue import ModelQueue, Outcome, State, folder_of, resuming
 
-PATIENCE = 0.5  # seconds between two looks at whether somebody wishes to stop
+PATIENCE = 0.5  # seconds between two looks at requests to stop
 
 
 def every_model(work: Path, configuration: str | None = None) -> tuple[Model, ...]:
@@ -149,10 +149,10 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
 
 _SHOWN: Mapping[State, str] = {
     "trained": "trained",
-    "there": "was there",
+    "done": "done before",
     "failed": "failed",
     "stopped": "stopped",
-    "waiting": "not begun",
+    "skipped": "not begun",
     "held": "is trained by another process",
 }
 
@@ -197,7 +197,7 @@ class _Running:
     def submit(self) -> None:
         """Begin as many as there is room for."""
         while self.executor.free and (model := self.queue.take()) is not None:
-            job = Job(str(model), _outcome, (self.queue.work, model, self.queue.settings(model)))
+            job = Job(str(model), _outcome, (self.queue.work, model, self.queue.options_for(model)))
             handle = self.executor.submit(job)
             self.models[handle] = model
             where = f", on {handle.where}" if handle.where else ""

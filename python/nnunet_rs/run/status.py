@@ -111,7 +111,8 @@ def _history(plan: Plan, model: ModelFolder) -> History:
 
 def _config(model: ModelFolder) -> TrainingConfig | None:
     with suppress(NnunetError):
-        return read_config(model.path)
+        config = read_config(model.path)
+        return None if config is None or "epochs" in config.unknown else config
     return None
 
 

@@ -118,7 +118,7 @@ COMMAND = Command(
     description="Extract a dataset's fingerprint, and choose spacing, patch, batch and network by a recipe's rules.",
     examples=(
         "nnunet-rs plan Task04_Hippocampus -o work --explain",
-        "nnunet-rs plan Dataset027_ACDC -o work --vram 24 --recipe v2",
+        "nnunet-rs plan Dataset027_ACDC -o work --vram 24 --planner v2",
         f"nnunet-rs plan --fingerprint dataset_fingerprint.json --dataset-json {DATASET_JSON} \\",
         "               --recipe v2 --as-nnunet plans.json",
     ),

@@ -213,7 +213,7 @@ def _train_many(arguments: argparse.Namespace, console: Console, is_rank_0: bool
 def _series_outcome(arguments: argparse.Namespace, outcomes: Sequence[Trained]) -> Outcome:
     from nnunet_rs.run.series import outcomes_table
 
-    lost = [outcome for outcome in outcomes if not outcome.there]
+    lost = [outcome for outcome in outcomes if not outcome.usable]
     signals = [outcome.training.signal or INTERRUPT for outcome in lost if outcome.training is not None]
     lines = [f"{outcome.model}: {outcome.state}{_after(outcome.reason)}" for outcome in lost]
     if lost:

@@ -4,12 +4,12 @@ import threading
 import time
 
 import pytest
+from nnunet_rs.core.stop_request import stop_requests
 from nnunet_rs.core.termination import SAME, STOPPING, Terminated, termination_unwinds
-from nnunet_rs.model.stop_request import stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_a_wish_the_second_acts(number: int) -> None:
+def test_the_first_signal_is_a_request_the_second_acts(number: int) -> None:
     acted = []
     before = signal.signal(number, lambda *_: acted.append(number))
     try:
@@ -20,7 +20,7 @@ def test_the_first_signal_is_a_wish_the_second_acts(number: int) -> None:
             assert stop_request.signal == number
             assert not acted
             os.kill(os.getpid(), number)
-            assert not acted  # at the same time: the same wish
+            assert not acted  # at the same time: the same request
             time.sleep(1.5 * SAME)
             os.kill(os.getpid(), number)
             assert acted == [number]

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and the like as a wish to stop, granted between two iterations."""
+"""Ctrl-C, SIGTERM and the like as a request to stop, met between two iterations; `termination` unwinds at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(slots=True)
 class StopRequest:
-    """Whether somebody wants the work to stop."""
+    """Whether the work is asked to stop."""
 
     signal: int | None = None  # the one that came
     since: float = 0.0  # when, by the monotonic clock
@@ -32,7 +32,7 @@ def stop_requests() -> Iterator[StopRequest]:
     """Catch the first signal that asks to end (`core.termination.STOPPING`) and remember it; a second acts as before.
 
     Ignored signals stay ignored; a program's own handlers stay, but for those of SIGINT and SIGTERM. Only the main
-    thread receives signals: in others the wish is never made, and Ctrl-C acts on the main thread.
+    thread receives signals: in others no request is ever made, and Ctrl-C acts on the main thread.
     """
     stop_request = StopRequest()
     before: dict[int, object] = {}
