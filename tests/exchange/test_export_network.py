@@ -53,7 +53,7 @@ def test_a_network_goes_out_and_computes_the_same(work, tmp_path: Path, form, en
     [NetworkOptions(), NetworkOptions("relu", "batch"), NetworkOptions(downsampling="max_pool", deep_supervision=True)],
 )
 def test_onnx_of_every_kind(make_plan, make_card, tmp_path: Path, residual, options):
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     import onnx
     import torch
@@ -61,7 +61,8 @@ def test_onnx_of_every_kind(make_plan, make_card, tmp_path: Path, residual, opti
     plan = make_plan(patch_size=(8, 12, 12))
     (c,) = plan.configurations.values()
     plan = replace(plan, configurations={c.name: replace(c, residual=residual)})
-    metadata = replace(make_card(plan), network=options)
+    metadata = make_card(plan)
+    metadata = replace(metadata, config=replace(metadata.config, **asdict(options)))
     torch.manual_seed(0)
     network = build_unet(plan.configurations[c.name], 1, 3, options).eval().requires_grad_(False)
     model = build_onnx(metadata, {name: tensor.numpy() for name, tensor in network.state_dict().items()})
@@ -90,7 +91,9 @@ def test_networks_of_the_users_own_are_refused_by_name(work, tmp_path: Path):
 
     folder = work / "models" / "3d_fullres" / "fold_0"
     network, _ = load_model(folder)
-    save_model(folder, network.state_dict(), replace(read_metadata(folder), custom_network="mine:net"))
+    metadata = read_metadata(folder)
+    own = replace(metadata, config=replace(metadata.config, network="mine:net"))
+    save_model(folder, network.state_dict(), own)
     with pytest.raises(CheckpointError, match="its network is mine:net"):
         export_networks([folder], tmp_path / "out", "onnx")
     assert not (tmp_path / "out").exists()

@@ -102,9 +102,9 @@ class _Model:
     @classmethod
     def of(cls, folder: Path) -> _Model:
         metadata = read_metadata(folder)
-        if metadata.custom_network is not None:
+        if metadata.own_network is not None:
             raise CheckpointError(
-                f"{folder}: its network is {metadata.custom_network}, the user's own: use torch.onnx.export with it"
+                f"{folder}: its network is {metadata.own_network}, the user's own: use torch.onnx.export with it"
             )
         file = ModelFolder(folder).weights_file
         weights = read_weights(file, metadata.digest)
