@@ -68,5 +68,5 @@ def test_every_plan_has_a_training_recipe_and_names_that_are_none_are_explained(
         assert find_recipe(recipe.name) is recipe
     with pytest.raises(NnunetError, match=r"'slow': .* there are paper, v2, fast"):
         find_recipe("slow")
-    with pytest.raises(NnunetError, match=r"'v2-resenc-l': this is a recipe for plans"):
+    with pytest.raises(NnunetError, match=r"'v2-resenc-l': this is a planner"):
         find_recipe("v2-resenc-l")
