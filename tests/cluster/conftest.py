@@ -18,14 +18,14 @@ SCRIPT = Path(__file__).parent / "slurm.sh"
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)  # before a cluster is started
 def asked_for() -> None:
     if os.environ.get("CLUSTER_TESTS") != "1":
         pytest.skip("takes minutes: `make cluster-test` runs it")
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def slurm(asked_for: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The slurm.conf of a cluster of two nodes, partitions main and short (one minute)."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing or importlib.util.find_spec("submitit") is None:
