@@ -81,7 +81,7 @@ def our_loader(threads: int, name: str, folder: Path) -> Work:
     from nnunet_rs.data.augment import build_augmentation
     from nnunet_rs.data.loader import Loader, LoaderOptions
     from nnunet_rs.data.store import open_store
-    from nnunet_rs.plan.schema import read_plan
+    from nnunet_rs.plan.files import read_plan
 
     plan = read_plan(folder / "work/plan.json")
     settings = plan.configurations["3d_fullres"]

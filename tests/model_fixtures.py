@@ -20,8 +20,9 @@ from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.network_options import network_channels
 from nnunet_rs.model.recipe import PAPER
 from nnunet_rs.model.unet import build_unet
+from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.planner import PlanOverrides
-from nnunet_rs.plan.schema import Configuration, Normalization, Plan, read_plan
+from nnunet_rs.plan.schema import Configuration, Normalization, Plan
 from nnunet_rs.predict.engines.torch_engine import TorchEngine
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
 

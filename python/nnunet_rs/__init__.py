@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from nnunet_rs.model.options import TrainOptions
     from nnunet_rs.model.recipe import find_recipe
     from nnunet_rs.model.train import train_fold
+    from nnunet_rs.plan.files import read_fingerprint, read_plan, write_plan
     from nnunet_rs.plan.planner import PlanOverrides, make_plan
-    from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan, write_plan
+    from nnunet_rs.plan.schema import Fingerprint, Plan
     from nnunet_rs.predict.folder import FolderOptions, predict_folder
     from nnunet_rs.predict.own_network import sliding_window
     from nnunet_rs.predict.predictor import PredictOptions, Predictor
@@ -117,7 +118,8 @@ _HOMES = {
     "model.recipe": "find_recipe",
     "model.train": "train_fold",
     "plan.planner": "PlanOverrides make_plan",
-    "plan.schema": "Fingerprint Plan read_fingerprint read_plan write_plan",
+    "plan.files": "read_fingerprint read_plan write_plan",
+    "plan.schema": "Fingerprint Plan",
     "report.viewer.widget": "view",
     "select.selection": "choose_best load_predictor",
     "evaluate.folders": "evaluate_folders",

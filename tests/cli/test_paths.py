@@ -11,7 +11,7 @@ from nnunet_rs.cli.paths import Paths, cache_folder, fill
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.data.placement import prepared_folder, read_placement
 from nnunet_rs.data.store import open_store
-from nnunet_rs.plan.schema import read_plan
+from nnunet_rs.plan.files import read_plan
 
 
 @pytest.fixture

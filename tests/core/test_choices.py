@@ -9,9 +9,9 @@ import pytest
 from nnunet_rs.cli import main
 from nnunet_rs.core.choices import PLAN_RECIPES, NnunetNames, complete, recipe_of_planner
 from nnunet_rs.core.files import read_json
+from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 from nnunet_rs.plan.recipe import RECIPES
-from nnunet_rs.plan.schema import read_plan
 
 
 def test_a_table_has_the_names_of_its_kind_in_their_order() -> None:

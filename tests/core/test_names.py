@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from nnunet_rs.core.names import ending_of, examples, has_ending, strip_ending
+from nnunet_rs.core.names import ending_of, has_ending, strip_ending
+from nnunet_rs.core.text import examples
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from nnunet_rs.data.folds import Fold, make_folds, read_splits, write_splits
 from nnunet_rs.data.pipeline import PrepareOptions, PrepareSummary, plan_dataset, prepare_dataset
 from nnunet_rs.data.preprocess import prepare
 from nnunet_rs.data.store import Store, open_store, prepared_name
+from nnunet_rs.plan.files import read_plan, write_plan
 from nnunet_rs.plan.planner import PlanOverrides
-from nnunet_rs.plan.schema import read_plan, write_plan
 
 OVERRIDES = PlanOverrides(patch_size=(8, 16, 16), batch_size=2)
 

@@ -20,8 +20,8 @@ from nnunet_rs.data.folds import read_splits
 from nnunet_rs.data.pipeline import PrepareOptions
 from nnunet_rs.data.previous_stage import PreviousStore
 from nnunet_rs.data.store import open_store
+from nnunet_rs.plan.files import read_plan, write_plan
 from nnunet_rs.plan.planner import PlanOverrides
-from nnunet_rs.plan.schema import read_plan, write_plan
 from torch.utils.data import DataLoader
 
 CASES = 5

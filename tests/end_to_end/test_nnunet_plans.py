@@ -17,7 +17,7 @@ from nnunet_rs.core.io import read_labels
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.data.store import Store, open_store
 from nnunet_rs.model.metadata import read_metadata
-from nnunet_rs.plan.schema import read_plan
+from nnunet_rs.plan.files import read_plan
 
 
 def run(*words: object) -> int:

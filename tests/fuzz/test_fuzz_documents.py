@@ -24,9 +24,9 @@ from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.dataset_scan import recorded_files, scan_dataset, scanned_classes
 from nnunet_rs.plan.explain import explain
+from nnunet_rs.plan.files import plan_from_json, plan_to_json, read_fingerprint, read_plan
 from nnunet_rs.plan.nnunet import as_nnunet, read_nnunet
 from nnunet_rs.plan.planner import make_plan
-from nnunet_rs.plan.schema import plan_from_json, plan_to_json, read_fingerprint, read_plan
 from nnunet_rs.predict.prediction_json import labels_of
 
 Answered = Callable[..., Any]

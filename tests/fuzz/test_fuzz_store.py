@@ -22,8 +22,8 @@ from nnunet_rs.data.placement import prepared_folder
 from nnunet_rs.data.previous_stage import PreviousStore
 from nnunet_rs.data.store import Store
 from nnunet_rs.plan.dataset_scan import recorded_files, scanned_classes
+from nnunet_rs.plan.files import read_fingerprint, read_plan
 from nnunet_rs.plan.planner import PlanOverrides
-from nnunet_rs.plan.schema import read_fingerprint, read_plan
 
 WHOLE = (slice(None),) * 3
 READERS: dict[str, Callable[[Path], object]] = {

@@ -11,16 +11,8 @@ from nnunet_rs.core.types import Header, LabelSet
 from nnunet_rs.data.folds import make_folds, write_splits
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.data.store import Store, StoreLayout, normalization_key
-from nnunet_rs.plan.schema import (
-    CasePrint,
-    ChannelStats,
-    Configuration,
-    Fingerprint,
-    Normalization,
-    Plan,
-    write_fingerprint,
-    write_plan,
-)
+from nnunet_rs.plan.files import write_fingerprint, write_plan
+from nnunet_rs.plan.schema import CasePrint, ChannelStats, Configuration, Fingerprint, Normalization, Plan
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unet import build_unet
-from nnunet_rs.plan.schema import Configuration, Plan, read_plan, write_plan
+from nnunet_rs.plan.files import read_plan, write_plan
+from nnunet_rs.plan.schema import Configuration, Plan
 from torch import nn
 
 NAME, FIRST = "3d_cascade_fullres", "3d_lowres"

@@ -16,7 +16,7 @@ from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.plugins import own_function
 from nnunet_rs.model.recipe import FAST
 from nnunet_rs.model.train import train_fold
-from nnunet_rs.plan.schema import read_plan, write_plan
+from nnunet_rs.plan.files import read_plan, write_plan
 from torch import nn
 
 SHORT = TrainOptions(

@@ -17,7 +17,8 @@ from nnunet_rs.model.pretrained import take_pretrained
 from nnunet_rs.model.recipe import FAST, V2
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unet import build_unet
-from nnunet_rs.plan.schema import Configuration, Plan, read_plan
+from nnunet_rs.plan.files import read_plan
+from nnunet_rs.plan.schema import Configuration, Plan
 
 SHORT = TrainOptions(
     recipe=FAST, epochs=1, batches=2, validation_batches=1, augmentation="none", device="cpu", precision="float32",

@@ -8,7 +8,8 @@ from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.plugins import spelled
 from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.setup import set_up
-from nnunet_rs.plan.schema import Plan, read_plan, write_plan
+from nnunet_rs.plan.files import read_plan, write_plan
+from nnunet_rs.plan.schema import Plan
 
 
 def own(*_: object) -> None:

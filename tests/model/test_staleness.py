@@ -14,14 +14,8 @@ from nnunet_rs.core.progress import Silent
 from nnunet_rs.data.folds import Fold, write_splits
 from nnunet_rs.model.metadata import ModelMetadata, metadata_to_json
 from nnunet_rs.model.staleness import plan_differences, report_staleness_in, staleness
-from nnunet_rs.plan.schema import (
-    CasePrint,
-    ChannelStats,
-    Fingerprint,
-    Plan,
-    write_fingerprint,
-    write_plan,
-)
+from nnunet_rs.plan.files import write_fingerprint, write_plan
+from nnunet_rs.plan.schema import CasePrint, ChannelStats, Fingerprint, Plan
 
 FULL, LOW, CASCADE = "3d_fullres", "3d_lowres", "3d_cascade_fullres"
 FOLDS = (Fold(("a", "b"), ("c",)), Fold(("b", "c"), ("a",)))

@@ -31,7 +31,7 @@ from nnunet_rs.model.schedule import Overhead, PlateauRule
 from nnunet_rs.model.state import save_state
 from nnunet_rs.model.train import train_fold, train_locked
 from nnunet_rs.model.unet import build_unet
-from nnunet_rs.plan.schema import read_plan, write_plan
+from nnunet_rs.plan.files import read_plan, write_plan
 from torch import nn
 
 SHORT = TrainOptions(

@@ -12,7 +12,7 @@ from nnunet_rs.model.recipe import FAST
 from nnunet_rs.model.staleness import staleness
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unfinished import load_unfinished
-from nnunet_rs.plan.schema import read_plan, write_plan
+from nnunet_rs.plan.files import read_plan, write_plan
 
 SHORT = TrainOptions(
     recipe=FAST, epochs=3, batches=2, validation_batches=1, augmentation="none", device="cpu", precision="float32",

@@ -14,6 +14,7 @@ from nnunet_rs.core.io import read_volume
 from nnunet_rs.core.types import ChannelStats
 from nnunet_rs.data.preprocess import prepare
 from nnunet_rs.data.store import normalization_key
+from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
 from nnunet_rs.plan.normalization import (
     SCHEMES,
@@ -24,7 +25,6 @@ from nnunet_rs.plan.normalization import (
     scheme_of_class,
     window,
 )
-from nnunet_rs.plan.schema import read_plan
 from nnunet_rs.predict.channels import require_channels
 
 

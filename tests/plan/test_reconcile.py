@@ -7,9 +7,10 @@ import pytest
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
+from nnunet_rs.plan.files import read_plan, write_plan
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.reconcile import reconcile_plan
-from nnunet_rs.plan.schema import CasePrint, Fingerprint, Plan, read_plan, write_plan
+from nnunet_rs.plan.schema import CasePrint, Fingerprint, Plan
 
 DATASET = Dataset("Made", Path("made"), "nnunet", ("MRI",), LabelSet(("background", "a"), (0, 1)), ())
 STATS = ChannelStats(5, 1, 5, 0, 9, 1, 8)

@@ -22,8 +22,8 @@ from nnunet_rs.model.config import usual_config
 from nnunet_rs.model.history import Epoch, History
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.recipe import FAST
+from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.planner import PlanOverrides
-from nnunet_rs.plan.schema import read_plan
 from nnunet_rs.select.cross_validation import pairs_of, validation_cases
 
 OVERRIDES = PlanOverrides(0.02, features=4)

@@ -4,7 +4,7 @@ import matplotlib.image
 import nibabel
 import numpy as np
 import pytest
-from nnunet_rs.plan.schema import read_plan
+from nnunet_rs.plan.files import read_plan
 from nnunet_rs.run.demo import DemoOptions, DemoResult, run_demo
 
 TINY = DemoOptions(

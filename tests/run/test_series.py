@@ -26,8 +26,9 @@ from nnunet_rs.evaluate.summary import CaseScores, Summary
 from nnunet_rs.model.history import History
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.recipe import FAST
+from nnunet_rs.plan.files import write_plan
 from nnunet_rs.plan.planner import PlanOverrides
-from nnunet_rs.plan.schema import Configuration, Normalization, Plan, write_plan
+from nnunet_rs.plan.schema import Configuration, Normalization, Plan
 from nnunet_rs.run import local, queue, series
 from nnunet_rs.run.executor import Done, Event, Handle, Job, Lost, Resources
 from nnunet_rs.run.one_model import ModelOptions, Trained

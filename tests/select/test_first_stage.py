@@ -15,7 +15,7 @@ from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.folds import read_splits
 from nnunet_rs.data.preprocess import prepare
 from nnunet_rs.model.cascade import previous_store
-from nnunet_rs.plan.schema import read_plan, write_plan
+from nnunet_rs.plan.files import read_plan, write_plan
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
 from nnunet_rs.select.cross_validation import load_held_out
 from nnunet_rs.select.first_stage import segment_cases

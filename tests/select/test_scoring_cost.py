@@ -4,8 +4,8 @@ import pytest
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.data.store import open_store
+from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.planner import PlanOverrides
-from nnunet_rs.plan.schema import read_plan
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.predict.window_grid import sliding_window_grid
 from nnunet_rs.select.scoring_cost import estimate_scoring_cost

@@ -15,8 +15,9 @@ from nnunet_rs.core.grouping import RESTORE, LabelFiles, Listed, channel_issue, 
 from nnunet_rs.core.io import can_read
 from nnunet_rs.core.io import endings as known_endings
 from nnunet_rs.core.issues import Issue
-from nnunet_rs.core.names import HIDDEN, count_endings, ending_of, examples, strip_ending, without_ending
+from nnunet_rs.core.names import HIDDEN, count_endings, ending_of, strip_ending, without_ending
 from nnunet_rs.core.regions import dataset_json_issues
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.core.workspace import DATASET_JSON
 

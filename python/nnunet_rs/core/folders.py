@@ -10,17 +10,8 @@ from pathlib import Path
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import companions
 from nnunet_rs.core.issues import Issue
-from nnunet_rs.core.names import (
-    HIDDEN,
-    SEGMENTATION,
-    SKIPPED,
-    ZIP,
-    ending_of,
-    examples,
-    has_ending,
-    may_be_folders,
-    strip_ending,
-)
+from nnunet_rs.core.names import HIDDEN, SEGMENTATION, SKIPPED, ZIP, ending_of, has_ending, may_be_folders, strip_ending
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.workspace import DATASET_JSON
 
 

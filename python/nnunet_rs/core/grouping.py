@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nnunet_rs.core.folders import Folders, same_case
 from nnunet_rs.core.issues import Issue
-from nnunet_rs.core.names import CHANNEL, examples, without_ending
+from nnunet_rs.core.names import CHANNEL, without_ending
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Case
 
 RESTORE = "restore it, or take the case out of the dataset"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -18,8 +18,6 @@ SEGMENTATION = ".seg.nrrd"  # how 3D Slicer saves a segmentation beside its imag
 HIDDEN = "."  # how the names of resource forks, editors' files and our own temporaries begin
 SKIPPED = (HIDDEN, "_")  # how the names begin that no listing of a folder takes for data
 TAKEN = (PREDICTION_JSON, SUMMARY_JSON)  # no file of a case may have these names, however they are written
-
-_EXAMPLES = 3
 
 
 def strip_ending(name: str) -> str:
@@ -77,9 +75,3 @@ def count_endings(names: Iterable[str]) -> str:
     """Return the endings and how often each occurs, as text."""
     counts = Counter(ending_of(name) or "no ending" for name in names)
     return ", ".join(f"{count} {ending}" for ending, count in counts.most_common(4))
-
-
-def examples(names: Collection[str]) -> str:
-    """Return the first names as text, and how many more there are."""
-    first = ", ".join(sorted(names)[:_EXAMPLES])
-    return first + (f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else "")

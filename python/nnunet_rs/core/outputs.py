@@ -14,8 +14,8 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import TEMPORARY, require_writable, writing
-from nnunet_rs.core.names import examples
 from nnunet_rs.core.record import PREDICTION, TOKEN, Made, Record, file_digest
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.workspace import DATASET_JSON, KEPT_ASIDE
 
 DATASET_FOLDERS = ("imagesTr", "labelsTr", "imagesTs")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+_EXAMPLES = 3
 
 
 def clock(seconds: float) -> str:
@@ -27,3 +29,9 @@ def times(values: Iterable[float]) -> str:
 def counted(count: int, noun: str) -> str:
     """Write a count with its noun: no cases, 1 case, 2 cases."""
     return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+
+
+def examples(names: Collection[str]) -> str:
+    """Return the first names as text, and how many more there are."""
+    first = ", ".join(sorted(names)[:_EXAMPLES])
+    return first + (f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else "")

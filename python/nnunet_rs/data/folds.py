@@ -20,7 +20,8 @@ from nnunet_rs.core.files import read_json, write_json
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.workspace import WorkFolder
-from nnunet_rs.plan.schema import Plan, read_fingerprint, read_plan
+from nnunet_rs.plan.files import read_fingerprint, read_plan
+from nnunet_rs.plan.schema import Plan
 
 SEED = 12345  # nnU-Net's, so that folds of the same names are nnU-Net's own
 FOLDS = 5

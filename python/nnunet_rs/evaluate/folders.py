@@ -18,9 +18,10 @@ from nnunet_rs.core.image_file import ImageFile, compare_grids
 from nnunet_rs.core.io import can_read, read_label_scan, read_labels, read_scan
 from nnunet_rs.core.issues import Issue, IssueError, Warnings, require_none
 from nnunet_rs.core.labels import encode_labels
-from nnunet_rs.core.names import examples, strip_ending
+from nnunet_rs.core.names import strip_ending
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Labels, LabelSet
 from nnunet_rs.evaluate.scores import score_case, scored_targets
 from nnunet_rs.evaluate.summary import CaseScores, Summary

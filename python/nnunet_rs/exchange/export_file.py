@@ -20,7 +20,8 @@ from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.model_file import LICENCE, MANIFEST, MANIFEST_KIND, READ_ME, Manifest, Packed
 from nnunet_rs.model.trained_models import find_models
 from nnunet_rs.model.weights import digest_of
-from nnunet_rs.plan.schema import Plan, plan_text
+from nnunet_rs.plan.files import plan_text
+from nnunet_rs.plan.schema import Plan
 from nnunet_rs.select.choice import Choice, read_choice
 
 _THEN = (1980, 1, 1, 0, 0, 0)  # of every file: the same models make the same bytes

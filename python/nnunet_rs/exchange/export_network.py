@@ -20,7 +20,7 @@ from nnunet_rs.core.workspace import ModelFolder
 from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.weights import Arrays, read_weights, require_weights
-from nnunet_rs.plan.schema import plan_to_json
+from nnunet_rs.plan.files import plan_to_json
 from nnunet_rs.predict.engines.openvino_engine import why_not_openvino
 from nnunet_rs.predict.engines.openvino_graph import build_graph
 

@@ -26,8 +26,8 @@ from nnunet_rs.model.nnunet_models import (
     results_folder,
 )
 from nnunet_rs.model.weights import save_weights
+from nnunet_rs.plan.files import write_plan
 from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
-from nnunet_rs.plan.schema import write_plan
 from nnunet_rs.select.choice import CHOICE, Candidate, Choice
 from nnunet_rs.select.postprocessing import PostProcessing
 

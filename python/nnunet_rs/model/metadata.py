@@ -19,7 +19,8 @@ from nnunet_rs.model.earlier import model_of_version_2
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.plugins import plain_name
-from nnunet_rs.plan.schema import Configuration, Plan, plan_from_json, plan_to_json
+from nnunet_rs.plan.files import plan_from_json, plan_to_json
+from nnunet_rs.plan.schema import Configuration, Plan
 
 
 @dataclass(frozen=True, slots=True)

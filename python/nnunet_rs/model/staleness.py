@@ -16,7 +16,8 @@ from nnunet_rs.data.mirroring import axes_named, image_axes
 from nnunet_rs.model.metadata import ModelMetadata, common_mirror_axes, read_metadata
 from nnunet_rs.model.trained_models import trained_folds
 from nnunet_rs.plan.comparison import OF_TRAINING, differing_configuration, differing_data
-from nnunet_rs.plan.schema import Plan, read_plan
+from nnunet_rs.plan.files import read_plan
+from nnunet_rs.plan.schema import Plan
 
 
 def plan_differences(one: Plan, other: Plan, configuration: str) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ from nnunet_rs.model.setup import plan_digest
 from nnunet_rs.model.state import read_state, weights_of
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.model.weights import digest_of
-from nnunet_rs.plan.schema import Plan, read_plan
+from nnunet_rs.plan.files import read_plan
+from nnunet_rs.plan.schema import Plan
 from nnunet_rs.plan.training_plan import training_plan
 
 

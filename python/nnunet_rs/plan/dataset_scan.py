@@ -28,8 +28,9 @@ from nnunet_rs.core.progress import Silent, Task
 from nnunet_rs.core.types import Box, Case, Dataset, Labels, Volume
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.plan.dataset_scan_file import KEPT, ScannedCase, read_dataset_scan, write_dataset_scan
+from nnunet_rs.plan.files import read_fingerprint, write_fingerprint
 from nnunet_rs.plan.fingerprint import COUNTERS, FingerprintBuilder
-from nnunet_rs.plan.schema import CasePrint, Fingerprint, read_fingerprint, write_fingerprint
+from nnunet_rs.plan.schema import CasePrint, Fingerprint
 
 _SAVE_EVERY = 10.0  # seconds of reading that a killed process may lose
 _HASHED = 1 << 16  # bytes of a file's beginning, and of its end, that tell it from others

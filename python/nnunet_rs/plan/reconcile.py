@@ -10,9 +10,10 @@ from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.types import Dataset
 from nnunet_rs.core.workspace import DATASET_JSON, WorkFolder
 from nnunet_rs.plan.comparison import decide_alike
+from nnunet_rs.plan.files import read_plan, write_plan
 from nnunet_rs.plan.nnunet_plans import plan_from_nnunet
 from nnunet_rs.plan.planner import PlanOverrides, make_plan
-from nnunet_rs.plan.schema import Fingerprint, Plan, read_plan, write_plan
+from nnunet_rs.plan.schema import Fingerprint, Plan
 
 DEFAULT = "paper"
 

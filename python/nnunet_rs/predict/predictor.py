@@ -70,9 +70,8 @@ class Predictor:
         ----------
         model_dir
             WORK/models/CONFIGURATION, one of its fold folders, or WORK itself; or models of nnU-Net v2: a dataset's
-            results, a model's folder, or a zip of `nnUNetv2_export_model_to_zip`; or a one-file
-            model of `export --format file`. A cascade's first stage is looked
-            for beside it.
+            results, a model's folder, or a zip of `nnUNetv2_export_model_to_zip`; or a one-file model of
+            `export --format file`. A cascade's first stage is looked for beside it.
         device
             "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", "mps".
         folds

@@ -11,9 +11,10 @@ from typing import Any
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import companions, write_labels
 from nnunet_rs.core.label_subset import Structure, binary_mask, keep_values
-from nnunet_rs.core.names import TAKEN, examples, result_ending
+from nnunet_rs.core.names import TAKEN, result_ending
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.progress import Progress
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Case, Header, IntArray, LabelSet
 from nnunet_rs.predict.prediction_json import SETTINGS, read_settings, require_settings, says_the_same, write_settings
 from nnunet_rs.predict.probabilities import ENDING, open_probabilities

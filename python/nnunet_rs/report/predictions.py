@@ -13,8 +13,9 @@ from nnunet_rs.core.dataset_json import read_channels, read_declared_labels, rea
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.folders import Folders
 from nnunet_rs.core.io import can_read, endings, read_labels
-from nnunet_rs.core.names import CHANNEL, examples, strip_ending
+from nnunet_rs.core.names import CHANNEL, strip_ending
 from nnunet_rs.core.record import PREDICTION, Record
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Case, LabelSet
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.evaluate.folders import label_files

@@ -26,7 +26,8 @@ from nnunet_rs.model.header import read_config
 from nnunet_rs.model.history import History
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.plan.dataset_scan import scanned_classes
-from nnunet_rs.plan.schema import Fingerprint, Plan, read_fingerprint, read_plan
+from nnunet_rs.plan.files import read_fingerprint, read_plan
+from nnunet_rs.plan.schema import Fingerprint, Plan
 from nnunet_rs.select.choice import Choice, read_choice
 
 T = TypeVar("T")

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.names import examples
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.progress import Progress, Silent
-from nnunet_rs.core.text import clock
+from nnunet_rs.core.text import clock, examples
 from nnunet_rs.core.types import Spacing3
 from nnunet_rs.core.workspace import REPORT_HTML, ModelFolder
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset

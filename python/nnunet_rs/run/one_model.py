@@ -20,7 +20,7 @@ from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import fold_lock
 from nnunet_rs.model.schedule import Overhead
 from nnunet_rs.model.train import train_locked
-from nnunet_rs.plan.schema import read_plan
+from nnunet_rs.plan.files import read_plan
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.report.board import board
 from nnunet_rs.report.cases import picture_ranked

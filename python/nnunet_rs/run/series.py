@@ -22,7 +22,8 @@ from nnunet_rs.evaluate.summary import together
 from nnunet_rs.model.cascade import next_stages
 from nnunet_rs.model.distributed import is_shared
 from nnunet_rs.model.options import Model, TrainOptions
-from nnunet_rs.plan.schema import Plan, read_plan
+from nnunet_rs.plan.files import read_plan
+from nnunet_rs.plan.schema import Plan
 from nnunet_rs.report.tables import Table, number
 from nnunet_rs.run.executor import Done, Executor, Handle, Job, Lost, Resources, Said
 from nnunet_rs.run.local import local_executor

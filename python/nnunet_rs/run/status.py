@@ -20,7 +20,8 @@ from nnunet_rs.evaluate.summary import read_summary
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.header import read_config
 from nnunet_rs.model.history import History
-from nnunet_rs.plan.schema import Plan, read_plan
+from nnunet_rs.plan.files import read_plan
+from nnunet_rs.plan.schema import Plan
 from nnunet_rs.run.jobs import JobRecord, jobs_of
 from nnunet_rs.run.slurm import ENGINE as SLURM
 from nnunet_rs.run.slurm import queued_states

@@ -15,7 +15,8 @@ from nnunet_rs.data.preprocess import find_configuration
 from nnunet_rs.data.previous_stage import on_grid
 from nnunet_rs.data.store import StoreLayout, open_store
 from nnunet_rs.model.cascade import Source, first_stage_sources, lacking, previous_store
-from nnunet_rs.plan.schema import Plan, read_plan
+from nnunet_rs.plan.files import read_plan
+from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.folder import FolderOptions, predict_cases
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.predict.results import segmentation_path

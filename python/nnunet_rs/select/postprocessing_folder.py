@@ -21,7 +21,7 @@ from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import IntArray, Labels, LabelSet, Spacing3
 from nnunet_rs.core.workspace import BEST_JSON, POSTPROCESSING_JSON, WorkFolder
 from nnunet_rs.evaluate.folders import label_files
-from nnunet_rs.plan.schema import read_plan
+from nnunet_rs.plan.files import read_plan
 from nnunet_rs.select.choice import read_choice
 from nnunet_rs.select.postprocessing import PostProcessing
 
@@ -99,8 +99,7 @@ def postprocess_folder(
             with outputs.new_files(path.name, predicted.sources(path)) as folder:
                 write_labels(folder / path.name, decode_labels(done, labels), scan.header)
 
-    shown = progress.task("post-process", len(files))
-    with outputs, ThreadPoolExecutor(threads or processors()) as pool, shown as task:
+    with outputs, ThreadPoolExecutor(threads or processors()) as pool, progress.task("cases", len(files)) as task:
         for name, _ in zip(files, pool.map(one, files.values()), strict=True):
             task.advance(1, name)
     return tuple(files)

@@ -104,7 +104,7 @@ def _listed(root: Path, cases: tuple[LabelledSeries, ...], found: Found, issues:
     lines = [f"warning: {issue}" for issue in (*remarks, *issues)]
     lines += [f"left out: {issue.file}: {issue.rule}: {issue.value}" for issue in _no_labels(found)]
     if found.others:
-        from nnunet_rs.core.names import examples
+        from nnunet_rs.core.text import examples
 
         shown = examples([path.name for path in found.others])
         lines.append(f"left out: {counted(len(found.others), 'file')} of other kinds: {shown}")

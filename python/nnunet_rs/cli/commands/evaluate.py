@@ -136,7 +136,7 @@ def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:
 
 def _tell_left_out(reference: Path, folders: list[Path], scored: set[str], console: Console) -> None:
     """Say of --partial which references count nowhere."""
-    from nnunet_rs.core.names import examples
+    from nnunet_rs.core.text import examples
     from nnunet_rs.evaluate.folders import label_files
 
     names = label_files(reference).keys()

@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         with outputs, outputs.new_files(arguments.as_nnunet.name) as folder:
             write_as_nnunet(folder / arguments.as_nnunet.name, decided, fingerprint, reader)
     from nnunet_rs.plan.explain import explain
-    from nnunet_rs.plan.schema import plan_to_json
+    from nnunet_rs.plan.files import plan_to_json
     from nnunet_rs.report.tables import plan_table
 
     written = [WorkFolder(arguments.output).plan_file if arguments.output else None, arguments.as_nnunet]
@@ -92,10 +92,10 @@ def _plan(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Finger
 def _plan_from_nnunet(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Fingerprint, str]:
     from nnunet_rs.core.locks import exclusive
     from nnunet_rs.data.ownership import require_free
+    from nnunet_rs.plan.files import write_fingerprint
     from nnunet_rs.plan.nnunet import read_nnunet
     from nnunet_rs.plan.planner import make_plan
     from nnunet_rs.plan.reconcile import replace_plan
-    from nnunet_rs.plan.schema import write_fingerprint
 
     if arguments.output:
         require_free(arguments.output)

@@ -156,7 +156,7 @@ def _changes_told(arguments: argparse.Namespace, console: Console) -> Iterator[N
     """
     from nnunet_rs.model.cascade import next_stages, tell_never_held_out
     from nnunet_rs.model.staleness import report_staleness_in
-    from nnunet_rs.plan.schema import read_plan
+    from nnunet_rs.plan.files import read_plan
 
     plan = read_plan(WorkFolder(arguments.work).plan_file)
     names = (arguments.configuration,) if arguments.configuration else tuple(plan.configurations)

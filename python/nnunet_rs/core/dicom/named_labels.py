@@ -10,7 +10,7 @@ from typing import Any
 
 from nnunet_rs.core.issues import Issue, IssueError
 from nnunet_rs.core.labels import MAX_VALUE
-from nnunet_rs.core.names import examples
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.core.workspace import DATASET_JSON
 

@@ -16,7 +16,7 @@ from nnunet_rs.core.dicom.series import find_series
 from nnunet_rs.core.dicom.structure_set import Contours, fill_contours, read_contours
 from nnunet_rs.core.image_file import Grid, ImageFile
 from nnunet_rs.core.issues import Issue, IssueError
-from nnunet_rs.core.names import examples
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Header, LabelSet
 
 

@@ -23,9 +23,9 @@ from nnunet_rs.core.files import write_json
 from nnunet_rs.core.image_file import Grid, ImageFile
 from nnunet_rs.core.io import write_labels
 from nnunet_rs.core.issues import Issue, IssueError, fatal
-from nnunet_rs.core.names import examples
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.progress import Progress
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import IntArray, LabelSet
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.exchange.dicom.structures import PRIVATE

@@ -14,8 +14,9 @@ from nnunet_rs.core.dicom.reader import only_series, opened
 from nnunet_rs.core.dicom.series import Found, Series, find_series
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import find_format
-from nnunet_rs.core.names import CHANNEL, examples
+from nnunet_rs.core.names import CHANNEL
 from nnunet_rs.core.progress import Progress
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.unzip import is_zip
 
 _LOOKED_AT = 200  # files of a folder

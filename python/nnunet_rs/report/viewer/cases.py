@@ -15,7 +15,7 @@ from nnunet_rs.core.io import read_scan
 from nnunet_rs.core.types import Case, LabelSet
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.evaluate.folders import label_files
-from nnunet_rs.plan.schema import read_plan
+from nnunet_rs.plan.files import read_plan
 from nnunet_rs.predict.probabilities import open_probabilities
 from nnunet_rs.report.predictions import Predictions
 from nnunet_rs.report.viewer.layers import Layer, ViewCase, Voxels, difference, of_file

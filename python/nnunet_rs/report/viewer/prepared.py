@@ -16,7 +16,8 @@ from nnunet_rs.core.types import LabelSet, Spacing3
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.prepared_dataset import PreparedDataset
 from nnunet_rs.data.store import Store, open_store
-from nnunet_rs.plan.schema import Plan, read_plan
+from nnunet_rs.plan.files import read_plan
+from nnunet_rs.plan.schema import Plan
 from nnunet_rs.report.viewer.layers import Kind, Layer, ViewCase, Voxels
 
 PATCHES = 24  # shown at most

@@ -12,12 +12,8 @@ from typing import Any
 import pytest
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import Dataset, LabelSet, Region
-from nnunet_rs.plan import schema
-from nnunet_rs.plan.planner import make_plan
-from nnunet_rs.plan.recipe import RECIPES
-from nnunet_rs.plan.schema import (
-    Fingerprint,
-    Plan,
+from nnunet_rs.plan import files
+from nnunet_rs.plan.files import (
     fingerprint_from_json,
     fingerprint_to_json,
     plan_from_json,
@@ -28,6 +24,9 @@ from nnunet_rs.plan.schema import (
     write_fingerprint,
     write_plan,
 )
+from nnunet_rs.plan.planner import make_plan
+from nnunet_rs.plan.recipe import RECIPES
+from nnunet_rs.plan.schema import Fingerprint, Plan
 
 
 @pytest.fixture
@@ -177,10 +176,10 @@ def test_edits_that_cannot_be_followed_are_named(plan: Plan, path: tuple[Any, ..
     ],
 )
 def test_fingerprints_that_no_cases_have_are_named(fingerprint: Any, change: Any, text: str) -> None:
-    body = copy.deepcopy(schema.fingerprint_to_json(fingerprint((30, 40, 50))))
+    body = copy.deepcopy(files.fingerprint_to_json(fingerprint((30, 40, 50))))
     change(body)
     with pytest.raises(PlanError, match=rf"^f\.json: .*{text}"):
-        schema.fingerprint_from_json(body, "f.json")
+        files.fingerprint_from_json(body, "f.json")
 
 
 def test_sensible_edits_are_followed(plan: Plan) -> None:
