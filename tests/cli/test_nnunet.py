@@ -61,7 +61,7 @@ def test_every_option_is_understood_or_answered(command: str, option: str, capsy
         ("train w -c 2d -f 0 -tr nnUNetTrainer_250epochs", "write --epochs 250"),
         ("train w -c 2d -f 0 -tr nnUNetTrainerNoMirroring", "write --mirror-axes none"),
         ("train w -c 2d -f 0 -tr nnUNetTrainerOfMine", "or a function of your own"),
-        ("train w -c 2d -f 0 -p nnUNetResEncUNetMPlans", "preprocess -o WORK --recipe v2-resenc-m"),
+        ("train w -c 2d -f 0 -p nnUNetResEncUNetMPlans", "preprocess -o WORK --planner v2-resenc-m"),
         ("train w -c 2d -f 0 -num_gpus 2", "write torchrun --nproc-per-node 2 -m nnunet_rs train"),
         ("train w -c 2d -f 0 --val", "write --resume"),
         ("preprocess d -o w -pl nnUNetPlannerOfMine", "there are ExperimentPlanner, nnUNetPlannerResEncM"),
