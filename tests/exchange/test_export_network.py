@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 from nnunet_rs.cli import main
 from nnunet_rs.core.errors import CheckpointError, NnunetError
@@ -13,6 +12,7 @@ from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.unet import build_unet
+from nnunet_rs.predict.engines.openvino_engine import the_core
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def work(make_work):
 
 
 def computed(path: Path, window):
-    request = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    request = the_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     request.infer({0: window})
     return np.array(request.get_output_tensor(0).data)
 

@@ -124,10 +124,9 @@ class _Model:
 
     def check(self, path: Path) -> float:
         """Compute one window by the file and by the network."""
-        import openvino
+        from nnunet_rs.predict.engines.openvino_engine import the_core
 
-        m = self.metadata
-        core = openvino.Core()
+        m, core = self.metadata, the_core()
         shape = (1, m.channels[0], *m.settings.patch_size)
         window = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         read = core.read_model(path)

@@ -133,3 +133,21 @@ def test_the_oldest_compiled_networks_go(make_plan, tmp_path: Path, monkeypatch)
 def test_a_cache_that_cannot_be_made_is_done_without(make_plan, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     np.testing.assert_array_equal(compiled(make_plan, tmp_path / "file" / "cache"), compiled(make_plan, None))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_signal_after_a_prediction_in_another_thread_is_heard() -> None:
+    """OpenVINO leaves a stack for signal handlers set that it has freed, if its last core goes in another thread."""
+    code = """if True:
+        import gc, os, signal, threading
+        from nnunet_rs.predict.engines.openvino_engine import choose_precision, the_core
+        held = [the_core()]
+        choose_precision("auto")
+        thread = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+        thread.start()
+        thread.join()
+        signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr

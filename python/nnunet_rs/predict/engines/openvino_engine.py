@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from nnunet_rs.predict.engines.engine import Scored, mirror_images
 from nnunet_rs.predict.window_grid import WindowGrid
 
 if TYPE_CHECKING:
-    from openvino import CompiledModel, InferRequest, Model
+    from openvino import CompiledModel, Core, InferRequest, Model
 
 OLDEST = (2025, 1)  # the first release with `CompiledModel.release_memory`
 CACHE_BYTES = 2 << 30
@@ -45,6 +46,19 @@ def why_not_openvino() -> str:
     return ""
 
 
+@cache
+def the_core() -> Core:
+    """Return the process's only `openvino.Core`, which is never freed.
+
+    OpenVINO gives the thread that loads its processor plug-in a stack for signal handlers, and unmaps it with the last
+    core but leaves it set: the next signal that Python handles (Ctrl-C, SIGTERM) would end the process by SIGSEGV
+    (2026.4 on Linux).
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def choose_precision(precision: Precision) -> Precision:
     """Return the number type of convolutions; `auto`: bfloat16 where the processor multiplies it natively.
 
@@ -53,9 +67,7 @@ def choose_precision(precision: Precision) -> Precision:
     NnunetError
         OpenVINO does not compute in this type on this processor.
     """
-    import openvino
-
-    known = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    known = the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "auto":
         return "bfloat16" if "BF16" in known else "float32"
     if _CAPABILITIES[precision] not in known:
@@ -85,7 +97,6 @@ def compile_graphs(
         CACHE_BYTES are removed.
     """
     _require_unforked()
-    import openvino
 
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],  # its own default on processors with bfloat16 is bfloat16
@@ -96,7 +107,7 @@ def compile_graphs(
     }
     if cache is not None and _writable(cache):
         settings["CACHE_DIR"] = str(cache)
-    core = openvino.Core()
+    core = the_core()
     networks = tuple(_Network(core.compile_model(graph, "CPU", settings)) for graph in graphs)
     if "CACHE_DIR" in settings:
         _keep_newest(Path(settings["CACHE_DIR"]))
