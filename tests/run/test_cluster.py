@@ -28,6 +28,7 @@ def test_options_of_a_file(tmp_path: Path) -> None:
         ("partitoin = 'gpu'", "partitoin is not known; there are account, array_limit"),
         ("gpus = 'many'", r"cluster\.toml: ?gpus"),
         ("gpus =", "is not TOML"),
+        ("array_limit = 0", "array_limit is 0: must be at least 1"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, text: str, message: str) -> None:

@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli import values
 from nnunet_rs.cli.console import Outcome, UsageError
+from nnunet_rs.core.choices import ClusterEngine, names
 
 if TYPE_CHECKING:
     from nnunet_rs.run.cluster import ClusterOptions
     from nnunet_rs.run.executor import Executor
 
-ENGINES = ("slurm", "ray")
-
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
     """Add where work runs, and what each job gets."""
     group = parser.add_argument_group("cluster", "Hand the work to SLURM or Ray, in their own words.")
-    group.add_argument("--on", choices=ENGINES, help="run there; needs the extra nnunet-rs[slurm] or nnunet-rs[ray]")
+    group.add_argument(
+        "--on", choices=names(ClusterEngine), help="run there; needs the extra nnunet-rs[slurm] or nnunet-rs[ray]"
+    )
     group.add_argument("--partition", metavar="NAME", help="SLURM's")
     group.add_argument("--account", metavar="NAME", help="SLURM's")
-    group.add_argument("--gpus", metavar="N", type=int, help="a job (default: 0)")
+    group.add_argument("--gpus", metavar="N", type=values.count, help="a job (default: none)")
     group.add_argument("--cpus", metavar="N", type=values.count, help="a job")
     group.add_argument("--mem", metavar="SIZE", help="a job, as SLURM writes it: 16G")
     group.add_argument(
@@ -47,8 +48,8 @@ def cluster_options(arguments: argparse.Namespace) -> ClusterOptions:
     from nnunet_rs.run.cluster import ClusterOptions
 
     options = ClusterOptions.read(arguments.cluster) if arguments.cluster else ClusterOptions()
-    names = {field.name for field in fields(ClusterOptions)} - {"slurm_extra"}
-    given: dict[str, Any] = {name: getattr(arguments, name, None) for name in names}
+    known = {field.name for field in fields(ClusterOptions)} - {"slurm_extra"}
+    given: dict[str, Any] = {name: getattr(arguments, name, None) for name in known}
     extra = dict(options.slurm_extra) | dict(_pair(text) for text in arguments.slurm_extra or ())
     return replace(options, **{name: value for name, value in given.items() if value is not None}, slurm_extra=extra)
 
@@ -65,7 +66,6 @@ def executor_for(arguments: argparse.Namespace) -> Executor | None:
     from nnunet_rs.core.workspace import WorkFolder
 
     if arguments.on is None:
-        _refuse_without(arguments)
         return None
     folder, options = WorkFolder(arguments.work).jobs_folder.absolute(), cluster_options(arguments)
     arguments.work = arguments.work.absolute()  # nodes have other current folders
@@ -78,24 +78,44 @@ def executor_for(arguments: argparse.Namespace) -> Executor | None:
     return Ray(folder, options)
 
 
-def _refuse_without(arguments: argparse.Namespace) -> None:
-    for name in ("partition", "account", "gpus", "cpus", "mem", "time", "array_limit", "slurm_extra", "ray_address"):
+def require_cluster(arguments: argparse.Namespace) -> None:
+    """Refuse what is for a cluster where none is asked for: it would do nothing, or `--dry-run` would train.
+
+    Raises
+    ------
+    UsageError
+        One of the group's options without --on.
+    """
+    if arguments.on is not None:
+        return
+    if arguments.dry_run:
+        raise UsageError("--dry-run is for a cluster: add --on slurm or --on ray")
+    for name in (
+        "cluster",
+        "partition",
+        "account",
+        "gpus",
+        "cpus",
+        "mem",
+        "time",
+        "array_limit",
+        "slurm_extra",
+        "ray_address",
+    ):
         if getattr(arguments, name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} is for a cluster: add --on slurm or --on ray")
 
 
-def would_submit(arguments: argparse.Namespace, names: list[str]) -> Outcome:
+def would_submit(arguments: argparse.Namespace, jobs: list[str]) -> Outcome:
     """Tell what would be submitted."""
     from nnunet_rs.core.workspace import WorkFolder
 
-    if arguments.on is None:
-        raise UsageError("--dry-run is for a cluster: add --on slurm or --on ray")
     options = cluster_options(arguments)
     if arguments.on == "slurm":
         from nnunet_rs.run.slurm import script
 
-        text = script(options, WorkFolder(arguments.work).jobs_folder.absolute(), names[0] if names else "")
-        shown = (*(f"would submit: {name}" for name in names), "with this script, of the first:", text.rstrip())
+        text = script(options, WorkFolder(arguments.work).jobs_folder.absolute(), jobs[0] if jobs else "")
+        shown = (*(f"would submit: {name}" for name in jobs), "with this script, of the first:", text.rstrip())
     else:
-        shown = tuple(f"would submit: {name} ({options.cpus or 1} processors, {options.gpus} GPUs)" for name in names)
-    return Outcome({"on": arguments.on, "jobs": names}, shown)
+        shown = tuple(f"would submit: {name} ({options.cpus or 1} processors, {options.gpus} GPUs)" for name in jobs)
+    return Outcome({"on": arguments.on, "jobs": jobs}, shown)

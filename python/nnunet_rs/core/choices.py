@@ -19,6 +19,7 @@ Norm = Literal["instance", "batch"]
 Downsampling = Literal["strided", "max_pool"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["auto", "torch", "openvino"]  # what computes the networks of a prediction
+ClusterEngine = Literal["slurm", "ray"]  # what runs jobs elsewhere
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]  # a device may also carry a number: cuda:1
 ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]  # that a plan may have
 ComparedMetric = Literal["dice", "iou", "sensitivity", "precision", "hd95", "asd", "nsd"]  # have a better and a worse

@@ -29,7 +29,8 @@ def finished_before(model: ModelFolder, options: TrainOptions, progress: Progres
     Raises
     ------
     CheckpointError
-        Nobody said what is to become of a finished model, or it was trained otherwise than is asked for now.
+        A finished model is there and neither `resume` nor `fresh` is set, or it was trained with other options than
+        those given.
     """
     folder = model.path
     if options.resume and options.fresh:
@@ -56,7 +57,7 @@ def read_saved(model: ModelFolder) -> TrainingConfig | None:
 
 
 def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> ModelMetadata:
-    """Warn where a finished model was trained for another time than is asked for now; returns its metadata.
+    """Warn if a finished model was trained with another schedule length than the one given; returns its metadata.
 
     Raises
     ------

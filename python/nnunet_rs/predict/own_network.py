@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -13,13 +12,12 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import FloatArray, Shape, Shape3
-from nnunet_rs.predict.blend import Activation, HostAccumulator, WindowAccumulator
-from nnunet_rs.predict.engines.engine import Engine, Scored, mirror_images
+from nnunet_rs.predict.blend import Activation
+from nnunet_rs.predict.engines.engine import Engine, HostEngine, Scored, mirror_images
 from nnunet_rs.predict.sliding_window import WindowOptions, sliding_window_scores
 from nnunet_rs.predict.window_grid import WindowGrid, sliding_window_grid
 
 _Array = TypeVar("_Array")  # a NumPy array or a tensor of PyTorch's
-_BATCH_VOXELS = 1 << 19
 
 
 def sliding_window(
@@ -156,7 +154,7 @@ class _Checked:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NumpyEngine:
+class NumpyEngine(HostEngine):
     """Engine of one callable on NumPy arrays."""
 
     network: Callable[[Any], Any]
@@ -165,24 +163,6 @@ class NumpyEngine:
     def describe(self) -> str:
         """See Engine."""
         return "a function of NumPy arrays"
-
-    def batch(self, voxels: int) -> int:
-        """See Engine."""
-        return max(1, _BATCH_VOXELS // voxels)
-
-    def memory(self) -> AbstractContextManager[None]:
-        """See Engine."""
-        return nullcontext()
-
-    def accumulator(
-        self,
-        classes: int,
-        grid: WindowGrid,
-        span: int,  # noqa: ARG002 (these sums grow as windows come)
-        activation: Activation,
-    ) -> WindowAccumulator:
-        """See Engine."""
-        return HostAccumulator(classes, grid, activation)
 
     def scores(self, windows: FloatArray, mirror_axes: Shape) -> Iterator[Scored]:
         """See Engine."""

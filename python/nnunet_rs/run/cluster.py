@@ -51,7 +51,13 @@ class ClusterOptions:
         unknown = sorted(set(content) - known)
         if unknown:
             raise NnunetError(f"{path}: {unknown[0]} is not known; there are {', '.join(sorted(known))}")
-        return decode(cls, content, f"{path}:", NnunetError)
+        options = decode(cls, content, f"{path}:", NnunetError)
+        least = {"gpus": 0, "cpus": 1, "warning": 1, "array_limit": 1}
+        for name, bound in least.items():
+            value = getattr(options, name)
+            if value is not None and value < bound:
+                raise NnunetError(f"{path}: {name} is {value}: must be at least {bound}")
+        return options
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

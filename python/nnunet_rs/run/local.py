@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.resources import processors
@@ -29,24 +30,13 @@ def local_executor(devices: Sequence[str], progress: Progress) -> Executor:
 class InProcess:
     """Runs one job at a time in this process, when it is waited for. See Executor."""
 
+    in_process: ClassVar[bool] = True
+    outlives: ClassVar[bool] = False
+    retries: ClassVar[int] = 0  # what kills a process of this machine would kill the next
+
     device: str
     progress: Progress
     _submitted: list[Handle] = field(default_factory=list)
-
-    @property
-    def in_process(self) -> bool:
-        """Yes."""
-        return True
-
-    @property
-    def outlives(self) -> bool:
-        """No."""
-        return False
-
-    @property
-    def retries(self) -> int:
-        """None: what kills a process of this machine would kill the next."""
-        return 0
 
     @property
     def free(self) -> int:
@@ -90,24 +80,13 @@ class PerDevice:
     A new interpreter imports the program's main module anew: it must do nothing then.
     """
 
+    in_process: ClassVar[bool] = False
+    outlives: ClassVar[bool] = False
+    retries: ClassVar[int] = 0
+
     devices: tuple[str, ...]
     _running: dict[Worker, tuple[int, Handle]] = field(default_factory=dict)  # with the device's index
     _cancelled: set[Handle] = field(default_factory=set)
-
-    @property
-    def in_process(self) -> bool:
-        """No."""
-        return False
-
-    @property
-    def outlives(self) -> bool:
-        """No."""
-        return False
-
-    @property
-    def retries(self) -> int:
-        """None: what kills a process of this machine would kill the next."""
-        return 0
 
     @property
     def free(self) -> int:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.progress import Silent
@@ -42,6 +42,10 @@ class Ray:
         What each job gets.
     """
 
+    in_process: ClassVar[bool] = False
+    outlives: ClassVar[bool] = False  # tasks end with the process that owns them
+    retries: ClassVar[int] = RETRIES
+
     folder: Path
     options: ClusterOptions
     _ray: Any = None
@@ -54,21 +58,6 @@ class Ray:
         from ray.util.queue import Queue
 
         self._queue = Queue(actor_options={"num_cpus": 0})
-
-    @property
-    def in_process(self) -> bool:
-        """No."""
-        return False
-
-    @property
-    def outlives(self) -> bool:
-        """No: tasks end with the process that owns them."""
-        return False
-
-    @property
-    def retries(self) -> int:
-        """A few: on another node it may go well."""
-        return RETRIES
 
     @property
     def free(self) -> int:

@@ -9,8 +9,9 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.run.cluster import RETRIES, ClusterOptions, Ended, Lines, run_on_node
@@ -43,6 +44,10 @@ class Slurm:
         What each job gets.
     """
 
+    in_process: ClassVar[bool] = False
+    outlives: ClassVar[bool] = True  # jobs go on when this process ends
+    retries: ClassVar[int] = RETRIES
+
     folder: Path
     options: ClusterOptions
     _running: dict[Handle, SlurmJob[Ended]] = field(default_factory=dict)
@@ -54,21 +59,7 @@ class Slurm:
     def __post_init__(self) -> None:
         if shutil.which("sbatch") is None:
             raise NnunetError("SLURM is not here: there is no command sbatch; run this on a login node of the cluster")
-
-    @property
-    def in_process(self) -> bool:
-        """No."""
-        return False
-
-    @property
-    def outlives(self) -> bool:
-        """Yes: jobs go on when this process ends."""
-        return True
-
-    @property
-    def retries(self) -> int:
-        """A few: on another node it may go well."""
-        return RETRIES
+        _require_submitit()
 
     @property
     def free(self) -> int:
@@ -196,6 +187,11 @@ class Slurm:
         self._running.clear()
 
 
+def _require_submitit() -> None:
+    if find_spec("submitit") is None:
+        raise NnunetError("--on slurm needs submitit, which is not installed; pip install 'nnunet-rs[slurm]'")
+
+
 def parameters(options: ClusterOptions, name: str) -> dict[str, Any]:
     """Return submitit's parameters of a job."""
     extra: dict[str, Any] = {"requeue": True, **options.slurm_extra}
@@ -212,6 +208,7 @@ def parameters(options: ClusterOptions, name: str) -> dict[str, Any]:
 
 def script(options: ClusterOptions, folder: Path, name: str) -> str:
     """Return what would be given to sbatch for a job."""
+    _require_submitit()
     from submitit.slurm.slurm import _make_sbatch_string
 
     command = f"{options.python} -m submitit.core._submit {folder}"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
+from nnunet_rs.cli import main
 from nnunet_rs.cli.commands.train import train_options
 from nnunet_rs.cli.parser import build_parser
 from nnunet_rs.model.losses import build_loss
@@ -71,3 +73,18 @@ def test_functions_of_the_users_own() -> None:
 def test_no_option_of_the_command_is_forgotten() -> None:
     names = vars(build_parser().parse_args(TRAIN)).keys() - ELSEWHERE - CLUSTER - PORTED
     assert names <= {field.name for field in fields(TrainOptions)}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-f", "0", "--dry-run"], "--dry-run is for a cluster: add --on slurm or --on ray"),
+        (["-f", "0", "--gpus", "1"], "--gpus is for a cluster: add --on slurm or --on ray"),
+        (["-f", "0", "--on", "slurm"], "--on hands over several models: give --all or --folds"),
+    ],
+)
+def test_options_of_a_cluster_are_refused_where_they_would_do_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(["train", str(tmp_path), "-c", "2d", *words]) == 2
+    assert said in capsys.readouterr().err

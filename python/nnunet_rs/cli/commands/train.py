@@ -86,6 +86,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         console.say(
             "-f all: one network of all cases, as in nnU-Net; every fold in turn is --folds all since this version"
         )
+    cluster.require_cluster(arguments)
     if arguments.on and not several:
         raise UsageError("--on hands over several models: give --all or --folds")
     with processes_joined(arguments, console) as is_rank_0, _changes_told(arguments, console):

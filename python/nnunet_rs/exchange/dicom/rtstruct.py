@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.dicom.library import pydicom
 from nnunet_rs.core.dicom.named_labels import VALUE_TEXT
-from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import write_atomically
 from nnunet_rs.core.types import IntArray
 from nnunet_rs.exchange.dicom.contours import outlines
@@ -55,10 +54,7 @@ def write_rtstruct(path: Path, labels: IntArray, source: Source, structures: Seq
     NnunetError
         The file cannot be written.
     """
-    if labels.shape != source.series.stack.shape:
-        raise DatasetError(
-            f"{path}: labels of {labels.shape} voxels, the series has {source.series.stack.shape}: none of it"
-        )
+    source.require_shape(path, labels.shape)
     from scipy.ndimage import find_objects
 
     parts = [(s.name, s.values, s.kind, s.colour) for s in structures]

@@ -81,10 +81,7 @@ def write_seg(
     NnunetError
         The file cannot be written.
     """
-    if labels.shape != source.series.stack.shape:
-        raise DatasetError(
-            f"{path}: labels of {labels.shape} voxels, the series has {source.series.stack.shape}: none of it"
-        )
+    source.require_shape(path, labels.shape)
     writer = _Writer(labels, source, tuple(structures), form, probabilities)
     with write_atomically(path) as temporary, temporary.open("wb") as stream:
         writer.write(path, stream)

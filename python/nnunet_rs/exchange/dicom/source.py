@@ -7,16 +7,19 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs import __version__
 from nnunet_rs.core.dicom.library import pydicom, read_dataset
 from nnunet_rs.core.dicom.plane import Plane
 from nnunet_rs.core.dicom.series import Series
+from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.image_file import LPS_TO_RAS
+from nnunet_rs.core.types import Shape
+from nnunet_rs.core.version import installed_version
 
 NAME = "nnunet_rs"
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
@@ -49,6 +52,20 @@ class Source:
         """Voxel (x, y, z) to world, LPS, mm."""
         affine: NDArray[np.float64] = LPS_TO_RAS * np.asarray(self.series.stack.header.affine)
         return affine
+
+    def require_shape(self, path: Path, shape: Shape) -> None:
+        """See that labels (z, y, x) are of the series' grid.
+
+        Raises
+        ------
+        DatasetError
+            They are not; `path` is the file that was to hold them.
+        """
+        if shape != self.series.stack.shape:
+            raise DatasetError(
+                f"{path}: the labels have {shape} voxels (z, y, x), the series has {self.series.stack.shape}; give the "
+                "series that was segmented"
+            )
 
     def position(self, index: int) -> list[str]:
         """Where the first voxel of a slice is, as the source says it."""
@@ -161,7 +178,7 @@ def new_object(source: Source, kind: str, modality: str, instance: str, syntax: 
     found.FrameOfReferenceUID = source.frame_of_reference
     found.PositionReferenceIndicator = source.header.get("PositionReferenceIndicator") or ""
     found.Manufacturer = found.ManufacturerModelName = NAME
-    found.DeviceSerialNumber, found.SoftwareVersions = "none", __version__
+    found.DeviceSerialNumber, found.SoftwareVersions = "none", installed_version()
     found.InstanceNumber = 1
     found.file_meta = module.dataset.FileMetaDataset()
     found.file_meta.MediaStorageSOPClassUID, found.file_meta.MediaStorageSOPInstanceUID = kind, instance
@@ -174,7 +191,7 @@ def content_uid(kind: str, source: Source, labels: NDArray[Any], *others: object
     """Return the UID of an object made from these labels of this series."""
     shown = hashlib.sha256(np.ascontiguousarray(labels).data).hexdigest()
     whose = [f"{_instance(plane)} {plane.frame}" for plane in source.planes]
-    return uid(kind, __version__, shown, labels.dtype.str, labels.shape, *whose, *others)
+    return uid(kind, installed_version(), shown, labels.dtype.str, labels.shape, *whose, *others)
 
 
 def _instance(plane: Plane) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Protocol
 
 from nnunet_rs.core.types import FloatArray, Shape
-from nnunet_rs.predict.blend import Activation, WindowAccumulator
+from nnunet_rs.predict.blend import Activation, HostAccumulator, WindowAccumulator
 from nnunet_rs.predict.window_grid import WindowGrid
 
 
@@ -51,6 +51,33 @@ class Engine(Protocol):
 
     def memory(self) -> AbstractContextManager[None]:
         """Return the context in which a volume is predicted."""
+
+
+BATCH_VOXELS = 1 << 19  # of windows that are cut out at a time where processors compute
+
+
+class HostEngine:
+    """What engines share whose scores are NumPy arrays in the computer's own memory. See Engine."""
+
+    __slots__ = ()
+
+    def batch(self, voxels: int) -> int:
+        """See Engine."""
+        return max(1, BATCH_VOXELS // voxels)
+
+    def memory(self) -> AbstractContextManager[None]:
+        """See Engine; nothing is to be set."""
+        return nullcontext()
+
+    def accumulator(
+        self,
+        classes: int,
+        grid: WindowGrid,
+        span: int,  # noqa: ARG002 (these sums grow as windows come)
+        activation: Activation,
+    ) -> WindowAccumulator:
+        """See Engine."""
+        return HostAccumulator(classes, grid, activation)
 
 
 class TooManyWindowsError(Exception):

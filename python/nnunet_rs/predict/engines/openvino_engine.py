@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
@@ -18,16 +18,13 @@ from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.resources import processor, processors
 from nnunet_rs.core.types import FloatArray, Shape
-from nnunet_rs.predict.blend import Activation, HostAccumulator, WindowAccumulator
-from nnunet_rs.predict.engines.engine import Scored, mirror_images
-from nnunet_rs.predict.window_grid import WindowGrid
+from nnunet_rs.predict.engines.engine import HostEngine, Scored, mirror_images
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core, InferRequest, Model
 
 OLDEST = (2025, 1)  # the first release with `CompiledModel.release_memory`
 CACHE_BYTES = 2 << 30
-BATCH_VOXELS = 1 << 19  # of windows that are cut out at a time; they are computed one by one
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 
@@ -157,7 +154,7 @@ class _Network:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OpenvinoEngine:
+class OpenvinoEngine(HostEngine):
     """Engine of compiled networks; scores are NumPy arrays."""
 
     networks: tuple[_Network, ...]
@@ -169,24 +166,6 @@ class OpenvinoEngine:
         import openvino
 
         return f"OpenVINO {openvino.__version__.split('-')[0]}, {self.precision}, on {processor().name}"
-
-    def batch(self, voxels: int) -> int:
-        """See Engine."""
-        return max(1, BATCH_VOXELS // voxels)
-
-    def memory(self) -> AbstractContextManager[None]:
-        """See Engine; OpenVINO keeps its memory by itself."""
-        return nullcontext()
-
-    def accumulator(
-        self,
-        classes: int,
-        grid: WindowGrid,
-        span: int,  # noqa: ARG002 (these sums grow as windows come)
-        activation: Activation,
-    ) -> WindowAccumulator:
-        """See Engine."""
-        return HostAccumulator(classes, grid, activation)
 
     def scores(self, windows: FloatArray, mirror_axes: Shape) -> Iterator[Scored]:
         """See Engine.
