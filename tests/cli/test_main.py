@@ -249,6 +249,8 @@ def failing(error: BaseException):
         (Terminated(), 143, "error: ended by SIGTERM; what was finished is kept, nothing is half-written"),
         (DatasetError("a.nii: rule: value; advice"), 1, "error: a.nii: rule: value; advice"),
         (MemoryError(), 1, "error: out of memory (MemoryError); give less to do at once"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), 1, "error: out of memory (cuDNN error: CUDNN_STATUS"),
+        (RuntimeError("CUDA error: out of memory\nmore"), 1, "error: out of memory (CUDA error: out of memory more)"),
         (OSError(errno.EACCES, "Permission denied", "b.json"), 1, "error: b.json: Permission denied"),
         (ValueError("two\nlines"), 1, "error: ValueError: two lines; this should not happen"),
     ],

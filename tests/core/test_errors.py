@@ -1,5 +1,7 @@
+import errno
+
 import pytest
-from nnunet_rs.core.errors import DatasetError, among, doing, named, noted
+from nnunet_rs.core.errors import DatasetError, among, doing, is_out_of_memory, named, noted
 
 
 def test_the_name_that_was_meant_comes_first() -> None:
@@ -30,3 +32,38 @@ def test_an_error_of_ours_says_it_itself() -> None:
     assert noted(raised.value) == ()
     assert named(raised.value) == "a.nii: what is wrong"
     assert named(ValueError()) == "ValueError"
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch.OutOfMemoryError, which this package's core does not import."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("FIND was unable to find an engine to execute this computation"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 5 bytes"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 5 bytes"),
+        RuntimeError("std::bad_alloc"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_an_allocation_that_fails_is_known_in_every_form(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    compiled = RuntimeError("backend='inductor' raised")
+    compiled.__cause__ = error
+    assert is_out_of_memory(compiled)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shape"), ValueError("out of memory"), OSError(errno.EACCES, "Permission denied")]
+)
+def test_other_errors_are_not_about_memory(error: Exception) -> None:
+    assert not is_out_of_memory(error)

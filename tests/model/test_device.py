@@ -1,8 +1,16 @@
+import weakref
+
 import pytest
 import torch
 from nnunet_rs.core.errors import NnunetError, TrainingError
 from nnunet_rs.model import device as devices
-from nnunet_rs.model.device import choose_compute, compiler_explained, find_device, out_of_memory_explained
+from nnunet_rs.model.device import (
+    choose_compute,
+    compiler_explained,
+    find_device,
+    out_of_memory_explained,
+    release_memory,
+)
 from torch import nn
 
 CPU = torch.device("cpu")
@@ -47,6 +55,9 @@ def test_channels_last() -> None:
     ("error", "said"),
     [
         (torch.OutOfMemoryError("CUDA out of memory.\nand more"), r"out of GPU memory \(CUDA out of memory\); smaller"),
+        (RuntimeError("CUDA error: out of memory"), r"out of GPU memory \(CUDA error: out of memory\); smaller"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out of GPU memory"),
+        (RuntimeError("FIND was unable to find an engine to execute this computation"), "out of GPU memory"),
         (MemoryError(), "out of memory; smaller"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 5 GB"), "out of memory .*; smaller"),
     ],
@@ -54,6 +65,20 @@ def test_channels_last() -> None:
 def test_memory(error: Exception, said: str) -> None:
     with pytest.raises(TrainingError, match=said), out_of_memory_explained("smaller"):
         raise error
+
+
+def test_what_failed_holds_no_memory_when_a_smaller_one_is_tried() -> None:
+    def compute(kept: list[weakref.ref[torch.Tensor]]) -> None:
+        features = torch.zeros(4)
+        kept.append(weakref.ref(features))
+        raise MemoryError
+
+    kept: list[weakref.ref[torch.Tensor]] = []
+    with pytest.raises(MemoryError) as raised:
+        compute(kept)
+    assert kept[0]() is not None  # the error's traceback holds it
+    release_memory(CPU, raised.value)
+    assert kept[0]() is None
 
 
 def test_other_errors_pass() -> None:

@@ -185,13 +185,22 @@ def test_outputs_that_are_not_finite_are_refused():
         gather(sliding_window_scores(engine(Broken()), noise(1, 4, 4, 4), window_grid, WindowOptions()), window_grid)
 
 
-def test_batches_shrink_until_they_fit():
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("FIND was unable to find an engine to execute this computation"),
+    ],
+)
+def test_batches_shrink_until_they_fit(error):
     class Small(torch.nn.Module):
         limit = 2
 
         def forward(self, x):
             if len(x) > self.limit:
-                raise torch.OutOfMemoryError("CUDA out of memory.")
+                raise error
             return x
 
     image = noise(2, 9, 7, 12)

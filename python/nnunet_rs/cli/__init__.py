@@ -86,13 +86,16 @@ def _warnings_shown(shown: bool) -> Iterator[None]:
 
 def _explain(error: Exception) -> tuple[str, str]:
     """Say what went wrong and, where the error itself does not, what to do."""
-    from nnunet_rs.core.errors import NnunetError, named, noted
+    from nnunet_rs.core.errors import NnunetError, is_out_of_memory, named, noted
 
     text = str(error) or type(error).__name__
     if isinstance(error, NnunetError):
         return text, ""
-    if isinstance(error, MemoryError) or "out of memory" in text.lower():
-        return f"out of memory ({text})", "give less to do at once: --memory, -j, --batch-size or a smaller --vram"
+    if is_out_of_memory(error):
+        return (
+            f"out of memory ({' '.join(text.split())})",
+            "give less to do at once: --memory, -j, --batch-size or a smaller --vram",
+        )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         during = "".join(f", in {what}" for what in noted(error))

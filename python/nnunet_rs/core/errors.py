@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -48,12 +49,32 @@ def noted(error: BaseException) -> tuple[str, ...]:
     return tuple(getattr(error, "__notes__", ()))
 
 
+# By these texts, in small letters, libraries say that an allocation failed where they have no type of error for it.
+_NO_MEMORY = (
+    "out of memory",  # the runtimes of CUDA, HIP and MPS; also of pinned memory of the processor
+    "not enough memory",  # PyTorch, on processors
+    "can't allocate memory",
+    "alloc_failed",  # CUDNN_STATUS_ALLOC_FAILED, CUBLAS_STATUS_ALLOC_FAILED and others of NVIDIA's
+    "unable to find an engine",  # cuDNN, where no kernel's workspace fits
+    "cublas_status_not_initialized",  # cuBLAS, whose handle is often the first that finds no room
+    "bad_alloc",  # C++
+    "bad allocation",
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, by Python, by PyTorch, or on a device (`torch.OutOfMemoryError`)."""
+    """Whether an allocation failed, of the processor's or of a device's memory: the error, or one that it came from.
+
+    There is `torch.OutOfMemoryError`, but cuDNN, cuBLAS and CUDA's own calls say it by the text of a RuntimeError.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    known = ("not enough memory", "can't allocate memory")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in known)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    if isinstance(error, RuntimeError) and any(known in text for known in _NO_MEMORY):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def named(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -164,6 +165,21 @@ def batch_memory(device: torch.device, shape: Shape, kind: Any) -> NDArray[Any]:
     return torch.empty(shape, dtype=torch.from_numpy(memory).dtype, pin_memory=True).numpy()
 
 
+def release_memory(device: torch.device, error: BaseException) -> None:
+    """Free what a computation that failed still holds, before a smaller one is tried.
+
+    That is the tensors in the functions that the error came through, and what PyTorch keeps idle.
+    """
+    traceback.clear_frames(error.__traceback__)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps" and torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+_GPU_WORDS = ("CUDA", "CUDNN", "CUBLAS", "HIP", "MPS", "engine")  # in errors that are no torch.OutOfMemoryError
+
+
 @contextmanager
 def out_of_memory_explained(advice: str) -> Iterator[None]:
     """Turn an allocation that failed, on the device or on the processor, into one line that says what to change.
@@ -178,7 +194,8 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        which = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+        on_gpu = isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _GPU_WORDS)
+        which = "GPU memory" if on_gpu else "memory"
         said = f" ({_first_line(error)})" if str(error) else ""
         raise TrainingError(f"out of {which}{said}; {advice}") from error
 

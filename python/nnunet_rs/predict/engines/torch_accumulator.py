@@ -8,8 +8,10 @@ from math import prod
 import torch
 from torch import Tensor
 
+from nnunet_rs.core.errors import is_out_of_memory
 from nnunet_rs.core.kernels import gaussian_importance
 from nnunet_rs.core.types import FloatArray, Shape, Shape3
+from nnunet_rs.model.device import release_memory
 from nnunet_rs.predict.blend import Activation, HostAccumulator, WindowAccumulator
 from nnunet_rs.predict.window_grid import WindowGrid
 
@@ -37,8 +39,10 @@ def torch_accumulator(
     if device.type != "cpu" and _fits(DeviceAccumulator.bytes_of(classes, grid, span), classes, grid, device):
         try:
             return DeviceAccumulator(classes, grid, span, activation, device)
-        except torch.OutOfMemoryError:
-            pass  # memory in pieces, or taken by others since
+        except RuntimeError as error:  # memory in pieces, or taken by others since
+            if not is_out_of_memory(error):
+                raise
+            release_memory(device, error)
     return FetchingAccumulator(classes, grid, activation)
 
 

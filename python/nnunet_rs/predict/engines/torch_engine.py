@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnunet_rs.core.errors import is_out_of_memory
 from nnunet_rs.core.types import FloatArray, Shape
-from nnunet_rs.model.device import Compute, kernels_measured, require_unforked
+from nnunet_rs.model.device import Compute, kernels_measured, release_memory, require_unforked
 from nnunet_rs.predict.blend import Activation, WindowAccumulator
 from nnunet_rs.predict.engines.engine import Scored, TooManyWindowsError, mirror_images
 from nnunet_rs.predict.engines.torch_accumulator import torch_accumulator
@@ -62,8 +63,8 @@ class TorchEngine:
             with kernels_measured(), self.compute.autocast():
                 scores = network(batch)
             return scores.float()
-        except torch.OutOfMemoryError as error:
-            if not first:
-                raise  # parts of this batch are in the sums already
-            torch.cuda.empty_cache()
+        except (MemoryError, RuntimeError) as error:
+            if not first or not is_out_of_memory(error):
+                raise  # if not the first, parts of this batch are in the sums already
+            release_memory(self.compute.device, error)
             raise TooManyWindowsError(str(self.compute.device)) from error
