@@ -23,7 +23,7 @@ from nnunet_rs.plan.schema import Plan
 NAME = "3d_fullres"
 WHERE = Path("fold_0")
 # What is no part of what a training is: how it is begun, where it runs.
-ELSEWHERE = {"resume", "fresh", "device", "channels_last", "compile", "threads", "cache"}
+ELSEWHERE = {"resume", "fresh", "device", "compile", "threads", "cache"}
 
 
 def test_every_option_is_recorded_or_known_not_to_be() -> None:
@@ -54,6 +54,7 @@ def test_nothing_is_left_open(work: Path) -> None:
         "--features 7 --batch-size 1 --activation relu --norm batch --pooling max_pool --no-deep-supervision",
         "--recipe fast --deep-supervision --mirror-axes 0,2",
         "--mirror-axes none",
+        "--channels-last",
     ],
 )
 def test_the_command_makes_the_same_training(work: Path, small_plan: Plan, line: str) -> None:

@@ -19,6 +19,14 @@ from nnunet_rs.plan.schema import Configuration, Plan
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredCompute:
+    """What was fastest on the processor on which a training began, where that was left open."""
+
+    precision: Precision  # float32 or bfloat16
+    channels_last: bool  # the memory layout of weights and feature maps
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """What a training is, with nothing left open: checkpoint and model hold it, and who resumes follows it.
 
@@ -61,6 +69,8 @@ class TrainingConfig:
     ema_decay: float | None  # of the weights' exponential moving average, which is then the model; None: none
 
     precision: Precision  # of the arithmetic: auto, float32, bfloat16, float16
+    channels_last: bool | None = None  # the memory layout; None: what was measured, else contiguous
+    measured: MeasuredCompute | None = None  # None: nothing was (see model.measured_compute)
 
     # Fields that an earlier version, or another program, did not record: they hold what the recipe says.
     unknown: tuple[str, ...] = ()
@@ -74,7 +84,7 @@ class TrainingConfig:
 OWN = ("network", "loss", "optimiser", "augmentation")  # what a function of the user's own may be
 _CONSTANTS = ("weight_decay", "momentum", "gradient_clip", "schedule", "plateau", "ema_decay")  # of a recipe alone
 # What may change when a training is resumed: it bounds the training or says how exactly it computes.
-_FREE = ("epochs", "time_budget", "validation_batches", "precision")
+_FREE = ("epochs", "time_budget", "validation_batches", "precision", "channels_last")
 _NAMES = tuple(
     field.name
     for field in fields(TrainingConfig)

@@ -56,9 +56,13 @@ class Compute:
         return torch.channels_last if dims == 2 else torch.channels_last_3d
 
     def describe(self) -> str:
-        """Return the device and the number type, for people."""
+        """Return the device, the number type and an unusual memory layout, for people."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
-        return f"{name}, {str(self.dtype).removeprefix('torch.')}"
+        return f"{name}, {self.arithmetic()}"
+
+    def arithmetic(self) -> str:
+        """Return the number type and an unusual memory layout, for people."""
+        return str(self.dtype).removeprefix("torch.") + (", channels last" if self.channels_last else "")
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -114,7 +118,7 @@ def choose_compute(device: torch.device, precision: Precision = "auto", channels
         `auto`: bfloat16 where the device multiplies it natively (twice the speed of float32 on processors with
         AVX-512 BF16 or AMX), else float16 on CUDA, else float32.
     channels_last
-        None: no, which measured faster for 3-D networks of few channels.
+        None: no; a training on a processor measures (`model.measured_compute`).
 
     On a processor with AMX oneDNN is kept from it (`bounded_instructions`), by an environment variable of this process;
     where it is too late for that, 16 bits become float32, and `remark` says so.

@@ -57,7 +57,7 @@ class TrainOptions:
     fresh: bool = False  # train anew what is finished, and keep the old model aside
     device: str = "auto"
     precision: Precision = "auto"
-    channels_last: bool | None = None
+    channels_last: bool | None = None  # memory layout; None: measured on processors, else contiguous
     compile: bool = False
     threads: int | None = None  # of the processor; None: PyTorch's choice for the network, all for the loader
     cache: int = 1 << 31  # bytes of memory in which prepared cases are kept decoded

@@ -34,7 +34,7 @@ def try_plugins(job: Job, state: TrainingState, context: Context, functions: Seq
         return
     data, target = _first_batch(job, context, own.get("augmentation"))
     device = job.compute.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), _as_it_was(state.network):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), as_it_was(state.network):
         state.network.train()
         outputs = _forward(job, state.network, data, own.get("network"))
         if "network" in own:
@@ -160,7 +160,7 @@ def _check_logits(own: Plugin, logits: Any, data: Tensor, context: Context) -> N
 
 
 @contextmanager
-def _as_it_was(network: nn.Module) -> Iterator[None]:
+def as_it_was(network: nn.Module) -> Iterator[None]:
     """Bring buffers (statistics of batch norms) and gradients back to what they were."""
     before = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
     try:

@@ -38,6 +38,7 @@ from nnunet_rs.model.ema import WeightEMA
 from nnunet_rs.model.history import History
 from nnunet_rs.model.loop import Job, Loop
 from nnunet_rs.model.losses import DeepSupervision, build_loss
+from nnunet_rs.model.measured_compute import with_measured_compute
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.network_options import network_channels
 from nnunet_rs.model.optimiser import build_optimiser
@@ -138,7 +139,7 @@ def train_locked(
         # The device, and in which precision it computes.
         stack.enter_context(_RANDOM())
         torch.manual_seed(setup.config.seed)
-        compute = choose_compute(find_device(options.device), setup.config.precision, options.channels_last)
+        compute = choose_compute(find_device(options.device), setup.config.precision, setup.config.channels_last)
         stack.enter_context(compute.memory())
         if compute.remark:
             progress.say(compute.remark)
@@ -152,6 +153,7 @@ def train_locked(
 
         # A user's own functions are tried before anything that is there is moved.
         try_plugins(job, state, setup.context, setup.plugins)
+        job = with_measured_compute(job, state, setup, progress, resumed=saved is not None)
         tell_recipe(setup, options, saved, progress)
         resume_or_begin(job, state, options.resume, progress)
         tell_changed_rate(job, state, saved, progress)

@@ -61,6 +61,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_device(group, "; several models: cuda:0,cuda:1 trains one on each (auto: on every GPU)")
     shared.add_threads(group)
     shared.add_precision(group)
+    group.add_argument(
+        "--channels-last",
+        action=argparse.BooleanOptionalAction,
+        help="memory layout of weights and feature maps (default: on processors the faster one, by a measurement)",
+    )
     group.add_argument("--compile", action="store_true", help="compile the network first (torch.compile)")
     cluster.add_cluster(parser)
     parser.add_argument("--tensorboard", action="store_true", help="also record the epochs for TensorBoard")
