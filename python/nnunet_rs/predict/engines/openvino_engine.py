@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 OLDEST = (2025, 1)  # the first release with `CompiledModel.release_memory`
 CACHE_BYTES = 2 << 30
+LARGE = 256 << 20  # bytes of one window's scores: beyond, one window is computed at a time
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 
@@ -105,7 +107,7 @@ def compile_graphs(
     if cache is not None and _writable(cache):
         settings["CACHE_DIR"] = str(cache)
     core = the_core()
-    networks = tuple(_Network(core.compile_model(graph, "CPU", settings)) for graph in graphs)
+    networks = tuple(core.compile_model(graph, "CPU", settings) for graph in graphs)
     if "CACHE_DIR" in settings:
         _keep_newest(Path(settings["CACHE_DIR"]))
     return OpenvinoEngine(networks, precision)
@@ -131,35 +133,45 @@ def _keep_newest(folder: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Network:
-    """A compiled network, and the requests (input and output arrays) that wait to be used again."""
+class _Slot:
+    """Memory of one window and of its scores, and every network's request that computes from one to the other."""
 
-    compiled: CompiledModel
-    idle: list[InferRequest] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    window: FloatArray  # (1, c, *tile)
+    scores: FloatArray  # (1, classes, *tile)
+    requests: tuple[InferRequest, ...]
 
-    @contextmanager
-    def requests(self, count: int) -> Iterator[list[InferRequest]]:
-        """Lend so many requests to one thread."""
-        with self.lock:
-            taken = [self.idle.pop() for _ in range(min(count, len(self.idle)))]
-        taken += [self.compiled.create_infer_request() for _ in range(count - len(taken))]
-        try:
-            yield taken
-        finally:
-            for request in taken:
-                request.wait()  # one that was started and not asked for, because the caller has stopped
-            with self.lock:
-                self.idle.extend(taken)
+    @classmethod
+    def of(cls, networks: Sequence[CompiledModel]) -> _Slot:
+        """Take the memory, once for all networks: of many classes and several folds it would be most that there is."""
+        from openvino import Tensor
+
+        (given,), (made,) = networks[0].inputs, networks[0].outputs
+        slot = cls(
+            np.zeros(list(given.shape), np.float32),
+            np.empty(list(made.shape), np.float32),
+            tuple(network.create_infer_request() for network in networks),
+        )
+        for request in slot.requests:
+            request.set_input_tensor(Tensor(slot.window, shared_memory=True))
+            request.set_output_tensor(Tensor(slot.scores, shared_memory=True))
+        return slot
+
+    def start(self, network: int, window: FloatArray, axes: Shape) -> None:
+        """Begin to compute a window (c, *tile), mirrored along these axes."""
+        seen = np.flip(window, tuple(axis + 1 for axis in axes)) if axes else window
+        np.copyto(self.window[0], seen)
+        self.requests[network].start_async()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenvinoEngine(HostEngine):
     """Engine of compiled networks; scores are NumPy arrays."""
 
-    networks: tuple[_Network, ...]
+    networks: tuple[CompiledModel, ...]
     precision: Precision
     remarks: tuple[str, ...] = ()
+    _idle: list[_Slot] = field(default_factory=list)  # that wait to be used again
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def describe(self) -> str:
         """See Engine."""
@@ -170,16 +182,33 @@ class OpenvinoEngine(HostEngine):
     def scores(self, windows: FloatArray, mirror_axes: Shape) -> Iterator[Scored]:
         """See Engine.
 
-        While one window is computed, the scores of the one before are used and the next is brought into place. Windows
-        are mirrored on their way into the network's input, and the outputs are lent, not copied.
+        While one window is computed, the scores of the one before are used and the next is brought into place, unless
+        the scores are so large that two of them are too many. Windows are mirrored on their way into the network's
+        input, and the outputs are lent, not copied.
         """
         _require_unforked()
         images = mirror_images(mirror_axes)
-        for network in self.networks:
-            with network.requests(2) as requests:
-                yield from _computed(requests, windows, images)
-            if len(self.networks) > 1:
-                network.compiled.release_memory()  # of feature maps: the next network takes as much
+        with self._slots() as slots:
+            for number, network in enumerate(self.networks):
+                yield from _computed(number, slots, windows, images)
+                if len(self.networks) > 1:
+                    network.release_memory()  # of feature maps: the next network takes as much
+
+    @contextmanager
+    def _slots(self) -> Iterator[list[_Slot]]:
+        """Lend two slots, or one of large scores, to one thread."""
+        count = 1 if 4 * prod(self.networks[0].outputs[0].shape) > LARGE else 2
+        with self._lock:
+            taken = [self._idle.pop() for _ in range(min(count, len(self._idle)))]
+        taken += [_Slot.of(self.networks) for _ in range(count - len(taken))]
+        try:
+            yield taken
+        finally:
+            for slot in taken:
+                for request in slot.requests:
+                    request.wait()  # one that was started and not asked for, because the caller has stopped
+            with self._lock:
+                self._idle.extend(taken)
 
 
 _process: int | None = None  # the one that first computed with OpenVINO by this module
@@ -204,27 +233,19 @@ def _require_unforked() -> None:
         )
 
 
-def _computed(requests: Sequence[InferRequest], windows: FloatArray, images: Sequence[Shape]) -> Iterator[Scored]:
-    """Compute every mirror image of every window, two on their way at a time."""
-    waiting: list[tuple[InferRequest, Shape, int]] = []
+def _computed(network: int, slots: Sequence[_Slot], windows: FloatArray, images: Sequence[Shape]) -> Iterator[Scored]:
+    """Compute every mirror image of every window, as many on their way at a time as there are slots."""
+    started: list[tuple[_Slot, Shape, int]] = []
     for number, (window, axes) in enumerate(product(range(len(windows)), images)):
-        request = requests[number % len(requests)]
-        _start(request, windows[window], axes)
-        waiting.append((request, axes, window))
-        if len(waiting) == len(requests):
-            yield _result(*waiting.pop(0))
-    for each in waiting:
-        yield _result(*each)
+        slot = slots[number % len(slots)]
+        slot.start(network, windows[window], axes)
+        started.append((slot, axes, window))
+        if len(started) == len(slots):
+            yield _result(network, *started.pop(0))
+    for each in started:
+        yield _result(network, *each)
 
 
-def _start(request: InferRequest, window: FloatArray, axes: Shape) -> None:
-    np.copyto(
-        request.get_input_tensor(0).data[0], np.flip(window, tuple(axis + 1 for axis in axes)) if axes else window
-    )
-    request.start_async()
-
-
-def _result(request: InferRequest, axes: Shape, window: int) -> Scored:
-    request.wait()
-    scores: Any = request.get_output_tensor(0).data
-    return Scored(scores, axes, slice(window, window + 1))
+def _result(network: int, slot: _Slot, axes: Shape, window: int) -> Scored:
+    slot.requests[network].wait()
+    return Scored(slot.scores, axes, slice(window, window + 1))
