@@ -293,7 +293,7 @@ def test_resuming_needs_no_option_again(work: Path) -> None:
     """Recipe, length, network, loss and the rest are the checkpoint's; plan and defaults say otherwise here."""
     options = replace(
         SHORT, recipe=replace(FAST, momentum=0.5), learning_rate=1e-3, epochs=3, features=2, batch_size=1, norm="batch",
-        loss="ce", deep_supervision=True, seed=5, time_budget=3600.0,
+        loss="ce", deep_supervision=True, seed=5, time_budget=3.6e6,
     )  # fmt: skip
     whole = train_fold(work, "3d_fullres", 0, options)
     expected, metadata = weights(whole.folder), read_metadata(whole.folder)
