@@ -86,15 +86,16 @@ def predicted(arguments: argparse.Namespace, console: Console) -> Iterator[Dicom
     """Let series of DICOM stand as images in a folder while they are predicted; None: the images are no DICOM."""
     from nnunet_rs.core.errors import NnunetError
     from nnunet_rs.exchange.dicom.inputs import dicom_input, is_dicom_input
-    from nnunet_rs.exchange.dicom.predictions import DicomOutputs
 
     named = arguments.input
-    wanted = DicomOutputs(arguments.dicom_seg, arguments.rtstruct, arguments.dataset_json, arguments.overwrite)
     if not is_dicom_input(named):
-        if wanted.seg or wanted.rtstruct:
+        if arguments.dicom_seg or arguments.rtstruct:
             raise UsageError(f"--dicom-seg and --rtstruct need images that are DICOM: {named[0]} is none")
         yield None
         return
+    from nnunet_rs.exchange.dicom.predictions import DicomOutputs
+
+    wanted = DicomOutputs(arguments.dicom_seg, arguments.rtstruct, arguments.dataset_json, arguments.overwrite)
     if wanted.seg == "fractional":
         arguments.save_probabilities = True
     with dicom_input(named, console) as given:

@@ -31,15 +31,11 @@ class Wanted:
     @classmethod
     def of(cls, arguments: argparse.Namespace, parts: int) -> Wanted:
         """Read the options; see that what they ask for may be written, before anything is predicted."""
-        from nnunet_rs.report.statistics import Place
-
         for option in ("statistics", "report"):
             if getattr(arguments, option) and parts > 1:
                 text = f"--{option} tells of all cases: run `nnunet-rs {option} OUT` when all parts are predicted"
                 raise UsageError(text)
-        place = replace(Place.beside(arguments.output), overwrite=arguments.overwrite) if arguments.statistics else None
-        if place is not None:
-            place.require()
+        place = _place(arguments) if arguments.statistics else None
         page = page_beside(arguments.output) if arguments.report else None
         return cls(place, page, arguments.overwrite, arguments.threads)
 
@@ -65,6 +61,14 @@ class Wanted:
             result, lines = write_page(found, self.page, shown, console, aside=True)
             outcome = Outcome({**outcome.result, "report": result["report"]}, (*outcome.shown, *lines))
         return outcome
+
+
+def _place(arguments: argparse.Namespace) -> Place:
+    from nnunet_rs.report.statistics import Place  # whose libraries take as long to import as all else
+
+    place = replace(Place.beside(arguments.output), overwrite=arguments.overwrite)
+    place.require()
+    return place
 
 
 def page_beside(predictions: Path) -> Path:

@@ -126,7 +126,6 @@ def _predict(arguments: argparse.Namespace, console: Console) -> tuple[Outcome, 
     from nnunet_rs.model.plugins import own_function
     from nnunet_rs.predict.folder import FolderOptions, kept_labels, predict_files, predict_folder
     from nnunet_rs.predict.predictor import PredictOptions
-    from nnunet_rs.report.predictions import Given, read_predictions
     from nnunet_rs.select.selection import load_predictor
 
     network = own_function("network", arguments.network) if arguments.network else None
@@ -166,6 +165,8 @@ def _predict(arguments: argparse.Namespace, console: Console) -> tuple[Outcome, 
             result = predict_folder(predictor, folder, arguments.output, wanted, console)
     outcome, labels = shared.written(arguments.output, result), kept_labels(predictor.plan, wanted)
     if more.statistics is not None or more.page is not None:
+        from nnunet_rs.report.predictions import Given, read_predictions
+
         found = read_predictions(arguments.output, Given(labels=labels, channels=predictor.plan.channels))
         outcome = more.make(outcome, found, console)
     return outcome, labels
