@@ -1,4 +1,6 @@
 import itertools
+import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from nnunet_rs.core.geometry import Geometry, lowres_axis
 from nnunet_rs.core.kernels import logits_to_labels, resample_probabilities
 from nnunet_rs.core.types import Header, LabelSet, Region
-from nnunet_rs.predict.export import Decision, Target, _activated, export_labels
+from nnunet_rs.predict.export import AHEAD, Decision, Target, _activated, _in_order, export_labels
 from nnunet_rs.predict.sliding_window import ScoreBlock as Part
 from nnunet_rs.predict.window_grid import sliding_window_grid
 
@@ -38,7 +40,7 @@ def parts(scores, window_grid, plane_cuts, row_cuts=()):
         def read(planes, rows, low=low, high=high, left=left, right=right):
             assert low - 1 <= planes[0] < planes[1] <= high
             assert left - 1 <= rows[0] < rows[1] <= right
-            return np.ascontiguousarray(swept[:, slice(*planes), slice(*rows)])
+            return partial(np.ascontiguousarray, swept[:, slice(*planes), slice(*rows)])
 
         yield Part((low, high), (left, right), read)
 
@@ -67,6 +69,10 @@ def test_however_it_is_cut_the_labels_are_those_of_the_whole(size, shape, spacin
     np.testing.assert_array_equal(result, np.array(LABELS.values, np.uint8)[whole])
     smaller = parts(scores, window_grid, cuts, draw_cuts(data, window_grid.size[1]))
     np.testing.assert_array_equal(export_labels(smaller, target, grid, Decision(LABELS, True)), result)
+    again, beside = parts(scores, window_grid, cuts), CaseCache()
+    decided = export_labels(again, target, grid, Decision(LABELS, True), beside, beside=True)
+    np.testing.assert_array_equal(decided, result)
+    np.testing.assert_array_equal(np.concatenate(beside.groups, axis=1), np.concatenate(kept.groups, axis=1))
     np.testing.assert_array_equal(
         np.concatenate(kept.groups, axis=1), resample_probabilities(swept, target.shape, lowres_axis=lowres)
     )
@@ -129,3 +135,49 @@ def test_probabilities_are_made_in_place():
             np.testing.assert_array_equal(made, sigmoid)
         else:
             np.testing.assert_allclose(made.sum(axis=0), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_work_is_done_in_order_and_little_of_it_waits(beside):
+    made, done, most = [], [], []
+
+    def work():
+        for number in range(12):
+            made.append(number)
+            most.append(len(made) - len(done))
+            yield partial(do, number)
+
+    def do(number):
+        done.append(number)
+        return number, threading.current_thread() is threading.main_thread()
+
+    assert list(_in_order(work(), beside)) == [(number, not beside) for number in range(12)]
+    assert max(most) <= AHEAD
+
+
+def test_an_error_of_the_work_is_raised_and_ends_the_making():
+    made = []
+
+    def work():
+        for number in range(50):
+            made.append(number)
+            yield partial(do, number)
+
+    def do(number):
+        if number == 4:
+            raise OSError("the disk is full")
+        return number
+
+    found = []
+    with pytest.raises(OSError, match="disk is full"):
+        found.extend(_in_order(work(), True))
+    assert len(made) <= 4 + AHEAD
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        list(_in_order(interrupted(), True))
+    assert threading.active_count() == before
+
+
+def interrupted():
+    yield int
+    raise KeyboardInterrupt

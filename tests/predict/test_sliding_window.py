@@ -5,18 +5,25 @@ import pytest
 import torch
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.model.device import choose_compute
-from nnunet_rs.predict.engines import torch_engine
+from nnunet_rs.predict.engines import device_source, torch_accumulator
 from nnunet_rs.predict.engines.engine import mirror_images
-from nnunet_rs.predict.engines.torch_accumulator import DeviceAccumulator
-from nnunet_rs.predict.engines.torch_engine import TorchEngine
-from nnunet_rs.predict.sliding_window import Previous, WindowOptions, sliding_window_scores
+from nnunet_rs.predict.engines.torch_engine import DeviceEngine, TorchEngine
+from nnunet_rs.predict.sliding_window import WindowOptions, sliding_window_scores
 from nnunet_rs.predict.window_grid import sliding_window_grid
+from nnunet_rs.predict.window_source import Previous
 
 CPU = choose_compute(torch.device("cpu"), "float32")
 
 
-def engine(*networks):
-    return TorchEngine(networks, CPU)
+@pytest.fixture(params=["processor", "device", "device that fills batches up", "device without room"])
+def engine(request, monkeypatch):
+    """`engine(*networks)`; what devices do is done on the processor."""
+    if request.param == "processor":
+        return lambda *networks: TorchEngine(networks, CPU)
+    if "without room" in request.param:
+        monkeypatch.setattr(device_source, "free_memory", lambda _: 0)
+        monkeypatch.setattr(torch_accumulator, "free_memory", lambda _: 0)
+    return lambda *networks: DeviceEngine(networks, CPU, fill="fills" in request.param)
 
 
 class Identity(torch.nn.Module):
@@ -54,7 +61,7 @@ def noise(*shape):
 @pytest.mark.parametrize("size", [(9, 7, 12), (20, 5, 6), (3, 2, 5), (6, 6, 19)])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("by_rows", [True, False])
-def test_averages_of_an_identity_are_the_image(size, batch, by_rows):
+def test_averages_of_an_identity_are_the_image(engine, size, batch, by_rows):
     image = noise(2, *size)
     window_grid = sliding_window_grid(size, (6, 4, 6))
     options = WindowOptions((0, 1, 2), activation="none", batch=batch, by_rows=by_rows)
@@ -64,7 +71,7 @@ def test_averages_of_an_identity_are_the_image(size, batch, by_rows):
 
 
 @pytest.mark.parametrize("by_rows", [True, False])
-def test_regions_come_in_order_and_cover_the_volume(by_rows):
+def test_regions_come_in_order_and_cover_the_volume(engine, by_rows):
     image = noise(1, 7, 9, 20)
     window_grid = sliding_window_grid((7, 9, 20), (6, 4, 6))
     options = WindowOptions(activation="none", by_rows=by_rows)
@@ -94,7 +101,7 @@ class Mixed(torch.nn.Module):
 
 @pytest.mark.parametrize("size", [(9, 7, 12), (3, 2, 5), (6, 6, 19)])
 @pytest.mark.parametrize("mirror", [True, False])
-def test_a_first_segmentation_is_one_hot_in_windows_as_if_of_the_whole_volume(size, mirror):
+def test_a_first_segmentation_is_one_hot_in_windows_as_if_of_the_whole_volume(engine, size, mirror):
     image, labels = noise(2, *size), np.random.default_rng(1).integers(0, 4, size).astype(np.uint8)
     whole = np.concatenate([image, [labels == c for c in (1, 2, 3)]]).astype(np.float32)
     network, window_grid = Mixed(5).eval(), sliding_window_grid(size, (6, 4, 6))
@@ -104,7 +111,7 @@ def test_a_first_segmentation_is_one_hot_in_windows_as_if_of_the_whole_volume(si
     np.testing.assert_array_equal(gather(regions, window_grid), expected)
 
 
-def test_slices_go_through_a_flat_network():
+def test_slices_go_through_a_flat_network(engine):
     image = noise(2, 5, 9, 7)
     window_grid = sliding_window_grid(image.shape[1:], (4, 4))
     regions = sliding_window_scores(
@@ -120,7 +127,7 @@ def test_mirror_images_are_all_sets_of_axes():
     assert len(set(mirror_images((0, 1, 2)))) == 8
 
 
-def test_mirroring_and_networks_are_averaged():
+def test_mirroring_and_networks_are_averaged(engine):
     image = np.zeros((1, 1, 1, 5), np.float32)
     image[..., 2] = 8
     window_grid = sliding_window_grid((1, 1, 5), (1, 1, 5))
@@ -137,7 +144,7 @@ def test_mirroring_and_networks_are_averaged():
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("size", [(3, 4, 9), (9, 4, 3)])
-def test_mirrored_is_along_the_named_axes_only(axis, size):
+def test_mirrored_is_along_the_named_axes_only(engine, axis, size):
     """A shift along the last axis is undone by mirroring along that axis alone, however the volume is swept."""
     image, window_grid = noise(1, *size), sliding_window_grid(size, size)
     plain, mirrored = (
@@ -153,7 +160,7 @@ def test_mirrored_is_along_the_named_axes_only(axis, size):
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_probabilities_are_averaged(activation):
+def test_probabilities_are_averaged(engine, activation):
     image = noise(3, 4, 4, 4)
     window_grid = sliding_window_grid((4, 4, 4), (4, 4, 4))
     scores = gather(
@@ -163,7 +170,7 @@ def test_probabilities_are_averaged(activation):
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
-def test_the_task_hears_of_every_window():
+def test_the_task_hears_of_every_window(engine):
     class Counter:
         count = 0
 
@@ -175,7 +182,7 @@ def test_the_task_hears_of_every_window():
     assert counter.count == len(window_grid.starts)
 
 
-def test_outputs_that_are_not_finite_are_refused():
+def test_outputs_that_are_not_finite_are_refused(engine):
     class Broken(torch.nn.Module):
         def forward(self, x):
             return x * float("nan")
@@ -194,7 +201,7 @@ def test_outputs_that_are_not_finite_are_refused():
         RuntimeError("FIND was unable to find an engine to execute this computation"),
     ],
 )
-def test_batches_shrink_until_they_fit(error):
+def test_batches_shrink_until_they_fit(engine, error):
     class Small(torch.nn.Module):
         limit = 2
 
@@ -214,8 +221,17 @@ def test_batches_shrink_until_they_fit(error):
         list(sliding_window_scores(engine(network), image, window_grid, options))
 
 
+def test_an_image_that_cannot_be_written_is_read(engine):
+    image, window_grid = noise(2, 9, 7, 12), sliding_window_grid((9, 7, 12), (6, 4, 6))
+    image.flags.writeable = False
+    scores = gather(
+        sliding_window_scores(engine(Identity()), image, window_grid, WindowOptions(activation="none")), window_grid
+    )
+    np.testing.assert_allclose(scores, image, atol=1e-5)
+
+
 @pytest.mark.parametrize(("size", "tile"), [((9, 7, 12), (6, 4, 6)), ((3, 9, 7), (4, 4))])
-def test_outputs_are_gone_before_the_next_are_made(size, tile):
+def test_outputs_are_gone_before_the_next_are_made(engine, size, tile):
     class Watched(torch.nn.Module):
         last = staticmethod(lambda: None)
 
@@ -229,24 +245,48 @@ def test_outputs_are_gone_before_the_next_are_made(size, tile):
     gather(sliding_window_scores(engine(Watched(), Watched()), noise(1, *size), window_grid, options), window_grid)
 
 
-def test_memory_that_runs_out_half_way_is_an_error():
-    class Second(torch.nn.Module):
-        def forward(self, x):
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+class Second(torch.nn.Module):
+    """Runs out of memory."""
 
+    def forward(self, x):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_memory_that_runs_out_half_way_is_an_error_where_half_is_summed():
     window_grid = sliding_window_grid((4, 4, 4), (4, 4, 4))
+    half = TorchEngine((Identity(), Second()), CPU)
     with pytest.raises(torch.OutOfMemoryError):
-        list(sliding_window_scores(engine(Identity(), Second()), noise(1, 4, 4, 4), window_grid, WindowOptions()))
+        list(sliding_window_scores(half, noise(1, 4, 4, 4), window_grid, WindowOptions()))
+
+
+def test_on_a_device_it_may_run_out_at_any_network():
+    class Seldom(Second):
+        tries = 0
+
+        def forward(self, x):
+            self.tries += 1
+            return super().forward(x) if len(x) > 1 or self.tries < 3 else x
+
+    image, window_grid = noise(2, 9, 7, 12), sliding_window_grid((9, 7, 12), (6, 4, 6))
+    options, network = WindowOptions((0, 2), activation="none", batch=4), Seldom()
+    scores = gather(
+        sliding_window_scores(DeviceEngine((Identity(), network), CPU), image, window_grid, options), window_grid
+    )
+    np.testing.assert_allclose(scores, image, atol=1e-5)
+    assert network.tries > len(window_grid.starts)
 
 
 @pytest.mark.parametrize(("size", "tile"), [((9, 7, 12), (6, 4, 6)), ((5, 9, 7), (4, 4)), ((8, 6, 6), (4, 6, 6))])
-@pytest.mark.parametrize("activation", ["softmax", "none"])
-def test_sums_on_a_device_are_those_of_the_kernel(monkeypatch, size, tile, activation):
-    window_grid, options = sliding_window_grid(size, tile), WindowOptions(activation=activation, batch=2, by_rows=False)
-
-    def predict():
-        return gather(sliding_window_scores(engine(Shift()), noise(3, *size), window_grid, options), window_grid)
-
-    by_kernel = predict()
-    monkeypatch.setattr(torch_engine, "torch_accumulator", DeviceAccumulator)
-    np.testing.assert_allclose(predict(), by_kernel, atol=1e-5)
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_all_engines_find_the_same(engine, size, tile, activation):
+    window_grid = sliding_window_grid(size, tile)
+    axes = tuple(range(len(tile)))
+    for options in (
+        WindowOptions(axes[:2], activation, batch=2, by_rows=False),
+        WindowOptions(axes, activation, batch=3),
+    ):
+        by_kernel, other = (
+            gather(sliding_window_scores(each, noise(3, *size), window_grid, options), window_grid)
+            for each in (TorchEngine((Shift(), Identity()), CPU), engine(Shift(), Identity()))
+        )
+        np.testing.assert_allclose(other, by_kernel, atol=1e-5)

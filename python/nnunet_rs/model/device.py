@@ -169,12 +169,13 @@ def batch_memory(device: torch.device, shape: Shape, kind: Any) -> NDArray[Any]:
     return torch.empty(shape, dtype=torch.from_numpy(memory).dtype, pin_memory=True).numpy()
 
 
-def release_memory(device: torch.device, error: BaseException) -> None:
-    """Free what a computation that failed still holds, before a smaller one is tried.
+def release_memory(device: torch.device, error: BaseException | None = None) -> None:
+    """Free what PyTorch keeps idle of a device's memory, and what a computation that failed still holds.
 
-    That is the tensors in the functions that the error came through, and what PyTorch keeps idle.
+    That is the tensors in the functions that its error came through.
     """
-    traceback.clear_frames(error.__traceback__)
+    if error is not None:
+        traceback.clear_frames(error.__traceback__)
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps" and torch.backends.mps.is_available():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,11 +23,17 @@ class WindowAccumulator(Protocol):
         The axes are those of the tile, 0 the first.
         """
 
-    def mean(self, start: Shape3, stop: Shape3) -> FloatArray:
-        """Return the weighted means of a part, (c, planes, rows, columns)."""
+    def mean(self, start: Shape3, stop: Shape3) -> Callable[[], FloatArray]:
+        """Return what waits for the weighted means of a part, and returns them: (c, planes, rows, columns).
+
+        They are of the sums as they are when this is called; the waiting may be another thread's.
+        """
 
     def forget(self, plane: int, row: int) -> None:
         """Give back the memory of rows before `row` in planes before `plane`."""
+
+    def give_back(self) -> bool:
+        """Take the sums out of the device's memory; False: they are not there."""
 
 
 class HostAccumulator:
@@ -48,10 +54,15 @@ class HostAccumulator:
             turned = self._grid.of_tile(mirrored)
             self._sums.add(window, start, activation=self._activation, mirrored=turned)
 
-    def mean(self, start: Shape3, stop: Shape3) -> FloatArray:
+    def mean(self, start: Shape3, stop: Shape3) -> Callable[[], FloatArray]:
         """See WindowAccumulator."""
-        return self._sums.mean(start, stop)
+        means = self._sums.mean(start, stop)
+        return lambda: means
 
     def forget(self, plane: int, row: int) -> None:
         """See WindowAccumulator."""
         self._sums.forget(plane, row)
+
+    def give_back(self) -> bool:
+        """See WindowAccumulator."""
+        return False

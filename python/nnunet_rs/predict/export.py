@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +23,10 @@ from nnunet_rs.predict.window_grid import WindowGrid
 # share one: with many classes pieces of one plane would do that work several times.
 SCORE_BYTES = 1 << 27
 PROBABILITY_BYTES = 1 << 26  # on the target's grid
+AHEAD = 3  # pieces that wait, or are being decided, while a device computes the next
 HALF = np.float32(0.5)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,20 @@ class Piece:
         return self.planes[1] - self.planes[0], self.rows[1] - self.rows[0], target.shape[2]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ComingPiece:
+    """A piece whose scores may still be on their way."""
+
+    fetched: Callable[[], FloatArray]
+    start: tuple[int, int]
+    planes: Interval
+    rows: Interval
+
+    def wait(self) -> Piece:
+        """Return it when its scores are there."""
+        return Piece(self.fetched(), self.start, self.planes, self.rows)
+
+
 class Cutter:
     """Turns finished regions of scores into pieces: every voxel of the target is made once, as soon as it can be."""
 
@@ -82,7 +102,7 @@ class Cutter:
         self._rows: Interval = (0, 0)
         self._layer: Interval = (0, 0)
 
-    def pieces(self, region: ScoreBlock) -> Iterator[Piece]:
+    def pieces(self, region: ScoreBlock) -> Iterator[ComingPiece]:
         """Yield what the next region completes, a few planes at a time."""
         if region.planes != self._layer:
             self._layer, self._rows = region.planes, (0, 0)
@@ -95,7 +115,7 @@ class Cutter:
         for first in range(*self._planes, count):
             planes = first, min(first + count, self._planes[1])
             source = self._sources(0, planes)
-            yield Piece(region.read(source, rows), (source[0], rows[0]), planes, self._rows)
+            yield ComingPiece(region.fetch(source, rows), (source[0], rows[0]), planes, self._rows)
 
     def _next(self, axis: int, done: Interval, ready: int) -> Interval:
         """Voxels of the target that follow those done and need no score from `ready` on."""
@@ -167,16 +187,18 @@ class ProbabilitySink(Protocol):
 
 
 def export_probabilities(
-    regions: Iterator[ScoreBlock], target: Target, decision: Decision
+    regions: Iterator[ScoreBlock], target: Target, decision: Decision, *, beside: bool = False
 ) -> Iterator[tuple[int, FloatArray]]:
     """Yield (first plane, probabilities (c, planes, a, b)) of the cropped grid, a few planes at a time.
 
-    The regions must reach over all rows.
+    The regions must reach over all rows; `beside` as of `export_labels`.
     """
     cutter = Cutter(target, decision.labels.outputs, probabilities=True)
-    for region in regions:
-        for piece in cutter.pieces(region):
-            yield piece.planes[0], decision.probabilities_of(piece, target)
+
+    def resample(coming: ComingPiece) -> tuple[int, FloatArray]:
+        return coming.planes[0], decision.probabilities_of(coming.wait(), target)
+
+    yield from _in_order((partial(resample, piece) for region in regions for piece in cutter.pieces(region)), beside)
 
 
 def export_labels(
@@ -185,6 +207,8 @@ def export_labels(
     geometry: Geometry,
     decision: Decision,
     sink: ProbabilitySink | None = None,
+    *,
+    beside: bool = False,
 ) -> IntArray:
     """Decide a whole case while its scores arrive; all classes never exist at the image's resolution.
 
@@ -200,6 +224,8 @@ def export_labels(
         How scores become labels.
     sink
         Where probabilities go as well.
+    beside
+        Whether a thread decides while the next regions are predicted: where a device predicts them.
 
     Returns
     -------
@@ -208,14 +234,43 @@ def export_labels(
     """
     cutter = Cutter(target, decision.labels.outputs, probabilities=sink is not None)
     labels: Any = None
-    for region in regions:
-        for piece in cutter.pieces(region):
-            decided = decision.decide(piece, target)
-            labels = np.empty(target.shape, decided.dtype) if labels is None else labels
-            labels[slice(*piece.planes), slice(*piece.rows)] = decided
-            if sink is not None:
-                sink.put(piece.planes[0], decision.probabilities_of(piece, target))
+
+    def decide(coming: ComingPiece) -> tuple[Interval, Interval, IntArray]:
+        piece = coming.wait()
+        decided = decision.decide(piece, target)
+        if sink is not None:
+            sink.put(piece.planes[0], decision.probabilities_of(piece, target))
+        return piece.planes, piece.rows, decided
+
+    work = (partial(decide, piece) for region in regions for piece in cutter.pieces(region))
+    for planes, rows, decided in _in_order(work, beside):
+        labels = np.empty(target.shape, decided.dtype) if labels is None else labels
+        labels[slice(*planes), slice(*rows)] = decided
     return decision.place(labels, target, geometry)
+
+
+def _in_order(work: Iterator[Callable[[], T]], beside: bool) -> Iterator[T]:
+    """Yield what each piece of work returns, in order; `beside` lets a thread do it while the next pieces are made.
+
+    No more than AHEAD pieces are under way. An error of the work is raised here, and ends the making.
+    """
+    if not beside:
+        for each in work:
+            yield each()
+            del each  # what it holds is gone before the next is made
+        return
+    under_way: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(1, "export") as thread:
+        try:
+            for each in work:
+                under_way.append(thread.submit(each))
+                del each
+                while len(under_way) >= AHEAD or (under_way and under_way[0].done()):
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            thread.shutdown(wait=True, cancel_futures=True)
 
 
 def _activated(logits: FloatArray, regions: bool) -> FloatArray:

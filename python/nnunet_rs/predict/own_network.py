@@ -129,11 +129,11 @@ def _engine(network: Callable[[Any], Any], image: Any, dims: int) -> Engine:
     import torch
 
     from nnunet_rs.model.device import Compute
-    from nnunet_rs.predict.engines.torch_engine import TorchEngine
+    from nnunet_rs.predict.engines.torch_engine import torch_engine
 
     weight = next(iter(network.parameters()), None) if isinstance(network, torch.nn.Module) else None
     device = weight.device if weight is not None else image.device if _is_tensor(image) else torch.device("cpu")
-    return TorchEngine((_Checked(network, dims),), Compute(device, torch.float32))
+    return torch_engine((_Checked(network, dims),), Compute(device, torch.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +164,12 @@ class NumpyEngine(HostEngine):
         """See Engine."""
         return "a function of NumPy arrays"
 
-    def scores(self, windows: FloatArray, mirror_axes: Shape) -> Iterator[Scored]:
+    def scores(
+        self,
+        windows: FloatArray,
+        mirror_axes: Shape,
+        activation: Activation = "none",  # noqa: ARG002 (these scores are logits)
+    ) -> Iterator[Scored]:
         """See Engine."""
         network = _Checked(self.network, windows.ndim - 2)
         for axes in mirror_images(mirror_axes):

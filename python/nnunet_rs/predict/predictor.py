@@ -36,8 +36,9 @@ from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_l
 from nnunet_rs.predict.options import PredictOptions as PredictOptions
 from nnunet_rs.predict.prediction_json import PREDICTION
 from nnunet_rs.predict.probabilities import ProbabilityArray
-from nnunet_rs.predict.sliding_window import Previous, ScoreBlock, WindowOptions, sliding_window_scores
+from nnunet_rs.predict.sliding_window import ScoreBlock, WindowOptions, sliding_window_scores
 from nnunet_rs.predict.window_grid import sliding_window_grid
+from nnunet_rs.predict.window_source import Previous
 
 SinkMaker = Callable[[Target, Prepared], ProbabilitySink]
 
@@ -209,7 +210,8 @@ class Predictor:
         target = self.target(prepared)
         sink = None if make_sink is None else make_sink(target, prepared)
         regions = self._regions(prepared, target, task, by_rows=sink is None)
-        return export_labels(regions, target, prepared.geometry, self._decision(), sink)
+        decision, beside = self._decision(), self.engine.computes_elsewhere
+        return export_labels(regions, target, prepared.geometry, decision, sink, beside=beside)
 
     def predict_probabilities(self, array: NDArray[np.generic], spacing: Sequence[float]) -> FloatArray:
         """Predict the probabilities of an image in memory, on the image's whole grid.
@@ -238,7 +240,7 @@ class Predictor:
     ) -> Iterator[tuple[int, FloatArray]]:
         """Yield (first plane, probabilities (c, planes, a, b)) on the grid of `target`, a few planes at a time."""
         regions = self._regions(prepared, target, task, by_rows=False)
-        return export_probabilities(regions, target, self._decision())
+        return export_probabilities(regions, target, self._decision(), beside=self.engine.computes_elsewhere)
 
     def target(self, prepared: Prepared, axis: int | None = None) -> Target:
         """Lay the windows (along a working axis, or the best one) and tell where their scores go."""

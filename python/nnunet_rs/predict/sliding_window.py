@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.progress import Task
-from nnunet_rs.core.types import FloatArray, IntArray, Shape, Shape3
-from nnunet_rs.data.previous_stage import one_hot
+from nnunet_rs.core.types import FloatArray, Shape, Shape3
 from nnunet_rs.predict.blend import Activation, WindowAccumulator
 from nnunet_rs.predict.engines.engine import Engine, TooManyWindowsError
 from nnunet_rs.predict.window_grid import WindowGrid
+from nnunet_rs.predict.window_source import Previous, WindowSource
 
 Interval = tuple[int, int]  # [start, stop)
 
@@ -34,24 +32,21 @@ class WindowOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Previous:
-    """A cascade's first segmentation: further channels, one per foreground class, that exist within windows only."""
-
-    labels: IntArray  # (z, y, x) class indices, on the image's grid
-    classes: int  # the background included
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class ScoreBlock:
     """A finished part of a volume, in the grid's axes; it reaches over all columns.
 
-    `read(planes, rows)` gives averaged scores (c, planes, rows, columns) of any part of it, and of the one plane and
-    the one row before it, until the next region is asked for.
+    `fetch(planes, rows)` asks for averaged scores (c, planes, rows, columns) of any part of it, and of the one plane
+    and the one row before it, until the next block is asked for. What it returns waits for them, also later and in
+    another thread, and returns them.
     """
 
     planes: Interval
     rows: Interval
-    read: Callable[[Interval, Interval], FloatArray]
+    fetch: Callable[[Interval, Interval], Callable[[], FloatArray]]
+
+    def read(self, planes: Interval, rows: Interval) -> FloatArray:
+        """Fetch scores, and wait for them."""
+        return self.fetch(planes, rows)()
 
 
 def sliding_window_scores(
@@ -94,41 +89,17 @@ def sliding_window_scores(
         A network's scores are not finite, or a single window does not fit the device's memory; or this process was
         forked from one that has computed with the engine.
     """
-    image_on_grid = _ImageOnGrid.of(image, previous, grid)
-    finished = _finished(grid, options.by_rows)
-    for sums, done in _Windows(engine, options, grid).run(image_on_grid, task):
+    source = engine.source(image, previous, grid)
+    # One by one slices are too little to ask a device for.
+    together = engine.computes_elsewhere and grid.flat
+    finished = _finished(grid, options.by_rows and not together)
+    for sums, done in _Windows(engine, options, grid, source).run(task):
         while finished and finished[0].after <= done:
             part = finished.pop(0)
+            while together and finished and finished[0].after <= done:
+                part = finished.pop(0).following(part)
             yield from _region(part, sums, grid)
             sums.forget(max(0, part.planes[1] - 1), part.forget_rows)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _ImageOnGrid:
-    """What windows are cut out of, in the grid's axes, padded."""
-
-    image: FloatArray  # (c, *padded)
-    previous: Previous | None
-
-    @classmethod
-    def of(cls, image: FloatArray, previous: Previous | None, grid: WindowGrid) -> _ImageOnGrid:
-        known = None
-        if previous is not None:
-            known = Previous(_padded(_turned(previous.labels[None], grid), grid)[0], previous.classes)
-        return cls(_padded(_turned(image, grid), grid), known)
-
-    def cut(self, start: Shape3, tile: Shape3) -> FloatArray:
-        """Return the network's input (c, *tile)."""
-        box = tuple(slice(s, s + n) for s, n in zip(start, tile, strict=True))
-        window = self.image[(slice(None), *box)]
-        if self.previous is None:
-            return window
-        return np.concatenate([window, one_hot(self.previous.labels[box], self.previous.classes)])
-
-
-def _turned(array: NDArray[Any], grid: WindowGrid) -> NDArray[Any]:
-    """Bring (c, z, y, x) from working axes to the grid's; no copy."""
-    return array.transpose(0, *(axis + 1 for axis in grid.axes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +110,10 @@ class _Part:
     rows: Interval
     after: int
     forget_rows: int  # whose sums are read no more, in all planes but the last of the part
+
+    def following(self, other: _Part) -> _Part:
+        """Return both as one, if this one is the next layer."""
+        return _Part((other.planes[0], self.planes[1]), self.rows, self.after, self.forget_rows)
 
 
 def _finished(grid: WindowGrid, by_rows: bool) -> list[_Part]:
@@ -165,56 +140,65 @@ class _Windows:
     engine: Engine
     options: WindowOptions
     grid: WindowGrid
+    source: WindowSource
     limit: int | None = None  # windows at a time that the device's memory was found to hold
 
-    def run(self, image: _ImageOnGrid, task: Task | None) -> Iterator[tuple[WindowAccumulator, int]]:
+    def run(self, task: Task | None) -> Iterator[tuple[WindowAccumulator, int]]:
         """Add window after window; yield the sums and how many windows they hold."""
         sums: WindowAccumulator | None = None
         done = 0
         while done < len(self.grid.starts):
-            starts = self.grid.starts[done : done + self._batch()]
+            count, size = self.engine.sizes(self._most(), len(self.grid.starts) - done)
+            starts, device = self.grid.starts[done : done + count], ""
             try:
                 with self.engine.memory():
-                    sums = self._add(self._gather(image, starts), starts, sums)
+                    sums = self._add(starts, size, sums)
             except TooManyWindowsError as error:
-                self._shrink(len(starts), error)
+                device = error.device
+            if device:  # here the error is gone, and with it what it kept of the failed try
+                self._make_room(size, sums, device)
                 continue
-            done += len(starts)
+            done += count
             if task is not None:
-                task.advance(len(starts))
+                task.advance(count)
+            assert sums is not None  # there is at least one network
             yield sums, done
 
-    def _add(self, windows: FloatArray, starts: Sequence[Shape3], sums: WindowAccumulator | None) -> WindowAccumulator:
+    def _add(self, starts: Sequence[Shape3], size: int, sums: WindowAccumulator | None) -> WindowAccumulator | None:
         """Add all scores of a batch to the sums, which are opened as soon as the number of classes is known."""
-        for scored in self.engine.scores(windows, self.options.mirror_axes):
+        windows = self.source.windows(starts, size)
+        for scored in self.engine.scores(windows, self.options.mirror_axes, self.options.activation):
             sums = sums or self._open(scored.scores.shape[1])
-            sums.add(scored.scores, starts[scored.windows], scored.mirrored)
+            places = starts[scored.windows]
+            sums.add(scored.scores[: len(places)], places, scored.mirrored)
             del scored  # of many classes they are large: gone before the network makes the next
-        assert sums is not None  # there is at least one network
         return sums
 
     def _open(self, classes: int) -> WindowAccumulator:
-        ahead = self._batch() - 1
+        ahead = self._most() - 1
         layers = [start[0] for start in self.grid.starts]
         span = max(layers[min(i + ahead, len(layers) - 1)] - first for i, first in enumerate(layers))
         return self.engine.accumulator(classes, self.grid, span, self.options.activation)
 
-    def _batch(self) -> int:
+    def _most(self) -> int:
+        """How many windows at a time."""
         wanted = self.options.batch or self.engine.batch(prod(self.grid.tile))
         return min(wanted, self.limit or wanted)
 
-    def _shrink(self, tried: int, error: TooManyWindowsError) -> None:
-        if tried == 1:
-            raise NnunetError(
-                f"{error.device}: a single window does not fit its memory; use a larger device, or the CPU"
-            ) from error
-        self.limit = tried // 2
+    def _make_room(self, tried: int, sums: WindowAccumulator | None, device: str) -> None:
+        """Let a batch that did not fit have more memory, or make the next ones smaller."""
+        if not self.source.give_back():
+            if tried > 1:
+                self.limit = tried // 2
+            elif sums is None or not sums.give_back():
+                raise NnunetError(_too_large(device))
+        self.engine.release_memory()
 
-    def _gather(self, image: _ImageOnGrid, starts: Sequence[Shape3]) -> FloatArray:
-        """Cut windows out: (b, c, *tile) in working axes."""
-        order = (0, *(axis + 1 for axis in self.grid.back))
-        cuts = [image.cut(start, self.grid.tile).transpose(order) for start in starts]
-        return np.stack([cut[:, 0] if self.grid.flat else cut for cut in cuts])
+
+def _too_large(device: str) -> str:
+    if device == "cpu":
+        return "a single window does not fit into this machine's memory; end other programs, or use a larger machine"
+    return f"{device}: a single window does not fit its memory; use a device with more, or --device cpu"
 
 
 def _region(part: _Part, sums: WindowAccumulator, grid: WindowGrid) -> Iterator[ScoreBlock]:
@@ -227,16 +211,17 @@ def _region(part: _Part, sums: WindowAccumulator, grid: WindowGrid) -> Iterator[
         return
     columns = grid.before[2], grid.before[2] + grid.size[2]
 
-    def read(planes: Interval, rows: Interval) -> FloatArray:
+    def fetch(planes: Interval, rows: Interval) -> Callable[[], FloatArray]:
         low, high = zip(
             (planes[0] + grid.before[0], planes[1] + grid.before[0]),
             (rows[0] + grid.before[1], rows[1] + grid.before[1]),
             columns,
             strict=True,
         )
-        return _finite(sums.mean(low, high))
+        means = sums.mean(low, high)
+        return lambda: _finite(means())
 
-    yield ScoreBlock(planes, rows, read)
+    yield ScoreBlock(planes, rows, fetch)
 
 
 def _finite(scores: FloatArray) -> FloatArray:
@@ -247,10 +232,3 @@ def _finite(scores: FloatArray) -> FloatArray:
             "the network's output is not finite; predict in float32, and see whether the training diverged"
         )
     return scores
-
-
-def _padded(array: NDArray[Any], grid: WindowGrid) -> NDArray[Any]:
-    if grid.padded == grid.size:
-        return array
-    after = [whole - part - low for whole, part, low in zip(grid.padded, grid.size, grid.before, strict=True)]
-    return np.pad(array, [(0, 0), *zip(grid.before, after, strict=True)])  # zero is the mean, or the outside

@@ -35,6 +35,15 @@ class WindowGrid:
         """Bring (b, classes, z, y, x) in working axes to the grid's axes: the order for `transpose`."""
         return (0, 1, *(axis + 2 for axis in self.axes))
 
+    @property
+    def window_order(self) -> tuple[int, ...]:
+        """Bring (c, *tile) in the grid's axes to working axes: the order for `transpose`."""
+        return (0, *(axis + 1 for axis in self.back))
+
+    def box(self, start: Shape3) -> tuple[slice, ...]:
+        """Where the window of this start lies in the padded volume."""
+        return tuple(slice(at, at + size) for at, size in zip(start, self.tile, strict=True))
+
     def of_tile(self, axes: Shape) -> Shape:
         """Tell which of the grid's axes are these of the tile, which has two for a 2-D network, 0 the first."""
         return tuple(self.axes.index(axis + (1 if self.flat else 0)) for axis in axes)

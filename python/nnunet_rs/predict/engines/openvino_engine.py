@@ -19,6 +19,7 @@ from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.resources import processor, processors
 from nnunet_rs.core.types import FloatArray, Shape
+from nnunet_rs.predict.blend import Activation
 from nnunet_rs.predict.engines.engine import HostEngine, Scored, mirror_images
 
 if TYPE_CHECKING:
@@ -179,7 +180,12 @@ class OpenvinoEngine(HostEngine):
 
         return f"OpenVINO {openvino.__version__.split('-')[0]}, {self.precision}, on {processor().name}"
 
-    def scores(self, windows: FloatArray, mirror_axes: Shape) -> Iterator[Scored]:
+    def scores(
+        self,
+        windows: FloatArray,
+        mirror_axes: Shape,
+        activation: Activation = "none",  # noqa: ARG002 (these scores are logits)
+    ) -> Iterator[Scored]:
         """See Engine.
 
         While one window is computed, the scores of the one before are used and the next is brought into place, unless

@@ -1,8 +1,9 @@
-"""Sums of windows on a device of PyTorch's, beside the networks."""
+"""Sums of windows that networks of PyTorch's score, beside the networks or in the computer's own memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -12,16 +13,15 @@ from nnunet_rs.core.errors import is_out_of_memory
 from nnunet_rs.core.kernels import gaussian_importance
 from nnunet_rs.core.types import FloatArray, Shape, Shape3
 from nnunet_rs.model.device import release_memory
-from nnunet_rs.predict.blend import Activation, HostAccumulator, WindowAccumulator
+from nnunet_rs.predict.blend import HostAccumulator, WindowAccumulator
+from nnunet_rs.predict.engines.device_memory import fetch, free_memory, pinned
 from nnunet_rs.predict.window_grid import WindowGrid
 
-TEMPORARIES = 4  # arrays of a window's scores that adding it, or reading means, takes on the device
 
-
-def torch_accumulator(
-    classes: int, grid: WindowGrid, span: int, activation: Activation, device: torch.device
+def device_accumulator(
+    classes: int, grid: WindowGrid, span: int, device: torch.device, networks: int
 ) -> WindowAccumulator:
-    """Return empty sums, in the processor's memory for networks on it, else on their device where there is room.
+    """Return empty sums of scores that lie on a device, there if there is room, else in the computer's memory.
 
     Parameters
     ----------
@@ -31,46 +31,76 @@ def torch_accumulator(
         The windows.
     span
         By how many planes the starts of windows that are added together differ at most.
-    activation
-        What is summed.
     device
         Where the scores are.
+    networks
+        Bytes of the device's memory that are idle now and that the networks take for a batch.
     """
-    if device.type != "cpu" and _fits(DeviceAccumulator.bytes_of(classes, grid, span), classes, grid, device):
+    wanted = DeviceAccumulator.bytes_of(classes, grid, span) + 4 * classes * prod(grid.tile)  # and a part to read
+    if wanted <= free_memory(device) - networks:
         try:
-            return DeviceAccumulator(classes, grid, span, activation, device)
-        except RuntimeError as error:  # memory in pieces, or taken by others since
+            return DeviceAccumulator(classes, grid, span, device)
+        except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            release_memory(device, error)
-    return FetchingAccumulator(classes, grid, activation)
+            release_memory(device, error)  # in pieces, or taken by others since
+    return FetchingAccumulator(classes, grid, "none")
 
 
-def _fits(size: int, classes: int, grid: WindowGrid, device: torch.device) -> bool:
-    """Whether sums fit beside what adding a window to them takes; a network has run already and holds its part."""
-    if device.type != "cuda":
-        return True  # found out by trying
-    free, _ = torch.cuda.mem_get_info(device)
-    return size + TEMPORARIES * 4 * classes * prod(grid.tile) <= free
-
-
-class FetchingAccumulator(HostAccumulator):
-    """Sums in the processor's memory, of tensors on whatever device."""
+class TensorAccumulator(HostAccumulator):
+    """Sums of tensors in the computer's memory."""
 
     def add(self, scores: Tensor, starts: Sequence[Shape3], mirrored: Shape) -> None:
         """See WindowAccumulator."""
-        super().add(scores.to("cpu").numpy(), starts, mirrored)
+        super().add(scores.numpy(), starts, mirrored)
+
+
+class FetchingAccumulator(HostAccumulator):
+    """Sums in the computer's memory, of scores on a device: one is added while others are computed and fetched."""
+
+    _AHEAD = 2  # windows that are on their way
+
+    def __init__(self, *arguments: object) -> None:
+        """Begin with nothing; as `HostAccumulator`."""
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self._coming: deque[tuple[Callable[[], FloatArray], Shape3, Shape]] = deque()
+
+    def add(self, scores: Tensor, starts: Sequence[Shape3], mirrored: Shape) -> None:
+        """See WindowAccumulator."""
+        for window, start in zip(scores, starts, strict=True):
+            self._take(self._AHEAD - 1)
+            self._coming.append((fetch(window), start, mirrored))
+
+    def mean(self, start: Shape3, stop: Shape3) -> Callable[[], FloatArray]:
+        """See WindowAccumulator."""
+        self._take(0)
+        return super().mean(start, stop)
+
+    def forget(self, plane: int, row: int) -> None:
+        """See WindowAccumulator."""
+        self._take(0)
+        super().forget(plane, row)
+
+    def _take(self, left: int) -> None:
+        """Add what has come, and wait until no more than so many windows are on their way."""
+        while len(self._coming) > left:
+            values, start, mirrored = self._coming.popleft()
+            super().add(values()[None], [start], mirrored)
 
 
 class DeviceAccumulator:
-    """WindowAccumulator in torch, on any device: a ring of planes, as many as windows added together can touch."""
+    """WindowAccumulator in torch, on any device: a ring of planes, as many as windows added together can touch.
 
-    def __init__(self, classes: int, grid: WindowGrid, span: int, activation: Activation, device: torch.device) -> None:
+    Adding takes no memory, so that it never stops half-way.
+    """
+
+    def __init__(self, classes: int, grid: WindowGrid, span: int, device: torch.device) -> None:
         """Take the memory for the ring."""
         depth = self._depth(grid, span)
-        self._grid = grid
-        self._activation = activation
-        self._importance = torch.from_numpy(gaussian_importance(grid.tile)).to(device)
+        self._grid, self._device = grid, device
+        importance = pinned(grid.tile, torch.float32, device)
+        importance.numpy()[:] = gaussian_importance(grid.tile)
+        self._importance = importance.to(device, non_blocking=True)
         self._sums = torch.zeros((depth, classes, *grid.padded[1:]), device=device)
         self._weights = torch.zeros((depth, 1, *grid.padded[1:]), device=device)
         self._forgotten = 0  # planes before this one
@@ -87,42 +117,61 @@ class DeviceAccumulator:
 
     @torch.inference_mode()
     def add(self, scores: Tensor, starts: Sequence[Shape3], mirrored: Shape) -> None:
-        """See WindowAccumulator."""
-        turned = [axis + 1 for axis in self._grid.of_tile(mirrored)]
+        """See WindowAccumulator; scores are what is summed."""
+        scores = scores.flip([axis + 2 for axis in mirrored]) if mirrored else scores
         scores = (scores.unsqueeze(2) if self._grid.flat else scores).permute(self._grid.scores_order)
-        for window, start in zip(scores, starts, strict=True):  # one by one: all at once would take more memory
-            weighted = _activated(window, self._activation).flip(turned) * self._importance
-            values = weighted.transpose(0, 1)  # (plane, classes, row, column)
-            slots = torch.tensor(self._slots(start[0], start[0] + len(values)), device=values.device)
-            ends = [at + size for at, size in zip(start[1:], self._importance.shape[1:], strict=True)]
-            place = (slice(None), slice(None), *map(slice, start[1:], ends))
-            self._sums[place].index_add_(0, slots, values)
-            self._weights[place].index_add_(0, slots, self._importance.unsqueeze(1))
+        for window, start in zip(scores.to(self._sums.device), starts, strict=True):
+            columns = self._grid.box(start)[1:]
+            for ring, part in self._pieces(start[0], start[0] + self._grid.tile[0]):
+                place, importance = (ring, slice(None), *columns), self._importance[part].unsqueeze(1)
+                self._sums[place].addcmul_(window[:, part].transpose(0, 1), importance)
+                self._weights[place].add_(importance)
+
+    def mean(self, start: Shape3, stop: Shape3) -> Callable[[], FloatArray]:
+        """See WindowAccumulator."""
+        try:
+            return fetch(self._means(start, stop))
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or not self.give_back():
+                raise
+        return fetch(self._means(start, stop))
 
     @torch.inference_mode()
-    def mean(self, start: Shape3, stop: Shape3) -> FloatArray:
-        """See WindowAccumulator."""
-        slots = self._slots(start[0], stop[0])
-        part = (slots, slice(None), slice(start[1], stop[1]), slice(start[2], stop[2]))
-        means = self._sums[part].div_(self._weights[part]).transpose(0, 1)
-        return means.contiguous().cpu().numpy()  # the device turns it faster
+    def _means(self, start: Shape3, stop: Shape3) -> Tensor:
+        """Return (c, planes, rows, columns) where the sums are, which turns them faster than the computer does."""
+        size = tuple(last - first for first, last in zip(start, stop, strict=True))
+        means = torch.empty((self._sums.shape[1], *size), device=self._sums.device)
+        for ring, part in self._pieces(start[0], stop[0]):
+            place = (ring, slice(None), slice(start[1], stop[1]), slice(start[2], stop[2]))
+            sums, weights = (each[place].transpose(0, 1) for each in (self._sums, self._weights))
+            torch.div(sums, weights, out=means[:, part])
+        return means
 
     @torch.inference_mode()
     def forget(self, plane: int, row: int) -> None:
         """See WindowAccumulator; only whole planes make room."""
         if row < self._sums.shape[2] or plane <= self._forgotten:
             return
-        slots = self._slots(self._forgotten, plane)
-        self._sums[slots] = 0
-        self._weights[slots] = 0
+        for ring, _ in self._pieces(self._forgotten, plane):
+            self._sums[ring].zero_()
+            self._weights[ring].zero_()
         self._forgotten = plane
 
-    def _slots(self, start: int, stop: int) -> list[int]:
-        return [plane % len(self._sums) for plane in range(start, stop)]
+    @torch.inference_mode()
+    def give_back(self) -> bool:
+        """See WindowAccumulator; windows are added by the processor from now on."""
+        if self._sums.device.type == "cpu":
+            return False
+        self._sums, self._weights, self._importance = (
+            each.cpu() for each in (self._sums, self._weights, self._importance)
+        )
+        release_memory(self._device)
+        return True
 
-
-def _activated(scores: Tensor, activation: Activation) -> Tensor:
-    """Turn one window's logits, (classes, *tile), into what is summed."""
-    if activation == "softmax":
-        return scores.softmax(0)
-    return scores.sigmoid() if activation == "sigmoid" else scores
+    def _pieces(self, start: int, stop: int) -> list[tuple[slice, slice]]:
+        """Where planes lie in the ring, and which of them these are: one piece, or two where it wraps."""
+        depth = len(self._sums)
+        first, length = start % depth, stop - start
+        here = min(length, depth - first)
+        pieces = [(slice(first, first + here), slice(0, here))]
+        return pieces if here == length else [*pieces, (slice(0, length - here), slice(here, length))]

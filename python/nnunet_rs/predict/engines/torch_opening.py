@@ -9,31 +9,35 @@ import torch
 from torch import nn
 
 from nnunet_rs.core.workspace import ModelFolder
+from nnunet_rs.model.blocks import CONVOLUTION, TRANSPOSED
 from nnunet_rs.model.checkpoint import load_model, network_of
-from nnunet_rs.model.device import choose_compute, find_device
+from nnunet_rs.model.device import Compute, choose_compute, find_device
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.nnunet_models import holds_nnunet_models, read_nnunet_model
 from nnunet_rs.model.plugin_checks import PluginNetwork
 from nnunet_rs.model.plugins import as_own
 from nnunet_rs.model.unfinished import load_unfinished
-from nnunet_rs.predict.engines.torch_engine import TorchEngine
+from nnunet_rs.predict.engines.torch_engine import DeviceEngine, TorchEngine, torch_engine
 from nnunet_rs.predict.options import PredictOptions
+
+CONVOLUTIONS = (*CONVOLUTION.values(), *TRANSPOSED.values())
 
 
 def open_torch(
     folders: Sequence[Path], device: str, options: PredictOptions
-) -> tuple[TorchEngine, tuple[ModelMetadata, ...]]:
+) -> tuple[TorchEngine | DeviceEngine, tuple[ModelMetadata, ...]]:
     """Load the networks of fold folders; parameters and errors as `open_models`."""
     place = find_device(device)
     choose_compute(place, options.precision)  # before a network computes anything
     loaded = [_load(folder, place, options) for folder in folders]
-    networks = tuple(_told(network, metadata, options) for network, metadata in loaded)
     all_metadata = tuple(metadata for _, metadata in loaded)
     precision = options.precision
     if place.type == "cpu" and precision == "auto" and any(metadata.source for metadata in all_metadata):
         precision = "float32"  # as the other program computes on processors: the labels are to be the same
     compute = choose_compute(place, precision)
-    return TorchEngine(networks, compute, tuple(filter(None, (compute.remark,)))), all_metadata
+    networks = [_ready(network, metadata, options, compute) for network, metadata in loaded]
+    known = all(metadata.own_network is None for metadata in all_metadata)
+    return torch_engine(networks, compute, tuple(filter(None, (compute.remark,))), fill=known), all_metadata
 
 
 def _load(folder: Path, device: torch.device, options: PredictOptions) -> tuple[nn.Module, ModelMetadata]:
@@ -45,7 +49,18 @@ def _load(folder: Path, device: torch.device, options: PredictOptions) -> tuple[
     return load_model(folder, device, network=options.network)
 
 
-def _told(network: nn.Module, metadata: ModelMetadata, options: PredictOptions) -> nn.Module:
-    """Let errors of a network of the user's own be told as the user's."""
-    own = None if metadata.own_network is None else as_own("network", options.network)
-    return network if own is None else PluginNetwork(network, own)
+def _ready(network: nn.Module, metadata: ModelMetadata, options: PredictOptions, compute: Compute) -> nn.Module:
+    """Let errors of a network of the user's own be told as the user's; bring one of ours to the number type."""
+    if metadata.own_network is not None:
+        own = as_own("network", options.network)
+        return network if own is None else PluginNetwork(network, own)
+    if compute.device.type != "cpu":
+        _cast_convolutions(network, compute.dtype)
+    return network
+
+
+def _cast_convolutions(network: nn.Module, dtype: torch.dtype) -> None:
+    """Keep convolutions' weights in the type in which they are multiplied; autocast casts them for every batch."""
+    for module in network.modules():
+        if isinstance(module, CONVOLUTIONS):
+            module.to(dtype)
