@@ -11,8 +11,9 @@ import tifffile
 from nnunet_rs.core import files
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.io import read_volume
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.workspace import RECORD
-from nnunet_rs.predict import folder, results
+from nnunet_rs.predict import pipeline, results
 from nnunet_rs.predict.folder import FolderOptions, predict_folder
 from nnunet_rs.predict.predictor import PredictOptions
 from nnunet_rs.predict.probabilities import open_probabilities
@@ -114,7 +115,7 @@ def test_a_failing_network_fails_its_case_only(images, tmp_path, make_predictor)
 WAIT = 20  # seconds, after which what should have happened will not
 
 
-def waiting_first(monkeypatch, name, event, first, module=folder):
+def waiting_first(monkeypatch, name, event, first, module=pipeline):
     """Let `module.<name>` wait for the event where its arguments are of the case `first`."""
     original = getattr(module, name)
 
@@ -129,14 +130,14 @@ def waiting_first(monkeypatch, name, event, first, module=folder):
 def test_a_case_that_is_slow_to_read_holds_up_no_other(images, tmp_path, make_predictor, monkeypatch):
     others_written = threading.Event()
     waiting_first(monkeypatch, "read_volume", others_written, "case_0")
-    original = folder.Staged.place
+    original = pipeline.Staged.place
 
     def place(self):
         original(self)
         if len(stamps(tmp_path / "out")) == 3:
             others_written.set()
 
-    monkeypatch.setattr(folder.Staged, "place", place)
+    monkeypatch.setattr(pipeline.Staged, "place", place)
     predict_folder(make_predictor(), images, tmp_path / "out")
     assert others_written.is_set()
     assert len(stamps(tmp_path / "out")) == 4
@@ -223,7 +224,7 @@ def test_probabilities_that_cannot_be_written(what, images, tmp_path, make_predi
 def test_failures_are_told_when_they_happen(images, tmp_path, make_predictor, save_nifti):
     said = []
 
-    class Listener(folder.Silent):
+    class Listener(Silent):
         def say(self, text):
             said.append(text)
 
@@ -236,7 +237,7 @@ def test_failures_are_told_when_they_happen(images, tmp_path, make_predictor, sa
 def test_warnings_of_the_images_are_told_once_a_kind(images, tmp_path, make_predictor):
     said = []
 
-    class Listener(folder.Silent):
+    class Listener(Silent):
         def say(self, text):
             said.append(text)
 
@@ -329,7 +330,7 @@ def test_saved_probabilities_decide_as_the_labels_do(images, tmp_path, make_pred
 def test_a_spacing_in_another_unit_is_named_and_nothing_is_asked_for(tmp_path, make_predictor, save_nifti):
     said = []
 
-    class Listener(folder.Silent):
+    class Listener(Silent):
         def say(self, text):
             said.append(text)
 
@@ -350,7 +351,7 @@ def test_a_spacing_in_another_unit_is_named_and_nothing_is_asked_for(tmp_path, m
 def test_what_the_input_folder_holds_besides_is_told(images, tmp_path, make_predictor):
     said = []
 
-    class Listener(folder.Silent):
+    class Listener(Silent):
         def say(self, text):
             said.append(text)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from nnunet_rs.run.executor import Executor
 
 
-def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """Add where work runs, and what each job gets."""
+def add_cluster(parser: argparse.ArgumentParser, *, workers: bool = True) -> None:
+    """Add where work runs, and what each job gets; and how many jobs share the cases, if it is about cases."""
     group = parser.add_argument_group("cluster", "Hand the work to SLURM or Ray, in their own words.")
     group.add_argument(
         "--on", choices=names(ClusterEngine), help="run there; needs the extra nnunet-rs[slurm] or nnunet-rs[ray]"
@@ -31,6 +31,8 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
         "--time", metavar="LIMIT", help="of a job, as SLURM writes it: 24:00:00; what is stopped resumes"
     )
     group.add_argument("--array-limit", metavar="N", type=values.count, help="jobs at a time (default: 100)")
+    text = "jobs that share the cases, each with the models loaded (default: one for each 16 cases)"
+    group.add_argument("--workers", metavar="N", type=values.count, help=text if workers else argparse.SUPPRESS)
     group.add_argument(
         "--slurm-extra", metavar="KEY=VALUE", nargs="+", help="further options of sbatch, as qos=long nice=100"
     )
@@ -62,20 +64,25 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def executor_for(arguments: argparse.Namespace) -> Executor | None:
-    """Return what runs the jobs; None: this machine does."""
+    """Return what trains the models of a work folder; None: this machine does."""
     from nnunet_rs.core.workspace import WorkFolder
 
     if arguments.on is None:
         return None
-    folder, options = WorkFolder(arguments.work).jobs_folder.absolute(), cluster_options(arguments)
     arguments.work = arguments.work.absolute()  # nodes have other current folders
+    return executor_in(WorkFolder(arguments.work).jobs_folder, arguments)
+
+
+def executor_in(folder: Path, arguments: argparse.Namespace) -> Executor:
+    """Return what runs the jobs; scripts, logs and the list of them go into `folder`."""
+    options = cluster_options(arguments)
     if arguments.on == "slurm":
         from nnunet_rs.run.slurm import Slurm
 
-        return Slurm(folder, options)
+        return Slurm(folder.absolute(), options)
     from nnunet_rs.run.ray import Ray
 
-    return Ray(folder, options)
+    return Ray(folder.absolute(), options)
 
 
 def require_cluster(arguments: argparse.Namespace) -> None:
@@ -99,6 +106,7 @@ def require_cluster(arguments: argparse.Namespace) -> None:
         "mem",
         "time",
         "array_limit",
+        "workers",
         "slurm_extra",
         "ray_address",
     ):
@@ -106,15 +114,13 @@ def require_cluster(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is for a cluster: add --on slurm or --on ray")
 
 
-def would_submit(arguments: argparse.Namespace, jobs: list[str]) -> Outcome:
-    """Tell what would be submitted."""
-    from nnunet_rs.core.workspace import WorkFolder
-
+def would_submit(arguments: argparse.Namespace, jobs: list[str], folder: Path) -> Outcome:
+    """Tell what would be submitted; scripts and logs would go into `folder`."""
     options = cluster_options(arguments)
     if arguments.on == "slurm":
         from nnunet_rs.run.slurm import script
 
-        text = script(options, WorkFolder(arguments.work).jobs_folder.absolute(), jobs[0] if jobs else "")
+        text = script(options, folder.absolute(), jobs[0] if jobs else "")
         shown = (*(f"would submit: {name}" for name in jobs), "with this script, of the first:", text.rstrip())
     else:
         shown = tuple(f"would submit: {name} ({options.cpus or 1} processors, {options.gpus} GPUs)" for name in jobs)

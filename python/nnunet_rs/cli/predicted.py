@@ -91,12 +91,16 @@ def write_page(
     """
     from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.report.predictions_page import write_predictions_report
+    from nnunet_rs.run.cohort.status import cohort_statuses
+    from nnunet_rs.run.watch import cohort_section
 
+    cohorts = cohort_statuses(found.folder) if found.folder.is_dir() else ()
+    first = (cohort_section(cohorts),) if cohorts else ()
     inputs = [file for case in found.cases for file in (*case.images, case.label) if file is not None]
     with Outputs(path.parent, kind="report", overwrite=aside, say=console.say) as outputs:
         outputs.require([path], (*inputs, *found.references.values()))
         with outputs.new_files(path.name) as folder:
-            written = write_predictions_report(found, folder / path.name, shown, console)
+            written = write_predictions_report(found, folder / path.name, shown, console, first=first)
     remarks = tuple(f"remark: {remark}" for remark in written.remarks)
     unusual = len(written.figures["unusual"])
     told = f", {counted(unusual, 'case')} unlike the others" if unusual else ""

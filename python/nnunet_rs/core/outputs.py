@@ -6,6 +6,7 @@ before anything is computed; or, where that is asked for (`--overwrite`), kept a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -130,7 +131,8 @@ class Outputs:
             yield staged.folder
 
     def tidy(self, names: Collection[str]) -> None:
-        """Remove what killed runs left half-written of these files."""
+        """Remove what killed runs left half-written of these files, named within the folder."""
+        names = {_staged_name(name) for name in names}
         for path in self.folder.glob(f"{TEMPORARY}*"):
             token = path.name[len(TEMPORARY) : _PREFIX - 1]
             if path.name[_PREFIX:] in names and not self.record.alive(token):
@@ -207,7 +209,7 @@ class Staged:
 
     def __init__(self, outputs: Outputs, name: str, sources: Sequence[Path] = ()) -> None:
         self._outputs, self._name, self._sources = outputs, name, sources
-        self.folder = outputs.folder / f"{TEMPORARY}{outputs.record.token}-{name}"
+        self.folder = outputs.folder / f"{TEMPORARY}{outputs.record.token}-{_staged_name(name)}"
         with writing(outputs.folder / name, self.folder):
             _remove(self.folder)
             self.folder.mkdir(parents=True)
@@ -243,6 +245,11 @@ class Staged:
         with suppress(OSError):
             _remove(self.folder)
         self._outputs.forget(self)
+
+
+def _staged_name(name: str) -> str:
+    """Name the temporary folder of a file, which may lie in folders within the outputs'."""
+    return f"{hashlib.sha256(name.encode()).hexdigest()[:16]}-{name.rpartition('/')[2]}" if "/" in name else name
 
 
 def _identity(path: Path) -> tuple[int, int]:

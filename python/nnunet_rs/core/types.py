@@ -115,6 +115,7 @@ class Case:
     name: str
     images: tuple[Path, ...]  # one file per channel, or a single file whose last axis holds the channels
     label: Path | None = None
+    output: str = ""  # where a list wants its result, with slashes, within the outputs' folder; empty: by its name
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,11 @@ _MOVING = ".keeping"  # becomes the next of these as soon as everything is in it
 _FOLD = re.compile(r"fold_(\d+|all)")
 
 
+def jobs_beside(outputs: Path) -> Path:
+    """Return where the jobs of a folder of results are kept: as `WorkFolder.jobs_folder`, among hidden files."""
+    return outputs / RECORD / _JOBS
+
+
 def fold_name(fold: FoldName | str) -> str:
     """Return what the folder of a fold is called, here and in nnU-Net's results: fold_0, fold_all."""
     return f"fold_{fold}"

@@ -28,6 +28,8 @@ from nnunet_rs.data.preprocess import find_configuration
 from nnunet_rs.data.runner import CaseCache, CaseResult, PreprocessingRunner, preprocessing_signature
 from nnunet_rs.data.store import prepared_name
 from nnunet_rs.plan.dataset_scan import DatasetScan, Visit, scan_dataset
+from nnunet_rs.plan.dataset_scan_file import read_dataset_scan
+from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.fingerprint import COUNTERS
 from nnunet_rs.plan.planner import PlanOverrides
 from nnunet_rs.plan.reconcile import reconcile_plan
@@ -145,6 +147,28 @@ def plan_dataset(
     return scan.fingerprint, plan
 
 
+def open_runner(dataset: Dataset, work: Path, options: PrepareOptions) -> PreprocessingRunner:
+    """Return what prepares cases of a work folder that is planned, one by one; no file of a case is read for it.
+
+    Parameters
+    ----------
+    dataset
+        Of the work folder: `read_dataset(work)`.
+    work, options
+        As of `prepare_dataset`; nothing is scanned or planned.
+
+    Raises
+    ------
+    DatasetError
+        What the scan found is not there, or is damaged.
+    PlanError
+        There is no plan, or it has no such configuration.
+    """
+    run = _Run(dataset, WorkFolder(work), options, Silent())
+    cases, _ = read_dataset_scan(WorkFolder(work).scan_file)
+    return run.runner(DatasetScan(cases, (), None), read_plan(WorkFolder(work).plan_file), CaseCache(run.budget))
+
+
 @dataclass(slots=True)
 class _Run:
     """One call of `prepare_dataset`."""
@@ -192,12 +216,15 @@ class _Run:
 
     def prepare(self, scan: DatasetScan, plan: Plan, cache: CaseCache, task: Task) -> dict[str, CaseResult]:
         """Prepare all valid cases."""
-        configurations = _wanted(plan, self.options.configurations)
-        runner = PreprocessingRunner(
+        return self.runner(scan, plan, cache).run(self._valid_cases(scan), task, self.options.skip_faulty)
+
+    def runner(self, scan: DatasetScan, plan: Plan, cache: CaseCache) -> PreprocessingRunner:
+        """Return what prepares cases."""
+        return PreprocessingRunner(
             dataset=self.dataset,
             scan=scan,
             plan=plan,
-            configurations=configurations,
+            configurations=_wanted(plan, self.options.configurations),
             signatures={
                 c.name: preprocessing_signature(plan, c, self.options.half) for c in plan.configurations.values()
             },
@@ -208,7 +235,6 @@ class _Run:
             resume=self.options.resume,
             threads=self.threads,
         )
-        return runner.run(self._valid_cases(scan), task, self.options.skip_faulty)
 
     def _valid_cases(self, scan: DatasetScan) -> list[Case]:
         return [case for case in self.dataset.training if scan.cases[case.name].print is not None]

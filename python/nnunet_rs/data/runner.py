@@ -189,10 +189,29 @@ class PreprocessingRunner:
         shape, (z, y, x) = [print.shape_after_crop[a] for a in axes], (print.spacing[a] for a in axes)
         return new_shape(tuple(shape), (z, y, x), target_spacing(configuration, (z, y, x)))
 
-    def _prepare(self, threads: int, needs: Mapping[str, int], case: Case) -> CaseResult:
-        missing = [
+    def cases(self) -> list[Case]:
+        """Return the dataset's cases that the scan found to be valid."""
+        valid = set(self.scan.valid())
+        return [case for case in self.dataset.training if case.name in valid]
+
+    def prepare_one(self, case: Case) -> CaseResult:
+        """Prepare a case for all configurations, by one thread: others are prepared beside it.
+
+        Raises
+        ------
+        NnunetError
+            Nothing can be written.
+        """
+        return self._prepare(1, {case.name: self.memory_needed(case)}, case)
+
+    def missing(self, case: Case) -> list[Configuration]:
+        """Return the configurations that lack a case, or that are to be made anew."""
+        return [
             c for c in self.configurations if not (self.resume and self.store(c).has(case.name, self._key(case, c)))
         ]
+
+    def _prepare(self, threads: int, needs: Mapping[str, int], case: Case) -> CaseResult:
+        missing = self.missing(case)
         size = self.cache.size(case.name)
         try:
             if not missing:

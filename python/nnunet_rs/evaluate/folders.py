@@ -92,11 +92,7 @@ def evaluate_pairs(
     warn = Warnings((progress or Silent()).say)
 
     def score(pair: CasePair) -> CaseScores:
-        with doing(pair.prediction):
-            prediction, reference = read_pair(pair, chosen, warn)
-            scores = score_case(prediction.data, reference.data, chosen, reference.spacing, tolerance)
-        extent = (n * mm for n, mm in zip(reference.data.shape, reference.spacing, strict=True))
-        return CaseScores(pair.name, str(pair.prediction), str(pair.reference), scores, math.hypot(*extent))
+        return score_pair(pair, chosen, tolerance, warn)
 
     cases = []
     shown = (progress or Silent()).task("evaluate", len(pairs))
@@ -106,6 +102,17 @@ def evaluate_pairs(
             task.advance(1, pair.name)
     warn.finish()
     return Summary(scored_targets(chosen), tuple(cases), tolerance)
+
+
+def score_pair(
+    pair: CasePair, labels: LabelSet, tolerance: float | None, warn: Callable[[Issue], None] = lambda _: None
+) -> CaseScores:
+    """Score one pair of files; parameters and errors as `evaluate_folders`, `warn` is told of what may be wrong."""
+    with doing(pair.prediction):
+        prediction, reference = read_pair(pair, labels, warn)
+        scores = score_case(prediction.data, reference.data, labels, reference.spacing, tolerance)
+    extent = (n * mm for n, mm in zip(reference.data.shape, reference.spacing, strict=True))
+    return CaseScores(pair.name, str(pair.prediction), str(pair.reference), scores, math.hypot(*extent))
 
 
 def read_pair(

@@ -32,6 +32,7 @@ from nnunet_rs.predict.blend import Activation
 from nnunet_rs.predict.channels import require_channels
 from nnunet_rs.predict.engines.engine import Engine
 from nnunet_rs.predict.engines.opening import open_models
+from nnunet_rs.predict.engines.unloaded import describe_models
 from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
 from nnunet_rs.predict.options import PredictOptions as PredictOptions
 from nnunet_rs.predict.prediction_json import PREDICTION
@@ -64,6 +65,7 @@ class Predictor:
         options: PredictOptions | None = None,
         engine: EngineName | None = None,
         previous_folds: Sequence[FoldName] | None = None,
+        networks: bool = True,
     ) -> Predictor:
         """Load trained models.
 
@@ -87,6 +89,8 @@ class Predictor:
         previous_folds
             Of a cascade: which folds of its first stage to average; None: all that are trained. Cases that were trained
             on want the one fold that did not see them.
+        networks
+            Whether networks are loaded; without, it tells of models (`plan`, `describe`) and predicts nothing.
 
         Raises
         ------
@@ -97,13 +101,22 @@ class Predictor:
         """
         options = options or PredictOptions()
         options = options if engine is None else replace(options, engine=engine)
-        if Path(model_dir).is_file():
-            with model_source(Path(model_dir)) as folder:
-                return cls.load(
-                    folder, device, folds, configuration=configuration, options=options, previous_folds=previous_folds
-                )
-        folders = find_models(Path(model_dir), configuration, folds, options.nnunet, unfinished=options.unfinished)
-        opened = open_models(folders, device, options)
+        with model_source(Path(model_dir)) as folder:
+            return cls._load(folder, device, folds, configuration, options, previous_folds, networks)
+
+    @classmethod
+    def _load(
+        cls,
+        model_dir: Path,
+        device: str,
+        folds: Sequence[FoldName] | None,
+        configuration: str | None,
+        options: PredictOptions,
+        previous_folds: Sequence[FoldName] | None,
+        networks: bool,
+    ) -> Predictor:
+        folders = find_models(model_dir, configuration, folds, options.nnunet, unfinished=options.unfinished)
+        opened = open_models(folders, device, options) if networks else describe_models(folders, options)
         _require_one_plan(folders, opened.all_metadata)
         predictor = cls(opened.engine, opened.all_metadata, options, folders=folders)
         lower = predictor.settings.previous
@@ -111,7 +124,7 @@ class Predictor:
             return predictor
         home = first_stage_folder(folders[0], lower)
         _require_first_stage(home, predictor)
-        first = cls.load(home, device, previous_folds, options=options)
+        first = cls._load(home, device, previous_folds, None, options, None, networks)
         _require_same_data(home, first.plan, predictor.plan)
         return replace(predictor, previous=first)
 

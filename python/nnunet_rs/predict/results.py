@@ -11,8 +11,8 @@ from typing import Any
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import companions, write_labels
 from nnunet_rs.core.label_subset import Structure, binary_mask, keep_values
-from nnunet_rs.core.names import TAKEN, result_ending
-from nnunet_rs.core.outputs import Outputs
+from nnunet_rs.core.names import TAKEN, ending_of, result_ending, strip_ending
+from nnunet_rs.core.outputs import Outputs, Staged
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Case, Header, IntArray, LabelSet
@@ -37,8 +37,8 @@ class FolderResult:
 
 
 def segmentation_path(case: Case, output_dir: Path, ending: str = "") -> Path:
-    """Where a case's segmentation goes: its name, in its images' format or another."""
-    return output_dir / (case.name + (ending or result_ending(case.images[0].name)))
+    """Where a case's segmentation goes: its name, in its images' format or another; or where a list wants it."""
+    return output_dir / (case.output or case.name + (ending or result_ending(case.images[0].name)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,15 +56,23 @@ class Results:
     def files(self, case: Case) -> tuple[Path, ...]:
         """List what a case gets: the segmentation, the probabilities, these in other forms, and binary masks."""
         segmentation = segmentation_path(case, self.outputs.folder, self.ending)
-        names = [case.name + ENDING] if self.probabilities else []
-        names += [PLACES[form].format(case=case.name) for form in self.forms]
+        stem = _stem(case)
+        names = [stem + ENDING] if self.probabilities else []
+        names += [PLACES[form].format(case=stem) for form in self.forms]
         masks = (self.mask_path(case, structure) for structure in self.masks)
         return (segmentation, *(self.outputs.folder / name for name in names), *masks)
 
     def mask_path(self, case: Case, structure: Structure) -> Path:
         """Where the binary mask of a structure goes: a folder with the case's name beside its segmentation."""
-        ending = self.ending or result_ending(case.images[0].name)
-        return self.outputs.folder / case.name / f"{structure.file_name}{ending}"
+        ending = self.ending or ending_of(case.output) or result_ending(case.images[0].name)
+        return self.outputs.folder / _stem(case) / f"{structure.file_name}{ending}"
+
+    def staged(self, case: Case) -> Staged:
+        """Return the place where a case's new files wait until all of them are whole."""
+        return self.outputs.stage(self._within(self.files(case)[0]), case.images)
+
+    def _within(self, file: Path) -> str:
+        return file.relative_to(self.outputs.folder).as_posix()
 
     def write(self, case: Case, labels: IntArray, header: Header, folder: Path) -> None:
         """Write a case's files, probabilities excepted, into a temporary folder; their compressed form lies there.
@@ -129,7 +137,7 @@ class Results:
     def begin(self, cases: Sequence[Case], *, alone: bool) -> None:
         """Write prediction.json, and remove what a killed run left; not another part's, unless this is all."""
         with suppress(OSError):  # a folder that is read only and finished
-            own = {file.name for case in cases for file in self.files(case)}
+            own = {self._within(file) for case in cases for file in self.files(case)}
             self.outputs.tidy(own | ({SETTINGS} if alone else set()))
         if not self.ending:
             write_settings(self.outputs, self.content)
@@ -150,6 +158,12 @@ class Results:
                         "rename the image"
                     )
                 yield each
+
+
+def _stem(case: Case) -> str:
+    """Return the name of a case's files without ending; with slashes, where a list wants them in folders."""
+    folder, slash, name = case.output.rpartition("/")
+    return folder + slash + strip_ending(name) if name else case.name
 
 
 def tell_left(cases: Collection[Case], progress: Progress) -> None:

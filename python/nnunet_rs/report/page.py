@@ -48,6 +48,7 @@ class Live:
 
     section: Section  # the first of the page
     refresh: int  # seconds after which the page loads itself anew; 0: not any more
+    watched: bool = True  # the page is written again and again
 
 
 def write_report(
@@ -93,7 +94,7 @@ def write_report(
         choice_section(found, steps),
         provenance_section(found),
     )
-    command = f"nnunet-rs report {shlex.quote(str(work))}{'' if live is None else ' --watch'}"
+    command = f"nnunet-rs report {shlex.quote(str(work))}{' --watch' if live is not None and live.watched else ''}"
     page = render_page(head, sections, command, 0 if live is None else live.refresh).encode()
     write_bytes(path, page)
     return Report(path, len(page), head.title, _main_figures(found), steps, head.remarks)

@@ -18,6 +18,7 @@ from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import Case
 from nnunet_rs.evaluate.scores import scored_targets
 from nnunet_rs.evaluate.summary import Summary
+from nnunet_rs.report.blocks import Section
 from nnunet_rs.report.detail import share
 from nnunet_rs.report.page import Report, render_page
 from nnunet_rs.report.predicted_case import Look, PredictedCase, look_at
@@ -46,6 +47,7 @@ def write_predictions_report(
     progress: Progress | None = None,
     *,
     command: str = "",
+    first: Sequence[Section] = (),
 ) -> Report:
     """Write the page of a folder of predictions.
 
@@ -61,6 +63,8 @@ def write_predictions_report(
         Shows each case as it is done.
     command
         What the page says that it was made by.
+    first
+        Sections that come before its own.
 
     Raises
     ------
@@ -71,7 +75,7 @@ def write_predictions_report(
     """
     progress = progress or Silent()
     seen = _see(found, shown, progress)
-    cover, sections = prediction_cover(seen), prediction_sections(seen)
+    cover, sections = prediction_cover(seen), (*first, *prediction_sections(seen))
     command = command or f"nnunet-rs report {shlex.quote(str(found.folder))}"
     page = render_page(cover, sections, command).encode()
     write_bytes(path, page)

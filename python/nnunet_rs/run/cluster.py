@@ -14,10 +14,11 @@ from typing import Any
 from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.progress import Silent
-from nnunet_rs.core.resources import processors
+from nnunet_rs.core.resources import available_memory, processors
 from nnunet_rs.core.termination import Terminated, termination_unwinds
 from nnunet_rs.run.executor import Job, Resources
 
+CASES = 16  # of a worker at least, where it is not said how many workers there are
 RETRIES = 2  # times that a job whose process died is begun again, on another node if there is one
 
 
@@ -33,9 +34,15 @@ class ClusterOptions:
     time: str | None = None  # SLURM's limit: minutes, hours:minutes:seconds or days-hours:minutes
     warning: int = 120  # seconds before the limit at which a training stops, saves, and is queued again
     array_limit: int = 100  # jobs that are queued or run at a time
+    workers: int | None = None  # that share many cases; None: one for each 16 cases, as far as the limit allows
     slurm_extra: dict[str, str] = field(default_factory=dict)  # further options of sbatch
     ray_address: str | None = None  # of a Ray cluster; None: RAY_ADDRESS, or a cluster on this machine
     python: str = sys.executable  # of the nodes
+
+    def workers_for(self, cases: int) -> int:
+        """Return how many workers share so many cases."""
+        wanted = self.workers or -(-cases // CASES)
+        return max(1, min(wanted, self.array_limit, cases))
 
     @classmethod
     def read(cls, path: Path) -> ClusterOptions:
@@ -52,7 +59,7 @@ class ClusterOptions:
         if unknown:
             raise NnunetError(f"{path}: {unknown[0]} is not known; there are {', '.join(sorted(known))}")
         options = decode(cls, content, f"{path}:", NnunetError)
-        least = {"gpus": 0, "cpus": 1, "warning": 1, "array_limit": 1}
+        least = {"gpus": 0, "cpus": 1, "warning": 1, "array_limit": 1, "workers": 1}
         for name, bound in least.items():
             value = getattr(options, name)
             if value is not None and value < bound:
@@ -99,7 +106,8 @@ def run_on_node(job: Job, cpus: int | None, progress: Any = None, *, again: bool
     threads = cpus or _own_processors()
     try:
         with _default_signals(), termination_unwinds():
-            value = job.function(*job.arguments, Resources("auto", threads, again), progress or Lines())
+            resources = Resources("auto", threads, memory_share(threads), again)
+            value = job.function(*job.arguments, resources, progress or Lines())
     except Terminated as stop:
         return Ended(signal=int(stop.signal))
     return Ended(value, getattr(value, "signal", None))
@@ -125,6 +133,18 @@ def _require_visible(job: Job) -> None:
             raise NnunetError(
                 f"{argument}: is not there on {os.uname().nodename}; name a folder that all nodes see (a shared drive)"
             )
+
+
+def memory_share(threads: int) -> int:
+    """Return the bytes that a job may use: what SLURM gives it, or its part of what is free, by its processors.
+
+    Several jobs on one machine have their processors and their memory, then, and none of them all of it.
+    """
+    free = available_memory()
+    given = os.environ.get("SLURM_MEM_PER_NODE", "")
+    if given.isdecimal() and int(given):  # megabytes
+        return min(free, int(given) << 20)
+    return max(1, free * min(threads, processors()) // processors())
 
 
 def _own_processors() -> int:

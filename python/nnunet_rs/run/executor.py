@@ -13,6 +13,7 @@ class Resources:
 
     device: str = "auto"  # as PyTorch names it; auto: the fastest that is there
     threads: int | None = None  # of the processor; None: as many as the job would take by itself
+    memory: int | None = None  # bytes; None: what is free
     again: bool = False  # the executor has begun this very job before: what it left is resumed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ class JobRecord:
     """One job as it was submitted."""
 
     name: str  # "3d_fullres, fold 0"
-    engine: str  # slurm, ray
+    engine: str  # slurm, ray; empty: it is wanted, and nothing has begun it
     id: str  # the engine's
     log: str  # path of what it prints; empty: the engine keeps it
     submitted: str = ""  # local time, with its offset
+    epochs: int | None = None  # of a training; None: it has none, or a time budget decides
     cancelled: bool = False  # by `nnunet-rs cancel`, in a second record of the job
 
 
@@ -47,6 +49,22 @@ def add_job(folder: Path, job: JobRecord) -> None:
             f"{folder / JOBS}: cannot be written: {error.strerror}; check the folder's permissions and the space on "
             "its disk"
         ) from error
+
+
+def want(folder: Path, epochs: Mapping[str, int | None]) -> None:
+    """Note how many epochs trainings are to have that may not begin for long; errors as `add_job`.
+
+    Parameters
+    ----------
+    folder
+        Of jobs.jsonl.
+    epochs
+        By the name of the job.
+    """
+    known = {job.name: job.epochs for job in jobs_of(folder) if not job.engine}
+    for name, count in epochs.items():
+        if known.get(name) != count:
+            add_job(folder, JobRecord(name, "", "", "", epochs=count))
 
 
 def jobs_of(folder: Path) -> tuple[JobRecord, ...]:

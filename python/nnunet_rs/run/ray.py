@@ -71,9 +71,10 @@ class Ray:
 
     def submit(self, job: Job) -> Handle:
         """Hand a task to Ray."""
-        wanted = {"num_gpus": self.options.gpus, "num_cpus": self.options.cpus or 1, "max_retries": 0}
+        cpus = self.options.cpus or 1  # what Ray sets aside is what the job takes
+        wanted = {"num_gpus": self.options.gpus, "num_cpus": cpus, "max_retries": 0}
         task = self._ray.remote(**wanted)(_on_node)
-        reference = task.options(name=job.name).remote(job, self.options.cpus, Voice(self._queue, job.name))
+        reference = task.options(name=job.name).remote(job, cpus, Voice(self._queue, job.name))
         identifier = reference.task_id().hex()
         handle = Handle(job, "Ray")
         self._running[handle] = reference

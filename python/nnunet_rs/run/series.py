@@ -6,11 +6,11 @@ import math
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nnunet_rs.core.errors import CheckpointError, DatasetError, named
+from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError, named
 from nnunet_rs.core.locks import HeldError
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.stop_request import StopRequest, stop_requests
@@ -20,12 +20,14 @@ from nnunet_rs.data.folds import count_folds
 from nnunet_rs.data.store import open_store
 from nnunet_rs.evaluate.summary import together
 from nnunet_rs.model.cascade import next_stages
+from nnunet_rs.model.config import new_config
 from nnunet_rs.model.distributed import is_shared
 from nnunet_rs.model.options import Model, TrainOptions
 from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.report.tables import Table, number
 from nnunet_rs.run.executor import Done, Executor, Handle, Job, Lost, Resources, Said
+from nnunet_rs.run.jobs import want
 from nnunet_rs.run.local import local_executor
 from nnunet_rs.run.one_model import ModelOptions, train_model
 from nnunet_rs.run.queue import ModelQueue, Outcome, State, folder_of, resuming
@@ -109,6 +111,7 @@ def train_series(
     progress = progress or Silent()
     _refuse_finished(work, models, options.training)
     queue = ModelQueue(work, read_plan(WorkFolder(work).plan_file), tuple(models), options, progress)
+    want(WorkFolder(work).jobs_folder, {str(model): _epochs(queue, model) for model in queue.models})
     _train_all(queue, executor or local_executor(devices, progress), progress)
     return tuple(queue.outcomes[model] for model in queue.models)
 
@@ -123,6 +126,13 @@ def _refuse_finished(work: Path, models: Sequence[Model], options: TrainOptions)
             f"{folder_of(work, finished[0]).path}: is trained already{more}; --resume keeps what is finished and "
             "trains the rest, --fresh trains all anew and keeps the old models aside"
         )
+
+
+def _epochs(queue: ModelQueue, model: Model) -> int | None:
+    """Return how many epochs a model would have that is begun now."""
+    with suppress(NnunetError):  # whoever trains it says what is wrong
+        return new_config(queue.options.training, queue.plan, model.configuration).epochs
+    return None
 
 
 def _with(resources: Resources, options: ModelOptions, folder: ModelFolder) -> ModelOptions:

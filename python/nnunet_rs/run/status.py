@@ -20,6 +20,7 @@ from nnunet_rs.evaluate.summary import read_summary
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.header import read_config
 from nnunet_rs.model.history import History
+from nnunet_rs.model.options import Model
 from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.run.jobs import JobRecord, jobs_of
@@ -60,24 +61,32 @@ def work_status(work: Path) -> tuple[ModelStatus, ...]:
     """
     folder = WorkFolder(work)
     plan = read_plan(folder.plan_file)
-    jobs = {job.name: job for job in jobs_of(folder.jobs_folder)}
+    records = jobs_of(folder.jobs_folder)
+    wanted = {job.name: job.epochs for job in records if not job.engine}
+    jobs = {job.name: job for job in records if job.engine}
     states = queued_states([job.id for job in jobs.values() if job.engine == SLURM])
     folds = range(count_folds(folder.splits_file)) if folder.splits_file.is_file() else ()
     places = [
-        (name, fold, folder.model(name, fold))
+        (Model(name, fold), folder.model(name, fold))
         for name in plan.configurations
         for fold in dict.fromkeys((*folds, *(m.fold for m in folder.models(name) if m.fold is not None)))
     ]
     return tuple(
-        _status(plan, name, fold, model, jobs.get(f"{name}, fold {fold}"), states) for name, fold, model in places
+        _status(plan, place, model, jobs.get(str(place)), states, wanted.get(str(place))) for place, model in places
     )
 
 
 def _status(
-    plan: Plan, name: str, fold: FoldName, model: ModelFolder, job: JobRecord | None, states: Mapping[str, str]
+    plan: Plan,
+    place: Model,
+    model: ModelFolder,
+    job: JobRecord | None,
+    states: Mapping[str, str],
+    wanted: int | None,
 ) -> ModelStatus:
+    name, fold = place.configuration, place.fold
     history, config = _history(plan, model), _config(model)
-    total, epochs = config.epochs if config else None, len(history.epochs)
+    total, epochs = config.epochs if config else wanted, len(history.epochs)
     if model.is_finished():
         dice = _dice(model)
         return ModelStatus(name, fold, "done" if dice is not None else "unscored", epochs, total, dice)

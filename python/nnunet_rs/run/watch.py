@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,8 +12,12 @@ from nnunet_rs.core.text import clock
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.report.blocks import Block, Section, Text
 from nnunet_rs.report.tables import Table, number
+from nnunet_rs.run.cohort.board import WORKERS
+from nnunet_rs.run.cohort.files import cohorts_of
+from nnunet_rs.run.cohort.status import CohortStatus
 from nnunet_rs.run.status import ModelStatus, work_status
 
+_FAILURES = 20  # cases that are listed
 Signature = tuple[tuple[str, int], ...]
 
 
@@ -49,15 +53,38 @@ def _signature(work: Path) -> Signature:
     for model in (model for name in folder.configurations() for model in folder.models(name)):
         files += [model.metrics_file, model.metadata_file, model.summary_file]
         found.append((str(model.path), int(holder_of(model.path) is not None)))
+    files += [file for each in cohorts_of(work) for file in (each.path / WORKERS).glob("*")]
     for file in files:
         with suppress(OSError):
             found.append((str(file), file.stat().st_mtime_ns))
     return tuple(found)
 
 
-def live_section(models: tuple[ModelStatus, ...]) -> Section:
-    """Show how far the models are, those at work first."""
-    return Section("now", "Now", tuple(_blocks(models)))
+def live_section(models: tuple[ModelStatus, ...], cohorts: Sequence[CohortStatus] = ()) -> Section:
+    """Show how far the models are, those at work first, and cases that a cluster does."""
+    return Section("now", "Now", (*_blocks(models), *_cohort_blocks(cohorts)))
+
+
+def cohort_section(cohorts: Sequence[CohortStatus]) -> Section:
+    """Show how far the cases are that a cluster does."""
+    return Section("cluster", "On the cluster", tuple(_cohort_blocks(cohorts)))
+
+
+def _cohort_blocks(cohorts: Sequence[CohortStatus]) -> Iterator[Block]:
+    if cohorts:
+        head = ("work", "state", "done", "failed", "in hand", "waiting", "an hour", "left")
+        yield Table("Cases", head, tuple(map(_cohort_row, cohorts)), "An hour: by the last cases of each worker.")
+    failures = [(each.kind, case.name, case.reason) for each in cohorts for case in each.failures]
+    if failures:
+        more = f"The first {_FAILURES} of {len(failures)}." if len(failures) > _FAILURES else ""
+        yield Table("Cases that failed", ("work", "case", "reason"), tuple(failures[:_FAILURES]), more)
+
+
+def _cohort_row(each: CohortStatus) -> tuple[str, ...]:
+    counts = (each.failed, each.running, each.waiting)
+    hourly = "–" if each.rate is None else f"{each.rate * 3600:.3g}"
+    left = "–" if each.seconds_left is None else clock(each.seconds_left)
+    return (each.kind, each.state, f"{each.done} of {each.count}", *map(str, counts), hourly, left)
 
 
 def _blocks(models: tuple[ModelStatus, ...]) -> Iterator[Block]:

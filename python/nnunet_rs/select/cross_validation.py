@@ -74,14 +74,27 @@ def validate_fold(
 
 
 def load_held_out(
-    work: Path, configuration: str, fold: int, device: str = "auto", options: PredictOptions | None = None
+    work: Path,
+    configuration: str,
+    fold: int,
+    device: str = "auto",
+    options: PredictOptions | None = None,
+    *,
+    networks: bool = True,
 ) -> Predictor:
     """Load the networks that did not see the cases that a fold holds out, those of a cascade's first stage included.
 
-    Parameters and errors as in `validate_fold`.
+    Parameters and errors as in `validate_fold`; `networks` as in `Predictor.load`.
     """
-    options = options or PredictOptions()
-    found = Predictor.load(work, device, [fold], configuration=configuration, options=options, previous_folds=[fold])
+    found = Predictor.load(
+        work,
+        device,
+        [fold],
+        configuration=configuration,
+        options=options or PredictOptions(),
+        previous_folds=[fold],
+        networks=networks,
+    )
     for predictor in (found,) if found.previous is None else (found, found.previous):
         _require_unseen(work, predictor.all_metadata[0])
     return found

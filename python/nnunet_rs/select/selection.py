@@ -84,8 +84,8 @@ def choose_best(
     """
     work = Path(work)
     search = _Search(work, read_dataset(work), device, options or PredictOptions(), progress or Silent())
-    names = _named_configurations(work, configurations)
-    folds = _named_folds(work, names, folds)
+    names = named_configurations(work, configurations)
+    folds = named_folds(work, names, folds)
     report_staleness_in(work, names, search.progress)
     _tell_left_out(work, names, folds, search.progress)
     candidates = [*((name,) for name in names), *(combinations(names, 2) if pairs else ())]
@@ -145,6 +145,7 @@ def load_predictor(
     configuration: str | None = None,
     options: PredictOptions | None = None,
     progress: Progress | None = None,
+    networks: bool = True,
 ) -> CasePredictor:
     """Load what a model folder holds; of a work folder with best.json what was chosen, unless one is named.
 
@@ -152,7 +153,7 @@ def load_predictor(
     """
     options, progress = options or PredictOptions(), progress or Silent()
     with model_source(Path(model_or_work)) as folder:
-        return _load_predictor(folder, device, folds, configuration, options, progress)
+        return _load_predictor(folder, device, folds, configuration, options, progress, networks)
 
 
 def _load_predictor(
@@ -162,12 +163,14 @@ def _load_predictor(
     configuration: str | None,
     options: PredictOptions,
     progress: Progress,
+    networks: bool,
 ) -> CasePredictor:
     told = set[str]()
 
     def load(name: str | None) -> Predictor:
-        predictor = Predictor.load(model_or_work, device, folds, configuration=name, options=options)
-        for remark in (f"computed by {predictor.engine.describe()}", *predictor.engine.remarks):
+        predictor = Predictor.load(model_or_work, device, folds, configuration=name, options=options, networks=networks)
+        computed = f"computed by {predictor.engine.describe()}" if networks else ""
+        for remark in filter(None, (computed, *predictor.engine.remarks)):
             if remark not in told:
                 progress.say(remark)
             told.add(remark)
@@ -263,12 +266,18 @@ class _Search:
         return load_held_out(self.work, name, fold, self.device, self.options)
 
     def _folder(self, configurations: tuple[str, ...], fold: int) -> Path:
-        if len(configurations) == 1:
-            return WorkFolder(self.work).model(configurations[0], fold).validation_folder
-        return WorkFolder(self.work).ensemble_folder(configurations, fold)
+        return held_out_folder(self.work, configurations, fold)
 
 
-def _named_configurations(work: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
+def held_out_folder(work: Path, configurations: Sequence[str], fold: int) -> Path:
+    """Return where predictions lie of the cases that a fold holds out, by a configuration or by several together."""
+    if len(configurations) == 1:
+        return WorkFolder(work).model(configurations[0], fold).validation_folder
+    return WorkFolder(work).ensemble_folder(configurations, fold)
+
+
+def named_configurations(work: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the configurations to choose among; errors as `choose_best`."""
     trained = trained_configurations(work)
     if not trained:
         find_models(work)  # says what is missing
@@ -280,7 +289,8 @@ def _named_configurations(work: Path, wanted: Sequence[str] | None) -> tuple[str
     return tuple(dict.fromkeys(wanted or trained))
 
 
-def _named_folds(work: Path, names: Sequence[str], wanted: Sequence[int] | None) -> tuple[int, ...]:
+def named_folds(work: Path, names: Sequence[str], wanted: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the folds to score; errors as `choose_best`."""
     common = _common_folds(work, names)
     missing = sorted(set(wanted or ()) - set(common))
     if missing:

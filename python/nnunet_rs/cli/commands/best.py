@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
 
-from nnunet_rs.cli import shared, values
+from nnunet_rs.cli import cluster, cohort, shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome
 from nnunet_rs.core.workspace import WorkFolder
+
+if TYPE_CHECKING:
+    from nnunet_rs.predict.options import PredictOptions
+    from nnunet_rs.select.choice import Choice
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,16 +44,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_threads(group)
     shared.add_engine(group)
     shared.add_precision(group)
+    cluster.add_cluster(parser)
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Choose a configuration or a pair, and post-processing, by cross-validation."""
-    from nnunet_rs.core.document import encode
     from nnunet_rs.model.plugins import own_function
     from nnunet_rs.predict.predictor import PredictOptions
-    from nnunet_rs.report.tables import choice_table
     from nnunet_rs.select.selection import choose_best
 
+    cluster.require_cluster(arguments)
     network = own_function("network", arguments.network) if arguments.network else None
     options = PredictOptions(
         mirror=not arguments.no_mirror,
@@ -55,17 +62,55 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         threads=arguments.threads,
         network=network,
     )
-    choice = choose_best(
-        arguments.work,
-        configurations=arguments.configuration,
-        folds=None if arguments.fold in (None, ["all"]) else arguments.fold,
-        pairs=not arguments.no_pairs,
-        device=arguments.device,
-        options=options,
-        progress=console,
-    )
+    folds = None if arguments.fold in (None, ["all"]) else arguments.fold
+    chosen: Choice | Outcome
+    if arguments.on:
+        chosen = _on_cluster(arguments, folds, options, console)
+    else:
+        chosen = choose_best(
+            arguments.work,
+            configurations=arguments.configuration,
+            folds=folds,
+            pairs=not arguments.no_pairs,
+            device=arguments.device,
+            options=options,
+            progress=console,
+        )
+    return chosen if isinstance(chosen, Outcome) else _told(chosen, arguments)
+
+
+def _told(choice: Choice, arguments: argparse.Namespace) -> Outcome:
+    from nnunet_rs.core.document import encode
+    from nnunet_rs.report.tables import choice_table
+
     note = "\n".join((*choice.postprocessing.reasons, f"predict follows {WorkFolder(arguments.work).best_file}"))
     return Outcome(encode(choice), (choice_table(choice, note),))
+
+
+def _on_cluster(
+    arguments: argparse.Namespace, folds: Sequence[int] | None, options: PredictOptions, console: Console
+) -> Choice | Outcome:
+    """Let workers predict what is missing; one node scores and chooses."""
+    from nnunet_rs.core.dataset import read_dataset
+    from nnunet_rs.run.cohort.choosing import begin_choosing, choosing_job
+    from nnunet_rs.run.cohort.follow import require_all, run_job
+
+    home = WorkFolder(arguments.work).jobs_folder
+    wanted = {"pairs": not arguments.no_pairs, "device": arguments.device}
+    which = (arguments.work, arguments.configuration, folds, options)
+    if arguments.dry_run:
+        return cluster.would_submit(arguments, [f"best {arguments.work}, worker 1", f"choose {arguments.work}"], home)
+    workers = cohort.workers_for(arguments, len(read_dataset(arguments.work).training))
+    begun = begin_choosing(*which, workers, console, **wanted)
+    if begun is not None:
+        followed = cohort.followed(arguments, *begun, console)
+        left = cohort.unfinished(followed, begun[1])
+        if left is not None:
+            return left
+        require_all(followed, begun[0].names(), str(arguments.work))
+    with closing(cluster.executor_in(home, arguments)) as executor:
+        chosen: Choice = run_job(executor, choosing_job(*which, **wanted), console)
+    return chosen
 
 
 COMMAND = Command(

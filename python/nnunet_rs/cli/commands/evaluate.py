@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_rs.cli import shared, values
+from nnunet_rs.cli import cluster, cohort, shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError, plain
 from nnunet_rs.core.choices import ComparedMetric, names
@@ -17,6 +18,7 @@ from nnunet_rs.core.workspace import DATASET_JSON, SUMMARY_JSON
 if TYPE_CHECKING:
     from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.core.types import LabelSet
+    from nnunet_rs.evaluate.folders import CasePair
     from nnunet_rs.evaluate.summary import Summary
 
 
@@ -61,6 +63,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_overwrite(parser)
     shared.add_threads(parser)
+    cluster.add_cluster(parser)
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -70,8 +73,11 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     _tell_exchanged(arguments.predictions, arguments.reference, console)
     if arguments.against and arguments.no_distances and arguments.metric in ("hd95", "asd", "nsd"):
         raise UsageError(f"--metric {arguments.metric} needs the surface distances that --no-distances leaves out")
+    cluster.require_cluster(arguments)
     outputs = _scores_files(arguments, console) if arguments.output else None
     scored = _score(arguments, console)
+    if isinstance(scored, Outcome):
+        return scored
     summary, result = scored[0], scored[0].to_json()
     shown = [
         scores_table(f"{folder}, {counted(len(summary.cases), 'case')}", summary)
@@ -116,7 +122,7 @@ def _tell_exchanged(predictions: Path, reference: Path, console: Console) -> Non
         )
 
 
-def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:
+def _score(arguments: argparse.Namespace, console: Console) -> list[Summary] | Outcome:
     """Score the predictions, and those that they are compared with, on the same classes and cases."""
     from nnunet_rs.core.resources import processors
     from nnunet_rs.evaluate.folders import TOLERANCE, evaluate_pairs, found_labels, pair_files, tell_left_out
@@ -130,8 +136,38 @@ def _score(arguments: argparse.Namespace, console: Console) -> list[Summary]:
     pairs = [[pair for pair in pairs if pair.name in common] for pairs in found]
     labels = _declared_labels(arguments) or found_labels([pair for some in pairs for pair in some])
     tolerance = None if arguments.no_distances else arguments.tolerance or TOLERANCE
+    if arguments.on:
+        return _on_cluster(arguments, folders, pairs, labels, tolerance, console)
     threads = arguments.threads or processors()
     return [evaluate_pairs(some, labels, tolerance=tolerance, threads=threads, progress=console) for some in pairs]
+
+
+def _on_cluster(
+    arguments: argparse.Namespace,
+    folders: Sequence[Path],
+    pairs: Sequence[Sequence[CasePair]],
+    labels: LabelSet,
+    tolerance: float | None,
+    console: Console,
+) -> list[Summary] | Outcome:
+    """Let workers score."""
+    from nnunet_rs.core.workspace import jobs_beside
+    from nnunet_rs.run.cohort.follow import require_all
+    from nnunet_rs.run.cohort.scoring import begin_scoring, summary_of
+
+    if arguments.dry_run:
+        return cohort.would_share(arguments, f"evaluate {folders[0]}", len(pairs[0]), jobs_beside(folders[0]))
+    summaries = []
+    for folder, some in zip(folders, pairs, strict=True):
+        begun = begin_scoring(folder, some, labels, tolerance, cohort.workers_for(arguments, len(some)))
+        followed = cohort.followed(arguments, *begun, console)
+        left = cohort.unfinished(followed, begun[1])
+        if left is not None:
+            return left
+        names = begun[0].names()
+        require_all(followed, names, str(folder))
+        summaries.append(summary_of(begun[1], names, followed.done))
+    return summaries
 
 
 def _tell_left_out(reference: Path, folders: list[Path], scored: set[str], console: Console) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_rs.cli import dicom, shared, values
+from nnunet_rs.cli import cluster, cohort, dicom, shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError
 from nnunet_rs.cli.imports import import_lean
@@ -16,7 +18,9 @@ from nnunet_rs.cli.predicted import Wanted
 from nnunet_rs.core.workspace import REPORT_HTML
 
 if TYPE_CHECKING:
-    from nnunet_rs.core.types import LabelSet
+    from nnunet_rs.core.types import Case, LabelSet
+    from nnunet_rs.predict.pipeline import CasePredictor, FolderOptions
+    from nnunet_rs.run.cohort.predicting import Prediction
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +37,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     text = (
         "folder of images, or of DICOM (or a zip of it); or one image: its file, or a file or series for each channel"
     )
-    parser.add_argument("-i", "--input", metavar="IN", type=Path, nargs="+", required=True, help=text)
+    parser.add_argument("-i", "--input", metavar="IN", type=Path, nargs="+", help=text)
+    text = "instead of -i: a CSV file with the columns id, image (image_0, image_1 … of several channels) and output"
+    parser.add_argument("--list", metavar="FILE", type=Path, help=text)
     text = "folder for segmentations; of one image also a file"
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=text)
     parser.add_argument(
@@ -69,6 +75,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unfinished", action="store_true", help="also models that are still trained, by their last checkpoint"
     )
     shared.add_nnunet_choice(parser)
+    cluster.add_cluster(parser)
 
 
 def _add_window(parser: argparse.ArgumentParser) -> None:
@@ -116,17 +123,74 @@ def _add_structures(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Segment a folder of images, one image, or series of DICOM."""
     import_lean()
+    cluster.require_cluster(arguments)
+    _require_images(arguments)
+    if arguments.on:
+        return _on_cluster(arguments, console)
+    if arguments.list:
+        return _predict(arguments, console)[0]
     with dicom.predicted(arguments, console) as files:
         outcome, labels = _predict(arguments, console)
         return outcome if files is None else files.write(outcome, labels)
 
 
+def _require_images(arguments: argparse.Namespace) -> None:
+    """See that images are named in one way, and one that goes with what is asked for."""
+    from nnunet_rs.exchange.dicom.inputs import is_dicom_input
+
+    if (arguments.input is None) == (arguments.list is None):
+        raise UsageError("predict needs -i IN, or --list FILE; one of them")
+    is_dicom = arguments.input is not None and bool(arguments.on) and is_dicom_input(arguments.input)
+    if (arguments.list or arguments.on) and (arguments.dicom_seg or arguments.rtstruct or is_dicom):
+        other = "--on" if arguments.on else "--list"
+        raise UsageError(f"{other} takes image files; series of DICOM are predicted by -i alone, in parts by --part")
+
+
 def _predict(arguments: argparse.Namespace, console: Console) -> tuple[Outcome, LabelSet]:
     """Segment images that are files; return what came of it, and the labels."""
+    from nnunet_rs.core.case_list import read_case_list
+    from nnunet_rs.predict.folder import kept_labels, predict_cases, predict_files, predict_folder
+
+    asked = _prediction(arguments)
+    folder = None if arguments.list else _one_folder(arguments)
+    more, wanted = Wanted.of(arguments, asked.written.part[1]), asked.written
+    predictor = asked.load(console)
+    with more.missed(arguments.output, console):
+        if arguments.list:
+            cases = read_case_list(arguments.list, len(predictor.plan.channels), arguments.output)
+            result = predict_cases(predictor, _of_part(cases, wanted), arguments.output, wanted, console)
+        elif folder is None:
+            result = predict_files(predictor, arguments.input, arguments.output, wanted, console)
+        else:
+            result = predict_folder(predictor, folder, arguments.output, wanted, console)
+    labels = kept_labels(predictor.plan, wanted)
+    outcome = shared.written(arguments.output, result)
+    return _with_more(arguments, console, more, outcome, predictor, labels), labels
+
+
+def _with_more(
+    arguments: argparse.Namespace,
+    console: Console,
+    more: Wanted,
+    outcome: Outcome,
+    predictor: CasePredictor,
+    labels: LabelSet,
+) -> Outcome:
+    """Add statistics and page, where they are wanted."""
+    if more.statistics is None and more.page is None:
+        return outcome
+    from nnunet_rs.report.predictions import Given, read_predictions
+
+    found = read_predictions(arguments.output, Given(labels=labels, channels=predictor.plan.channels))
+    return more.make(outcome, found, console)
+
+
+def _prediction(arguments: argparse.Namespace) -> Prediction:
+    """Gather what is asked for."""
     from nnunet_rs.model.plugins import own_function
-    from nnunet_rs.predict.folder import FolderOptions, kept_labels, predict_files, predict_folder
-    from nnunet_rs.predict.predictor import PredictOptions
-    from nnunet_rs.select.selection import load_predictor
+    from nnunet_rs.predict.options import PredictOptions
+    from nnunet_rs.predict.pipeline import FolderOptions
+    from nnunet_rs.run.cohort.predicting import Prediction
 
     network = own_function("network", arguments.network) if arguments.network else None
     options = PredictOptions(
@@ -140,36 +204,72 @@ def _predict(arguments: argparse.Namespace, console: Console) -> tuple[Outcome, 
         unfinished=arguments.unfinished,
         cache=cache_folder(os.environ),
     )
-    part, folder = _part(arguments), _one_folder(arguments)
-    more = Wanted.of(arguments, part[1])
-    predictor = load_predictor(
-        arguments.model,
-        arguments.device,
-        arguments.fold,
-        configuration=arguments.configuration,
-        options=options,
-        progress=console,
-    )
-    wanted = FolderOptions(
+    written = FolderOptions(
         save_probabilities=arguments.save_probabilities,
         probability_forms=tuple(dict.fromkeys(arguments.probabilities_format or ())),
         overwrite=arguments.overwrite,
-        part=part,
+        part=_part(arguments),
         labels=tuple(arguments.labels or ()),
         masks=arguments.one_file_per_label,
     )
-    with more.missed(arguments.output, console):
-        if folder is None:
-            result = predict_files(predictor, arguments.input, arguments.output, wanted, console)
-        else:
-            result = predict_folder(predictor, folder, arguments.output, wanted, console)
-    outcome, labels = shared.written(arguments.output, result), kept_labels(predictor.plan, wanted)
-    if more.statistics is not None or more.page is not None:
-        from nnunet_rs.report.predictions import Given, read_predictions
+    folds = None if arguments.fold is None else tuple(arguments.fold)
+    configuration = arguments.configuration
+    return Prediction(arguments.model, arguments.output, arguments.device, folds, configuration, options, written)
 
-        found = read_predictions(arguments.output, Given(labels=labels, channels=predictor.plan.channels))
-        outcome = more.make(outcome, found, console)
-    return outcome, labels
+
+def _on_cluster(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Let workers on a cluster share the images."""
+    from nnunet_rs.core.errors import NnunetError
+    from nnunet_rs.core.workspace import jobs_beside
+    from nnunet_rs.predict.folder import kept_labels
+    from nnunet_rs.predict.results import FolderResult
+    from nnunet_rs.run.cohort.follow import require_all
+    from nnunet_rs.run.cohort.predicting import begin_prediction
+
+    asked = _prediction(arguments)
+    more = Wanted.of(arguments, asked.written.part[1])
+    predictor = asked.load(console, networks=False)
+    cases, broken, asked = _images(arguments, asked, predictor, console)
+    if arguments.dry_run:
+        return cohort.would_share(arguments, f"predict {asked.output}", len(cases), jobs_beside(asked.output))
+    workers = cohort.workers_for(arguments, len(cases))
+    begun = begin_prediction(asked, predictor, cases, workers, console)
+    todo = () if begun is None else begun.todo
+    if begun is not None:
+        followed = cohort.followed(arguments, begun.folder, begun.cohort, console)
+        left = cohort.unfinished(followed, begun.cohort)
+        if left is not None:
+            return left
+    with more.missed(asked.output, console):
+        if begun is not None:
+            require_all(followed, begun.folder.names(), str(asked.output))
+        if broken:
+            raise NnunetError("; ".join(f"{name}: {reason}" for name, reason in broken.items()))
+    outcome = shared.written(arguments.output, FolderResult.of(cases, todo))
+    return _with_more(arguments, console, more, outcome, predictor, kept_labels(predictor.plan, asked.written))
+
+
+def _images(
+    arguments: argparse.Namespace, asked: Prediction, predictor: CasePredictor, console: Console
+) -> tuple[Sequence[Case], dict[str, str], Prediction]:
+    """Return the cases, those that cannot be used, and where results go."""
+    from nnunet_rs.core.case_list import read_case_list
+    from nnunet_rs.predict.folder import case_of_files, cases_of_folder
+
+    plan, written = predictor.plan, asked.written
+    if arguments.list:
+        cases = read_case_list(arguments.list, len(plan.channels), asked.output)
+        return _of_part(cases, written), {}, asked
+    folder = _one_folder(arguments)
+    if folder is not None:
+        return (*cases_of_folder(folder, asked.output, plan, written, console), asked)
+    case, place, written = case_of_files(arguments.input, asked.output, plan, written, console)
+    return (case,), {}, replace(asked, output=place, written=written)
+
+
+def _of_part(cases: Sequence[Case], written: FolderOptions) -> Sequence[Case]:
+    index, count = written.part
+    return cases[index::count]
 
 
 def _one_folder(arguments: argparse.Namespace) -> Path | None:

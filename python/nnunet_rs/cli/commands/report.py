@@ -76,26 +76,35 @@ def _of_predictions(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 
 def _of_work(arguments: argparse.Namespace, console: Console) -> Outcome:
+    from nnunet_rs.report.page import Live
+    from nnunet_rs.run.cohort.status import cohort_statuses
+    from nnunet_rs.run.watch import cohort_section
+
     for key, option in _OF_PREDICTIONS.items():
         if getattr(arguments, key) is not None:
             raise UsageError(f"{option} is for predictions, {arguments.work} holds none")
-    return _watched(arguments, console) if arguments.watch else _told(_write(arguments, console), arguments)
+    if arguments.watch:
+        return _watched(arguments, console)
+    cohorts = cohort_statuses(arguments.work)
+    live = Live(cohort_section(cohorts), 0, watched=False) if cohorts else None
+    return _told(_write(arguments, console, live), arguments)
 
 
 def _watched(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Write the page whenever something has changed; the last one, after Ctrl-C, does not load itself anew."""
     from nnunet_rs.core.termination import until_interrupted
     from nnunet_rs.report.page import Live
+    from nnunet_rs.run.cohort.status import cohort_statuses
     from nnunet_rs.run.status import work_status
     from nnunet_rs.run.watch import changes, live_section
 
     with until_interrupted():
         for models in changes(arguments.work, arguments.every):
-            live = Live(live_section(models), max(1, round(arguments.every)))
+            live = Live(live_section(models, cohort_statuses(arguments.work)), max(1, round(arguments.every)))
             written = _write(arguments, console, live)
             running = sum(model.state == "running" for model in models)
             console.say(f"{_path(arguments)}: {counted(running, 'training')} running, {written.bytes / 1e6:.1f} MB")
-    live = Live(live_section(work_status(arguments.work)), 0)
+    live = Live(live_section(work_status(arguments.work), cohort_statuses(arguments.work)), 0)
     return _told(_write(arguments, console, live), arguments)
 
 
@@ -117,7 +126,7 @@ def _write(arguments: argparse.Namespace, console: Console, live: Live | None = 
         outputs.require([path], [file for file in files if file.suffix != ".html"])
         with outputs.new_files(path.name) as folder:
             shown = Shown(arguments.cases or Shown().cases, arguments.slices or Shown().slices)
-            return write_report(arguments.work, folder / path.name, shown, None if live else console, live)
+            return write_report(arguments.work, folder / path.name, shown, None if arguments.watch else console, live)
 
 
 def _told(written: Report, arguments: argparse.Namespace) -> Outcome:

@@ -67,7 +67,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="memory layout of weights and feature maps (default: on processors the faster one, by a measurement)",
     )
     group.add_argument("--compile", action="store_true", help="compile the network first (torch.compile)")
-    cluster.add_cluster(parser)
+    cluster.add_cluster(parser, workers=False)
     parser.add_argument("--tensorboard", action="store_true", help="also record the epochs for TensorBoard")
 
 
@@ -208,7 +208,8 @@ def _train_many(arguments: argparse.Namespace, console: Console, is_rank_0: bool
         if missing:
             raise UsageError(f"--folds {missing[0]}: there is no such fold in {WorkFolder(arguments.work).splits_file}")
     if arguments.dry_run:
-        return cluster.would_submit(arguments, [str(model) for model in models])
+        folder = WorkFolder(arguments.work).jobs_folder
+        return cluster.would_submit(arguments, [str(model) for model in models], folder)
     executor = cluster.executor_for(arguments)
     local = (arguments.device,) if is_shared() or executor else find_devices(arguments.device)
     outcomes = train_series(arguments.work, models, _model_options(arguments), local, console, executor=executor)

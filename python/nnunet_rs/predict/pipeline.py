@@ -1,0 +1,226 @@
+"""Cases on their way through a prediction: reading, predicting and writing overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from nnunet_rs.core.budget import Budget
+from nnunet_rs.core.errors import DatasetError, named
+from nnunet_rs.core.io import read_volume
+from nnunet_rs.core.issues import Warnings
+from nnunet_rs.core.label_subset import select_labels, structures_of
+from nnunet_rs.core.memory_estimate import estimate_case_memory
+from nnunet_rs.core.outputs import Outputs, Staged
+from nnunet_rs.core.progress import Progress, Task
+from nnunet_rs.core.record import digest
+from nnunet_rs.core.resources import available_memory
+from nnunet_rs.core.types import Case, Header, IntArray, LabelSet, Volume
+from nnunet_rs.data.resampling import spacing_remark
+from nnunet_rs.plan.schema import Plan
+from nnunet_rs.predict.ensemble import Pairs
+from nnunet_rs.predict.predictor import SinkMaker
+from nnunet_rs.predict.probabilities import ProbabilityFile
+from nnunet_rs.predict.probability_forms import Form
+from nnunet_rs.predict.results import Results
+
+SIDE_BY_SIDE = 2  # cases that are read, and cases that are written, at a time
+
+
+class CasePredictor(Protocol):
+    """What predicts a case in two steps, so that the first can run ahead: a Predictor, an Ensemble, the chosen one."""
+
+    @property
+    def plan(self) -> Plan:
+        """Labels and channels."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what determines the results."""
+
+    def prepare(self, volume: Volume, *, overwrite: bool = False) -> Any:
+        """Bring an image to the network's grid; with `overwrite` its memory may be used."""
+
+    def predict_prepared(self, prepared: Any, task: Task | None = None, make_sink: SinkMaker | None = None) -> IntArray:
+        """Segment what `prepare` returned: file values (z, y, x) on the image's grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderOptions:
+    """What is written, and what is left alone."""
+
+    save_probabilities: bool = False  # also {case}.b2nd, float16
+    probability_forms: tuple[Form, ...] = ()  # then also "nifti": probabilities/{case}.nii.gz, "npz": {case}.npz
+    overwrite: bool = False  # predict again what is finished; what is not this tool's, or edited, is kept aside
+    part: tuple[int, int] = (0, 1)  # (i, n): only every n-th case from the i-th on, counted from 0
+    ending: str = ""  # of a single segmentation that was named; empty: as of its images
+    labels: tuple[str, ...] = ()  # structures to keep, by name; empty: all
+    masks: bool = False  # also a binary mask of each structure: {case}/{label}
+    own: bool = False  # the folder is this tool's own: what is not known there is kept aside instead of refused
+
+
+def kept_labels(plan: Plan, options: FolderOptions) -> LabelSet:
+    """Return the labels of what is written: all, or those to keep; a DatasetError where one is unknown."""
+    return select_labels(plan.labels, options.labels) if options.labels else plan.labels
+
+
+@contextmanager
+def open_results(
+    plan: Plan, contents: Mapping[Path, Mapping[str, Any]], options: FolderOptions, progress: Progress
+) -> Iterator[tuple[Results, ...]]:
+    """Give the results of one run in folders, each with the content of its prediction.json; the first gets all else."""
+    aside, kept = options.overwrite or options.own, kept_labels(plan, options)
+    with ExitStack() as stack:
+        yield tuple(
+            Results(
+                stack.enter_context(Outputs(folder, digest(content), overwrite=aside, say=progress.say)),
+                content,
+                number == 0 and (options.save_probabilities or bool(options.probability_forms)),
+                options.probability_forms if number == 0 else (),
+                options.ending,
+                kept if options.labels else None,
+                structures_of(kept) if options.masks and number == 0 else (),
+            )
+            for number, (folder, content) in enumerate(contents.items())
+        )
+
+
+Settled = Callable[[Case, "BaseException | None"], None]  # what came of a case: an error, or nothing
+
+
+def half_of_memory() -> Budget:
+    """Return the budget of cases where nothing else is said: half of what is free; the networks take the rest."""
+    return Budget(max(1, available_memory() // 2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ready:
+    """A case that can be predicted."""
+
+    header: Header
+    prepared: Any  # what the predictor's `prepare` returned
+    release: Callable[[], None]  # gives back the memory that it holds of the budget
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Cases on their way: threads read and prepare the next ones, this one predicts, others write the last ones.
+
+    Cases are predicted in the order in which they become ready: one that is slow to read or to write holds up no other.
+    """
+
+    predictor: CasePredictor | Pairs
+    results: tuple[Results, ...]  # one folder, or one for every pair
+    options: FolderOptions
+    progress: Progress
+    warn: Warnings
+    settled: Settled  # is told of each case, in the thread that calls `all`
+    memory: Budget = field(default_factory=half_of_memory)  # of cases that are being read or wait for their turn
+
+    def all(self, cases: Iterable[Case], task: Task) -> None:
+        """Predict and write cases as they come; once."""
+        readers, writers = (ThreadPoolExecutor(SIDE_BY_SIDE) for _ in range(2))
+        writing: dict[Future[None], Case] = {}
+        try:
+            for case, ready in self._as_ready(cases, readers):
+                predicted = self._predict(case, ready.prepared, task)
+                ready.release()
+                if predicted is not None:
+                    labels, staged = predicted
+                    writing[writers.submit(self._write, case, labels, ready.header, staged)] = case
+                    del labels
+                del ready, predicted  # the next case needs the room
+                self._written(writing, SIDE_BY_SIDE, task)
+            self._written(writing, 0, task)
+        finally:  # after Ctrl-C too: files that are being written become whole, the rest is not begun
+            self.memory.stop()
+            for pool in (readers, writers):
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fail(self, case: Case, error: BaseException) -> None:
+        """Say at once that a case failed."""
+        self.progress.say(f"{case.name} failed: {named(error)}")
+        self.settled(case, error)
+
+    def _as_ready(self, cases: Iterable[Case], pool: ThreadPoolExecutor) -> Iterator[tuple[Case, _Ready]]:
+        """Yield each case when it is ready, while the next ones are being read."""
+        coming = iter(cases)
+        waiting = {pool.submit(self._read, case): case for case in islice(coming, SIDE_BY_SIDE)}
+        while waiting:
+            wait(waiting, return_when=FIRST_COMPLETED)
+            future = next(future for future in waiting if future.done())
+            case = waiting.pop(future)
+            waiting |= {pool.submit(self._read, follower): follower for follower in islice(coming, 1)}
+            error = future.exception()
+            if error is None:
+                ready = future.result()
+                del future  # which holds the case as well
+                yield case, ready
+                del ready
+            else:
+                self._fail(case, error)
+
+    def _read(self, case: Case) -> _Ready:
+        wanted = estimate_case_memory(case, len(self.predictor.plan.channels)).reading
+        with ExitStack() as stack:
+            stack.enter_context(self.memory.hold(min(wanted, self.memory.total)))
+            volume = read_volume(case.images, case.name, self.warn)
+            z, y, x = volume.data.shape[1:]
+            remark = spacing_remark((z, y, x), volume.spacing, self.predictor.plan)
+            if remark:
+                self.progress.say(f"warning: {case.images[0]}: {remark}")
+            prepared = self._prepare(case, volume)
+            return _Ready(volume.header, prepared, stack.pop_all().close)
+
+    def _prepare(self, case: Case, volume: Volume) -> Any:
+        """Prepare an image; what is wrong with it is told with its files."""
+        try:
+            return self.predictor.prepare(volume, overwrite=True)
+        except DatasetError as error:
+            many = len(case.images) == 1 and volume.data.shape[0] > 1
+            kind = " (of a 4-D file the last axis counts as channels)" if many else ""
+            raise DatasetError(f"{', '.join(map(str, case.images))}: {error}{kind}") from error
+
+    def _predict(self, case: Case, prepared: Any, task: Task) -> tuple[IntArray, Staged | None] | None:
+        """Segment a case; with its labels goes the place where its probabilities wait for them."""
+        first, staged = self.results[0], None
+        try:
+            if not first.probabilities:
+                return self.predictor.predict_prepared(prepared, task), None
+            saved = first.files(case)[1]
+            staged = first.staged(case)
+            temporary = staged.folder / saved.relative_to(first.outputs.folder)
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            labels = self.predictor.predict_prepared(
+                prepared, task, lambda target, case: ProbabilityFile(temporary, self.predictor.plan, target, case)
+            )
+        except Exception as error:  # whatever is wrong with one case, the others go on
+            self._fail(case, error if staged is None else staged.as_placed(error))
+            if staged is not None:
+                staged.discard()
+            return None
+        return labels, staged
+
+    def _write(self, case: Case, labels: IntArray, header: Header, staged: Staged | None) -> None:
+        """Write a case's files; they get their names together, when all are whole."""
+        parts = labels.reshape(len(self.results), *labels.shape[-3:])
+        for each, part in zip(self.results, parts, strict=True):
+            with staged or each.staged(case) as place:
+                each.write(case, part, header, place.folder)
+
+    def _written(self, writing: dict[Future[None], Case], most: int, task: Task) -> None:
+        """Take note of what has been written, and wait while more than `most` cases are still being written."""
+        while len(writing) > most or any(future.done() for future in writing):
+            done, _ = wait(writing, return_when=FIRST_COMPLETED)
+            for future in done:
+                case = writing.pop(future)
+                error = future.exception()
+                if error is None:
+                    task.advance(0, case.name)
+                    self.settled(case, None)
+                else:
+                    self._fail(case, error)

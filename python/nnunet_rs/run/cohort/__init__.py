@@ -1,0 +1,1 @@
+"""Cohorts: many cases that workers on many machines share."""

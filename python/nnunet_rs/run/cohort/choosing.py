@@ -1,0 +1,143 @@
+"""Predict the cases that folds hold out, for `best` to choose by: a cohort with a group for each set of networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.progress import Progress
+from nnunet_rs.core.record import digest
+from nnunet_rs.core.workspace import WorkFolder
+from nnunet_rs.predict.ensemble import Pairs
+from nnunet_rs.predict.folder import begin_results
+from nnunet_rs.predict.options import PredictOptions
+from nnunet_rs.predict.pipeline import open_results
+from nnunet_rs.predict.prediction_json import settings
+from nnunet_rs.predict.predictor import Predictor
+from nnunet_rs.run.cohort.files import Cohort, CohortFolder, as_options, begin
+from nnunet_rs.run.cohort.predicting import Predicting, body_of, plain_options, predict_options, require_same_models
+from nnunet_rs.run.executor import Job, Resources
+from nnunet_rs.select.choice import Choice
+from nnunet_rs.select.cross_validation import load_held_out, validation_cases
+from nnunet_rs.select.selection import OWN, choose_best, held_out_folder, named_configurations, named_folds
+
+KIND = "best"
+
+
+def begin_choosing(
+    work: Path,
+    configurations: Sequence[str] | None,
+    folds: Sequence[int] | None,
+    options: PredictOptions,
+    workers: int,
+    progress: Progress,
+    *,
+    pairs: bool,
+    device: str,
+) -> tuple[CohortFolder, Cohort] | None:
+    """Make a cohort of the predictions that `choose_best` would lack, or join the one that is there; None: it has all.
+
+    Parameters and errors as `choose_best`; `workers` will share the cases.
+    """
+    work = work.absolute()
+    names = named_configurations(work, configurations)
+    dataset, groups, contents = read_dataset(work), dict[str, list[Any]](), dict[str, Any]()
+    for fold in named_folds(work, names, folds):
+        cases = validation_cases(work, dataset, fold)
+        several = [names] if pairs and len(names) > 1 else []
+        for members in [*((name,) for name in names), *several]:
+            group = json.dumps([fold, *members])
+            loaded = _load(work, members, fold, device, options, networks=False)
+            found = _contents(work, members, fold, loaded)
+            contents[group] = {str(folder): content for folder, content in found.items()}
+            with open_results(loaded.plan, found, OWN, progress) as results:
+                todo = begin_results(results, cases, OWN, progress)
+            if todo:
+                groups[group] = [body_of(replace(case, name=case.name)) for case in todo]
+    if not groups:
+        return None
+    wanted = as_options(work=work, device=device, contents=contents, **plain_options(options))
+    cohort = Cohort(KIND, str(work), digest(wanted), (), (), "", wanted)
+    return begin(WorkFolder(work).jobs_folder, cohort, groups, workers, progress)
+
+
+def _load(
+    work: Path, names: Sequence[str], fold: int, device: str, options: PredictOptions, *, networks: bool = True
+) -> Predictor | Pairs:
+    members = tuple(load_held_out(work, name, fold, device, options, networks=networks) for name in names)
+    return members[0] if len(members) == 1 else Pairs(members)
+
+
+def _contents(
+    work: Path, names: Sequence[str], fold: int, loaded: Predictor | Pairs
+) -> Mapping[Path, Mapping[str, Any]]:
+    """Return what each folder's prediction.json says."""
+    labels = loaded.plan.labels
+    if isinstance(loaded, Predictor):
+        return {held_out_folder(work, names, fold): settings(loaded.describe(), labels)}
+    return {
+        held_out_folder(work, pair, fold): settings(ensemble.describe(), labels)
+        for pair, ensemble in zip(combinations(names, 2), loaded.ensembles, strict=True)
+    }
+
+
+def choosing_job(
+    work: Path,
+    configurations: Sequence[str] | None,
+    folds: Sequence[int] | None,
+    options: PredictOptions,
+    *,
+    pairs: bool,
+    device: str,
+) -> Job:
+    """Return the job that scores and chooses, when everything is predicted; parameters as `choose_best`."""
+    return Job(f"choose {work.absolute()}", _choose, (work.absolute(), configurations, folds, options, pairs, device))
+
+
+def _choose(
+    work: Path,
+    configurations: Sequence[str] | None,
+    folds: Sequence[int] | None,
+    options: PredictOptions,
+    pairs: bool,
+    device: str,
+    resources: Resources,
+    progress: Progress,
+) -> Choice:
+    options = options if options.threads else replace(options, threads=resources.threads)
+    return choose_best(
+        work,
+        configurations=configurations,
+        folds=folds,
+        pairs=pairs,
+        device=device,
+        options=options,
+        progress=progress,
+    )
+
+
+@contextmanager
+def open_work(cohort: Cohort, group: str, resources: Resources, progress: Progress) -> Iterator[Predicting]:
+    """Load the networks of a group; see `kinds.opener`.
+
+    Raises
+    ------
+    CheckpointError
+        They are not those that the cohort was made with.
+    """
+    fold, *names = json.loads(group)
+    options = predict_options(cohort)
+    options = options if options.threads else replace(options, threads=resources.threads)
+    work = Path(cohort.option("work"))
+    loaded = _load(work, names, fold, cohort.option("device"), options)
+    contents = _contents(work, names, fold, loaded)
+    named = {str(path): content for path, content in contents.items()}
+    require_same_models(work, named, cohort.option("contents")[group])
+    with open_results(loaded.plan, contents, OWN, progress) as results:
+        yield Predicting(loaded, results, OWN, resources, progress)

@@ -1,0 +1,26 @@
+"""What a kind of work is: how it is loaded on a node, and what it does with cases as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from nnunet_rs.core.progress import Progress
+from nnunet_rs.run.cohort.files import Cohort, Item
+from nnunet_rs.run.executor import Resources
+
+Settled = Callable[[Item, "BaseException | None", Any], None]  # what came of a case: an error, or nothing and a value
+
+
+class Work(Protocol):
+    """What is loaded for a group of blocks, and does a kind of work with cases."""
+
+    def run(self, items: Iterator[Item], settled: Settled) -> None:
+        """Do cases as they come, reading some ahead, and tell of each what came of it.
+
+        Both are called in the thread that calls this.
+        """
+
+
+Opener = Callable[[Cohort, str, Resources, Progress], AbstractContextManager[Work]]
