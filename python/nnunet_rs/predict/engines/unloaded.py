@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from nnunet_rs.core.types import FloatArray, Shape
+from nnunet_rs.core.types import Shape
 from nnunet_rs.core.workspace import ModelFolder
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.nnunet_models import holds_nnunet_models, read_nnunet_model
+from nnunet_rs.predict.blend import Activation
 from nnunet_rs.predict.engines.engine import HostEngine, Scored
 from nnunet_rs.predict.engines.opening import Opened
 from nnunet_rs.predict.options import PredictOptions
@@ -24,9 +26,9 @@ class Unloaded(HostEngine):
         """See Engine."""
         return "nothing: the networks are not loaded"
 
-    def scores(self, windows: FloatArray, mirror_axes: Shape) -> Iterator[Scored]:
+    def scores(self, windows: Any, mirror_axes: Shape, activation: Activation) -> Iterator[Scored]:
         """Raise a RuntimeError: there is no network."""
-        raise RuntimeError(f"{len(windows)} windows, mirrored along {mirror_axes}: the networks are not loaded")
+        raise RuntimeError(f"{len(windows)} windows, {mirror_axes}, {activation}: the networks are not loaded")
 
 
 def describe_models(folders: Sequence[Path], options: PredictOptions) -> Opened:
