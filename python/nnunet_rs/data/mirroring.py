@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import Shape, Shape3
-from nnunet_rs.data.intensity import is_mirror
 
 if TYPE_CHECKING:
     from nnunet_rs.data.augment import Augmentation
@@ -62,6 +61,8 @@ def declares_mirror_axes(augmentation: Augmentation) -> bool:
 
 def _found(transforms: Iterable[Any]) -> set[int]:
     """Collect the axes of all mirror transforms, those within others (batchgenerators' Compose) included."""
+    from nnunet_rs.data.intensity import is_mirror  # which prediction has no use for
+
     axes: set[int] = set()
     for transform in transforms:
         axes |= set(transform.axes) if is_mirror(transform) else _found(getattr(transform, "transforms", ()))

@@ -12,7 +12,6 @@ from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.core.workspace import MODEL_JSON, ModelFolder
-from nnunet_rs.data.augment import AUGMENTATIONS, default_mirror_axes
 from nnunet_rs.data.folds import Fold
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.earlier import model_of_version_2
@@ -73,6 +72,8 @@ def known_mirror_axes(augmentation: str, dims: int) -> Shape | None:
     """
     if not augmentation:
         return tuple(range(dims))
+    from nnunet_rs.data.augment import AUGMENTATIONS, default_mirror_axes
+
     return default_mirror_axes(augmentation, dims) if augmentation in AUGMENTATIONS else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -17,10 +17,11 @@ from nnunet_rs.core.unzip import is_zip, unpacked
 from nnunet_rs.core.workspace import DATASET_JSON, fold_name, fold_of
 from nnunet_rs.model.config import TrainingConfig, usual_config
 from nnunet_rs.model.metadata import ModelMetadata
-from nnunet_rs.model.nnunet_weights import NnunetCheckpoint, our_weights, read_nnunet_checkpoint
 from nnunet_rs.model.recipe import V2
 from nnunet_rs.model.weights import digest_of, require_weights, weight_shapes
-from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
+
+if TYPE_CHECKING:
+    from nnunet_rs.model.nnunet_weights import NnunetCheckpoint
 
 PLANS, DATASET, FINAL = "plans.json", DATASET_JSON, "checkpoint_final.pth"
 _MODEL = re.compile(r"(?P<trainer>.+?)__(?P<plans>.+)__(?P<configuration>.+)")
@@ -201,6 +202,9 @@ def read_nnunet_model(
     CheckpointError, PlanError, DatasetError
         A file is missing or damaged, or the model wants what cannot be run here; the text names what.
     """
+    from nnunet_rs.model.nnunet_weights import read_nnunet_checkpoint
+    from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
+
     home = fold_folder.parent
     for name in (PLANS, DATASET):
         if not (home / name).is_file():
@@ -234,6 +238,8 @@ def read_nnunet_model(
 
 
 def _checked_weights(found: NnunetCheckpoint, metadata: ModelMetadata, path: Path) -> dict[str, NDArray[Any]]:
+    from nnunet_rs.model.nnunet_weights import our_weights
+
     settings, channels, options = metadata.settings, metadata.channels, metadata.network
     names = [name for name, _ in weight_shapes(settings, channels, options)]
     weights = our_weights(found, names, settings, path)
@@ -261,6 +267,8 @@ def _folder(path: Path) -> NnunetFolder:
     named = _MODEL.fullmatch(path.name)
     if named is not None:
         return NnunetFolder(path, named["trainer"], named["plans"], named["configuration"])
+    from nnunet_rs.model.nnunet_weights import read_nnunet_checkpoint
+
     first = next(iter(NnunetFolder(path, "", "", "").folds().values()), None)
     configuration = "" if first is None else read_nnunet_checkpoint(first / FINAL).configuration
     return NnunetFolder(path, "", "", configuration)

@@ -6,14 +6,16 @@ import warnings
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.core.choices import Activation, Downsampling, Norm, Precision
 from nnunet_rs.core.types import FoldName, Shape
-from nnunet_rs.data.augment import AugmentationFunction
 from nnunet_rs.model.history import History
 from nnunet_rs.model.plugins import LossFunction, NetworkFunction, OptimiserFunction
 from nnunet_rs.model.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from nnunet_rs.data.augment import AugmentationFunction
 
 
 @dataclass(frozen=True, slots=True)

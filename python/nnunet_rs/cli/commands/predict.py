@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nnunet_rs.cli import cluster, cohort, dicom, shared, values
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome, UsageError
-from nnunet_rs.cli.imports import import_lean
+from nnunet_rs.cli.imports import import_lean, without_collection
 from nnunet_rs.cli.paths import cache_folder
 from nnunet_rs.cli.predicted import Wanted
 from nnunet_rs.core.workspace import REPORT_HTML
@@ -122,7 +122,10 @@ def _add_structures(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Segment a folder of images, one image, or series of DICOM."""
-    import_lean()
+    with without_collection():
+        import_lean()
+        import nnunet_rs.predict.engines.opening
+        import nnunet_rs.select.selection  # noqa: F401
     cluster.require_cluster(arguments)
     _require_images(arguments)
     if arguments.on:
