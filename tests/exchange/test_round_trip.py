@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -54,6 +55,22 @@ def test_a_model_comes_back_from_nnunets_form(network: dict[str, Any], models, t
     after, _ = load_model(back.models[1])
     for name, weight in before.state_dict().items():
         assert torch.equal(after.state_dict()[name], weight), name
+
+
+def test_convolutions_without_biases_have_biases_of_zero(models, tmp_path: Path, image) -> None:
+    ours = models("3d_fullres", folds=(0,))
+    (home,) = export_nnunet([ours / "models" / "3d_fullres" / "fold_0"], tmp_path / "results")
+    file = home / "fold_0" / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=True)
+    weights = checkpoint["network_weights"]
+    biases = [name for name in weights if re.search(r"(conv|all_modules\.0|transpconvs\.\d+)\.bias$", name)]
+    assert len(biases) > 20
+    assert not any(weights[name].any() for name in biases)  # as a network begins
+    expected = segment(home, image)
+    for name in biases:
+        del weights[name]
+    torch.save(checkpoint, file)
+    np.testing.assert_array_equal(segment(home, image), expected)
 
 
 def test_the_images_ending_is_kept(models, write_nnunet_plans, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from nnunet_rs.core.errors import DatasetError, NnunetError, PlanError
+from nnunet_rs.core.types import Dataset
 from nnunet_rs.plan.nnunet import as_nnunet
-from nnunet_rs.plan.nnunet_plans import read_nnunet_plans
+from nnunet_rs.plan.nnunet_plans import plan_from_nnunet, read_nnunet_plans
 from nnunet_rs.plan.schema import Resampling
 
 
@@ -91,11 +92,36 @@ def resampled(function: str = "resample_data_or_seg_to_shape", **options: Any) -
         (resampled(force_separate_z=True), Resampling(separate_z=True)),
         (resampled(force_separate_z=False), Resampling(separate_z=False)),
         (resampled("resample_torch_fornnunet", force_separate_z=False), Resampling(order=1, separate_z=False)),
+        (resampled("resample_torch_simple"), Resampling(order=1, separate_z=False)),
         (resampled("no_resampling_hack"), Resampling(skip=True)),
+        (resampled(seg_order=0, seg_order_z=1), Resampling()),  # only training resamples labels
     ],
 )
 def test_ways_to_resample(edit, expected: Resampling, files) -> None:
     assert read_nnunet_plans(*files(edit)).network("3d_fullres").configuration.resampling == expected
+
+
+def test_a_second_stage_resamples_labels(files) -> None:
+    edit = resampled(seg_order_z=1)
+    with pytest.raises(PlanError, match="resampling_fn_seg_kwargs"):
+        read_nnunet_plans(*files(lambda content, c: (edit(content, c), c.update(previous_stage="3d_lowres")))).plan()
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (resampled(seg_order_z=1), "resampling_fn_seg_kwargs"),
+        (lambda _, c: c["architecture"]["arch_kwargs"].update(dropout_op="torch.nn.Dropout3d"), "dropout_op"),
+        (lambda _, c: c["architecture"]["arch_kwargs"].update(conv_bias=False), "conv_bias"),
+    ],
+)
+def test_what_prediction_does_without_is_refused_in_training(edit, said: str, files) -> None:
+    plans, dataset_file = files(edit)
+    described = read_nnunet_plans(plans, dataset_file)
+    dataset = Dataset("Made", plans.parent, "nnunet", described.channels, described.labels, ())
+    described.network("3d_fullres")
+    with pytest.raises(PlanError, match=said):
+        plan_from_nnunet(plans, dataset)
 
 
 def within(*path: str, value: Any) -> Callable[..., None]:
@@ -119,7 +145,10 @@ NETWORK = ("architecture", "network_class_name")
         (within("preprocessor_name", value="MyPreprocessor"), "preprocessor_name is 'MyPreprocessor'"),
         (within("architecture", "arch_kwargs", "norm_op", value="x.GroupNorm"), "norm_op is 'x.GroupNorm'"),
         (within("architecture", "arch_kwargs", "nonlin", value="torch.nn.GELU"), "nonlin is 'torch.nn.GELU'"),
-        (within("architecture", "arch_kwargs", "dropout_op", value="torch.nn.Dropout3d"), "dropout_op is"),
+        (within("architecture", "arch_kwargs", "nonlin_first", value=True), "nonlin_first is True"),
+        (within("architecture", "arch_kwargs", "of_next_year", value=[1]), "of_next_year is [1]"),
+        (within("architecture", "arch_kwargs", "norm_op_kwargs", value={"eps": 0.01}), "norm_op_kwargs is"),
+        (within("architecture", "arch_kwargs", "norm_op_kwargs", value={"track_running_stats": True}), "_kwargs is"),
         (within("architecture", "arch_kwargs", "squeeze_excitation", value=True), "squeeze_excitation is True"),
         (within("normalization_schemes", value=["PercentileNormalization"]), "there is no such normalisation here"),
         (within("normalization_schemes", value=[]), "dataset.json has 1 channels"),

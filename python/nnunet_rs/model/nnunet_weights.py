@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from nnunet_rs.model.torch_file import read_torch_file
 from nnunet_rs.plan.schema import Configuration
 
 _WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before a name
+_LAYER = re.compile(r"(.+\.conv|decoder\.transpconvs\.\d+)\.bias")  # a convolution before a norm, or one that goes up
 _RULES = (  # where a weight of ours stands in PlainConvUNet and ResidualEncoderUNet
     (r"^stem\.", r"encoder.stem.convs.0."),
     (r"^encoder\.(\d+)\.0\.(\d+)\.", r"encoder.stages.\1.0.convs.\2."),
@@ -93,8 +94,9 @@ def our_weights(
         A weight is missing: the network is another one than the plan describes.
     """
     theirs = nnunet_names(names, configuration)
+    weights = {**_zero_biases(checkpoint.weights, theirs.values()), **checkpoint.weights}
     for name in theirs.values():
-        if name not in checkpoint.weights:
+        if name not in weights:
             raise CheckpointError(
                 f"{source}: holds the weights of another network than its plans.json describes: there is no {name} "
                 f"(trainer {checkpoint.trainer}); networks that a trainer builds by itself cannot be run"
@@ -106,7 +108,21 @@ def our_weights(
             f"{source}: holds weights that the network of its plans.json does not have: {beyond[0]} "
             f"({len(beyond)} of them, trainer {checkpoint.trainer}); it cannot be run"
         )
-    return {ours: _plain(checkpoint.weights[name]) for ours, name in theirs.items()}
+    return {ours: _plain(weights[name]) for ours, name in theirs.items()}
+
+
+def _zero_biases(weights: Mapping[str, NDArray[Any]], names: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Return biases of 0 for a network whose convolutions have none, empty for every other one."""
+    layers = {name: _LAYER.fullmatch(name) for name in names}
+    wanted = {name: layer for name, layer in layers.items() if layer is not None}
+    if any(name in weights for name in wanted):
+        return {}
+    kernels = {name: weights.get(f"{layer[1]}.weight") for name, layer in wanted.items()}
+    return {  # a transposed convolution's features are its kernel's second axis
+        name: np.zeros(kernel.shape[1 if "transpconvs" in name else 0], np.float32)
+        for name, kernel in kernels.items()
+        if kernel is not None and kernel.ndim > 1
+    }
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

@@ -24,7 +24,14 @@ from nnunet_rs.plan.validation import check_plan
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
 REORIENTING = ("SimpleITKIOWithReorient", "NibabelIOWithReorient")
 SPLINES, TORCH, NOTHING = "resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack"
+SIMPLE = "resample_torch_simple"  # what TORCH does along all axes where none is taken apart
 _ORDERS = (0, 1, 3)
+_READ = {  # what is read of a network; everything else in a plan would change it, and is refused
+    "n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_conv_per_stage", "n_blocks_per_stage",
+    "n_conv_per_stage_decoder", "conv_bias", "norm_op", "norm_op_kwargs", "dropout_op", "dropout_op_kwargs", "nonlin",
+    "nonlin_kwargs", "deep_supervision",
+}  # fmt: skip
+_DEFAULTS = (None, False, 0)  # of keys that are not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,9 @@ class NnunetPlans:
     channels: tuple[str, ...]
     labels: LabelSet
     ending: str  # of the images' files
+    training: bool = (
+        False  # whether networks are trained by it, which is more than predicting with what nnU-Net trained
+    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,7 +68,8 @@ class NnunetPlans:
         PlanError
             There is none of this name, or it wants what cannot be done here: the text names what.
         """
-        return _Reader(self.file, _resolved(self.file, self.content["configurations"], name), name).network(self)
+        body = _resolved(self.file, self.content["configurations"], name)
+        return _Reader(self.file, body, name, self.training).network(self)
 
     def plan(self, *names: str) -> Plan:
         """Return a plan of these configurations, or of all; a cascade's first stage comes with its second.
@@ -123,7 +134,8 @@ def plan_from_nnunet(plans_file: Path, dataset: Dataset) -> Plan:
     PlanError
         The file is missing or malformed, is of another number of channels, or wants what cannot be done here.
     """
-    plans = NnunetPlans(plans_file, _content(plans_file), dataset.channels, dataset.labels, dataset.ending)
+    content = _content(plans_file)
+    plans = NnunetPlans(plans_file, content, dataset.channels, dataset.labels, dataset.ending, training=True)
     planner = plans.content.get("experiment_planner_used", "of a planner that is not named")
     reason = f"as {plans_file.name} of nnU-Net v2 says ({planner})"
     return with_memory(replace(plans.plan(), dataset=dataset.name, reasons=(reason,)))
@@ -171,6 +183,7 @@ class _Reader:
     file: Path
     body: dict[str, Any]
     name: str
+    training: bool
 
     def network(self, plans: NnunetPlans) -> NnunetNetwork:
         preprocessor = self.body.get("preprocessor_name", "DefaultPreprocessor")
@@ -237,6 +250,7 @@ class _Reader:
         arguments = architecture.get("arch_kwargs")
         if not isinstance(arguments, dict):
             raise self.refused("arch_kwargs", arguments, "must be a table")
+        self._check_network(arguments)
         counts = arguments.get("n_blocks_per_stage" if network == "ResidualEncoderUNet" else "n_conv_per_stage")
         stages = arguments.get("n_stages", len(arguments.get("features_per_stage") or ()))
         decoder = arguments.get("n_conv_per_stage_decoder")
@@ -251,18 +265,25 @@ class _Reader:
             "activation": self._activation(arguments),
         }
 
+    def _check_network(self, arguments: dict[str, Any]) -> None:
+        """Refuse what our blocks do not have.
+
+        Dropout does nothing in prediction, and a convolution without biases is one whose biases are 0; a network that
+        is trained here would be another one than nnU-Net's.
+        """
+        for key, value in arguments.items():
+            if key not in _READ and value not in _DEFAULTS:
+                raise self.refused(f"arch_kwargs.{key}", value, "there is no such network here")
+        if self.training and arguments.get("dropout_op") is not None:
+            raise self.refused("arch_kwargs.dropout_op", arguments["dropout_op"], "only None can be trained")
+        if self.training and not arguments.get("conv_bias", False):
+            raise self.refused("arch_kwargs.conv_bias", False, "only True can be trained")
+
     def _norm(self, arguments: dict[str, Any]) -> Norm:
-        """Read the norm, and refuse what our blocks do not have."""
-        expected = {"conv_bias": (True,), "dropout_op": (None,)}
-        unknown = ("block", "bottleneck_channels", "stochastic_depth_p", "squeeze_excitation", "stem_channels")
-        for key in unknown:
-            if arguments.get(key) not in (None, False, 0, 0.0):
-                raise self.refused(f"arch_kwargs.{key}", arguments[key], "there is no such network here")
-        for key, values in expected.items():
-            if arguments.get(key, values[0]) not in values:
-                raise self.refused(f"arch_kwargs.{key}", arguments[key], f"only {values[0]} can be run")
+        """Read the norm."""
         options = arguments.get("norm_op_kwargs") or {}
-        if options.get("eps", 1e-5) != 1e-5 or not options.get("affine", True):
+        unknown = {key: value for key, value in options.items() if key not in ("eps", "affine", "momentum")}
+        if options.get("eps", 1e-5) != 1e-5 or not options.get("affine", True) or any(unknown.values()):
             raise self.refused("arch_kwargs.norm_op_kwargs", options, "only eps 1e-5, affine can be run")
         norm = str(arguments.get("norm_op")).rpartition(".")[2]
         if norm.startswith("InstanceNorm"):
@@ -327,30 +348,32 @@ class _Reader:
 
     def _resampling(self) -> Resampling:
         functions = {key: self.body.get(f"resampling_fn_{key}", SPLINES) for key in ("data", "seg", "probabilities")}
-        kinds = set(functions.values())
-        if kinds == {NOTHING}:
+        if set(functions.values()) == {NOTHING}:
             return Resampling(skip=True)
+        if not self.training and self.body.get("previous_stage") is None:
+            del functions["seg"]  # only training and a cascade's second stage resample labels
         for key, function in functions.items():
-            if function not in (SPLINES, TORCH):
-                raise self.refused(f"resampling_fn_{key}", function, f"{SPLINES}, {TORCH}, {NOTHING} (all) can be run")
-        image, labels, scores = (self._orders(key, functions[key]) for key in functions)
-        for key, (orders, allowed) in {"seg": (labels, ((1, 0),)), "probabilities": (scores, ((1, 0), (1, 1)))}.items():
-            if orders[:2] not in allowed:
-                raise self.refused(
-                    f"resampling_fn_{key}_kwargs",
-                    orders,
-                    f"(order, order_z) {' or '.join(map(str, allowed))} can be run",
-                )
-        separate = {orders[2] for orders in (image, labels, scores)}
+            if function not in (SPLINES, TORCH, SIMPLE):
+                known = f"{SPLINES}, {TORCH}, {SIMPLE}, {NOTHING} (all) can be run"
+                raise self.refused(f"resampling_fn_{key}", function, known)
+        found = {key: self._orders(key, function) for key, function in functions.items()}
+        for key, allowed in {"seg": ((1, 0),), "probabilities": ((1, 0), (1, 1))}.items():
+            if key in found and found[key][:2] not in allowed:
+                advice = f"(order, order_z) {' or '.join(map(str, allowed))} can be run"
+                raise self.refused(f"resampling_fn_{key}_kwargs", found[key], advice)
+        separate = {orders[2] for orders in found.values()}
         if len(separate) > 1:
-            raise self.refused("force_separate_z", sorted(map(str, separate)), "must be the same for all three")
-        return Resampling(order=image[0], order_z=image[1], scores_order_z=scores[1], separate_z=image[2])
+            raise self.refused("force_separate_z", sorted(map(str, separate)), "must be the same for all")
+        (order, order_z, axis), scores = found["data"], found["probabilities"]
+        return Resampling(order=order, order_z=order_z, scores_order_z=scores[1], separate_z=axis)
 
     def _orders(self, key: str, function: str) -> tuple[int, int, bool | None]:
         """Return order, order along a coarse axis, and whether that axis is taken apart (None: by the spacing)."""
         given = self.body.get(f"resampling_fn_{key}_kwargs") or {}
         separate = given.get("force_separate_z")
-        if function == TORCH:
+        if function == SIMPLE:
+            separate = False
+        if function in (TORCH, SIMPLE):
             if (given.get("mode", "linear"), given.get("aniso_axis_mode", "nearest-exact")) != (
                 "linear",
                 "nearest-exact",
