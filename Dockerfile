@@ -42,9 +42,10 @@ CMD ["--help"]
 FROM ${BASE}
 ARG TORCH=torch==2.13.0
 ARG TORCH_INDEX=
+# gcc and Python's headers are for Triton, by which trainings on GPUs are compiled.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 python3-venv \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* \
     && python3 -m venv /opt/nnunet-rs
 ENV PATH=/opt/nnunet-rs/bin:$PATH \

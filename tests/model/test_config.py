@@ -70,6 +70,17 @@ def test_the_command_makes_the_same_training(work: Path, small_plan: Plan, line:
     assert bool(words) is bool(line)
 
 
+@pytest.mark.parametrize(("on_gpu", "batch_size"), [(False, 2), (True, 9)])
+def test_a_gpu_takes_batches_as_planned(small_plan: Plan, on_gpu: bool, batch_size: int) -> None:
+    larger = replace(small_plan.configurations[NAME], batch_size=9)
+    plan = replace(small_plan, configurations={NAME: larger})
+    found = new_config(TrainOptions(recipe=FAST), plan, NAME, on_gpu=on_gpu)
+    assert found.batch_size == batch_size
+    # The command for another fold says it: that may be trained on another device.
+    assert command_words(found, plan, NAME) == ("--recipe", "fast", "--batch-size", str(batch_size))
+    assert new_config(TrainOptions(recipe=FAST, batch_size=3), plan, NAME, on_gpu=on_gpu).batch_size == 3
+
+
 def resumed(work: Path, options: TrainOptions, saved: TrainingConfig) -> TrainingConfig:
     return resumed_config(options, saved, set_up(work, NAME, 0, TrainOptions()).plan, NAME, WHERE)
 

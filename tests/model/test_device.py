@@ -6,7 +6,6 @@ from nnunet_rs.core.errors import NnunetError, TrainingError
 from nnunet_rs.model import device as devices
 from nnunet_rs.model.device import (
     choose_compute,
-    compiler_explained,
     find_device,
     out_of_memory_explained,
     release_memory,
@@ -84,11 +83,3 @@ def test_what_failed_holds_no_memory_when_a_smaller_one_is_tried() -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shape"), out_of_memory_explained("smaller"):
         raise RuntimeError("shape")
-
-
-def test_a_compiler_that_is_missing_is_told() -> None:
-    from torch._dynamo.exc import TorchDynamoException
-
-    said = r"cannot be compiled \(InvalidCxxCompiler: none\); .* C\+\+ compiler .* or train without --compile$"
-    with pytest.raises(TrainingError, match=said), compiler_explained():
-        raise TorchDynamoException("InvalidCxxCompiler: none\n\nSet TORCHDYNAMO_VERBOSE=1")

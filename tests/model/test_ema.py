@@ -9,10 +9,10 @@ def test_by_hand() -> None:
     network.weight.data.fill_(0.0)
     average = WeightEMA(network, decay=0.15)
     network.weight.data.fill_(1.0)
-    average.update(network)  # in the beginning 1 / 10 of the past
+    average.update()  # in the beginning 1 / 10 of the past
     assert float(average.network.weight) == pytest.approx(0.9)
     network.weight.data.fill_(2.0)
-    average.update(network)  # then never more than 0.15
+    average.update()  # then never more than 0.15
     assert float(average.network.weight) == pytest.approx(0.15 * 0.9 + 0.85 * 2)
     assert not average.network.weight.requires_grad
 
@@ -21,6 +21,6 @@ def test_buffers_are_copied() -> None:
     network = nn.BatchNorm1d(2)
     average = WeightEMA(network, 0.9)
     network(torch.randn(8, 2))
-    average.update(network)
+    average.update()
     assert torch.equal(average.network.running_mean, network.running_mean)
     assert int(average.network.num_batches_tracked) == 1

@@ -6,7 +6,62 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import LabelSet, Region
-from nnunet_rs.model.losses import ClassLoss, DeepSupervision, RegionLoss, build_loss, shrink_labels, soft_dice
+from nnunet_rs.model.losses import (
+    ClassLoss,
+    DeepSupervision,
+    RegionLoss,
+    alone,
+    build_loss,
+    shrink_labels,
+    soft_dice,
+)
+from nnunet_rs.model.metrics import _region_table, count_voxels
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Copies(TorchDispatchMode):
+    """Notes what makes the processor wait for a device: copies from one to the other, and values that are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        name = function.overloadpacket.__name__
+        tensors = [x for x in (*args, result) if isinstance(x, torch.Tensor)]
+        if (
+            name == "_local_scalar_dense"
+            or len({x.device.type for x in tensors if x.ndim}) > 1
+            or (name in ("_to_copy", "copy_", "lift_fresh_copy") and len({x.device.type for x in tensors}) > 1)
+        ):
+            self.found.append(name)
+        return result
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("regions", [(), (Region("all", (1, 2), 1), Region("b", (2,), 2))])
+@pytest.mark.parametrize("ignore", [None, 3])
+def test_no_loss_waits_for_a_gpu(batch: bool, regions: tuple[Region, ...], ignore: int | None) -> None:
+    """On tensors that only say where they are."""
+    labels = LabelSet(("background", "a", "b"), (0, 1, 2), regions, ignore)
+    copies = Copies()
+    _region_table.cache_clear()
+    with FakeTensorMode():
+        for total in (alone, lambda sums: sums * 2):
+            loss = DeepSupervision(build_loss(labels, batch_dice=batch, total=total)).to("cuda")
+            outputs = [
+                torch.randn(2, labels.outputs, *size, device="cuda") for size in ((4, 8, 8), (2, 4, 4), (1, 3, 4))
+            ]
+            target = torch.zeros(2, 4, 8, 8, device="cuda", dtype=torch.int16)
+            count_voxels(outputs[0], target, labels)  # which copies the table of regions, once
+            with copies:
+                loss(outputs, target)
+                count_voxels(outputs[0], target, labels)
+    _region_table.cache_clear()
+    assert copies.found == []
+
 
 # One sample, two voxels, two classes with probabilities (3/4, 1/4) and (1/5, 4/5); truth: background, foreground.
 LOGITS = torch.tensor([[[3.0, 1.0], [1.0, 4.0]]]).log()
@@ -97,6 +152,18 @@ def test_labels_shrink_to_the_nearest_voxel() -> None:
     assert shrink_labels(line, (1, 3))[0, 0].tolist() == [1, 3, 5]  # centres 1, 3, 5 lie between two: the higher
     assert shrink_labels(line, (1, 2))[0, 0].tolist() == [1, 4]
     assert shrink_labels(line, (1, 6)) is line
+
+
+@pytest.mark.parametrize("size", [(4, 6, 5), (2, 3, 5), (1, 4, 2), (8, 12, 10), (3, 12, 10)])
+def test_shrunk_labels_are_the_nearest_voxels(size: tuple[int, ...]) -> None:
+    target = torch.randint(0, 9, (2, 8, 12, 10), generator=torch.Generator().manual_seed(0)).short()
+    index = [
+        torch.tensor([math.floor((i + 0.5) * length / wanted) for i in range(wanted)])
+        for length, wanted in zip(target.shape[1:], size, strict=True)
+    ]
+    found = shrink_labels(target, size)
+    assert torch.equal(found, target[:, index[0]][:, :, index[1]][:, :, :, index[2]])
+    assert found.is_contiguous()  # a loss of the user's own may view it
 
 
 @settings(max_examples=20, deadline=None)

@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nnunet_rs.model import muon
 from nnunet_rs.model.muon import ADAM_BETAS, ADAM_RATE, ITERATIONS, POLYNOMIAL, Muon, is_kernel, orthogonal
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -39,6 +41,95 @@ def test_equals_the_iteration_written_out(shape: tuple[int, int], spread: float)
     found = orthogonal([others[0], matrix.float(), others[1]])
     assert [x.shape for x in found] == [others[0].shape, matrix.shape, others[1].shape]
     assert (found[1] - x).norm() < 2e-3 * x.norm()
+
+
+SHAPES = [(30, 27), (30, 810), (60, 810), (60, 1620), (30, 810), (60, 240), (7, 1), (60, 1620), (30, 810)]
+
+
+def test_stacked_as_on_a_gpu_they_are_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices = [drawn(*shape, seed=seed) * 10.0**-seed for seed, shape in enumerate(SHAPES)]
+    alone = [orthogonal([matrix])[0] for matrix in matrices]
+    counted = Products()
+    monkeypatch.setattr(muon, "_stacks", lambda _: True)
+    with counted:
+        stacked = orthogonal(matrices)
+    for one, other in zip(alone, stacked, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
+    assert counted.number == 2 * len(set(SHAPES)) + 4 * ITERATIONS - 3  # whatever the number of kernels
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products, and computes them of numbers that are rounded first."""
+
+    def __init__(self, rounded=lambda x: x) -> None:
+        super().__init__()
+        self.rounded, self.number = rounded, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        if name in ("mm", "bmm", "baddbmm_"):
+            self.number += 1
+            kept = 1 if name == "baddbmm_" else 0  # what is added to is no factor
+            args = (*args[:kept], *(self.rounded(x) if isinstance(x, torch.Tensor) else x for x in args[kept:]))
+        return function(*args, **(kwargs or {}))
+
+
+def as_tf32(x: torch.Tensor) -> torch.Tensor:
+    """Round to ten bits behind the point."""
+    bits = x.contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.parametrize("shape", [(32, 864), (128, 3456)])
+@pytest.mark.parametrize("kind", ["drawn", "decaying", "four large"])
+def test_where_tf32_is_forced_the_result_stays_near(
+    shape: tuple[int, int], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spectra = {
+        "decaying": torch.logspace(0, -4, shape[0]),
+        "four large": torch.cat([torch.ones(4), torch.full((shape[0] - 4,), 1e-3)]),
+    }
+    u, _, v = torch.linalg.svd(drawn(*shape), full_matrices=False)
+    matrix = u * spectra[kind] @ v if kind in spectra else drawn(*shape)
+    (exact,) = orthogonal([matrix])
+    monkeypatch.setattr(muon, "_tf32_forced", lambda _: True)
+    with Products(as_tf32):
+        (rough,) = orthogonal([matrix])
+    assert (rough - exact).norm() < 0.06 * exact.norm()
+    assert torch.linalg.svdvals(rough).max() < 1.3
+    torch.testing.assert_close(orthogonal([matrix])[0], exact, rtol=1e-3, atol=1e-4)  # exact products: no difference
+
+
+def test_it_is_restarted_where_nvidias_switch_forces_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, forced in (("1", True), ("0", False), ("", False)):
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", value)
+        assert muon._tf32_forced(torch.device("cuda")) is forced
+        assert not muon._tf32_forced(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_the_hosts_precision_of_products_changes_nothing(precision: str) -> None:
+    matrices = [drawn(64, 1728), drawn(27, 30)]
+    expected = orthogonal(matrices)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        found = orthogonal(matrices)
+        with torch.autocast("cpu", torch.bfloat16):
+            within = orthogonal(matrices)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+    for one, other, third in zip(expected, found, within, strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(one, third)
+
+
+def test_kernels_in_bfloat16_are_computed_in_float32() -> None:
+    matrix = drawn(32, 864).bfloat16()
+    (found,) = orthogonal([matrix])
+    assert found.dtype is torch.bfloat16
+    assert torch.equal(found, orthogonal([matrix.float()])[0].bfloat16())
 
 
 def test_nothing_stays_nothing() -> None:

@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -427,6 +428,34 @@ def test_a_loss_that_is_no_number_stops(work: Path) -> None:
         train_fold(work, "3d_fullres", 0, replace(SHORT, loss=Broken()))
 
 
+class Overflowing:
+    """A loss that is infinite in the calls from `first` to `last`."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.calls, self.overflows = 0, range(first, last + 1)
+
+    def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        loss = torch.nn.functional.cross_entropy(logits.float(), target.long())
+        return loss * (float("inf") if self.calls in self.overflows else 1.0)
+
+
+def test_float16_leaves_out_a_step_whose_loss_is_no_number(work: Path) -> None:
+    heard, options = Heard(), replace(SHORT, loss=Overflowing(3, 4), precision="float16", validation_batches=0)
+    result = train_fold(work, "3d_fullres", 0, options, heard)
+    assert result.finished
+    assert all(math.isfinite(epoch.loss) for epoch in result.history.epochs)
+    assert [line for line in heard.lines if "left out" in line] == [
+        "float16: 2 steps left out, for the loss was no number; later ones are scaled less"
+    ]
+
+
+def test_float16_does_not_leave_out_steps_for_ever(work: Path) -> None:
+    options = replace(SHORT, loss=Overflowing(3, 10_000), precision="float16", validation_batches=0)
+    with pytest.raises(TrainingError, match=r"the loss is inf .* training has diverged"):
+        train_fold(work, "3d_fullres", 0, options)
+
+
 def test_out_of_memory_says_what_to_change(work: Path) -> None:
     def greedy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
@@ -524,9 +553,10 @@ def test_network_and_optimiser_of_the_users_own(work: Path) -> None:
 def test_a_compiled_network_learns_the_same(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled, original = [], torch.compile
 
-    def traced(network: nn.Module) -> Any:
-        compiled.append(network)
-        return original(network, backend="eager")  # traced as for every backend, in seconds and without a compiler
+    def traced(step: Any, **options: Any) -> Any:
+        compiled.append(step)
+        # traced as for every backend, in seconds and without a compiler
+        return original(step, backend="eager", **options)
 
     monkeypatch.setattr(torch, "compile", traced)
     plain = train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1))

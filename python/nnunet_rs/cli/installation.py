@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -122,11 +122,30 @@ def _devices(found: Findings, *_: object) -> dict[str, Any]:
     names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     names += ["mps"] if torch.backends.mps.is_available() else []
     if len(names) == 1 and shutil.which("nvidia-smi"):
+        why = import_module("nnunet_rs.model.gpu_versions").why_no_gpu()
         found.advice.append(
-            f"there is an NVIDIA driver, but PyTorch {torch.__version__} cannot use it; install one built for CUDA"
+            f"there is an NVIDIA driver, but PyTorch {torch.__version__} cannot use it{f' ({why})' if why else ''}; "
+            "install one built for CUDA that fits the driver"
         )
-    computed = {name: device.choose_compute(device.find_device(name)).describe() for name in names}
+    chosen = {name: device.choose_compute(device.find_device(name)) for name in names}
+    computed = {name: compute.describe() for name, compute in chosen.items()}
+    _advise_on_gpus(found, torch, [compute for compute in chosen.values() if compute.device.type == "cuda"])
     return {"auto": str(device.find_device("auto")), "threads": torch.get_num_threads(), "computes": computed}
+
+
+def _advise_on_gpus(found: Findings, torch: Any, gpus: Sequence[Any]) -> None:
+    """Tell which versions compute wrongly on GPUs, each a Compute, and what a training lacks to be compiled."""
+    versions = import_module("nnunet_rs.model.gpu_versions")
+    compiled = import_module("nnunet_rs.model.compiled")
+    found.advice += sorted({gpu.remark.removeprefix("warning: ") for gpu in gpus if gpu.remark})
+    cudnn = torch.backends.cudnn.version() if gpus else None
+    if cudnn and versions.tf32_problem(cudnn):
+        found.advice.append(
+            f"cuDNN {versions.spelled(cudnn)} computes some convolutions in 3-D wrongly in TF32: nnunet_rs does not "
+            "use that, a program of your own may"
+        )
+    lacking = {reason for gpu in gpus if (reason := compiled.missing_for_compiling(gpu.device))}
+    found.advice += [f"trainings on the GPU are not compiled: {reason}" for reason in sorted(lacking)]
 
 
 def _convolutions(found: Findings, _: Path, environment: Mapping[str, str]) -> dict[str, Any]:

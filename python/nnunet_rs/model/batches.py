@@ -20,6 +20,8 @@ from nnunet_rs.model.device import Compute, batch_memory
 from nnunet_rs.model.plugin_checks import check_augmentation
 from nnunet_rs.model.setup import Setup
 
+MOST_THREADS = 8  # that make batches: four keep a fast GPU supplied, and only two batches are made ahead
+
 
 def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loader]:
     """Yield where training and validation batches come from; patches of validation are not augmented.
@@ -39,7 +41,7 @@ def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator
     previous = None if setup.first is None else setup.first.store
     loading = LoaderOptions(
         setup.config.seed,
-        threads=options.threads or max(1, processors() // setup.group.size),
+        threads=options.threads or min(MOST_THREADS, max(1, processors() // setup.group.size)),
         share=(setup.group.rank, setup.group.size),
         empty=partial(batch_memory, compute.device),
     )

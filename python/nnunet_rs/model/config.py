@@ -93,7 +93,7 @@ _NAMES = tuple(
 _CALLED = {"downsampling": "pooling"}  # options of the command that are not named as the field
 
 
-def new_config(options: TrainOptions, plan: Plan, configuration: str) -> TrainingConfig:
+def new_config(options: TrainOptions, plan: Plan, configuration: str, *, on_gpu: bool = False) -> TrainingConfig:
     """Return the configuration of a training that begins: what is asked for, else the recipe's and the plan's.
 
     Parameters
@@ -102,6 +102,8 @@ def new_config(options: TrainOptions, plan: Plan, configuration: str) -> Trainin
         What is asked for.
     plan, configuration
         What is trained.
+    on_gpu
+        Whether a GPU computes: its batches are as planned.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def new_config(options: TrainOptions, plan: Plan, configuration: str) -> Trainin
             f"learning rate is {asked['learning_rate']:g}, but an optimiser of your own brings its rate: set it "
             "there, or leave one out"
         )
-    config = replace(usual_config(plan.recipe, plan.configurations[configuration], recipe), **asked)
+    config = replace(usual_config(plan.recipe, plan.configurations[configuration], recipe, on_gpu=on_gpu), **asked)
     if config.time_budget is not None and config.schedule == "one_cycle" and "epochs" not in asked:
         config = replace(config, epochs=None)
     _require_range(config)
@@ -242,6 +244,9 @@ def command_words(config: TrainingConfig, plan: Plan, configuration: str) -> tup
     """Return the options of `train` that make another fold's training of a configuration like this one."""
     recipe = RECIPES.get(config.recipe, recipe_of_plan(plan.recipe))
     usual = usual_config(plan.recipe, plan.configurations.get(configuration), recipe)
+    on_gpu = usual_config(plan.recipe, plan.configurations.get(configuration), recipe, on_gpu=True)
+    if usual.batch_size != on_gpu.batch_size:
+        usual = replace(usual, batch_size=0)  # said always: the other fold may be trained on another device
     words = [] if config.recipe == recipe_of_plan(plan.recipe).name else ["--recipe", config.recipe]
     if config.time_budget is not None and config.epochs is None:
         usual = replace(usual, epochs=None)
@@ -259,7 +264,9 @@ def own_words(config: TrainingConfig) -> tuple[str, ...]:
     return tuple(word for name, value in named if is_own(value) for word in _words(name, value).split(" ", 1))
 
 
-def usual_config(plan_recipe: str, configuration: Configuration | None, recipe: TrainRecipe) -> TrainingConfig:
+def usual_config(
+    plan_recipe: str, configuration: Configuration | None, recipe: TrainRecipe, *, on_gpu: bool = False
+) -> TrainingConfig:
     """Return the training that plan and recipe describe, where nothing else is asked for.
 
     Norm and activation are the configuration's. Plans of the paper's rules have decoder kernels as the code of 2019;
@@ -271,7 +278,7 @@ def usual_config(plan_recipe: str, configuration: Configuration | None, recipe: 
         **{name: getattr(recipe, name) for name in shared},
         recipe=recipe.name,
         time_budget=None,
-        batch_size=0 if configuration is None else _usual_batch(configuration, recipe),
+        batch_size=0 if configuration is None else _usual_batch(configuration, recipe, on_gpu=on_gpu),
         mirror_axes=None,
         seed=0,
         network=None,
@@ -285,10 +292,11 @@ def usual_config(plan_recipe: str, configuration: Configuration | None, recipe: 
     )
 
 
-def _usual_batch(configuration: Configuration, recipe: TrainRecipe) -> int:
-    """Return the plan's batch size within the recipe's limit."""
-    most = recipe.most_samples
-    return configuration.batch_size if most is None else min(configuration.batch_size, most[configuration.dims - 2])
+def _usual_batch(configuration: Configuration, recipe: TrainRecipe, *, on_gpu: bool) -> int:
+    """Return the plan's batch size, on processors within the recipe's limit."""
+    if on_gpu or recipe.most_samples is None:
+        return configuration.batch_size
+    return min(configuration.batch_size, recipe.most_samples[configuration.dims - 2])
 
 
 def _words(name: str, value: object) -> str:

@@ -19,8 +19,12 @@ from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import NnunetError, TrainingError, is_out_of_memory
 from nnunet_rs.core.restored import Restored
 from nnunet_rs.core.types import Shape
+from nnunet_rs.model.float32_precision import full_float32
+from nnunet_rs.model.gpu_errors import taken_by_others
+from nnunet_rs.model.gpu_versions import version_problem, why_no_gpu
 from nnunet_rs.model.instructions import bfloat16_bounded, bounded_instructions
 
+_TENSOR_CORES, _BFLOAT16 = 7, 8  # compute capability since which there are such: Volta, Ampere
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -41,6 +45,10 @@ class Compute:
         """Return the context in which the network takes memory: what it has freed on a processor is kept for it."""
         return freed_memory_kept() if self.device.type == "cpu" else nullcontext()
 
+    def products(self) -> AbstractContextManager[None]:
+        """Return the context in which the process computes: float32 means no TF32 in convolutions and products."""
+        return full_float32() if self.dtype is torch.float32 else nullcontext()
+
     def scaler(self) -> torch.amp.GradScaler:
         """Return the gradient scaler, which passes everything through unless the type is float16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
@@ -56,9 +64,11 @@ class Compute:
         return torch.channels_last if dims == 2 else torch.channels_last_3d
 
     def describe(self) -> str:
-        """Return the device, the number type and an unusual memory layout, for people."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
-        return f"{name}, {self.arithmetic()}"
+        """Return device, number type, an unusual memory layout, and whether versions are known to compute wrongly."""
+        if self.device.type != "cuda":
+            return f"{self.device}, {self.arithmetic()}"
+        problem = " (see doctor: its PyTorch or cuDNN is not to be used)" if version_problem(self.dtype) else ""
+        return f"{torch.cuda.get_device_name(self.device)}, {self.arithmetic()}{problem}"
 
     def arithmetic(self) -> str:
         """Return the number type and an unusual memory layout, for people."""
@@ -66,7 +76,7 @@ class Compute:
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """Return the device of this name; `auto` is CUDA where there is one.
+    """Return the device of this name, a GPU with its index; `auto` is CUDA where there is one.
 
     Raises
     ------
@@ -74,16 +84,19 @@ def find_device(name: str = "auto") -> torch.device:
         The name is none, or the machine has no such device.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if not why_no_gpu() and torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise NnunetError(f"device {name!r}: unknown; use auto, cpu, cuda, cuda:1, mps") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        why = f" ({why_no_gpu()})" if why_no_gpu() else ""
         raise NnunetError(
             f"device {name}: this machine has {torch.cuda.device_count()} CUDA devices that PyTorch "
-            f"{torch.__version__} can use; use cpu, or install a PyTorch that fits the driver"
+            f"{torch.__version__} can use{why}; use cpu, or install a PyTorch that fits the driver"
         )
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())  # which some of PyTorch's functions ask for
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise NnunetError("device mps: PyTorch cannot use it on this machine; use cpu")
     return device
@@ -116,9 +129,10 @@ def choose_compute(device: torch.device, precision: Precision = "auto", channels
         From `find_device`.
     precision
         `auto`: bfloat16 where the device multiplies it natively (twice the speed of float32 on processors with
-        AVX-512 BF16 or AMX), else float16 on CUDA, else float32.
+        AVX-512 BF16 or AMX), else float16 on GPUs since Volta, else float32. float32 is computed without TF32.
     channels_last
-        None: no; a training on a processor measures (`model.measured_compute`).
+        None: no; a training on a processor measures (`model.measured_compute`). On CUDA it gains nothing yet: PyTorch's
+        norms return feature maps in the usual layout, and each convolution turns them again.
 
     On a processor with AMX oneDNN is kept from it (`bounded_instructions`), by an environment variable of this process;
     where it is too late for that, 16 bits become float32, and `remark` says so.
@@ -130,7 +144,8 @@ def choose_compute(device: torch.device, precision: Precision = "auto", channels
         if dtype is not torch.float32 and not instructions.safe:
             remark = f"computing in float32, not {str(dtype).removeprefix('torch.')}: {instructions.reason}"
             return Compute(device, torch.float32, bool(channels_last), remark)
-    return Compute(device, dtype, bool(channels_last))
+    problem = version_problem(dtype) if device.type == "cuda" else ""
+    return Compute(device, dtype, bool(channels_last), f"warning: {problem}" if problem else "")
 
 
 _process: int | None = None  # the one that first computed with PyTorch by this module
@@ -161,7 +176,8 @@ def require_unforked() -> None:
 def batch_memory(device: torch.device, shape: Shape, kind: Any) -> NDArray[Any]:
     """Return memory for a batch; for CUDA in pages that the GPU fetches by itself, while others are computed.
 
-    PyTorch reuses such pages, and not before the copies from them are done.
+    PyTorch reuses such pages, and not before the copies from them are done, if these begin at the first byte: who
+    copies a part of a batch keeps the batch until that is done (`pending_losses` does).
     """
     memory = np.empty(shape if device.type != "cuda" else 0, kind)
     if device.type != "cuda":
@@ -186,8 +202,10 @@ _GPU_WORDS = ("CUDA", "CUDNN", "CUBLAS", "HIP", "MPS", "engine")  # in errors th
 
 
 @contextmanager
-def out_of_memory_explained(advice: str) -> Iterator[None]:
+def out_of_memory_explained(advice: str, device: torch.device | None = None) -> Iterator[None]:
     """Turn an allocation that failed, on the device or on the processor, into one line that says what to change.
+
+    With a device it says too what other processes hold of its memory.
 
     Raises
     ------
@@ -202,27 +220,8 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
         on_gpu = isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _GPU_WORDS)
         which = "GPU memory" if on_gpu else "memory"
         said = f" ({_first_line(error)})" if str(error) else ""
-        raise TrainingError(f"out of {which}{said}; {advice}") from error
-
-
-@contextmanager
-def compiler_explained() -> Iterator[None]:
-    """Turn what `torch.compile` could not do into one line.
-
-    Raises
-    ------
-    TrainingError
-        In place of the compiler's error.
-    """
-    from torch._dynamo.exc import TorchDynamoException  # takes a second to import
-
-    try:
-        yield
-    except TorchDynamoException as error:
-        raise TrainingError(
-            f"the network cannot be compiled ({_first_line(error)}); see that there is a C++ compiler (g++, or what "
-            "CXX names), or train without --compile"
-        ) from error
+        others = taken_by_others(device) if on_gpu and device is not None else ""
+        raise TrainingError(f"out of {which}{said}; {f'{others}; ' if others else ''}{advice}") from error
 
 
 @contextmanager
@@ -243,7 +242,9 @@ _BENCHMARK = Restored(lambda: torch.backends.cudnn.benchmark, _benchmark)
 def _native_type(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
-        return torch.bfloat16 if major >= 8 else torch.float16
+        if major < _TENSOR_CORES:
+            return torch.float32  # float16 is no faster there
+        return torch.bfloat16 if major >= _BFLOAT16 else torch.float16
     if device.type == "cpu" and any(_processor_has(name) for name in ("avx512_bf16", "amx_tile")):
         return torch.float32 if bfloat16_bounded() else torch.bfloat16
     return torch.float32

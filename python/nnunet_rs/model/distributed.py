@@ -161,6 +161,6 @@ class SharedLoss(nn.Module):
         own: Tensor = self.loss(outputs, target)
         if self.group.size == 1:
             return own
-        count = own.new_tensor(float(len(target)))
+        count = own.new_full((), len(target))  # made on the device, which is not waited for
         sums = self.group.total(torch.stack((own * count, count)))
         return sums[0] / sums[1]

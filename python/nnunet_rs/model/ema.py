@@ -26,13 +26,15 @@ class WeightEMA:
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.decay = decay
         self.updates = 0
+        self._current = network
+        # Kept: to list a network's parameters takes longer than to average them.
+        self._pairs = list(self.network.parameters()), list(network.parameters())
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Take in the network's weights after one more iteration."""
+    def update(self) -> None:
+        """Take in the weights of the network after one more iteration."""
         self.updates += 1
         decay = min(self.decay, self.updates / (self.updates + 9))
-        averaged = [parameter.data for parameter in self.network.parameters()]
-        torch._foreach_lerp_(averaged, [parameter.data for parameter in network.parameters()], 1 - decay)
-        for ours, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
+        torch._foreach_lerp_(*self._pairs, 1 - decay)
+        for ours, theirs in zip(self.network.buffers(), self._current.buffers(), strict=True):
             ours.copy_(theirs)

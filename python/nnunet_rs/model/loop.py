@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from nnunet_rs.core.errors import TrainingError, doing
 from nnunet_rs.core.progress import Progress, Silent, Task
 from nnunet_rs.core.stop_request import StopRequest
-from nnunet_rs.core.text import clock
+from nnunet_rs.core.text import clock, counted
 from nnunet_rs.core.types import LabelSet, Shape
 from nnunet_rs.core.workspace import ModelFolder
+from nnunet_rs.model.compiled import GradientStep
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.device import Compute
 from nnunet_rs.model.distributed import ProcessGroup
@@ -24,6 +25,7 @@ from nnunet_rs.model.header import Identity
 from nnunet_rs.model.history import Epoch, History, describe, known_or_none
 from nnunet_rs.model.metrics import Counts, count_voxels
 from nnunet_rs.model.optimiser import set_rate
+from nnunet_rs.model.pending_losses import PendingLosses
 from nnunet_rs.model.plugins import is_own
 from nnunet_rs.model.schedule import Overhead, Position, is_over, learning_rate, share
 from nnunet_rs.model.state import TrainingState, save_state
@@ -33,7 +35,7 @@ SAVE_COST = 0.05  # at an epoch's end, unless saving would take more than this p
 VALIDATION_SHARE = 0.1  # of a time budget: at most so long takes one validation on patches
 FOLLOWING_SHARE = 0.5  # of a time budget: what would take longer comes after it
 MARGIN = 1.3  # by which a prediction may be slower than the validation's passes
-READ_LOSSES = 20  # iterations after which losses are fetched from a GPU, which waits for it
+MOST_SKIPPED = 20  # steps in a row that float16 may leave out: its scale was halved as often
 
 
 class TrainingBatch(Protocol):
@@ -85,16 +87,17 @@ class Job:
 class Loop:
     """A training under way."""
 
-    def __init__(
-        self, job: Job, state: TrainingState, forward: Callable[[Tensor], Any], stop_request: StopRequest
-    ) -> None:
-        """Take what is fixed, what changes, and the network's forward pass (itself, or compiled)."""
-        self.job, self.state, self.forward, self.stop_request = job, state, forward, stop_request
+    def __init__(self, job: Job, state: TrainingState, gradients: GradientStep, stop_request: StopRequest) -> None:
+        """Take what is fixed, what changes, and what computes a batch's gradients."""
+        self.job, self.state, self.stop_request = job, state, stop_request
+        self._gradients = gradients
         timed = job.overhead is not None and job.config.time_budget is not None
         self._clock = job.overhead.begun if timed and job.overhead is not None else time.monotonic()
         self._stop = False  # what all processes agree on
         self._saved, self._save_seconds = state.position.seconds, 0.0
-        self._pending: list[Tensor] = []  # losses not yet fetched from the device
+        self._pending = PendingLosses(job.compute.device)
+        self._skipped = 0  # steps in a row that were left out, for their losses were no numbers
+        self._weights = list(state.network.parameters())
         self._shown = self._left()  # what the display counts down from
         self._progress: Progress = Silent()
         self._late = 0.0  # seconds of the time budget that had gone before
@@ -130,11 +133,10 @@ class Loop:
             before = time.monotonic()
             batch = next(batches)
             ready = time.monotonic()
-            self._pending.append(self._iterate(batch))
+            loss = self._iterate(batch)
             position.batch += 1
             position.iterations += 1
-            if job.compute.device.type == "cpu" or len(self._pending) >= READ_LOSSES:
-                self._read_losses()
+            self._add_losses(self._pending.put(loss, batch))
             position.waiting += ready - before
             position.training += time.monotonic() - ready
             self._tick()
@@ -144,28 +146,31 @@ class Loop:
             if share(job.config, position, self._reserve()) >= 1:
                 break
         before = time.monotonic()
-        self._read_losses()
+        self._add_losses(self._pending.rest())
         position.training += time.monotonic() - before
 
     def _iterate(self, batch: TrainingBatch) -> Tensor:
         """Forward, backward, one step of the optimiser; returns the loss, on the device."""
         job, state = self.job, self.state
         set_rate(state.optimiser, learning_rate(job.config, state.position, self._reserve()))
-        data, labels = job.place(batch)
+        placed = job.place(batch)
         state.optimiser.zero_grad(set_to_none=True)
-        with job.compute.autocast():
-            outputs = self.forward(data)
-        loss = job.loss(outputs, labels)
-        # Each process's gradient is its own part of the whole one, and their mean comes back.
-        state.scaler.scale(loss * job.group.size).backward()  # type: ignore[no-untyped-call]
+        loss = self._gradients(placed, self._weights, self._scaled)
         if job.config.gradient_clip is not None:
             state.scaler.unscale_(state.optimiser)
-            nn.utils.clip_grad_norm_(state.network.parameters(), job.config.gradient_clip)
+            nn.utils.clip_grad_norm_(self._weights, job.config.gradient_clip)
         state.scaler.step(state.optimiser)
         state.scaler.update()
         if state.ema is not None:
-            state.ema.update(state.network)
-        return loss.detach()
+            state.ema.update()
+        return loss
+
+    def _scaled(self, loss: Tensor) -> Tensor:
+        """Return what gradients are computed of: in float16 they would vanish unless the loss is scaled.
+
+        Each process's gradient is its own part of the whole one, and their mean comes back.
+        """
+        return self.state.scaler.scale(loss * self.job.group.size if self.job.group.size > 1 else loss)
 
     def _finish_epoch(self) -> Epoch:
         """Validate, write the epoch down, save."""
@@ -173,7 +178,7 @@ class Loop:
         begun = position.seconds
         loss, dice = self._validate()
         seconds = self._tick().seconds - begun
-        mean = position.loss / max(position.batch, 1)
+        mean = self._mean_loss()
         epoch = Epoch(
             epoch=position.epoch,
             iterations=position.iterations,
@@ -187,9 +192,19 @@ class Loop:
             seconds_validation=seconds,
         )
         state.history = state.history.with_epoch(epoch)
+        if position.skipped:
+            left_out = counted(position.skipped, "step")
+            self._progress.say(f"float16: {left_out} left out, for the loss was no number; later ones are scaled less")
         plateau = position.plateau.after(mean, job.config.plateau)
         state.position = replace(
-            position, epoch=position.epoch + 1, batch=0, loss=0.0, waiting=0.0, training=0.0, plateau=plateau
+            position,
+            epoch=position.epoch + 1,
+            batch=0,
+            loss=0.0,
+            skipped=0,
+            waiting=0.0,
+            training=0.0,
+            plateau=plateau,
         )
         if job.group.is_rank_0:
             state.history.write(job.model.metrics_file)
@@ -205,13 +220,13 @@ class Loop:
         job, model = self.job, self.state.model
         begun, allowed, done = self._tick().seconds, VALIDATION_SHARE * (job.config.time_budget or math.inf), 0
         model.eval()
-        losses: list[Tensor] = []
+        pending, losses = PendingLosses(job.compute.device), list[float]()
         counts: Counts | None = None
         for batch in job.validation.epoch(0, job.config.validation_batches):
             data, labels = job.place(batch)
             with job.compute.autocast():
                 logits = model(data)
-            losses.append(job.loss(logits, labels))
+            losses += pending.put(job.loss(logits, labels), batch)
             found = count_voxels(logits, labels, job.labels)
             counts = found if counts is None else counts + found
             done += 1
@@ -219,26 +234,35 @@ class Loop:
                 break
         if counts is None:
             return None, (math.nan,) * len(self.state.history.classes)
-        mean = float(torch.stack(losses).double().mean())
+        mean = float(torch.tensor(losses + pending.rest(), dtype=torch.float64).mean())
         self._note_passes(done, self._tick().seconds - begun)
         return (mean if math.isfinite(mean) else None), counts.over(job.group.total).dice()
 
-    def _read_losses(self) -> None:
-        """Add the losses so far to the epoch's sum.
+    def _add_losses(self, losses: list[float]) -> None:
+        """Add losses to the epoch's sum.
+
+        In float16 a step whose loss is no number is left out by the gradient scaler, which then scales by less.
 
         Raises
         ------
         TrainingError
-            One of them is no number.
+            One of them is no number, or in float16 too many in a row are none.
         """
-        if not self._pending:
-            return
         position = self.state.position
-        for value in torch.stack(self._pending).tolist():
-            if not math.isfinite(value):
+        for value in losses:
+            if math.isfinite(value):
+                position.loss, self._skipped = position.loss + value, 0
+                continue
+            self._skipped += 1
+            position.skipped += 1
+            none_left = self._skipped >= MOST_SKIPPED or position.skipped >= self.job.config.batches
+            if none_left or not self.state.scaler.is_enabled():
                 raise TrainingError(self._diverged(value))
-            position.loss += value
-        self._pending.clear()
+
+    def _mean_loss(self) -> float:
+        """Return the mean of the epoch's losses so far, as far as they are read and are numbers."""
+        position = self.state.position
+        return position.loss / max(position.batch - len(self._pending) - position.skipped, 1)
 
     def _diverged(self, value: float) -> str:
         job, position = self.job, self.state.position
@@ -256,7 +280,7 @@ class Loop:
         )
 
     def _save(self) -> None:
-        self._read_losses()
+        self._add_losses(self._pending.rest())
         begun = self._tick().seconds
         if self.job.group.is_rank_0:
             save_state(self.job.model.checkpoint_file, self.state, self.job.identity, self.job.config)
@@ -359,7 +383,7 @@ class Loop:
         position, history = self.state.position, self.state.history
         parts = [f"epoch {position.epoch + 1}"]
         if position.loss:
-            parts.append(f"loss {position.loss / position.batch:.3f}")
+            parts.append(f"loss {self._mean_loss():.3f}")
         if history.epochs and (dice := history.epochs[-1].mean_dice) is not None:
             parts.append(f"Dice {dice:.3f}")
         return ", ".join(parts)

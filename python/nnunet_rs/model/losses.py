@@ -54,7 +54,7 @@ def soft_dice(
     if not batch:
         ratios = (2 * both + SMOOTH) / (either + SMOOTH)
         return _mean(ratios.sum(), ratios.numel(), total)
-    both, either = total(torch.stack((both.sum(0), either.sum(0))))
+    both, either = _totals(total, both.sum(0), either.sum(0))
     mean: Tensor = ((2 * both + SMOOTH) / (either + SMOOTH)).mean()
     return mean
 
@@ -125,7 +125,7 @@ class DeepSupervision(nn.Module):
     """A loss over the outputs of several resolutions, weighted 1, 1/2, 1/4 … and divided by their sum.
 
     The labels of a lower resolution are the nearest voxels. nnU-Net v2 gives the lowest output no weight; the network
-    does not make that output.
+    does not make that output. A device is told all of it without being waited for.
     """
 
     def __init__(self, loss: LossFunction) -> None:
@@ -178,14 +178,20 @@ def region_truth(table: Tensor, target: Tensor) -> Tensor:
 
 
 def shrink_labels(target: Tensor, size: Sequence[int]) -> Tensor:
-    """Return class indices (b, *target size) at a lower resolution (b, *size): the voxel nearest to each centre."""
+    """Return class indices (b, *target size) at a lower resolution (b, *size): the voxel nearest to each centre.
+
+    The centre of output voxel i is (i + 1/2) · length / wanted in input voxels; a tie goes to the higher one. Where an
+    axis is divided evenly these are every nth voxel, and all such axes take one copy together.
+    """
     if target.shape[1:] == torch.Size(size):
         return target
+    ratios = [(length // wanted, length % wanted) for length, wanted in zip(target.shape[1:], size, strict=True)]
+    target = target[(slice(None), *(slice(None) if rest else slice(n // 2, None, n) for n, rest in ratios))]
     for axis, (length, wanted) in enumerate(zip(target.shape[1:], size, strict=True), start=1):
-        # centre of output voxel i in input voxels: (i + 1/2) · length / wanted; a tie goes to the higher one
-        index = ((2 * torch.arange(wanted, device=target.device) + 1) * length) // (2 * wanted)
-        target = target.index_select(axis, index)
-    return target
+        if length != wanted:
+            index = ((2 * torch.arange(wanted, device=target.device) + 1) * length) // (2 * wanted)
+            target = target.index_select(axis, index)
+    return target.contiguous()
 
 
 def _masked_mean(values: Tensor, count: int, mask: Tensor | None, total: Total) -> Tensor:
@@ -195,7 +201,16 @@ def _masked_mean(values: Tensor, count: int, mask: Tensor | None, total: Total) 
     return _mean((values * mask).sum(), mask.sum(), total)
 
 
-def _mean(value: Tensor, count: Tensor | float, total: Total) -> Tensor:
+def _mean(value: Tensor, count: Tensor | int, total: Total) -> Tensor:
     """Return the mean over the whole batch from this process's sum and count."""
-    sums = total(torch.stack((value, torch.as_tensor(count, dtype=value.dtype, device=value.device))))
-    return sums[0] / sums[1].clamp(min=1)
+    if total is alone and not isinstance(count, Tensor):
+        return value / max(count, 1)
+    # A number is made on the device: to copy one there would wait for all that the device has still to do.
+    number = count.to(value.dtype) if isinstance(count, Tensor) else value.new_full((), count)
+    value, number = _totals(total, value, number)
+    return value / number.clamp(min=1)
+
+
+def _totals(total: Total, *sums: Tensor) -> Sequence[Tensor]:
+    """Return each of the sums over all processes, which are asked once."""
+    return sums if total is alone else total(torch.stack(sums)).unbind()

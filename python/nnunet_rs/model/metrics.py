@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from nnunet_rs.model.losses import Total, region_table, region_truth
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Voxels per foreground class, or per region, summed over patches; float64 on the network's device."""
+    """Voxels per foreground class, or per region, summed over patches; int64 on the network's device."""
 
     true_positive: Tensor  # (outputs,)
     false_positive: Tensor
@@ -36,9 +37,9 @@ class Counts:
 
     def dice(self) -> tuple[float, ...]:
         """Return 2·TP / (2·TP + FP + FN) per class; NaN where a class is neither predicted nor there."""
-        twice = 2 * self.true_positive
-        ratio = twice / (twice + self.false_positive + self.false_negative)
-        return tuple(float(value) for value in ratio)
+        # On the processor: Apple's GPUs know no float64.
+        sums = torch.stack((2 * self.true_positive, self.false_positive, self.false_negative)).cpu().double()
+        return tuple((sums[0] / sums.sum(0)).tolist())
 
 
 def count_voxels(logits: Tensor, target: Tensor, labels: LabelSet) -> Counts:
@@ -59,7 +60,7 @@ def count_voxels(logits: Tensor, target: Tensor, labels: LabelSet) -> Counts:
         As nnU-Net's "pseudo Dice" collects them: foreground classes only, or all regions.
     """
     if labels.regions:
-        table = region_table([region.classes for region in labels.regions], labels.count).to(logits.device)
+        table = _region_table(tuple(region.classes for region in labels.regions), labels.count, logits.device)
         truth, predicted = region_truth(table, target) > 0, logits >= 0  # (b, outputs, *size)
     else:
         classes = torch.arange(1, labels.count, device=logits.device).view(1, -1, *(1,) * (logits.ndim - 2))
@@ -68,8 +69,14 @@ def count_voxels(logits: Tensor, target: Tensor, labels: LabelSet) -> Counts:
         counted = (target != labels.ignore_index).unsqueeze(1)
         truth, predicted = truth & counted, predicted & counted
     axes = (0, *range(2, logits.ndim))
-    both = (truth & predicted).sum(axes).double()
-    return Counts(both, predicted.sum(axes).double() - both, truth.sum(axes).double() - both)
+    both = (truth & predicted).sum(axes)
+    return Counts(both, predicted.sum(axes) - both, truth.sum(axes) - both)
+
+
+@lru_cache(maxsize=8)
+def _region_table(regions: tuple[tuple[int, ...], ...], classes: int, device: torch.device) -> Tensor:
+    """Return the regions' table on a device, copied there once: a copy waits for all that the device has to do."""
+    return region_table(regions, classes).to(device)
 
 
 def mean_dice(values: Sequence[float]) -> float:

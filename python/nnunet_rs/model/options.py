@@ -60,7 +60,7 @@ class TrainOptions:
     device: str = "auto"
     precision: Precision = "auto"
     channels_last: bool | None = None  # memory layout; None: measured on processors, else contiguous
-    compile: bool = False
+    compile: bool | None = None  # by torch.compile; None: on GPUs, where it can be and pays
     threads: int | None = None  # of the processor; None: PyTorch's choice for the network, all for the loader
     cache: int = 1 << 31  # bytes of memory in which prepared cases are kept decoded
     network: str | NetworkFunction | None = None  # the user's own; None: the plan's U-Net

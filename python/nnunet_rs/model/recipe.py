@@ -39,7 +39,9 @@ class TrainRecipe:
     gradient_clip: float | None = None  # greatest norm of all gradients together
     deep_supervision: bool = False
     plateau: PlateauRule = PlateauRule()  # of the schedule of this name
-    most_samples: tuple[int, int] | None = None  # in a batch, 2-D and 3-D; None: as many as the plan says
+    # In a batch, 2-D and 3-D, on processors; None, and on GPUs: as many as the plan says. A GPU that is given few
+    # samples waits for their kernels to be launched.
+    most_samples: tuple[int, int] | None = None
     ema_decay: float | None = None  # of the weights' exponential moving average, which is then the model; None: none
 
 

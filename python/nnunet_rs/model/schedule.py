@@ -45,7 +45,8 @@ class Position:
     batch: int = 0  # of the epoch, the next one
     iterations: int = 0
     seconds: float = 0.0  # since the beginning, interruptions not counted
-    loss: float = 0.0  # sum over the epoch's batches so far
+    loss: float = 0.0  # sum over the epoch's batches so far, as far as it is a number
+    skipped: int = 0  # of the epoch's batches: their loss was no number, in float16
     waiting: float = 0.0  # seconds in this epoch
     training: float = 0.0
     plateau: Plateau = field(default_factory=Plateau)

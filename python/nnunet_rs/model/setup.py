@@ -17,6 +17,7 @@ from nnunet_rs.data.mirroring import patch_axes
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
 from nnunet_rs.model.config import OWN, TrainingConfig, new_config, resumed_config
 from nnunet_rs.model.context import Context
+from nnunet_rs.model.device import find_device
 from nnunet_rs.model.distributed import ProcessGroup, current_group
 from nnunet_rs.model.header import Identity
 from nnunet_rs.model.options import TrainOptions
@@ -101,7 +102,8 @@ def set_up(
     plugins = tuple(own for option in OWN if (own := as_plugin(option, getattr(options, option))) is not None)
     path = WorkFolder(work).model(configuration, fold).checkpoint_file
     if saved is None:
-        config = new_config(options, plan, configuration)
+        on_gpu = find_device(options.device).type != "cpu"
+        config = new_config(options, plan, configuration, on_gpu=on_gpu)
     else:
         config = resumed_config(options, saved, plan, configuration, path)
     if not cases.validation:

@@ -108,8 +108,8 @@ def _restore(state: TrainingState, document: Mapping[str, Any], tensors: Mapping
         state.scaler.load_state_dict(document["scaler"])
     random = _part(tensors, "random")
     torch.set_rng_state(random["cpu"])
-    if "cuda" in random and _on_cuda(state.network):
-        torch.cuda.set_rng_state(random["cuda"])
+    if "cuda" in random and (device := _gpu_of(state.network)) is not None:
+        torch.cuda.set_rng_state(random["cuda"], device)
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
@@ -119,8 +119,8 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
         "average": {} if state.ema is None else state.ema.network.state_dict(),
         "random": {"cpu": torch.get_rng_state()},
     }
-    if _on_cuda(state.network):
-        parts["random"] = {**parts["random"], "cuda": torch.cuda.get_rng_state()}
+    if (device := _gpu_of(state.network)) is not None:
+        parts["random"] = {**parts["random"], "cuda": torch.cuda.get_rng_state(device)}
     return {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
 
 
@@ -129,8 +129,9 @@ def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _on_cuda(network: nn.Module) -> bool:
-    return any(parameter.is_cuda for parameter in network.parameters())
+def _gpu_of(network: nn.Module) -> torch.device | None:
+    """Return the network's own CUDA device, which need not be the current one."""
+    return next((parameter.device for parameter in network.parameters() if parameter.is_cuda), None)
 
 
 def _check_identity(path: Path, saved: Identity, wanted: Identity) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -25,16 +25,18 @@ from nnunet_rs.data.mirroring import mirrored_axes
 from nnunet_rs.model.batches import open_loaders
 from nnunet_rs.model.begin import finished_before, read_saved, resume_or_begin, tell_changed_rate, tell_recipe
 from nnunet_rs.model.checkpoint import save_model
+from nnunet_rs.model.compiled import gradient_step
 from nnunet_rs.model.device import (
     Compute,
     choose_compute,
-    compiler_explained,
     find_device,
     kernels_measured,
     out_of_memory_explained,
 )
 from nnunet_rs.model.distributed import SharedLoss, current_group, is_rank_0
 from nnunet_rs.model.ema import WeightEMA
+from nnunet_rs.model.gpu_errors import gpu_errors_explained
+from nnunet_rs.model.gpu_versions import why_no_gpu
 from nnunet_rs.model.history import History
 from nnunet_rs.model.loop import Job, Loop
 from nnunet_rs.model.losses import DeepSupervision, build_loss
@@ -128,10 +130,15 @@ def train_locked(
     # What is to be trained: plan and cases, and one configuration from recipe, options and checkpoint.
     setup = set_up(work, model.configuration, model.fold, options, group, saved)
 
+    device = find_device(options.device)
+    if options.device == "auto" and (why := why_no_gpu()):
+        progress.say(f"warning: training on the processor, for PyTorch cannot use the GPU: {why}")
+
     with ExitStack() as stack:
         # Within this block the host program's settings are this training's, and signals ask to stop.
         stack.enter_context(_threads(options.threads))
-        stack.enter_context(out_of_memory_explained(SMALLER))
+        stack.enter_context(gpu_errors_explained(device))
+        stack.enter_context(out_of_memory_explained(SMALLER, device))
         stack.enter_context(kernels_measured())
         stop_request = stack.enter_context(stop_requests())
         stack.enter_context(own_code_told(setup.plugins))
@@ -139,8 +146,9 @@ def train_locked(
         # The device, and in which precision it computes.
         stack.enter_context(_RANDOM())
         torch.manual_seed(setup.config.seed)
-        compute = choose_compute(find_device(options.device), setup.config.precision, setup.config.channels_last)
+        compute = choose_compute(device, setup.config.precision, setup.config.channels_last)
         stack.enter_context(compute.memory())
+        stack.enter_context(compute.products())
         if compute.remark:
             progress.say(compute.remark)
 
@@ -224,15 +232,19 @@ def _job(setup: Setup, compute: Compute, loss: nn.Module, training: Loader, vali
     )
 
 
-def _run(job: Job, state: TrainingState, stop_request: StopRequest, progress: Progress, *, compiled: bool) -> bool:
+def _run(
+    job: Job, state: TrainingState, stop_request: StopRequest, progress: Progress, *, compiled: bool | None
+) -> bool:
     """Train until the end or a request to stop; returns whether it is the end."""
     network = job.group.wrap(state.network)
-    forward: Callable[[torch.Tensor], Any] = torch.compile(network) if compiled else network
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     together = f" and {job.group.size - 1} more" if job.group.size > 1 else ""
     progress.say(f"training on {job.compute.describe()}{together}: {millions:.3g} million weights")
-    with _resuming_explained(job.model), compiler_explained() if compiled else nullcontext():
-        return Loop(job, state, forward, stop_request).run(progress)
+    gradients = gradient_step(
+        network, job.loss, job.compute, asked=compiled, config=job.config, shared=job.group.size > 1, say=progress.say
+    )
+    with _resuming_explained(job.model):
+        return Loop(job, state, gradients, stop_request).run(progress)
 
 
 @contextmanager

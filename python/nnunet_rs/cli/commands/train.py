@@ -66,7 +66,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="memory layout of weights and feature maps (default: on processors the faster one, by a measurement)",
     )
-    group.add_argument("--compile", action="store_true", help="compile the network first (torch.compile)")
+    group.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="compile network and loss first, by torch.compile (default: on a GPU, where a C compiler is there, unless "
+        "the training is short)",
+    )
     cluster.add_cluster(parser, workers=False)
     parser.add_argument("--tensorboard", action="store_true", help="also record the epochs for TensorBoard")
 

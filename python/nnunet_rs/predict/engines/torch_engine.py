@@ -180,7 +180,7 @@ def _described(compute: Compute) -> str:
 
 @torch.inference_mode()
 def _forward(network: Network, batch: Tensor, compute: Compute) -> Tensor:
-    with kernels_measured(), compute.autocast():
+    with kernels_measured(), compute.products(), compute.autocast():
         return network(batch)
 
 
