@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightEMA:
@@ -28,13 +28,14 @@ class WeightEMA:
         self.updates = 0
         self._current = network
         # Kept: to list a network's parameters takes longer than to average them.
-        self._pairs = list(self.network.parameters()), list(network.parameters())
+        self._averaged: list[Tensor] = list(self.network.parameters())
+        self._weights: list[Tensor] = list(network.parameters())
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights of the network after one more iteration."""
         self.updates += 1
         decay = min(self.decay, self.updates / (self.updates + 9))
-        torch._foreach_lerp_(*self._pairs, 1 - decay)
+        torch._foreach_lerp_(self._averaged, self._weights, 1 - decay)
         for ours, theirs in zip(self.network.buffers(), self._current.buffers(), strict=True):
             ours.copy_(theirs)

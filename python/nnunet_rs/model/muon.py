@@ -55,15 +55,15 @@ class Muon(AdamW):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            kernels = [p for p in group["params"] if p.grad is not None and is_kernel(p)]
+            kernels: list[Tensor] = [p for p in group["params"] if p.grad is not None and is_kernel(p)]
             if kernels:
                 self._step_kernels(kernels, group["lr"], group["weight_decay"])
         super().step()
         return loss
 
-    def _step_kernels(self, kernels: Sequence[nn.Parameter], rate: float, decay: float) -> None:
+    def _step_kernels(self, kernels: list[Tensor], rate: float, decay: float) -> None:
         """Step all kernels together: on a GPU each of these lines is a launch or two."""
-        gradients = [kernel.grad for kernel in kernels]
+        gradients = [kernel.grad for kernel in kernels if kernel.grad is not None]
         momenta = [self._momentum(kernel) for kernel in kernels]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # where Nesterov's rule looks
@@ -78,7 +78,7 @@ class Muon(AdamW):
         for kernel in kernels:
             kernel.grad = None
 
-    def _momentum(self, kernel: nn.Parameter) -> Tensor:
+    def _momentum(self, kernel: Tensor) -> Tensor:
         """Return a kernel's momentum, and count the step, which AdamW looks for in every state."""
         state = self.state[kernel]
         if not state:

@@ -65,12 +65,12 @@ class PendingLosses:
         if self._device.type != "cuda":
             return _Sent(loss, None, batch)
         copied = loss.to("cpu", non_blocking=True)  # into pinned memory, which PyTorch takes by itself
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return _Sent(copied, event, batch)
 
 
 def _read(sent: _Sent) -> float:
-    if sent.event is not None and not sent.event.query():
+    if sent.event is not None and not sent.event.query():  # type: ignore[no-untyped-call]
         sent.event.synchronize()
     return float(sent.value)
