@@ -57,6 +57,10 @@ def test_channels_last() -> None:
         (RuntimeError("CUDA error: out of memory"), r"out of GPU memory \(CUDA error: out of memory\); smaller"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out of GPU memory"),
         (RuntimeError("FIND was unable to find an engine to execute this computation"), "out of GPU memory"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. 7 MiB is free. Of the allocated memory 9 MiB is allocated."),
+            r"out of GPU memory \(CUDA out of memory. 7 MiB is free\); smaller",
+        ),
         (MemoryError(), "out of memory; smaller"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 5 GB"), "out of memory .*; smaller"),
     ],

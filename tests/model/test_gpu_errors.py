@@ -11,6 +11,7 @@ GPU = torch.device("cuda", 1)
     ("text", "said"),
     [
         ("CUDA error: no kernel image is available for execution on the device\nmore", "has no kernels for cuda:1"),
+        ("cuDNN version 92000 is not compatible with devices with SM < 7.5. Please", "has no kernels for cuda:1"),
         ("CUDA error: all CUDA-capable devices are busy or unavailable", "another process has it for itself"),
         ("CUDA error: CUDA driver version is insufficient for CUDA runtime version", "driver is too old"),
         ("The NVIDIA driver on your system is too old (found version 11040).", "driver is too old"),

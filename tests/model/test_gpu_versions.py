@@ -5,7 +5,7 @@ import torch
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.model import gpu_versions
 from nnunet_rs.model.device import choose_compute, find_device
-from nnunet_rs.model.gpu_versions import problem_of, spelled, tf32_problem, why_no_gpu
+from nnunet_rs.model.gpu_versions import problem_of, spelled, tf32_problem, version_problem, why_no_gpu
 
 HALF, FULL = torch.bfloat16, torch.float32
 
@@ -50,6 +50,16 @@ def test_a_training_on_such_versions_is_warned_of(monkeypatch: pytest.MonkeyPatc
     assert choose_compute(torch.device("cuda", 0), "float32").remark == ""
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 92000)
     assert choose_compute(torch.device("cuda", 0)).describe() == "H100, bfloat16"
+
+
+def test_a_gpu_that_cudnn_knows_no_more_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise RuntimeError("cuDNN version 92000 is not compatible with devices with SM < 7.5. Please install\nanother")
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cudnn, "version", refuse)
+    said = version_problem(FULL)
+    assert said.startswith("cuDNN version 92000 is not compatible with devices with SM < 7.5: install a PyTorch for")
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [((6, 1), FULL), ((7, 5), torch.float16), ((8, 0), HALF)])

@@ -25,6 +25,7 @@ BatchLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 FEWEST_ITERATIONS = 2500  # which a minute of compiling pays for
 SHORTEST = 900.0  # seconds of a time budget
+_LONGEST = 200  # characters of an error that are shown
 _CAPABILITY = (7, 0)  # the oldest GPUs that Triton compiles for
 
 
@@ -175,4 +176,6 @@ def _explain(error: Exception) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return named(error) if not str(error).strip() else str(error).strip().splitlines()[0].rstrip(".")
+    """Return what an error says first; a command that failed is long."""
+    line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else named(error)
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

@@ -219,7 +219,8 @@ def out_of_memory_explained(advice: str, device: torch.device | None = None) -> 
             raise
         on_gpu = isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _GPU_WORDS)
         which = "GPU memory" if on_gpu else "memory"
-        said = f" ({_first_line(error)})" if str(error) else ""
+        # PyTorch goes on about its own settings.
+        said = f" ({_first_line(error).partition('. Of the allocated')[0]})" if str(error) else ""
         others = taken_by_others(device) if on_gpu and device is not None else ""
         raise TrainingError(f"out of {which}{said}; {f'{others}; ' if others else ''}{advice}") from error
 

@@ -13,6 +13,8 @@ from nnunet_rs.core.errors import TrainingError, is_out_of_memory
 _CAUSES = {
     "no kernel image": "PyTorch {version} has no kernels for {device}: install a build for it (pytorch.org), or use "
     "--device cpu",
+    "not compatible with devices": "the cuDNN of PyTorch {version} has no kernels for {device}: install a build for it "
+    "(pytorch.org), or use --device cpu",
     "busy or unavailable": "{device} cannot be used: another process has it for itself (nvidia-smi lists processes "
     "and the compute mode); wait for that, name another GPU by --device cuda:1, or use --device cpu",
     "driver version is insufficient": "the NVIDIA driver is too old for PyTorch {version}: update it, install a "

@@ -21,7 +21,11 @@ def version_problem(dtype: torch.dtype) -> str:
     """
     if torch.version.cuda is None:
         return ""
-    return problem_of(torch.__version__, torch.backends.cudnn.version() or 0, dtype)  # type: ignore[no-untyped-call]
+    try:
+        cudnn = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
+    except RuntimeError as error:  # a GPU that this cuDNN knows no more
+        return f"{' '.join(str(error).split()).partition('. ')[0]}: install a PyTorch for this GPU, or use --device cpu"
+    return problem_of(torch.__version__, cudnn, dtype)
 
 
 def problem_of(pytorch: str, cudnn: int, dtype: torch.dtype) -> str:

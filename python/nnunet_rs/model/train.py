@@ -130,16 +130,11 @@ def train_locked(
     # What is to be trained: plan and cases, and one configuration from recipe, options and checkpoint.
     setup = set_up(work, model.configuration, model.fold, options, group, saved)
 
-    device = find_device(options.device)
-    if options.device == "auto" and (why := why_no_gpu()):
-        progress.say(f"warning: training on the processor, for PyTorch cannot use the GPU: {why}")
+    device = _find_device(options.device, progress)
 
     with ExitStack() as stack:
         # Within this block the host program's settings are this training's, and signals ask to stop.
-        stack.enter_context(_threads(options.threads))
-        stack.enter_context(gpu_errors_explained(device))
-        stack.enter_context(out_of_memory_explained(SMALLER, device))
-        stack.enter_context(kernels_measured())
+        stack.enter_context(_computing_on(device, options.threads))
         stop_request = stack.enter_context(stop_requests())
         stack.enter_context(own_code_told(setup.plugins))
 
@@ -282,12 +277,20 @@ def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:
     job.model.checkpoint_file.unlink(missing_ok=True)
 
 
+def _find_device(name: str, progress: Progress) -> torch.device:
+    """Return the device, and say why a GPU that is there is not taken by itself."""
+    device = find_device(name)
+    if name == "auto" and (why := why_no_gpu()):
+        progress.say(f"warning: training on the processor, for PyTorch cannot use the GPU: {why}")
+    return device
+
+
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let PyTorch use this many threads within the block."""
-    with _THREADS():
-        if count is not None:
-            torch.set_num_threads(count)
+def _computing_on(device: torch.device, threads: int | None) -> Iterator[None]:
+    """Let PyTorch use this many threads and measure its kernels within the block; errors of the device are one line."""
+    with _THREADS(), gpu_errors_explained(device), out_of_memory_explained(SMALLER, device), kernels_measured():
+        if threads is not None:
+            torch.set_num_threads(threads)
         yield
 
 
