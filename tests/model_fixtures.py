@@ -146,11 +146,16 @@ def make_predictor(make_plan: Any, make_card: Any, make_network: Any) -> Callabl
 def make_work(raw_dataset: Any, tmp_path: Path, make_card: Any) -> Callable[..., Path]:
     """`make_work({"3d_fullres": (0, 1)})`: a prepared dataset of five cases with untrained models of these folds.
 
-    A second argument, a function, may edit the work folder before models are made.
+    A second argument, a function, may edit the work folder before models are made; `channels` are their names.
     """
 
-    def make(models: dict[str, tuple[int, ...]], edit: Callable[[Path], None] = lambda _: None) -> Path:
-        root = raw_dataset(cases=5, labels={"background": 0, "large": 1, "small": 2, "ignore": 3}, shape=(8, 24, 20))
+    def make(
+        models: dict[str, tuple[int, ...]],
+        edit: Callable[[Path], None] = lambda _: None,
+        channels: tuple[str, ...] = ("MRI",),
+    ) -> Path:
+        labels = {"background": 0, "large": 1, "small": 2, "ignore": 3}
+        root = raw_dataset(cases=5, labels=labels, shape=(8, 24, 20), channels=channels)
         overrides = PlanOverrides(patch_size=(8, 16, 16), features=4)
         work = tmp_path / "work"
         prepare_dataset(read_dataset(root), work, PrepareOptions(overrides=overrides, configurations=("3d_fullres",)))

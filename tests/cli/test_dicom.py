@@ -109,11 +109,15 @@ def test_a_series_that_is_refused_holds_up_no_other(
     work: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (scans / "st" / "sagittal" / "0004.dcm").unlink()
-    assert predict(work, scans, tmp_path / "out", "-q") == 1
+    assert predict(work, scans, tmp_path / "out", "--dicom-seg", "--rtstruct") == 1
     told = capsys.readouterr().err
     assert "sagittal: missing-slice: 1 missing" in told
+    assert "2 DICOM files written to" in told
     assert "nnunet-rs-" not in told
     assert (tmp_path / "out" / "axial.nii.gz").is_file()
+    assert {path.as_posix() for path in (tmp_path / "out").rglob("*.dcm")} == {
+        (tmp_path / "out" / kind / "axial.dcm").as_posix() for kind in ("seg", "rtstruct")
+    }
 
 
 def test_a_foreign_file_is_not_replaced(

@@ -40,10 +40,12 @@ def content(data: pydicom.Dataset) -> bytes:
     return stream.getvalue()
 
 
-def single(syntax: str = "") -> bytes:
+def single(syntax: str = "", *, deflated: bool = False) -> bytes:
     data = slice_file(picture(SHAPE)[0], (0, 0, 0), 1, ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
     if syntax:
         data.compress(pydicom.uid.UID(syntax), generate_instance_uid=False)
+    if deflated:
+        data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
     return content(data)
 
 
@@ -57,16 +59,17 @@ def labels(kind: str) -> bytes:
         if kind == "rtstruct":
             write_rtstruct(target, voxels, source, known)
         else:
-            write_seg(target, voxels, source, known, kind)  # type: ignore[arg-type]
+            write_seg(target, voxels, source, known, kind, [voxels * 0.9])  # type: ignore[arg-type]
         return target.read_bytes()
 
 
 FILES = {
     "plain": single(),
     "rle": single("1.2.840.10008.1.2.5"),
+    "deflated": single(deflated=True),
     "enhanced": content(enhanced(picture(SHAPE))),
 }
-LABELS = {kind: labels(kind) for kind in ("binary", "labelmap", "rtstruct")}
+LABELS = {kind: labels(kind) for kind in ("binary", "labelmap", "fractional", "rtstruct")}
 
 
 @st.composite

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,32 @@ from nnunet_rs.core.text import counted
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import LabelSet
+    from nnunet_rs.exchange.dicom.choice import Choice
     from nnunet_rs.exchange.dicom.inputs import DicomInput
     from nnunet_rs.exchange.dicom.predictions import DicomOutputs
+
+
+def add_channels(parser: argparse._ActionsContainer) -> None:
+    """Add how a user says which series are channels of one case."""
+    text = (
+        "which series of a study are the channels of a case, as T1='*t1*,!*gd*' CT=CT: patterns of the description, "
+        "protocol, sequence, modality or name of a series; all must hold, those with ! must not"
+    )
+    parser.add_argument("--channels", metavar="NAME=PATTERN", nargs="+", action="extend", help=text)
+    text = "CSV that tells it: case, channel, series (`nnunet-rs dicom --write-table` makes one to fill in)"
+    parser.add_argument("--series-table", metavar="FILE", type=Path, help=text)
+
+
+def is_asked_for(arguments: argparse.Namespace) -> bool:
+    """Whether an option is given that is for DICOM alone."""
+    return bool(arguments.dicom_seg or arguments.rtstruct or arguments.channels or arguments.series_table)
+
+
+def choice_of(arguments: argparse.Namespace) -> Choice:
+    """Read what the user says of channels."""
+    from nnunet_rs.exchange.dicom.choice import Choice
+
+    return Choice.of(arguments.channels or (), arguments.series_table)
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +54,7 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         help="also OUT/seg/CASE.dcm: binary (default), labelmap (few viewers yet), or fractional (probabilities)",
     )
     group.add_argument("--rtstruct", action="store_true", help="also OUT/rtstruct/CASE.dcm: contours")
+    add_channels(group)
     text = "codes and colours of the labels (default: the work folder's, then a table of common structures)"
     group.add_argument("--dataset-json", "-djfile", metavar="FILE", type=Path, help=text)
 
@@ -67,46 +92,77 @@ class DicomFiles:
         with Outputs(self.folder, overwrite=self.wanted.overwrite) as outputs:
             outputs.require(files)
 
-    def write(self, outcome: Outcome, labels: LabelSet) -> Outcome:
-        """Write SEG and RTSTRUCT files of the segmentations that are there."""
+    def finish(self, outcome: Outcome, labels: LabelSet) -> Outcome:
+        """Write the SEG and RTSTRUCT files that are wanted; tell which cases could not be used."""
+        if self.wanted.any:
+            written = self._write(self._there(), labels)
+            line = f"{counted(len(written), 'DICOM file')} written to {self.folder}"
+            outcome = Outcome({**outcome.result, "dicom": list(written)}, (*outcome.shown, line), outcome.code)
+        refused = [str(issue) for issue in self.given.refused]
+        if not refused:
+            return outcome
+        lines = (*outcome.shown, *(f"refused: {text}" for text in refused))
+        return Outcome({**outcome.result, "refused": refused}, lines, 1)
+
+    def finish_others(self, made_with: str, labels: LabelSet) -> None:
+        """Write the files of the cases that were predicted where others failed: those that the record says are so."""
+        from nnunet_rs.core.record import Record
+
+        if self.wanted.any:
+            record = Record(self.folder)
+            there = {case: file for case, file in self._there().items() if made_with in (record.made_with(file) or ())}
+            written = self._write(there, labels) if there else ()
+            self.console.say(f"{counted(len(written), 'DICOM file')} written to {self.folder}")
+
+    def _there(self) -> dict[str, Path]:
+        return {case: file for case, file in self.segmentations().items() if file.is_file()}
+
+    def _write(self, there: dict[str, Path], labels: LabelSet) -> tuple[Path, ...]:
+        """Write SEG and RTSTRUCT files of segmentations."""
         from nnunet_rs.exchange.dicom.predictions import Writer
 
-        there = {case: file for case, file in self.segmentations().items() if file.is_file()}
         series = self.given.of_cases()
         if self.folder != self.output:
             series = dict.fromkeys(there, next(iter(series.values())))
         writer = Writer.of(self.folder, self.wanted, labels, self.places, self.console)
-        written = writer.write(there, series)
-        line = f"{counted(len(written), 'DICOM file')} written to {self.folder}"
-        return Outcome({**outcome.result, "dicom": list(written)}, (*outcome.shown, line), outcome.code)
+        return writer.write(there, series)
 
 
 @contextmanager
-def predicted(arguments: argparse.Namespace, console: Console) -> Iterator[DicomFiles | None]:
-    """Let series of DICOM stand as images in a folder while they are predicted; None: the images are no DICOM."""
+def predicted(
+    arguments: argparse.Namespace, console: Console, channels: Callable[[], Sequence[str]]
+) -> Iterator[DicomFiles | None]:
+    """Let series of DICOM stand as images in a folder while they are predicted; None: the images are no DICOM.
+
+    `channels` gives the names of what the model takes.
+    """
+    from nnunet_rs.core.dicom.folders import is_dicom_input
     from nnunet_rs.core.errors import NnunetError
-    from nnunet_rs.exchange.dicom.inputs import dicom_input, is_dicom_input
 
     named = arguments.input
     if not is_dicom_input(named):
-        if arguments.dicom_seg or arguments.rtstruct:
-            raise UsageError(f"--dicom-seg and --rtstruct need images that are DICOM: {named[0]} is none")
+        if is_asked_for(arguments):
+            raise UsageError(
+                f"--dicom-seg, --rtstruct, --channels and --series-table need images that are DICOM: {named[0]} is none"
+            )
         yield None
         return
+    from nnunet_rs.exchange.dicom.inputs import dicom_input
     from nnunet_rs.exchange.dicom.predictions import DicomOutputs
 
     wanted = DicomOutputs(arguments.dicom_seg, arguments.rtstruct, arguments.dataset_json, arguments.overwrite)
     if wanted.seg == "fractional":
         arguments.save_probabilities = True
-    with dicom_input(named, console) as given:
+    with dicom_input(named, console, choice_of(arguments), channels) as given:
         model = arguments.model
         files = DicomFiles(given, wanted, arguments.output, (model, model.parent, model.parent.parent), console)
         arguments.input = [given.folder]
         if files.folder != files.output:  # one file is named
             arguments.input = [given.folder / f"{one.name}.dcm" for one in given.series]
-        files.require()
+        if wanted.any:
+            files.require()
         try:
-            yield files if wanted.seg or wanted.rtstruct else None
+            yield files
         except NnunetError as error:
             if str(given.folder) not in str(error):
                 raise

@@ -45,7 +45,7 @@ def estimate_case_memory(case: Case, channels: int) -> MemoryEstimate:
 def _content(path: Path, channels: int) -> tuple[int, int]:
     """Bound the decompressed bytes and the voxels of a file."""
     try:
-        stored = path.stat().st_size
+        stored = path.stat().st_size if path.is_file() else 0  # a series of DICOM: 16 bits a voxel, most often
         zipped = path.name.lower().endswith(".gz")
         if zipped and stored < _SMALL:
             held = min(_last_word(path), _DEFLATE * stored)
@@ -53,7 +53,7 @@ def _content(path: Path, channels: int) -> tuple[int, int]:
         shape, _ = read_grid(path)
         voxels = max(math.prod(shape), math.prod(shape[1:]) * channels)
         if not zipped:
-            return max(stored, voxels), voxels
+            return max(stored or 2 * voxels, voxels), voxels
         held = _last_word(path)
         while held < voxels:
             held += 1 << 32

@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from nnunet_rs.core.dicom.listing import lasting
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.workspace import RECORD
 
@@ -54,7 +55,7 @@ class Made:
             stat.st_mtime_ns,
             made_with,
             kind,
-            tuple(str(p.absolute()) for p in sources),
+            tuple(str(lasting(path).absolute()) for path in sources),
         )
 
 

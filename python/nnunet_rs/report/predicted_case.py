@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, NnunetError, named
 from nnunet_rs.core.image_file import Grid, ImageFile, compare_grids
-from nnunet_rs.core.io import read_scan
+from nnunet_rs.core.io import read_label_scan, read_scan
 from nnunet_rs.core.issues import require_none
 from nnunet_rs.core.labels import present_classes
 from nnunet_rs.core.types import Case, IntArray, Labels, LabelSet
@@ -115,7 +115,7 @@ class _Reading:
     def reference(self, path: Path) -> tuple[IntArray | None, CaseScores | None]:
         """Read the reference, and score the prediction by it, without distances."""
         try:
-            scan = read_scan(path)
+            scan = read_label_scan(path, self.grid, self.labels)
             require_none((*scan.issues, *compare_grids(self.grid, scan.grid)))
             truth = encoded(scan, self.labels).data
         except (NnunetError, OSError) as error:

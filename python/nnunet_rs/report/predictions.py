@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_rs.core.dataset_json import read_channels, read_declared_labels, read_document
+from nnunet_rs.core.dicom.folders import series_paths
+from nnunet_rs.core.dicom.listing import is_there
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.folders import Folders
 from nnunet_rs.core.io import can_read, endings, read_labels
@@ -17,6 +19,7 @@ from nnunet_rs.core.names import CHANNEL, strip_ending
 from nnunet_rs.core.record import PREDICTION, Record
 from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Case, LabelSet
+from nnunet_rs.core.unzip import is_zip
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.evaluate.folders import label_files
 from nnunet_rs.predict.prediction_json import labels_of, read_settings
@@ -108,7 +111,7 @@ def _recorded(folder: Path, files: Mapping[str, Path], remarks: list[str]) -> It
     records, moved = [Record(folder, kind) for kind in KINDS], []
     for name, file in files.items():
         sources = next((found for record in records if (found := record.sources(file))), ())
-        missing = [source for source in sources if not source.exists()]  # a series of DICOM may be a folder
+        missing = [source for source in sources if not is_there(source)]
         if missing:
             moved.append(str(missing[0]))
         elif sources:
@@ -125,8 +128,8 @@ def _named(path: Path, files: Mapping[str, Path], what: str) -> dict[str, tuple[
     They are `{case}{ending}`, or `{case}_{CCCC}{ending}`; of images also a folder `{case}` of slices.
     """
     if path.is_file() and len(files) == 1:
-        return {next(iter(files)): (path,)}
-    if not path.is_dir():
+        return (_series(path, files) if what == "image" else {}) or {next(iter(files)): (path,)}
+    if not path.is_dir() and not (what == "image" and is_zip(path)):
         kind = "is a file, of several cases a folder is needed" if path.is_file() else "no such folder"
         raise DatasetError(f"{path}: {kind}; give the folder of the {what}s")
     whole: dict[str, Path] = {}
@@ -147,9 +150,24 @@ def _named(path: Path, files: Mapping[str, Path], what: str) -> dict[str, tuple[
             found[name] = tuple(channels[name])
         elif name in slices:
             found[name] = (path / name,)
+    if what == "image" and len(found) < len(files):
+        found = _series(path, files) | found
     if not found:
         raise DatasetError(f"{path}: holds the {what} of no case ({examples(files)}); give the folder of the {what}s")
     return found
+
+
+def _series(path: Path, files: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """Find the series of DICOM that are named as the cases, or channels of them; of a single one any."""
+    series = series_paths(path)
+    if len(series) == len(files) == 1:
+        return {next(iter(files)): tuple(series.values())}
+    channels: dict[str, list[Path]] = {}
+    for name in sorted(series):
+        match = CHANNEL.fullmatch(name)
+        channels.setdefault(match["case"] if match else name, []).append(series[name])
+    found = {name: (series[name],) if name in series else tuple(channels.get(name, ())) for name in files}
+    return {name: images for name, images in found.items() if images}
 
 
 def _dataset_json(folder: Path, given: Given) -> Path | None:

@@ -24,7 +24,7 @@ from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.exchange.dicom.rtstruct import write_rtstruct
 from nnunet_rs.exchange.dicom.seg import Form, write_seg
 from nnunet_rs.exchange.dicom.source import Source
-from nnunet_rs.exchange.dicom.structures import structures_of
+from nnunet_rs.exchange.dicom.structures import Structure, structures_of
 
 LABELS = LabelSet(("background", "liver", "kidney_left", "odd thing"), (0, 1, 2, 3))
 SHAPE = (9, 26, 23)
@@ -218,22 +218,74 @@ def test_contours_hold_the_voxels_centres_by_matplotlib_too(tmp_path: Path, axes
         assert dice(mask, labels == number) > 0.999
 
 
-@pytest.mark.parametrize("axes", AXES)
-@pytest.mark.parametrize("kind", ["binary", "fractional", "rtstruct"])
-def test_dciodvfy_finds_no_error(tmp_path: Path, axes: str, kind: str) -> None:
+KINDS_OF_OUTPUT = ("binary", "labelmap", "fractional", "rtstruct")
+
+
+def write_kind(kind: str, path: Path, labels: NDArray[Any], source: Source, structures: tuple[Structure, ...]) -> None:
+    """Write any kind of output of a segmentation."""
+    if kind == "rtstruct":
+        write_rtstruct(path, labels, source, structures)
+    elif kind == "fractional":
+        chance = [np.isin(labels, one.values).astype(np.float32) * 0.9 for one in structures]
+        write_seg(path, labels, source, structures, "fractional", chance)
+    else:
+        write_seg(path, labels, source, structures, kind)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def dciodvfy() -> str:
+    """The program."""
     program = shutil.which("dciodvfy")
     if program is None:
         pytest.skip("dciodvfy (Debian's dicom3tools) is not installed")
-    series = series_of(write_series(tmp_path / "s", picture(SHAPE), axes))
+    return program
+
+
+@pytest.mark.parametrize("downwards", [False, True])
+@pytest.mark.parametrize("axes", AXES)
+@pytest.mark.parametrize("kind", KINDS_OF_OUTPUT)
+def test_dciodvfy_finds_no_error(tmp_path: Path, dciodvfy: str, axes: str, kind: str, downwards: bool) -> None:
+    series = series_of(write_series(tmp_path / "s", picture(SHAPE), axes, downwards=downwards))
     structures = structures_of(LABELS, {"codes": {"odd thing": ["99ME", "1", "Odd thing"]}})
-    if kind == "rtstruct":
-        write_rtstruct(tmp_path / "x.dcm", balls(), Source(series), structures)
-    elif kind == "fractional":
-        chance = [(balls() == value).astype(np.float32) * 0.9 for value in (1, 2, 3)]
-        write_seg(tmp_path / "x.dcm", balls(), Source(series), structures, "fractional", chance)
+    write_kind(kind, tmp_path / "x.dcm", balls(), Source(series), structures)
+    assert errors_of(dciodvfy, tmp_path / "x.dcm") == unknown(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_OUTPUT)
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT", "enhanced"])
+def test_dciodvfy_finds_no_error_whatever_the_source(tmp_path: Path, dciodvfy: str, modality: str, kind: str) -> None:
+    """Sources of each modality, without a name for the patient, of one slice, with nothing found, with overlaps."""
+    if modality == "enhanced":
+        folder = save(enhanced(picture(SHAPE)), tmp_path / "image.dcm")
     else:
-        write_seg(tmp_path / "x.dcm", balls(), Source(series), structures)
-    assert errors_of(program, tmp_path / "x.dcm") == []
+        folder = write_series(tmp_path / "s", picture(SHAPE), Modality=modality, PatientName="", PatientID="")
+    source = Source(series_of(folder))
+    for labels in (balls(), np.zeros(SHAPE, np.uint8)):
+        write_kind(kind, tmp_path / "x.dcm", labels, source, structures_of(LABELS))
+        assert errors_of(dciodvfy, tmp_path / "x.dcm") == unknown(kind)
+    if kind != "labelmap":  # in which nothing may overlap
+        regions = (Region("whole", (1, 2, 3), 1), Region("core", (2, 3), 2), Region("enhancing", (3,), 3))
+        known = structures_of(LabelSet(("background", "a", "b", "c"), (0, 1, 2, 3), regions))
+        write_kind(kind, tmp_path / "x.dcm", balls(), source, known)
+        assert errors_of(dciodvfy, tmp_path / "x.dcm") == []
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_OUTPUT)
+def test_dciodvfy_finds_no_error_of_one_slice(tmp_path: Path, dciodvfy: str, kind: str) -> None:
+    source = Source(series_of(write_series(tmp_path / "s", picture((1, *SHAPE[1:])))))
+    write_kind(kind, tmp_path / "x.dcm", balls()[4:5], source, structures_of(LABELS))
+    assert errors_of(dciodvfy, tmp_path / "x.dcm") == unknown(kind)
+
+
+def unknown(kind: str) -> list[str]:
+    """What the program, of 2022, says of every label map, highdicom's too: it does not know that object of 2024."""
+    if kind != "labelmap":
+        return []
+    numbered = "SegmentNumber not monotonically increasing from one by one"
+    return [
+        f"Error - {numbered} - have SegmentSequence item number 1 (from one) with SegmentNumber of 0",
+        "Error - Information Object Not found",
+    ]
 
 
 def errors_of(program: str, path: Path) -> list[str]:

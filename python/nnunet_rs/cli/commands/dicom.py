@@ -6,16 +6,17 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_rs.cli import shared
+from nnunet_rs.cli import dicom, shared
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.console import Console, Outcome
-from nnunet_rs.core.text import counted
+from nnunet_rs.cli.console import Console, Outcome, UsageError
+from nnunet_rs.core.text import counted, examples
 from nnunet_rs.core.workspace import DATASET_JSON
 
 if TYPE_CHECKING:
     from nnunet_rs.core.dicom.series import Found
     from nnunet_rs.core.issues import Issue
-    from nnunet_rs.exchange.dicom.dataset import LabelledSeries
+    from nnunet_rs.exchange.dicom.choice import Choice
+    from nnunet_rs.exchange.dicom.dataset import Converted, LabelledSeries
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", metavar="NAME", help=text)
     text = "take these structures only, by name (default: all that SEG and RTSTRUCT files hold)"
     parser.add_argument("--labels", metavar="NAME", nargs="+", action="extend", help=text)
+    dicom.add_channels(parser)
+    text = "write the series as CSV, to say in it which is which channel of which case (--series-table)"
+    parser.add_argument("--write-table", metavar="FILE", type=Path, help=text)
+    text = "show paths as they are; else folders and files that are named after the patient are shown as ***"
+    parser.add_argument("--show-paths", action="store_true", help=text)
     shared.add_overwrite(parser)
 
 
@@ -34,29 +40,67 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """List series, or convert them."""
     from nnunet_rs.core.dicom.reader import opened
     from nnunet_rs.core.dicom.series import find_series
-    from nnunet_rs.core.errors import DatasetError
     from nnunet_rs.exchange.dicom.dataset import link
 
+    choice = dicom.choice_of(arguments)
+    if choice.is_made and arguments.output is None:
+        raise UsageError("--channels and --series-table make cases of a dataset: name its folder (-o)")
     with opened(arguments.folder) as folder:
-        found = find_series(folder)
-        cases, issues = link(found)
+        found = find_series(folder, named=arguments.folder, private=not arguments.show_paths)
+        series, issues = link(found)
         if arguments.modality:
-            cases = tuple(one for one in cases if one.series.origin.modality == arguments.modality)
-        outcome = _listed(arguments.folder, cases, found, issues)
-        if arguments.output is None:
-            return outcome
-        if not cases:
-            raise DatasetError(f"{arguments.folder}: holds no such series; `nnunet-rs dicom` without -o lists them")
-        return _converted(arguments, cases, outcome, console)
+            series = tuple(one for one in series if one.series.origin.modality == arguments.modality)
+        outcome = _listed(arguments.folder, series, found, issues)
+        if arguments.write_table is not None:
+            outcome = _with_table(arguments, series, outcome, console)
+        return outcome if arguments.output is None else _converted(arguments, series, choice, outcome, console)
+
+
+def _with_table(
+    arguments: argparse.Namespace, series: tuple[LabelledSeries, ...], outcome: Outcome, console: Console
+) -> Outcome:
+    """Write the series as a table to fill in; a table that somebody filled in is not replaced."""
+    from nnunet_rs.core.files import write_bytes
+    from nnunet_rs.core.outputs import Outputs
+    from nnunet_rs.exchange.dicom.series_table import write_table
+
+    file: Path = arguments.write_table
+    with Outputs(file.parent, kind="series-table", overwrite=arguments.overwrite, say=console.say) as outputs:
+        outputs.require([file])
+        with outputs.new_files(file.name) as folder:
+            write_bytes(folder / file.name, write_table([one.series for one in series]).encode())
+    line = (
+        f"{counted(len(series), 'row')} written to {file}: fill in case and channel, then -o ... --series-table {file}"
+    )
+    return Outcome({**outcome.result, "table": file}, (*outcome.shown, line), outcome.code)
 
 
 def _converted(
-    arguments: argparse.Namespace, cases: tuple[LabelledSeries, ...], listed: Outcome, console: Console
+    arguments: argparse.Namespace,
+    series: tuple[LabelledSeries, ...],
+    choice: Choice,
+    listed: Outcome,
+    console: Console,
 ) -> Outcome:
-    from nnunet_rs.exchange.dicom.dataset import convert
+    from nnunet_rs.core.errors import DatasetError
+    from nnunet_rs.exchange.dicom.dataset import convert, single_cases, study_cases
 
-    keep, output = tuple(arguments.labels or ()), arguments.output
-    done = convert(cases, output, console, keep=keep, overwrite=arguments.overwrite)
+    if not series:
+        raise DatasetError(f"{arguments.folder}: holds no such series; `nnunet-rs dicom` without -o lists them")
+    cases, channels = single_cases(series), tuple[str, ...]()
+    lines = tuple[str, ...]()
+    if choice.is_made:
+        studies = choice.studies([one.series for one in series], arguments.folder)
+        cases, channels = study_cases(studies, series), studies.channels
+        if studies.rest:
+            names = examples([one.name for one in studies.rest])
+            lines = (f"left out: {len(studies.rest)} series of no channel: {names}",)
+    keep = tuple(arguments.labels or ())
+    done = convert(cases, arguments.output, console, channels=channels, keep=keep, overwrite=arguments.overwrite)
+    return _told(done, arguments.output, listed, lines)
+
+
+def _told(done: Converted, output: Path, listed: Outcome, lines: tuple[str, ...]) -> Outcome:
     names = [] if done.labels is None else list(done.labels.names[1:])
     result = {
         **listed.result,
@@ -66,59 +110,62 @@ def _converted(
         "labels": names,
         "refused": [_issue(issue) for issue in done.refused],
     }
-    lines = [*(f"refused: {issue}" for issue in done.refused)]
-    lines.append(
-        f"{counted(len(done.training), 'case')} with labels and {len(done.test)} without written to {output}"
-        + (f", labels: {', '.join(names)}" if names else "")
+    count = f"{counted(len(done.training), 'case')} with labels and {len(done.test)} without written to {output}"
+    lines = (
+        *lines,
+        *(f"refused: {f'{issue.case}: ' if issue.case else ''}{issue}" for issue in done.refused),
+        count + (f", labels: {', '.join(names)}" if names else ""),
     )
     if not done.training:
-        lines.append(f"no {DATASET_JSON}: no SEG or RTSTRUCT file belongs to these series")
-    return Outcome(result, tuple(lines), 1 if done.refused else 0)
+        lines = (*lines, f"no {DATASET_JSON}: no SEG or RTSTRUCT file belongs to these series")
+    return Outcome(result, lines, 1 if done.refused else 0)
 
 
 def _listed(root: Path, cases: tuple[LabelledSeries, ...], found: Found, issues: tuple[Issue, ...]) -> Outcome:
     """Show the series, the files of labels without one, and what is left out."""
-    from nnunet_rs.core.issues import fatal
     from nnunet_rs.report.tables import Table
 
-    rows = []
-    for case in cases:
-        series = case.series
-        z, y, x = series.stack.shape
-        wrong = fatal(series.issues)
-        rows.append(
-            (
-                series.name,
-                series.origin.modality,
-                " ".join(filter(None, (series.origin.description, series.part and f"({series.part})"))),
-                f"{x} x {y} x {z}",
-                " x ".join(f"{size:.4g}" for size in reversed(series.stack.spacing)),
-                ", ".join(path.name for path in case.labels) or "-",
-                f"refused: {wrong[0].rule}: {wrong[0].value}" if wrong else "an image",
-            )
-        )
     columns = ("case", "modality", "description", "voxels", "mm", "labels", "becomes")
     title = f"{root}: {counted(len(cases), 'image')}"
-    table = (Table(title, columns, tuple(rows), words=True),) if rows else (f"{title}",)
+    rows = tuple(_row(case) for case in cases)
+    table = (Table(title, columns, rows, words=True),) if rows else (title,)
     remarks = list(dict.fromkeys(issue for case in cases for issue in case.series.issues if not issue.fatal))
+    left = [issue for issue in found.left_out if not _is_labels(issue)]
     lines = [f"warning: {issue}" for issue in (*remarks, *issues)]
-    lines += [f"left out: {issue.file}: {issue.rule}: {issue.value}" for issue in _no_labels(found)]
-    if found.others:
-        from nnunet_rs.core.text import examples
-
-        shown = examples([path.name for path in found.others])
-        lines.append(f"left out: {counted(len(found.others), 'file')} of other kinds: {shown}")
+    lines += [f"left out: {issue.file}: {issue.rule}: {issue.value}" for issue in left]
+    others = [found.shown.path(path) for path in found.others]
+    if others:
+        shown = examples([path.name for path in others])
+        lines.append(f"left out: {counted(len(others), 'file')} of other kinds: {shown}")
     result = {
         "series": [_series(case) for case in cases],
         "warnings": [_issue(issue) for issue in (*remarks, *issues)],
-        "left_out": [_issue(issue) for issue in _no_labels(found)],
-        "others": list(found.others),
+        "left_out": [_issue(issue) for issue in left],
+        "others": others,
     }
     return Outcome(result, (*table, *lines), 0 if cases else 1)
 
 
-def _no_labels(found: Found) -> list[Issue]:
-    return [issue for issue in found.left_out if issue.file not in found.labels]
+def _is_labels(issue: Issue) -> bool:
+    from nnunet_rs.core.dicom.headers import LABELS
+
+    return LABELS in issue.value
+
+
+def _row(case: LabelledSeries) -> tuple[str, ...]:
+    from nnunet_rs.core.issues import fatal
+
+    series, wrong = case.series, fatal(case.series.issues)
+    z, y, x = series.stack.shape
+    return (
+        series.name,
+        series.origin.modality,
+        " ".join(filter(None, (series.origin.description, series.part and f"({series.part})"))),
+        f"{x} x {y} x {z}",
+        " x ".join(f"{size:.4g}" for size in reversed(series.stack.spacing)),
+        ", ".join(series.shown.path(path).name for path in case.labels) or "-",
+        f"refused: {wrong[0].rule}: {wrong[0].value}" if wrong else "an image",
+    )
 
 
 def _series(case: LabelledSeries) -> dict[str, Any]:
@@ -129,12 +176,14 @@ def _series(case: LabelledSeries) -> dict[str, Any]:
         "case": series.name,
         "modality": series.origin.modality,
         "description": series.origin.description,
+        "protocol": series.origin.protocol,
+        "sequence": series.origin.sequence,
         "part": series.part,
-        "folder": series.place,
+        "folder": series.shown.path(series.place),
         "files": len(series.files),
         "shape": list(stack.shape),
         "spacing": list(stack.spacing),
-        "labels": list(case.labels),
+        "labels": [series.shown.path(path) for path in case.labels],
         "refused": [_issue(issue) for issue in fatal(series.issues)],
     }
 
@@ -150,10 +199,12 @@ COMMAND = Command(
     usage="FOLDER [-o DATASET] [options]",
     description="List the series that a folder or zip holds, what each would become and why one is refused, and which "
     "files are left out. -o converts them, with the SEG and RTSTRUCT files that belong to them, to a dataset in "
-    "nnU-Net's raw layout.",
+    "nnU-Net's raw layout; of several channels where --channels or --series-table says which series they are.",
     examples=(
         "nnunet-rs dicom exports",
         "nnunet-rs dicom exports -o Dataset042_Liver --modality CT --labels liver tumour",
+        "nnunet-rs dicom exports -o Dataset043_Brain --channels T1='*t1*,!*gd*' FLAIR='*flair*'",
+        "nnunet-rs dicom exports --write-table series.csv",
     ),
     add_arguments=_add_arguments,
     run=_run,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from nnunet_rs.cli.console import Console, Outcome, UsageError
 from nnunet_rs.cli.imports import import_lean, without_collection
 from nnunet_rs.cli.paths import cache_folder
 from nnunet_rs.cli.predicted import Wanted
+from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.workspace import REPORT_HTML
 
 if TYPE_CHECKING:
@@ -130,34 +132,58 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     _require_images(arguments)
     if arguments.on:
         return _on_cluster(arguments, console)
+    asked = _prediction(arguments)
+    load = cache(lambda: asked.load(console))
     if arguments.list:
-        return _predict(arguments, console)[0]
-    with dicom.predicted(arguments, console) as files:
-        outcome, labels = _predict(arguments, console)
-        return outcome if files is None else files.write(outcome, labels)
+        return _predict(arguments, console, asked, load)
+    with dicom.predicted(arguments, console, lambda: load().plan.channels) as files:
+        if files is None:
+            return _predict(arguments, console, asked, load)
+        return _predict_dicom(arguments, console, asked, load, files)
+
+
+def _predict_dicom(
+    arguments: argparse.Namespace,
+    console: Console,
+    asked: Prediction,
+    load: Callable[[], CasePredictor],
+    files: dicom.DicomFiles,
+) -> Outcome:
+    """Segment series, and write what of them is wanted as DICOM; of the others too, where some fail."""
+    from nnunet_rs.core.record import digest
+    from nnunet_rs.predict.folder import kept_labels
+
+    try:
+        outcome = _predict(arguments, console, asked, load)
+    except NnunetError:
+        predictor = load()
+        files.finish_others(digest(asked.content(predictor)), kept_labels(predictor.plan, asked.written))
+        raise
+    return files.finish(outcome, kept_labels(load().plan, asked.written))
 
 
 def _require_images(arguments: argparse.Namespace) -> None:
     """See that images are named in one way, and one that goes with what is asked for."""
-    from nnunet_rs.exchange.dicom.inputs import is_dicom_input
+    from nnunet_rs.core.dicom.folders import is_dicom_input
 
     if (arguments.input is None) == (arguments.list is None):
         raise UsageError("predict needs -i IN, or --list FILE; one of them")
     is_dicom = arguments.input is not None and bool(arguments.on) and is_dicom_input(arguments.input)
-    if (arguments.list or arguments.on) and (arguments.dicom_seg or arguments.rtstruct or is_dicom):
+    if (arguments.list or arguments.on) and (dicom.is_asked_for(arguments) or is_dicom):
         other = "--on" if arguments.on else "--list"
         raise UsageError(f"{other} takes image files; series of DICOM are predicted by -i alone, in parts by --part")
 
 
-def _predict(arguments: argparse.Namespace, console: Console) -> tuple[Outcome, LabelSet]:
-    """Segment images that are files; return what came of it, and the labels."""
+def _predict(
+    arguments: argparse.Namespace, console: Console, asked: Prediction, load: Callable[[], CasePredictor]
+) -> Outcome:
+    """Segment images that are files."""
     from nnunet_rs.core.case_list import read_case_list
     from nnunet_rs.predict.folder import kept_labels, predict_cases, predict_files, predict_folder
 
-    asked = _prediction(arguments)
     folder = None if arguments.list else _one_folder(arguments)
     more, wanted = Wanted.of(arguments, asked.written.part[1]), asked.written
-    predictor = asked.load(console)
+    predictor = load()
     with more.missed(arguments.output, console):
         if arguments.list:
             cases = read_case_list(arguments.list, len(predictor.plan.channels), arguments.output)
@@ -168,7 +194,7 @@ def _predict(arguments: argparse.Namespace, console: Console) -> tuple[Outcome, 
             result = predict_folder(predictor, folder, arguments.output, wanted, console)
     labels = kept_labels(predictor.plan, wanted)
     outcome = shared.written(arguments.output, result)
-    return _with_more(arguments, console, more, outcome, predictor, labels), labels
+    return _with_more(arguments, console, more, outcome, predictor, labels)
 
 
 def _with_more(
@@ -222,7 +248,6 @@ def _prediction(arguments: argparse.Namespace) -> Prediction:
 
 def _on_cluster(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Let workers on a cluster share the images."""
-    from nnunet_rs.core.errors import NnunetError
     from nnunet_rs.core.workspace import jobs_beside
     from nnunet_rs.predict.folder import kept_labels
     from nnunet_rs.predict.results import FolderResult

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ def _open(where: str, console: Console) -> None:
 
 def _cases(arguments: argparse.Namespace) -> tuple[tuple[ViewCase, ...], tuple[str, ...]]:
     """Tell an image from predictions and from a work folder, and list the cases."""
+    from nnunet_rs.core.dicom.folders import series_paths
     from nnunet_rs.core.errors import DatasetError
     from nnunet_rs.core.io import can_read
     from nnunet_rs.report.viewer.cases import of_image, of_work
@@ -83,11 +85,24 @@ def _cases(arguments: argparse.Namespace) -> tuple[tuple[ViewCase, ...], tuple[s
     if WorkFolder(path).plan_file.is_file():
         return of_work(path), ()
     predicted = (arguments.images, arguments.references)
+    series = {} if any(predicted) else series_paths(path)
+    if series:
+        return tuple(_series(name, file, arguments, len(series)) for name, file in series.items()), ()
     if path.is_dir() or any(predicted):
         return _predicted(arguments)
     if not can_read(path):
         raise DatasetError(f"{path}: is no image that can be read")
     return of_image((path,), arguments.segmentation, None), ()
+
+
+def _series(name: str, file: Path, arguments: argparse.Namespace, count: int) -> ViewCase:
+    """Show a series of DICOM."""
+    from nnunet_rs.core.errors import DatasetError
+    from nnunet_rs.report.viewer.cases import of_image
+
+    if arguments.segmentation and count > 1:
+        raise DatasetError(f"{arguments.work}: holds {count} series, --segmentation is of one; name its folder")
+    return replace(of_image((file,), arguments.segmentation, None)[0], name=name)
 
 
 def _trained_on(arguments: argparse.Namespace) -> tuple[ViewCase, ...]:

@@ -13,43 +13,49 @@ from typing import Any
 from nnunet_rs.core.content import COPY_AGAIN, reason
 from nnunet_rs.core.dicom.library import pydicom, read_dataset
 from nnunet_rs.core.dicom.plane import Origin, Plane, Vector
+from nnunet_rs.core.dicom.private import without_private, words_of
 from nnunet_rs.core.issues import Issue, IssueError
 
 SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # SEG; its label map form
 STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"  # RTSTRUCT
+LABELS = "labels, no image"  # how an issue says of a file that it is SEG or RTSTRUCT
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture, and its multi-frame forms below it
 _DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 _DIRECTORY = "1.2.840.10008.1.3.10"
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")  # not compressed
 _LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"})
 _LONGEST = 65535  # rows, columns
 _MOST_FRAMES = 1 << 20
 
 _KEYWORDS = (
-    "SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID Modality SeriesDescription PatientName PatientID "
+    "SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID Modality SeriesDescription ProtocolName SequenceName "
+    "PulseSequenceName PatientName PatientID OtherPatientIDs OtherPatientNames PatientBirthName "
     "StudyInstanceUID SeriesInstanceUID SeriesNumber AcquisitionNumber InstanceNumber ImagePositionPatient "
     "ImageOrientationPatient FrameOfReferenceUID TemporalPositionIdentifier EchoTime EchoNumbers DiffusionBValue "
     "DiffusionGradientOrientation InversionTime FlipAngle TriggerTime AcquisitionTime ConvolutionKernel KVP "
-    "SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns PixelSpacing ImagerPixelSpacing "
-    "RescaleSlope RescaleIntercept SliceThickness SpacingBetweenSlices SharedFunctionalGroupsSequence "
-    "PerFrameFunctionalGroupsSequence"
+    "SamplesPerPixel BitsAllocated PhotometricInterpretation NumberOfFrames Rows Columns PixelSpacing "
+    "ImagerPixelSpacing RescaleSlope RescaleIntercept SliceThickness SpacingBetweenSlices "
+    "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 )
+_PATIENT = ("PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName")
 # Diffusion weighting before the standard had a place for it: Siemens, Philips, GE.
 _B_VALUES = ((0x0019, 0x100C), (0x2001, 0x1003), (0x0043, 0x1039))
-# In the order in which series are told apart; each by any of these keywords.
+# In the order in which series are told apart; each by the first of these keywords that is there, a frame's own before
+# the file's.
 _TRAITS = (
     ("image type", ("ImageType",)),
-    ("echo time", ("EchoTime", "EffectiveEchoTime")),
+    ("echo time", ("EffectiveEchoTime", "EchoTime")),
     ("echo", ("EchoNumbers",)),
     ("b-value", ("DiffusionBValue",)),
     ("gradient", ("DiffusionGradientOrientation",)),
-    ("temporal position", ("TemporalPositionIdentifier", "TemporalPositionIndex")),
-    ("acquisition", ("AcquisitionNumber", "FrameAcquisitionNumber")),
-    ("trigger time", ("TriggerTime", "NominalCardiacTriggerDelayTime")),
-    ("inversion time", ("InversionTime", "InversionTimes")),
+    ("temporal position", ("TemporalPositionIndex", "TemporalPositionIdentifier")),
+    ("acquisition", ("FrameAcquisitionNumber", "AcquisitionNumber")),
+    ("trigger time", ("NominalCardiacTriggerDelayTime", "TriggerTime")),
+    ("inversion time", ("InversionTimes", "InversionTime")),
     ("flip angle", ("FlipAngle",)),
     ("kernel", ("ConvolutionKernel",)),
     ("tube voltage", ("KVP",)),
-    ("acquisition time", ("AcquisitionTime", "FrameAcquisitionDateTime")),
+    ("acquisition time", ("FrameAcquisitionDateTime", "AcquisitionTime")),
 )
 TRAITS = tuple(name for name, _ in _TRAITS)
 
@@ -65,21 +71,42 @@ def read_planes(path: Path) -> tuple[Plane, ...]:
     Raises
     ------
     IssueError
-        Not fatal where the file is whole and no image to segment: `localizer`, `secondary-capture`, `not-image`. Fatal:
-        `missing`, `unreadable`, `file-empty`, `header-invalid`, `no-pixel-data`.
+        Not fatal where the file is whole and no image to segment: `localizer`, `secondary-capture`, `not-image`,
+        `not-supported` (doses, palettes, frames without a place, as of NM and ultrasound). Fatal: `missing`,
+        `unreadable`, `file-empty`, `header-invalid`, `no-pixel-data`.
     """
-    dataset, more = read_dataset(path, _tags(), pixels=False)
+    dataset, rest = read_dataset(path, _tags(), pixels=False)
     try:
         kind = _sop_class(dataset)
         _require_image(path, dataset, kind)
-        if not more:
+        if not rest:
             value = "the header describes an image, and no pixels follow"
             raise IssueError(Issue(path, "no-pixel-data", value, "export it again with its pixels"))
-        return tuple(_planes(path, dataset, kind))
+        lacks = _lacking(dataset, rest)
+        return tuple(replace(plane, lacks=lacks) for plane in _planes(path, dataset, kind))
     except (IssueError, MemoryError):
         raise
     except Exception as error:  # pydicom converts a value when it is asked for, and raises anything
         raise IssueError(_invalid(path, f"a value cannot be read: {reason(error)}")) from error
+
+
+def personal_words(path: Path) -> frozenset[str]:
+    """Return the words of the patient's name and ID in a file that is no image; none where it cannot be read."""
+    try:
+        return _personal(read_dataset(path, ["SpecificCharacterSet", *_PATIENT], pixels=False)[0])
+    except Exception:  # pydicom converts a value when it is asked for, and raises anything
+        return frozenset()
+
+
+def _lacking(dataset: Any, rest: int) -> int:
+    """Return how many bytes of pixels are missing in a file that holds `rest` from them on."""
+    if str(dataset.file_meta.get("TransferSyntaxUID") or _NATIVE[0]) not in _NATIVE:
+        return 0
+    bits = _whole(dataset.get("BitsAllocated"), 16) * _whole(dataset.get("SamplesPerPixel"), 1)
+    if "422" in str(dataset.get("PhotometricInterpretation")):
+        bits = bits * 2 // 3  # two pixels share their colour
+    frames = _whole(dataset.get("NumberOfFrames"), 1)
+    return max(0, frames * int(dataset.Rows) * int(dataset.Columns) * bits // 8 - rest)
 
 
 def label_kind(path: Path) -> str:
@@ -112,15 +139,20 @@ def _require_image(path: Path, dataset: Any, kind: str) -> None:
     if kind == _DIRECTORY:
         raise _left_out(path, "not-image", "an index of files (DICOMDIR)", "files are found without it")
     if kind in (*SEGMENTATION, STRUCTURES):
-        raise _left_out(path, "not-image", f"{name}: labels, no image", "evaluate reads it as a reference")
+        raise _left_out(path, "not-image", f"{name}: {LABELS}", "evaluate reads it as a reference")
     if kind == _CAPTURE or kind.startswith(_CAPTURE + "."):
         raise _left_out(path, "secondary-capture", f"{name}: a picture, no scan", "give the series it was taken of")
     sized = dataset.get("Rows") and dataset.get("Columns")
-    if kind == _DOSE or not (sized or "Image Storage" in name):
+    if kind == _DOSE:
+        raise _left_out(path, "not-supported", f"{name}: doses are not read", "give the images that it was planned on")
+    if not (sized or "Image Storage" in name):
         raise _left_out(path, "not-image", f"{name}: no image of a patient", "it is left out")
     if not sized:
         value = f"{name} without rows and columns"
         raise IssueError(Issue(path, "no-pixel-data", value, "export it again with its pixels"))
+    if str(dataset.get("PhotometricInterpretation")) == "PALETTE COLOR":
+        value = f"{name}: its numbers stand for colours of a palette"
+        raise _left_out(path, "not-supported", value, "store it as grey values")
     if _LOCALIZERS & {str(word).upper() for word in _listed(dataset.get("ImageType"))}:
         raise _left_out(path, "localizer", "a scout to plan the scan by", "it is left out")
 
@@ -139,9 +171,12 @@ def _planes(path: Path, dataset: Any, kind: str) -> Iterator[Plane]:
     if len(each) not in (0, frames):
         raise IssueError(_invalid(path, f"{frames} frames, and {len(each)} of them described"))
     origin = _origin(dataset)
-    if not each:  # all frames are where the file is
-        plane = _Groups(path, dataset, (shared,)).plane(kind, origin, 0, frames, size)
-        yield from (replace(plane, frame=frame) for frame in range(frames))
+    if not each and frames > 1:
+        name = pydicom().uid.UID(kind).name if kind else "an image of no kind"
+        value = f"{name}: {frames} frames, and nothing says where each of them is"
+        raise _left_out(path, "not-supported", value, "store each slice as an image, or all as an enhanced image")
+    if not each:
+        yield _Groups(path, dataset, (shared,)).plane(kind, origin, 0, frames, size)
         return
     for frame in range(frames):
         groups = _Groups(path, dataset, (each[frame], shared))
@@ -199,6 +234,7 @@ class _Groups:
             rows=rows,
             columns=columns,
             pixel_spacing=self._pixel_spacing(),
+            lacks=0,
             thickness=self.number("SliceThickness"),
             gap=self.number("SpacingBetweenSlices"),
             rescale=(1.0 if slope is None else slope, 0.0 if intercept is None else intercept),
@@ -255,16 +291,27 @@ def _macro_items(group: Any) -> Iterator[Any]:
 
 
 def _origin(dataset: Any) -> Origin:
-    personal = f"{dataset.get('PatientName') or ''} {dataset.get('PatientID') or ''}".lower()
+    personal = _personal(dataset)
+
+    def text(*keywords: str) -> str:
+        found = next((value for value in map(dataset.get, keywords) if value), "")
+        return without_private(" ".join(str(found).split()), personal)
+
     return Origin(
         series=str(dataset.get("SeriesInstanceUID") or ""),
         study=str(dataset.get("StudyInstanceUID") or ""),
         modality=str(dataset.get("Modality") or ""),
-        description=" ".join(str(dataset.get("SeriesDescription") or "").split()),
+        description=text("SeriesDescription"),
+        protocol=text("ProtocolName"),
+        sequence=text("SequenceName", "PulseSequenceName"),
         number=str(dataset.get("SeriesNumber") or ""),
         frame_of_reference=str(dataset.get("FrameOfReferenceUID") or ""),
-        personal=frozenset(word for word in re.split(r"[\W_]+", personal) if len(word) > 2),
+        personal=personal,
     )
+
+
+def _personal(dataset: Any) -> frozenset[str]:
+    return words_of(*(dataset.get(keyword) for keyword in _PATIENT))
 
 
 def _item(sequence: Any, index: int) -> Any:

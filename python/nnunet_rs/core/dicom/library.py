@@ -47,7 +47,7 @@ def is_dicom(path: Path) -> bool:
     return first[:2] in _BARE and len(first) > 8 and (first[4:6].isalpha() or 0 in first[4:8])
 
 
-def read_dataset(path: Path, tags: list[Any] | None = None, *, pixels: bool = True) -> tuple[Any, bool]:
+def read_dataset(path: Path, tags: list[Any] | None = None, *, pixels: bool = True) -> tuple[Any, int]:
     """Read a file.
 
     Parameters
@@ -63,8 +63,8 @@ def read_dataset(path: Path, tags: list[Any] | None = None, *, pixels: bool = Tr
     -------
     dataset
         A pydicom.FileDataset.
-    more
-        Whether pixels follow what was read (without `pixels`).
+    rest
+        How many bytes follow what was read (without `pixels`); of a file that is compressed as a whole, more than 0.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def read_dataset(path: Path, tags: list[Any] | None = None, *, pixels: bool = Tr
     try:
         with path.open("rb") as stream:
             dataset = module.dcmread(stream, stop_before_pixels=not pixels, specific_tags=tags, force=True)
-            return dataset, stream.tell() < size or _deflated(dataset)
+            return dataset, size - stream.tell() or int(_deflated(dataset))
     except MemoryError:
         raise
     except OSError as error:

@@ -1,7 +1,8 @@
 """Series that were found, each standing as one file in a folder: what takes a file an image takes a series so.
 
 The files of a series may lie among others, in several folders, or be frames of one file. Its stand-in NAME.dcm holds
-nothing; the series itself, whose headers were read, is remembered while the folder is there.
+nothing; the series itself, whose headers were read, is remembered while the folder is there. What lasts is the path
+ROOT/NAME.dcm, of the folder or zip ROOT that holds the series and of the name that it has there.
 """
 
 from __future__ import annotations
@@ -10,16 +11,32 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rs.core.dicom.series import Series
 
 ENDING = ".dcm"
-_standing_in: dict[Path, Series] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """A series, and the name that it gets: of a case, or of one channel of it."""
+
+    name: str
+    series: Series
+
+    @property
+    def lasting(self) -> Path:
+        """The path that finds the series again."""
+        return self.series.shown.named / (self.series.name + ENDING)
+
+
+_standing_in: dict[Path, StandIn] = {}
 
 
 @contextmanager
-def stand_ins(series: Sequence[Series]) -> Iterator[Path]:
+def stand_ins(series: Sequence[StandIn]) -> Iterator[Path]:
     """Give a temporary folder with a file for each series, as new as the newest of the series' own files."""
     with tempfile.TemporaryDirectory(prefix="nnunet-rs-") as name:
         files = {Path(name, one.name + ENDING): one for one in series}
@@ -27,7 +44,7 @@ def stand_ins(series: Sequence[Series]) -> Iterator[Path]:
         try:
             for file, one in files.items():
                 file.touch()
-                newest = max(path.stat().st_mtime for path in one.files)
+                newest = max(path.stat().st_mtime for path in one.series.files)
                 os.utime(file, (newest, newest))
             yield Path(name)
         finally:
@@ -37,4 +54,21 @@ def stand_ins(series: Sequence[Series]) -> Iterator[Path]:
 
 def series_behind(path: Path) -> Series | None:
     """Return the series that a file stands for; None: it stands for none."""
-    return _standing_in.get(path)
+    found = _standing_in.get(path)
+    return None if found is None else found.series
+
+
+def lasting(path: Path) -> Path:
+    """Return the path that finds an image again: of a stand-in that of its series, else the path itself."""
+    found = _standing_in.get(path)
+    return path if found is None else found.lasting
+
+
+def is_there(path: Path) -> bool:
+    """Whether an image's path leads somewhere: to a file, a folder, or a series by its name."""
+    return path.exists() or is_series_name(path)
+
+
+def is_series_name(path: Path) -> bool:
+    """Whether a path may be that of a series by its name: ROOT/NAME.dcm, where ROOT is there and no such file is."""
+    return path.suffix == ENDING and not path.exists() and path.parent.exists()

@@ -16,10 +16,12 @@ class Origin:
     series: str  # Series Instance UID
     study: str  # Study Instance UID
     modality: str  # "CT"
-    description: str  # Series Description
+    description: str  # Series Description, words of the patient hidden
+    protocol: str  # Protocol Name, likewise
+    sequence: str  # Sequence Name, or that of the pulse sequence: "*tfl3d1"
     number: str  # Series Number
     frame_of_reference: str  # UID; empty: none
-    personal: frozenset[str] = field(default=frozenset(), repr=False)  # words of the patient's name and ID, lower case
+    personal: frozenset[str] = field(default=frozenset(), repr=False)  # words of the patient: `private.words_of`
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +45,5 @@ class Plane:
     thickness: float | None  # mm
     gap: float | None  # from slice to slice, mm, as the header says
     rescale: tuple[float, float]  # slope, intercept: 1, 0 where the header gives none
+    lacks: int  # bytes of its pixels that the file does not hold; 0 where they are compressed: that is not known
     traits: tuple[tuple[str, str], ...]  # what tells images at one position apart: ("echo time", "4.6")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from nnunet_rs.core.content import DEFLATE
 from nnunet_rs.core.dicom.headers import label_kind
 from nnunet_rs.core.dicom.library import is_dicom
-from nnunet_rs.core.dicom.listing import ENDING, series_behind
+from nnunet_rs.core.dicom.listing import ENDING, is_series_name, series_behind
 from nnunet_rs.core.dicom.pixels import read_pixels
 from nnunet_rs.core.dicom.series import Found, Series, find_series
 from nnunet_rs.core.errors import DatasetError
@@ -33,22 +35,24 @@ def read(path: Path) -> ImageFile:
     IssueError
         `missing`, `no-image`, `no-grid`, `several-series`, and the fatal issues of the series and of its pixels.
     """
-    with opened(path) as folder:
-        kind = label_kind(folder) if folder.is_file() and series_behind(folder) is None and is_dicom(folder) else ""
+    with _found(path) as (file, series):
+        if series is not None:
+            return read_series(series)
+        kind = label_kind(file) if file.is_file() and is_dicom(file) else ""
         if kind == "RTSTRUCT":
             value = "an RTSTRUCT file: contours alone have no voxels"
             raise IssueError(Issue(path, "no-grid", value, "give it as the label, or reference, of an image"))
         if kind == "SEG":
             from nnunet_rs.core.dicom.segmentation import read_segments  # which needs names, and these formats
 
-            return read_segments(folder)
-        return read_series(_series(folder, path))
+            return read_segments(file)
+        return read_series(only_series(file, path))
 
 
 def read_grid(path: Path) -> tuple[Shape, Spacing3]:
     """Return shape (c, z, y, x) and spacing (z, y, x) without the voxels; errors as `read`."""
-    with opened(path) as folder:
-        stack = _series(folder, path).stack
+    with _found(path) as (file, series):
+        stack = (series or only_series(file, path)).stack
     return (stack.planes[0].samples, *stack.shape), stack.spacing
 
 
@@ -61,9 +65,12 @@ def read_series(series: Series) -> ImageFile:
         Its first fatal issue, or what is wrong with its pixels.
     """
     require_none(series.issues)
-    pixels = read_pixels(series.stack)
+    try:
+        pixels = read_pixels(series.stack)
+    except IssueError as error:
+        raise IssueError(series.shown.issue(error.issue)) from error
     return ImageFile(
-        file=series.place,
+        file=series.shown.path(series.place),
         voxels=pixels.voxels,
         spacing=series.stack.spacing,
         header=series.stack.header,
@@ -73,8 +80,47 @@ def read_series(series: Series) -> ImageFile:
     )
 
 
-def _series(folder: Path, named: Path) -> Series:
-    return series_behind(folder) or only_series(folder, named)
+@contextmanager
+def _found(path: Path) -> Iterator[tuple[Path, Series | None]]:
+    """Give what a path leads to, and the series that it names; None: it is no name of a series."""
+    standing = series_behind(path)
+    if standing is not None:
+        yield path, standing
+    elif is_series_name(path):
+        with opened(path.parent) as folder:
+            yield path, series_called(folder, path)
+    else:
+        with opened(path) as folder:
+            yield folder, None
+
+
+def series_called(folder: Path, path: Path) -> Series:
+    """Return the series of a folder that a path (`listing.StandIn.lasting`) names.
+
+    Raises
+    ------
+    IssueError
+        `missing`: there is none of this name.
+    """
+    found = _listed(folder, path.parent, max(_changed(folder)))
+    series = next((one for one in found.series if one.name == path.stem), None)
+    if series is None:
+        value = f"no such file, and {path.parent.name} holds no series that is called {path.stem}"
+        raise IssueError(Issue(path, "missing", value, "`nnunet-rs dicom` lists what a folder holds"))
+    return series
+
+
+def _changed(root: Path) -> Iterator[int]:
+    """Yield when a file or folder, and each folder below it, was changed."""
+    yield root.stat().st_mtime_ns
+    for folder, _, _ in os.walk(root):
+        yield Path(folder).stat().st_mtime_ns
+
+
+@lru_cache(maxsize=2)
+def _listed(folder: Path, named: Path, _: int) -> Found:
+    """Find the series of a folder once while it stays as it is: a report asks for one after the other."""
+    return find_series(folder, named=named)
 
 
 @contextmanager
@@ -88,9 +134,9 @@ def opened(path: Path) -> Iterator[Path]:
                 yield folder
             except IssueError as error:  # the user knows the zip only
                 inside = error.issue.file
-                within = inside.relative_to(folder).as_posix() if inside.is_relative_to(folder) else ""
-                value = f"{within}: {error.issue.value}" if within not in ("", ".") else error.issue.value
-                raise IssueError(replace(error.issue, file=path, value=value)) from error
+                if not inside.is_relative_to(folder):
+                    raise
+                raise IssueError(replace(error.issue, file=path / inside.relative_to(folder))) from error
     else:
         yield path
 
@@ -104,7 +150,7 @@ def only_series(folder: Path, named: Path) -> Series:
         `no-image`, `several-series` (and in its place `mixed-orientations`, `mixed-sizes` or `several-phases` where
         one series holds several images), or why the only file is no image.
     """
-    found = find_series(folder)
+    found = find_series(folder, named=named)
     if not found.series:
         raise IssueError(_nothing(found, named))
     if len(found.series) == 1:

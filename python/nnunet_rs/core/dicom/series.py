@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_rs.core.dicom.headers import TRAITS, read_planes
+from nnunet_rs.core.content import COPY_AGAIN
+from nnunet_rs.core.dicom.headers import LABELS, TRAITS, personal_words, read_planes
 from nnunet_rs.core.dicom.library import is_dicom
 from nnunet_rs.core.dicom.plane import Origin, Plane
+from nnunet_rs.core.dicom.private import Shown, is_private
 from nnunet_rs.core.dicom.stack import ORIENTATION_TOLERANCE, Stack, is_even, repeats, stacked
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import TEMPORARY
+from nnunet_rs.core.image_file import Grid
 from nnunet_rs.core.issues import Issue, IssueError
 
 _SAME_SPACING = 1e-3  # relative
@@ -32,11 +35,17 @@ class Series:
     part: str  # what tells it from the rest of its series: "echo time 4.6"; empty: it is the whole series
     stack: Stack
     issues: tuple[Issue, ...]  # of the files and of the stack; a fatal one forbids its use
+    shown: Shown  # how its files are called
 
     @property
     def origin(self) -> Origin:
         """What the series says of itself."""
         return self.stack.planes[0].origin
+
+    @property
+    def grid(self) -> Grid:
+        """Where its voxels are."""
+        return Grid(self.shown.path(self.place), self.stack.shape, self.stack.spacing, self.stack.header.affine)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -52,9 +61,12 @@ class Found:
     left_out: tuple[Issue, ...]  # a file each: no image, a localizer, damaged …
     labels: tuple[Path, ...]  # SEG and RTSTRUCT files
     others: tuple[Path, ...]  # files that are no DICOM
+    shown: Shown  # how files are called; issues name them so
 
 
-def find_series(root: Path, tick: Callable[[int], None] = lambda _: None) -> Found:
+def find_series(
+    root: Path, tick: Callable[[int], None] = lambda _: None, *, named: Path | None = None, private: bool = True
+) -> Found:
     """Look through a folder and the folders below it, or at one file.
 
     Parameters
@@ -63,6 +75,10 @@ def find_series(root: Path, tick: Callable[[int], None] = lambda _: None) -> Fou
         A folder, or a DICOM file. Hidden files are passed over.
     tick
         Is told how many files have been read.
+    named
+        What the user calls the root, where that is another path (of a zip).
+    private
+        Hide folders and files named after the patient in what issues say.
 
     Raises
     ------
@@ -71,10 +87,21 @@ def find_series(root: Path, tick: Callable[[int], None] = lambda _: None) -> Fou
     """
     if not root.exists():
         raise DatasetError(f"{root}: no such file or folder; give a folder, zip or file of DICOM")
+    planes, left, others = _read(root, tick)
+    words = {plane.origin.personal for plane in planes} | {personal_words(issue.file) for issue in left}
+    shown = Shown(root, named or root, frozenset().union(*words) if private else frozenset())
+    kept, twice = _without_duplicates(planes, shown)
+    series = named_series(_split(kept, shown))
+    labels = tuple(issue.file for issue in left if LABELS in issue.value)
+    return Found(tuple(series), (*map(shown.issue, left), *twice), labels, tuple(others), shown)
+
+
+def _read(root: Path, tick: Callable[[int], None]) -> tuple[list[Plane], list[Issue], list[Path]]:
+    """Return the planes of all files, what is wrong with others, and those that are no DICOM."""
     planes: list[Plane] = []
     left: list[Issue] = []
     others: list[Path] = []
-    for count, path in enumerate(_files(root), 1):
+    for count, path in enumerate(files_below(root), 1):
         tick(count)
         if not is_dicom(path):
             others.append(path)
@@ -83,13 +110,10 @@ def find_series(root: Path, tick: Callable[[int], None] = lambda _: None) -> Fou
             planes += read_planes(path)
         except IssueError as error:
             left.append(error.issue)
-    kept, twice = _without_duplicates(planes)
-    series = named_series(_split(kept, root))
-    labels = tuple(issue.file for issue in left if "labels, no image" in issue.value)
-    return Found(tuple(series), (*left, *twice), labels, tuple(others))
+    return planes, left, others
 
 
-def _files(root: Path) -> Iterator[Path]:
+def files_below(root: Path) -> Iterator[Path]:
     """Yield the files of a folder and of those below it, sorted; links to folders are not followed."""
     if root.is_file():
         yield root
@@ -106,42 +130,49 @@ def _raise(error: OSError) -> None:
     raise DatasetError(f"{error.filename}: cannot be listed: {error.strerror}; check its permissions") from error
 
 
-def _without_duplicates(planes: Sequence[Plane]) -> tuple[list[Plane], list[Issue]]:
+def _without_duplicates(planes: Sequence[Plane], shown: Shown) -> tuple[list[Plane], list[Issue]]:
     """Leave out files that repeat another's image."""
     kept: dict[tuple[str, str, int], Plane] = {}
     alone: list[Plane] = []
     issues: list[Issue] = []
     for plane in planes:
-        key = plane.origin.series, plane.uid, plane.frame
+        key, file = (plane.origin.series, plane.uid, plane.frame), shown.path(plane.file)
         if not plane.uid:
             alone.append(plane)
         elif key not in kept:
             kept[key] = plane
         elif replace(plane, file=kept[key].file) != kept[key]:
-            value = f"has the SOP Instance UID of {kept[key].file.name} and another header"
-            issues.append(Issue(plane.file, "duplicate", value, "move the wrong one of them away", fatal=False))
+            value = f"has the SOP Instance UID of {shown.path(kept[key].file).name} and another header"
+            issues.append(Issue(file, "duplicate", value, "move the wrong one of them away", fatal=False))
         elif plane.frame == 0:
-            value = f"is {kept[key].file.name} once more"
-            issues.append(Issue(plane.file, "duplicate", value, "it is left out", fatal=False))
+            value = f"is {shown.path(kept[key].file).name} once more"
+            issues.append(Issue(file, "duplicate", value, "it is left out", fatal=False))
     return [*kept.values(), *alone], issues
 
 
 # ---- told apart ------------------------------------------------------------------------------------------------------
 
 
-def _split(planes: Iterable[Plane], root: Path) -> Iterator[Series]:
+def _split(planes: Iterable[Plane], shown: Shown) -> Iterator[Series]:
     by_series: dict[tuple[str, str, str, str], list[Plane]] = {}
     for plane in planes:
         key = plane.origin.study, plane.origin.series, plane.sop_class, plane.origin.frame_of_reference
         by_series.setdefault(key, []).append(plane)
     for some in by_series.values():
-        place = _place(some, root)
+        place = _place(some, shown.root)
         grids = _by_grid(some)
-        mixed = _mixed(grids, place)
+        mixed = _mixed(grids, shown.path(place))
         parts = [(named, part) for grid in grids for named, part in _by_traits(grid)]
         for named, part in parts:
-            stack = stacked(part, place)
-            yield Series("", place, named, stack, (*stack.issues, *mixed))
+            stack = stacked(part, shown.path(place))
+            yield Series("", place, named, stack, (*_truncated(part, shown), *stack.issues, *mixed), shown)
+
+
+def _truncated(planes: Sequence[Plane], shown: Shown) -> Iterator[Issue]:
+    """Tell of the first file that ends within its pixels."""
+    for plane in [plane for plane in planes if plane.lacks][:1]:
+        value = f"ends early: {plane.lacks} bytes of its pixels are missing"
+        yield Issue(shown.path(plane.file), "file-truncated", value, COPY_AGAIN)
 
 
 def _place(planes: Sequence[Plane], root: Path) -> Path:
@@ -244,11 +275,10 @@ def named_series(series: Iterable[Series]) -> list[Series]:
 
 def _folder_name(series: Series) -> str:
     """Return the name of a folder, or of a lone file, that may name a case; empty where it tells of the patient."""
-    place = series.place
+    place = series.shown.named if series.place == series.shown.root else series.place
     name = re.sub(r"[^\w.-]+", "_", place.stem if place.is_file() else place.name).strip("._")
-    words = set(re.split(r"[\W_]+", name.lower()))
-    private = any(word in name.lower() for word in series.origin.personal)
-    return "" if private or not words - {""} or name.lower() in ("dicom", "dcm", "images") else name
+    tells = re.search(r"[^\W_]", name) and name.lower() not in ("dicom", "dcm", "images")
+    return name if tells and not is_private(name, series.origin.personal | series.shown.personal) else ""
 
 
 def _hashed(series: Series) -> str:

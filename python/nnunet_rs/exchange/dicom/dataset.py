@@ -20,14 +20,15 @@ from nnunet_rs.core.dicom.series import Found, Series
 from nnunet_rs.core.dicom.structure_set import read_contours
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import write_json
-from nnunet_rs.core.image_file import Grid, ImageFile
+from nnunet_rs.core.image_file import Grid, ImageFile, compare_grids
 from nnunet_rs.core.io import write_labels
-from nnunet_rs.core.issues import Issue, IssueError, fatal
+from nnunet_rs.core.issues import Issue, IssueError, require_none
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import IntArray, LabelSet
 from nnunet_rs.core.workspace import DATASET_JSON
+from nnunet_rs.exchange.dicom.channels import EXAMPLE, Studies
 from nnunet_rs.exchange.dicom.structures import PRIVATE
 
 _CHANNELS = {"CT": "CT", "MR": "MR", "PT": "PET", "NM": "NM"}
@@ -40,6 +41,21 @@ class LabelledSeries:
 
     series: Series
     labels: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCase:
+    """Series that are the channels of a case, and the files of labels that are of it."""
+
+    name: str
+    channels: tuple[Series, ...]
+    labels: tuple[Path, ...]
+    issues: tuple[Issue, ...] = ()  # fatal ones forbid its use
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the channels are."""
+        return tuple(one.origin.modality for one in self.channels)
 
 
 @dataclass(slots=True)
@@ -60,14 +76,31 @@ def link(found: Found) -> tuple[tuple[LabelledSeries, ...], tuple[Issue, ...]]:
         try:
             series = series_of(path, found.series)
         except IssueError as error:
-            issues.append(error.issue)
+            issues.append(found.shown.issue(error.issue))
             continue
         if series is None:
             value = "labels of a series that is not here"
-            issues.append(Issue(path, "label-alone", value, "give the series as well", fatal=False))
+            issues.append(Issue(found.shown.path(path), "label-alone", value, "give the series as well", fatal=False))
         else:
             of.setdefault(series.name, []).append(path)
     return tuple(LabelledSeries(one, tuple(of.get(one.name, ()))) for one in found.series), tuple(issues)
+
+
+def single_cases(series: Iterable[LabelledSeries]) -> tuple[DatasetCase, ...]:
+    """Let each series be a case of one channel."""
+    return tuple(DatasetCase(one.series.name, (one.series,), one.labels, one.series.issues) for one in series)
+
+
+def study_cases(studies: Studies, series: Sequence[LabelledSeries]) -> tuple[DatasetCase, ...]:
+    """Make cases of several channels; labels of any of them are the case's."""
+    labels = {one.series.name: one.labels for one in series}
+    cases = []
+    for study in studies.cases:
+        channels = tuple(one for one in study.channels if one is not None)
+        files = dict.fromkeys(file for one in channels for file in labels[one.name])
+        issues = (*study.issues, *(issue for one in channels for issue in one.issues))
+        cases.append(DatasetCase(study.name, channels, tuple(files), issues))
+    return tuple(cases)
 
 
 def names_of(path: Path) -> tuple[Named, ...]:
@@ -76,10 +109,11 @@ def names_of(path: Path) -> tuple[Named, ...]:
 
 
 def convert(
-    cases: Sequence[LabelledSeries],
+    cases: Sequence[DatasetCase],
     output: Path,
     progress: Progress,
     *,
+    channels: Sequence[str] = (),
     keep: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Converted:
@@ -88,9 +122,11 @@ def convert(
     Parameters
     ----------
     cases
-        As `link` gave them. Those with labels go to imagesTr and labelsTr, those without to imagesTs.
+        Those with labels go to imagesTr and labelsTr, those without to imagesTs.
     output
         The dataset's folder.
+    channels
+        Names of the channels; none: a single one, called as its modality.
     keep
         Names of the structures that are wanted; none: all.
     overwrite
@@ -109,49 +145,64 @@ def convert(
         A file cannot be written, or is there and not this tool's.
     """
     done = Converted()
-    usable: list[LabelledSeries] = []
+    structures: list[Named] = []
+    usable: list[DatasetCase] = []
     for case in cases:
-        wrong = fatal(case.series.issues)
-        done.refused += wrong[:1]
-        usable += [] if wrong else [case]
+        try:
+            require_none(case.issues)
+            structures += _structures(case)
+            usable.append(case)
+        except IssueError as error:
+            done.refused.append(error.issue)
     if not usable:
-        raise DatasetError(f"{cases[0].series.place}: no series can be used: {done.refused[0]}")
-    modality = _modality(usable)
-    labels, codes = _labels([path for case in usable for path in case.labels], keep)
+        raise DatasetError(f"none of {len(cases)} cases can be used: {done.refused[0]}")
+    names = tuple(channels) or (_modality(usable),)
+    labels, codes = _labels(structures, keep)
     done.labels = labels
     with Outputs(output, kind=_KIND, overwrite=overwrite, say=progress.say) as outputs:
         outputs.require([file for case in usable for file in _files(output, case)] + [output / DATASET_JSON])
         with progress.task("convert", len(usable)) as task:
             for case in usable:
                 _convert_case(case, outputs, labels, done, progress)
-                task.advance(1, case.series.name)
+                task.advance(1, case.name)
         if labels is not None and done.training:
             with outputs.new_files(DATASET_JSON) as folder:
-                write_json(folder / DATASET_JSON, _document(modality, labels, codes, len(done.training)))
+                write_json(folder / DATASET_JSON, _document(names, labels, codes, len(done.training)))
     return done
 
 
-def _files(output: Path, case: LabelledSeries) -> list[Path]:
-    name = case.series.name
-    if not case.labels:
-        return [output / "imagesTs" / f"{name}_0000.nii.gz"]
-    return [output / "imagesTr" / f"{name}_0000.nii.gz", output / "labelsTr" / f"{name}.nii.gz"]
+def _files(output: Path, case: DatasetCase) -> list[Path]:
+    folder = "imagesTr" if case.labels else "imagesTs"
+    files = [output / folder / _image_name(case, number) for number in range(len(case.channels))]
+    return files + ([output / "labelsTr" / f"{case.name}.nii.gz"] if case.labels else [])
 
 
-def _modality(cases: Iterable[LabelledSeries]) -> str:
-    found = sorted({case.series.origin.modality for case in cases})
+def _image_name(case: DatasetCase, channel: int) -> str:
+    return f"{case.name}_{channel:04d}.nii.gz"
+
+
+def _modality(cases: Iterable[DatasetCase]) -> str:
+    found = sorted({modality for case in cases for modality in case.modalities})
     if len(found) > 1:
         raise DatasetError(
-            f"series of {', '.join(found)} make no dataset of one channel; choose one modality (--modality)"
+            f"series of {', '.join(found)} make no dataset of one channel; choose one modality (--modality), or say "
+            f"which series are channels of one case: {EXAMPLE}"
         )
     return _CHANNELS.get(found[0], found[0] or "image")
 
 
-def _labels(files: Sequence[Path], keep: Sequence[str]) -> tuple[LabelSet | None, dict[str, list[str]]]:
+def _structures(case: DatasetCase) -> list[Named]:
+    try:
+        return [one for path in case.labels for one in names_of(path)]
+    except IssueError as error:
+        raise IssueError(case.channels[0].shown.issue(error.issue)) from error
+
+
+def _labels(structures: Sequence[Named], keep: Sequence[str]) -> tuple[LabelSet | None, dict[str, list[str]]]:
     """Give each structure's name a value: what the files tell, or else in alphabetical order."""
     named: dict[str, set[int]] = {}  # what each name stands for, by the files that tell it; -1: one does not
     codes: dict[str, list[str]] = {}
-    for one in (one for path in files for one in names_of(path)):
+    for one in structures:
         named.setdefault(one.name, set()).add(-1 if one.told is None else one.told)
         if one.code and one.code[0] != PRIVATE:
             codes.setdefault(one.name, list(one.code))
@@ -172,44 +223,50 @@ def _labels(files: Sequence[Path], keep: Sequence[str]) -> tuple[LabelSet | None
 
 
 def _convert_case(
-    case: LabelledSeries, outputs: Outputs, labels: LabelSet | None, done: Converted, progress: Progress
+    case: DatasetCase, outputs: Outputs, labels: LabelSet | None, done: Converted, progress: Progress
 ) -> None:
+    labelled, first = bool(case.labels) and labels is not None, case.channels[0]
     try:
-        image = read_series(case.series)
-        merged = _merged(case, image, labels, progress) if case.labels and labels is not None else None
+        for other in case.channels[1:]:
+            require_none(compare_grids(first.grid, other.grid))
+        with outputs.new_files(_image_name(case, 0)) as folder:
+            for number, series in enumerate(case.channels):  # one at a time is in memory
+                name = _image_name(case, number)
+                _write_image(folder / ("imagesTr" if labelled else "imagesTs") / name, read_series(series))
+            if labels is not None and labelled:
+                (folder / "labelsTr").mkdir()
+                merged = _merged(case, first.grid, labels, progress)
+                write_labels(folder / "labelsTr" / f"{case.name}.nii.gz", merged, first.stack.header)
     except IssueError as error:
         done.refused.append(error.issue)
         return
-    name = case.series.name
-    kind = "Ts" if merged is None else "Tr"
-    with outputs.new_files(f"{name}_0000.nii.gz") as folder:
-        _write_image(folder / f"images{kind}" / f"{name}_0000.nii.gz", image)
-        if merged is not None:
-            (folder / "labelsTr").mkdir()
-            write_labels(folder / "labelsTr" / f"{name}.nii.gz", merged, image.header)
-    (done.test if merged is None else done.training).append(name)
+    (done.training if labelled else done.test).append(case.name)
 
 
-def _merged(case: LabelledSeries, image: ImageFile, labels: LabelSet, progress: Progress) -> IntArray:
-    """Bring all labels of a series onto its grid; where several files name a voxel, the last one counts."""
-    grid = Grid(image.file, image.shape, image.spacing, image.header.affine)
+def _merged(case: DatasetCase, grid: Grid, labels: LabelSet, progress: Progress) -> IntArray:
+    """Bring all labels of a case onto its grid; where several files name a voxel, the last one counts."""
+    shown = case.channels[0].shown
     merged: IntArray | None = None
     for path in case.labels:
-        found = read_labels_on(path, grid, labels)
+        try:
+            found = read_labels_on(path, grid, labels)
+        except IssueError as error:
+            raise IssueError(shown.issue(error.issue)) from error
         for issue in found.issues:
             if issue.fatal:
-                raise IssueError(issue)
-            progress.say(f"warning: {issue}")
+                raise IssueError(shown.issue(issue))
+            progress.say(f"warning: {shown.issue(issue)}")
         voxels = found.labels()
         if merged is None:
             merged = voxels
             continue
         both = int(np.count_nonzero(merged[voxels != 0]))
         if both:
-            progress.say(f"warning: {path}: segments-overlap: {both} voxels have labels of two files; the last counts")
+            text = f"segments-overlap: {both} voxels have labels of two files; the last counts"
+            progress.say(f"warning: {shown.path(path)}: {text}")
         merged = np.where(voxels != 0, voxels, merged)
     if merged is None:
-        raise DatasetError(f"{case.series.place}: has no file of labels")
+        raise DatasetError(f"{case.name}: has no file of labels")
     return merged
 
 
@@ -232,9 +289,9 @@ def _write_image(path: Path, image: ImageFile) -> None:
     nibabel.save(nifti, path)
 
 
-def _document(modality: str, labels: LabelSet, codes: dict[str, list[str]], training: int) -> dict[str, Any]:
+def _document(channels: Sequence[str], labels: LabelSet, codes: dict[str, list[str]], training: int) -> dict[str, Any]:
     content: dict[str, Any] = {
-        "channel_names": {"0": modality},
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
         "labels": dict(zip(labels.names, labels.values, strict=True)),
         "numTraining": training,
         "file_ending": ".nii.gz",

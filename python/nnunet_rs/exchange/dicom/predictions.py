@@ -38,6 +38,11 @@ class DicomOutputs:
     dataset_json: Path | None = None  # gives codes and colours; None: that of the model's work folder, if it is there
     overwrite: bool = False  # keep aside what is there and is not this tool's
 
+    @property
+    def any(self) -> bool:
+        """Whether any file is wanted."""
+        return bool(self.seg) or self.rtstruct
+
     def files(self, case: str, folder: Path) -> Iterator[Path]:
         """Yield the files of a case."""
         if self.seg:

@@ -37,7 +37,7 @@ class Code:
     meaning: str
 
 
-ANATOMY = Code("SCT", "123037004", "Anatomical Structure")
+ANATOMY = Code("SCT", "91723000", "Anatomical Structure")  # of CID 7150
 ABNORMAL = Code("SCT", "49755003", "Morphologically Abnormal Structure")
 LEFT, RIGHT = Code("SCT", "7771000", "Left"), Code("SCT", "24028007", "Right")
 PRIVATE = "99NNUNETRS"

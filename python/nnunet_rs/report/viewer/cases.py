@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_rs.core.dataset import read_dataset
+from nnunet_rs.core.dicom.references import is_label_file
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.io import read_scan
+from nnunet_rs.core.io import read_label_scan, read_scan
 from nnunet_rs.core.types import Case, LabelSet
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.evaluate.folders import label_files
@@ -24,7 +25,7 @@ from nnunet_rs.report.viewer.layers import Layer, ViewCase, Voxels, difference, 
 def of_image(images: Sequence[Path], segmentation: Path | None, labels: LabelSet | None) -> tuple[ViewCase, ...]:
     """Show one image, of one file or one a channel."""
     case = Case(images[0].name, tuple(images), segmentation)
-    return (ViewCase(case.name, partial(_layers, case, ()), labels),)
+    return (ViewCase(case.name, partial(_layers, case, (), labels), labels),)
 
 
 def of_predictions(found: Predictions, labels: LabelSet | None) -> tuple[ViewCase, ...]:
@@ -32,7 +33,7 @@ def of_predictions(found: Predictions, labels: LabelSet | None) -> tuple[ViewCas
 
     def layers(case: Case) -> tuple[Layer, ...]:
         channels, name = found.channels, case.name
-        return _layers(case, channels, found.references.get(name), found.probabilities.get(name))
+        return _layers(case, channels, labels, found.references.get(name), found.probabilities.get(name))
 
     return tuple(ViewCase(case.name, partial(layers, case), labels) for case in found.cases)
 
@@ -50,7 +51,7 @@ def of_work(work: Path) -> tuple[ViewCase, ...]:
     cases = []
     for case in dataset.training:
         shown = Case(case.name, case.images, predicted.get(case.name))
-        cases.append(ViewCase(case.name, partial(_layers, shown, plan.channels, case.label), plan.labels))
+        cases.append(ViewCase(case.name, partial(_layers, shown, plan.channels, plan.labels, case.label), plan.labels))
     return tuple(cases)
 
 
@@ -65,16 +66,22 @@ def _held_out(work: Path, configurations: Sequence[str]) -> dict[str, Path]:
 
 
 def _layers(
-    case: Case, channels: Sequence[str], reference: Path | None = None, probabilities: Path | None = None
+    case: Case,
+    channels: Sequence[str],
+    labels: LabelSet | None = None,
+    reference: Path | None = None,
+    probabilities: Path | None = None,
 ) -> tuple[Layer, ...]:
     found = list(_images(case, channels))
-    label = case.label
+    label, image = case.label, case.images[0] if case.images else None
+    beside = label or image
     if reference is not None:
-        found.append(Layer("reference", "Reference", "labels", partial(_first, reference)))
+        found.append(Layer("reference", "Reference", "labels", partial(_labels, reference, beside, labels)))
     if label is not None:
-        found.append(Layer("prediction", "Segmentation", "labels", partial(_first, label)))
+        found.append(Layer("prediction", "Segmentation", "labels", partial(_labels, label, image, labels)))
     if label is not None and reference is not None:
-        found.append(Layer("difference", "Differences", "difference", partial(_difference, label, reference)))
+        read = partial(_difference, label, reference, image, labels)
+        found.append(Layer("difference", "Differences", "difference", read))
     if probabilities is not None and label is not None:
         found += _probabilities(probabilities, label)
     return tuple(found)
@@ -95,8 +102,14 @@ def _first(path: Path) -> Voxels:
     return of_file(read_scan(path))
 
 
-def _difference(label: Path, reference: Path) -> Voxels:
-    return difference(_first(label), _first(reference))
+def _labels(path: Path, beside: Path | None, labels: LabelSet | None) -> Voxels:
+    """Read labels; SEG and RTSTRUCT files onto the grid of what they are shown beside."""
+    grid = read_scan(beside).grid if beside is not None and is_label_file(path) else None
+    return of_file(read_label_scan(path, grid, labels))
+
+
+def _difference(label: Path, reference: Path, image: Path | None, labels: LabelSet | None) -> Voxels:
+    return difference(_labels(label, image, labels), _labels(reference, label, labels))
 
 
 def _channel(path: Path, number: int) -> Voxels:
