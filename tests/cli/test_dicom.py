@@ -220,6 +220,11 @@ def test_series_are_listed(labelled: Path, capsys: pytest.CaptureFixture[str]) -
     assert "JR0815" not in json.dumps(told)
 
 
+def test_check_of_a_folder_of_dicom_says_what_lists_it(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(labelled)]) == 1
+    assert f"holds DICOM and no dataset.json; `nnunet-rs dicom {labelled}` lists its series" in capsys.readouterr().err
+
+
 def test_a_dataset_is_made(labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "Dataset042_Liver"
     assert main(["dicom", str(labelled), "-o", str(target), "-q"]) == 1

@@ -183,7 +183,9 @@ def test_uneven_slices_are_warned_of_or_refused(tmp_path: Path, shift: float, is
 
     folder = write_series(tmp_path / "s", change=move)
     if is_fatal:
-        assert refusal(folder).rule == "uneven-spacing"
+        issue = refusal(folder)
+        assert (issue.rule, issue.value) == ("uneven-spacing", "from slice to slice it is 1.500 to 3.500 mm")
+        assert issue.advice == "resample it to slices that are equally far apart"
     else:
         (issue,) = read(folder).issues
         assert (issue.rule, issue.fatal) == ("uneven-spacing", False)
@@ -199,7 +201,8 @@ def test_a_tilted_gantry_is_warned_of_or_refused(tmp_path: Path, shift: float, i
     if is_fatal:
         issue = refusal(folder)
         assert issue.rule == "gantry-tilt"
-        assert "21.80 degrees" in issue.value  # atan(1 / 2.5)
+        assert issue.value == "slices are shifted against each other by up to 5.000 mm, a tilt of 21.80 degrees"
+        assert issue.advice == "resample it to a grid of right angles (dcm2niix does)"  # atan(1 / 2.5)
     else:
         assert [(issue.rule, issue.fatal) for issue in read(folder).issues] == [("gantry-tilt", False)]
 
@@ -233,14 +236,17 @@ def test_mixed_sizes_and_orientations_are_refused_as_one_image(tmp_path: Path) -
     folder = write_series(tmp_path / "turned")
     turned = slice_file(picture()[0], (0, 0, 0), 20, ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
     save(turned, folder / "turned.dcm")
-    assert refusal(folder).rule == "mixed-orientations"
+    issue = refusal(folder)
+    assert issue.rule == "mixed-orientations"
+    assert "6 of orientation 1\\0\\0\\0\\1\\0, 1 of orientation 0\\1\\0\\0\\0\\-1" in issue.value
 
 
 def test_no_pixels_no_image_several_series(tmp_path: Path) -> None:
     def bare(index: int, data: Any) -> None:
         del data.PixelData
 
-    assert refusal(write_series(tmp_path / "bare", change=bare)).rule == "no-pixel-data"
+    issue = refusal(write_series(tmp_path / "bare", change=bare))
+    assert (issue.rule, issue.value) == ("no-pixel-data", "the header describes an image, and no pixels follow")
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty").rule == "no-image"
     (tmp_path / "empty" / "notes.txt").write_text("hello")
@@ -248,12 +254,19 @@ def test_no_pixels_no_image_several_series(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere").rule == "missing"
     write_series(tmp_path / "two" / "a")
     write_series(tmp_path / "two" / "b", series="2")
-    assert refusal(tmp_path / "two").rule == "several-series"
+    issue = refusal(tmp_path / "two")
+    assert (issue.rule, issue.value) == ("several-series", "2 images: CT (10 x 12 x 6), CT (10 x 12 x 6)")
+    assert issue.advice == "give one folder for each; `nnunet-rs dicom` lists them"
 
 
 def test_images_without_position(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "s", ImagePositionPatient=None)
-    assert refusal(folder).rule == "no-position"
+    issue = refusal(folder)
+    assert (issue.rule, issue.value) == (
+        "no-position",
+        "6 images without ImagePositionPatient or ImageOrientationPatient",
+    )
+    assert issue.advice == "export the series as the scanner stored it"
     lone = write_series(tmp_path / "lone", picture((1, 6, 5)), ImagePositionPatient=None, PixelSpacing=None)
     issues = read(lone).issues
     assert [(issue.rule, issue.fatal) for issue in issues] == [("no-position", False), ("spacing-assumed", False)]
@@ -271,6 +284,7 @@ def test_truncated_files_are_refused(tmp_path: Path) -> None:
     file.write_bytes(content[:-50])
     issue = refusal(folder)
     assert (issue.rule, issue.file) == ("file-truncated", file)
+    assert issue.value == "ends early: 38 bytes of its pixels are missing"  # 50, and 12 that tell of them
     file.write_bytes(content[:300])
     assert refusal(folder).fatal
     file.write_bytes(b"")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_rs.cli import planning, shared
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome
 from nnunet_rs.core.text import counted
+from nnunet_rs.core.workspace import DATASET_JSON
 
 if TYPE_CHECKING:
     from nnunet_rs.core.issues import Issue
@@ -30,6 +32,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.data.folds import grouping_hint
     from nnunet_rs.report.tables import issues_table
 
+    _require_dataset(arguments.data)
     dataset = read_dataset(arguments.data, os.environ)
     issues = check_dataset(dataset, console, arguments.threads or processors(), arguments.memory)
     hint = grouping_hint([case.name for case in dataset.training])
@@ -50,6 +53,18 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     notes = (f"note: {hint}",) if hint else ()
     verdict = _verdict(dataset.name, cases, len(faulty), issues)
     return Outcome(result, (*table, *notes, verdict), 1 if errors else 0)
+
+
+def _require_dataset(folder: Path) -> None:
+    """Tell a folder of DICOM that is no dataset which command lists its series."""
+    from nnunet_rs.core.dicom.folders import is_dicom_input
+    from nnunet_rs.core.errors import DatasetError
+
+    if not (folder / DATASET_JSON).is_file() and is_dicom_input([folder]):
+        raise DatasetError(
+            f"{folder}: holds DICOM and no {DATASET_JSON}; `nnunet-rs dicom {folder}` lists its series and what is "
+            "wrong with them, -o makes a dataset of them"
+        )
 
 
 def _verdict(name: str, cases: int, faulty: int, issues: tuple[Issue, ...]) -> str:
