@@ -97,7 +97,8 @@ def read_ours(folder: Path) -> NDArray[Any]:
 def read_theirs(folder: Path) -> NDArray[Any]:
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-    return SimpleITK.GetArrayViewFromImage(reader.Execute()).astype(np.float32)
+    image = reader.Execute()  # which the view does not keep
+    return SimpleITK.GetArrayViewFromImage(image).astype(np.float32)
 
 
 READERS = {"ours": read_ours, "SimpleITK": read_theirs}
