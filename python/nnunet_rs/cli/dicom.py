@@ -151,8 +151,6 @@ def predicted(
     from nnunet_rs.exchange.dicom.predictions import DicomOutputs
 
     wanted = DicomOutputs(arguments.dicom_seg, arguments.rtstruct, arguments.dataset_json, arguments.overwrite)
-    if wanted.seg == "fractional":
-        arguments.save_probabilities = True
     with dicom_input(named, console, choice_of(arguments), channels) as given:
         model = arguments.model
         files = DicomFiles(given, wanted, arguments.output, (model, model.parent, model.parent.parent), console)

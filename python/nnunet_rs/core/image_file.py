@@ -70,9 +70,20 @@ class ImageFile:
             if not self.scaled:
                 out[...] = self.voxels
                 return
+            if self._exact_in_float32:
+                np.multiply(self.voxels, np.float32(self.slope), out=out, dtype=np.float32)
+                np.add(out, np.float32(self.intercept), out=out)
+                return
             for channel, planes in enumerate(self.voxels):
                 for z, plane in enumerate(planes):  # plane by plane: no float64 copy of the volume
                     out[channel, z] = plane * np.float64(self.slope) + self.intercept
+
+    @property
+    def _exact_in_float32(self) -> bool:
+        """Whether scaled voxels are whole numbers below 2^24, as Hounsfield units are: float32 holds them all."""
+        slope, intercept, kind = self.slope, self.intercept, self.voxels.dtype
+        whole = float(slope).is_integer() and float(intercept).is_integer() and kind.kind in "iu"
+        return whole and kind.itemsize <= 2 and abs(slope) * (1 << 16) + abs(intercept) < 1 << 24
 
     def labels(self) -> IntArray:
         """Return the values as a new integer array (z, y, x) of native byte order.

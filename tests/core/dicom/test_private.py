@@ -8,7 +8,7 @@ import pytest
 from nnunet_rs.core.dicom.private import Shown, is_private, without_private, words_of
 from nnunet_rs.core.issues import Issue
 
-WORDS = words_of("Roe^Jane^A", "JR-0815", None)
+WORDS = words_of("Roe^Jane^A", "JR-0815", "")
 
 
 def test_words_are_those_of_two_letters_and_more() -> None:

@@ -132,6 +132,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     _require_images(arguments)
     if arguments.on:
         return _on_cluster(arguments, console)
+    if arguments.dicom_seg == "fractional":  # which is made of them
+        arguments.save_probabilities = True
     asked = _prediction(arguments)
     load = cache(lambda: asked.load(console))
     if arguments.list:

@@ -126,7 +126,7 @@ def frame_planes(path: Path, dataset: Any) -> tuple[Plane, ...]:
 
 @cache
 def _tags() -> list[Any]:
-    return [*_KEYWORDS.split(), *_B_VALUES]
+    return [_tag(each) for each in (*_KEYWORDS.split(), *_B_VALUES)]
 
 
 def _sop_class(dataset: Any) -> str:
@@ -189,10 +189,12 @@ class _Groups:
     def __init__(self, path: Path, dataset: Any, groups: tuple[Any, ...]) -> None:
         self._path, self._dataset = path, dataset
         self._macros = [item for group in groups if group is not None for item in _macro_items(group)]
+        self._there = frozenset(dataset.keys())  # most of what is asked for is not: pydicom takes long to say so
 
     def get(self, keyword: str) -> Any:
         """Return the first value that is there; None where there is none."""
-        for source in (*self._macros, self._dataset):
+        sources = (*self._macros, self._dataset) if _tag(keyword) in self._there else self._macros
+        for source in sources:
             value = source.get(keyword)
             if value is not None and value != "":
                 return value
@@ -281,6 +283,11 @@ class _Groups:
         return None
 
 
+@cache
+def _tag(keyword: str | tuple[int, int]) -> Any:
+    return pydicom().tag.Tag(keyword)
+
+
 def _macro_items(group: Any) -> Iterator[Any]:
     """Yield the items of a functional group's macros, and of the sequences within them."""
     for element in group:
@@ -311,7 +318,7 @@ def _origin(dataset: Any) -> Origin:
 
 
 def _personal(dataset: Any) -> frozenset[str]:
-    return words_of(*(dataset.get(keyword) for keyword in _PATIENT))
+    return words_of(*(str(dataset.get(keyword) or "") for keyword in _PATIENT))
 
 
 def _item(sequence: Any, index: int) -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def _number(path: Path, dataset: Any, keyword: str, default: int) -> int:
 
 def _frames(path: Path, planes: Sequence[Plane]) -> Iterator[NDArray[Any]]:
     """Yield the frames (c, y, x) of a file that are wanted; what pydicom raises becomes an issue."""
-    dataset, _ = read_dataset(path, _KEYWORDS.split())
+    dataset, _ = read_dataset(path, _tags())
     try:
         _require_whole(path, dataset, planes[0])
         decode = _decoder(path, dataset)
@@ -131,6 +132,11 @@ def _frames(path: Path, planes: Sequence[Plane]) -> Iterator[NDArray[Any]]:
         raise
     except Exception as error:  # what is wrong with a file is raised as anything
         raise IssueError(_undecoded(path, dataset, error)) from error
+
+
+@cache
+def _tags() -> list[Any]:
+    return [pydicom().tag.Tag(keyword) for keyword in _KEYWORDS.split()]
 
 
 def _require_whole(path: Path, dataset: Any, plane: Plane) -> None:

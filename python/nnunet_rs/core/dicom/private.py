@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from nnunet_rs.core.issues import Issue
@@ -13,9 +14,10 @@ _SHORT = 3  # letters, or digits, from which on a word counts within longer ones
 _SEPARATORS = re.compile(r"[\W_]+")
 
 
-def words_of(*texts: object) -> frozenset[str]:
+@lru_cache(maxsize=64)
+def words_of(*texts: str) -> frozenset[str]:
     """Return the words of a patient's name and ID, lower case; lone letters are none."""
-    found = (word for text in texts for word in _SEPARATORS.split(str(text or "").lower()))
+    found = (word for text in texts for word in _SEPARATORS.split(text.lower()))
     return frozenset(word for word in found if len(word) > 1)
 
 
@@ -27,6 +29,7 @@ def is_private(name: str, personal: frozenset[str]) -> bool:
     return any(word in lower for word in personal if len(word) >= _SHORT + word.isdigit())
 
 
+@lru_cache(maxsize=256)
 def without_private(text: str, personal: frozenset[str]) -> str:
     """Return a text whose words of the patient are hidden."""
     return re.sub(r"[^\W_]+", lambda word: HIDDEN if is_private(word[0], personal) else word[0], text)
