@@ -145,17 +145,7 @@ def convert(
         A file cannot be written, or is there and not this tool's.
     """
     done = Converted()
-    structures: list[Named] = []
-    usable: list[DatasetCase] = []
-    for case in cases:
-        try:
-            require_none(case.issues)
-            structures += _structures(case)
-            usable.append(case)
-        except IssueError as error:
-            done.refused.append(error.issue)
-    if not usable:
-        raise DatasetError(f"none of {len(cases)} cases can be used: {done.refused[0]}")
+    usable, structures = _usable(cases, done)
     names = tuple(channels) or (_modality(usable),)
     labels, codes = _labels(structures, keep)
     done.labels = labels
@@ -169,6 +159,22 @@ def convert(
             with outputs.new_files(DATASET_JSON) as folder:
                 write_json(folder / DATASET_JSON, _document(names, labels, codes, len(done.training)))
     return done
+
+
+def _usable(cases: Sequence[DatasetCase], done: Converted) -> tuple[list[DatasetCase], list[Named]]:
+    """Return the cases that nothing is wrong with, and their structures; the others are refused."""
+    structures: list[Named] = []
+    usable: list[DatasetCase] = []
+    for case in cases:
+        try:
+            require_none(case.issues)
+            structures += _structures(case)
+            usable.append(case)
+        except IssueError as error:
+            done.refused.append(error.issue)
+    if not usable:
+        raise DatasetError(f"none of {len(cases)} cases can be used: {done.refused[0]}")
+    return usable, structures
 
 
 def _files(output: Path, case: DatasetCase) -> list[Path]:
