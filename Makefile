@@ -1,4 +1,4 @@
-# setup · demo · test · cluster-test · fuzz · lint · bench · coverage · docs — CI, the README and pre-commit call these and nothing else.
+# setup · demo · test · cluster-test · gpu-audit · fuzz · lint · bench · coverage · docs — CI, the README and pre-commit call these and nothing else.
 #
 #   make demo                          made-up scans through the whole pipeline, in minutes
 #   make test                          everything that can be tested on this machine
@@ -25,7 +25,7 @@ unexport CONDA_PREFIX
 
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
-.PHONY: help setup demo test cluster-test fuzz lint bench coverage docs clean
+.PHONY: help setup demo test cluster-test gpu-audit fuzz lint bench coverage docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 14
@@ -58,6 +58,9 @@ test: setup ## Python and Rust tests
 cluster-test: setup ## trainings through a real SLURM and a real Ray on this machine, where they can be started; minutes
 	$(BIN)/python -m pip install --quiet 'submitit>=1.5' 'ray>=2.30'
 	CLUSTER_TESTS=1 $(BIN)/python -m pytest tests/cluster
+
+gpu-audit: setup ## training and prediction on a pretended GPU, where PyTorch is a build for CUDA: errors, launches, waits; minutes
+	$(BIN)/python tests/gpu/audit.py
 
 fuzz: setup ## many damaged files and odd arguments: INPUTS of each kind (1000), SEED to repeat a run
 	FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz --hypothesis-seed=$(SEED)
