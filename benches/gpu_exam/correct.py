@@ -176,7 +176,7 @@ def _muon(exam: Exam) -> None:
 def _sums(exam: Exam) -> None:
     """The sums of windows on the device against those of the Rust kernel."""
     sweep = sliding_window_grid((20, 30, 26), (12, 16, 16))
-    outputs_of = [torch.randn(1, 3, *sweep.tile) for _ in sweep.starts]
+    outputs_of = [torch.randn(1, 3, 12, 16, 16) for _ in sweep.starts]  # in working axes
     sums: list[Any] = [TensorAccumulator(3, sweep, "none"), DeviceAccumulator(3, sweep, 8, exam.device)]
     whole = [np.zeros((3, *sweep.padded), np.float32) for _ in sums]
     layers = sorted({start[0] for start in sweep.starts})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -37,8 +38,12 @@ def predict(
     previous: int = 0,
     activation: Any = "none",
     counting: bool = False,
+    crowded: bool = False,
 ) -> dict[str, Any]:
-    """Predict an empty volume, in the way that `Predictor` does; returns what was counted."""
+    """Predict an empty volume, in the way that `Predictor` does; returns what was counted.
+
+    `crowded`: after the first part of it something else takes what is free of the GPU's memory.
+    """
     device = torch.device("cuda", 0)
     torch.cuda.empty_cache()
     audit.gpu.set_memory(gib)
@@ -62,11 +67,13 @@ def predict(
         torch.cuda.empty_cache()  # of weights that were cast
         audit.gpu.begin_count()
         audit.waiting.clear()
-        voxels = 0
+        voxels, held = 0, list[torch.Tensor]()
         try:
             image = np.zeros((1, *size), np.float32)
             for block in sliding_window_scores(engine, image, grid, options, previous=first):
                 voxels += block.read(block.planes, block.rows)[0].size
+                if crowded and not held:
+                    held += _all_but(8 << 20, audit)
         finally:
             torch_accumulator.DeviceAccumulator.give_back = opened  # type: ignore[method-assign]
         counted = audit.gpu.counts() | {"moved": kinds["moved"], "sizes": sorted(engine.taken)}  # type: ignore[union-attr]
@@ -78,6 +85,17 @@ def predict(
     finally:
         audit.gpu.set_memory(80.0)
         torch.cuda.empty_cache()
+
+
+def _all_but(rest: int, audit: Audit) -> list[torch.Tensor]:
+    """Take the memory of the GPU until less than `rest` bytes are left."""
+    torch.cuda.empty_cache()
+    audit.gpu.set_memory(audit.gpu.used() / 2**30)
+    held = []
+    with contextlib.suppress(torch.OutOfMemoryError):
+        while True:
+            held.append(torch.empty(rest, dtype=torch.uint8, device="cuda"))
+    return held
 
 
 @section
@@ -114,6 +132,9 @@ def little_memory(audit: Audit) -> None:
         audit.require("error" not in ways[0] and not ways[0]["refused"], f"4 GB: {ways[0]}")
         sizes = [max(way["sizes"]) for way in ways if "sizes" in way]
         audit.require(len(sizes) > 1 and sizes[-1] < sizes[0], f"the windows did not become fewer: {ways}")
+    with audit.checked("memory that others take meanwhile"):
+        way = predict(audit, "", size, net, classes=15, gib=4.0, crowded=True)
+        audit.require(way["moved"] == 1, f"the sums stayed where they were: {way}")
     with audit.checked("much too little memory"):
         try:
             predict(audit, "", size, net, classes=15, gib=0.1)
