@@ -58,7 +58,8 @@ def compare(audit: Audit, bounds: dict[str, dict[str, float]]) -> None:
             continue
         for key, most in allowed.items():
             if counted[key] > most:
-                audit.wrong.append(f"{what}: {key} {counted[key]:g}, more than {most:g}")
+                where = f" ({audit.places[what]})" if key == "waits" and audit.places.get(what) else ""
+                audit.wrong.append(f"{what}: {key} {counted[key]:g}, more than {most:g}{where}")
 
 
 def inside(arguments: argparse.Namespace) -> int:

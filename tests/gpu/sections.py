@@ -22,6 +22,7 @@ class Audit:
     def __init__(self, gpu: pretended.Gpu, folder: Path, *, short: bool) -> None:
         self.gpu, self.folder, self.short = gpu, folder, short
         self.counted: dict[str, dict[str, float]] = {}
+        self.places: dict[str, dict[str, int]] = {}  # where it was waited, again and again
         self.wrong: list[str] = []
         self.waiting: Counter[str] = Counter()  # lines that waited, by their place
         self._works = 0
