@@ -119,7 +119,7 @@ def windows(configuration: Any, network: Any, threads: int) -> dict[tuple[str, s
     for kind in kinds:
         for last in (False, True):
             compute = choose_compute(torch.device("cpu"), kind, last)
-            engine = TorchEngine((compute.place(copy.deepcopy(network), 3),), compute)
+            engine = TorchEngine((compute.to_device(copy.deepcopy(network), 3),), compute)
             works["torch, channels last" if last else "torch", kind] = scored(engine, window)
         graph = build_graph(configuration, 1, NetworkOptions(), weights)
         works["OpenVINO", kind] = scored(compile_graphs([graph], kind, threads), window)

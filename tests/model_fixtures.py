@@ -70,8 +70,8 @@ def make_plan() -> Callable[..., Plan]:
 
 
 @pytest.fixture
-def make_card() -> Callable[..., ModelMetadata]:
-    """`make_card(plan, fold=0)`: the card of a model of the plan's first configuration, mirrored along all axes."""
+def make_metadata() -> Callable[..., ModelMetadata]:
+    """`make_metadata(plan, fold=0)`: a model of the plan's first configuration, mirrored along all axes."""
 
     def make(plan: Plan, fold: int = 0, name: str = "") -> ModelMetadata:
         name = name or next(iter(plan.configurations))
@@ -129,13 +129,13 @@ def make_volume() -> Callable[..., Volume]:
 
 
 @pytest.fixture
-def make_predictor(make_plan: Any, make_card: Any, make_network: Any) -> Callable[..., Predictor]:
+def make_predictor(make_plan: Any, make_metadata: Any, make_network: Any) -> Callable[..., Predictor]:
     """`make_predictor(folds=1, mirror=False, **plan)`: random networks on the CPU, not loaded from files."""
 
     def make(folds: int = 1, mirror: bool = False, **changes: Any) -> Predictor:
         plan = make_plan(**changes)
         networks = tuple(make_network(plan, seed) for seed in range(folds))
-        all_metadata = tuple(make_card(plan, fold) for fold in range(folds))
+        all_metadata = tuple(make_metadata(plan, fold) for fold in range(folds))
         compute = choose_compute(torch.device("cpu"), "float32")
         return Predictor(TorchEngine(networks, compute), all_metadata, PredictOptions(mirror=mirror))
 
@@ -143,7 +143,7 @@ def make_predictor(make_plan: Any, make_card: Any, make_network: Any) -> Callabl
 
 
 @pytest.fixture
-def make_work(raw_dataset: Any, tmp_path: Path, make_card: Any) -> Callable[..., Path]:
+def make_work(raw_dataset: Any, tmp_path: Path, make_metadata: Any) -> Callable[..., Path]:
     """`make_work({"3d_fullres": (0, 1)})`: a prepared dataset of five cases with untrained models of these folds.
 
     A second argument, a function, may edit the work folder before models are made; `channels` are their names.
@@ -165,7 +165,7 @@ def make_work(raw_dataset: Any, tmp_path: Path, make_card: Any) -> Callable[...,
             for fold in folds:
                 torch.manual_seed(fold)
                 settings = plan.configurations[name]
-                metadata = make_card(plan, fold, name)
+                metadata = make_metadata(plan, fold, name)
                 network = build_unet(settings, *network_channels(plan, settings), metadata.network)
                 save_model(work / "models" / name / f"fold_{fold}", network.state_dict(), metadata)
         return work

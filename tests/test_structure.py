@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,3 +49,22 @@ def test_no_two_modules_import_each_other() -> None:
     graph = {names[path]: {name for name in imports(text, known) if name in known} for path, text in SOURCES.items()}
     both = {(one, other) for one, others in graph.items() for other in others if one < other and one in graph[other]}
     assert both == set()
+
+
+def definitions(text: str) -> Iterator[str]:
+    """Public classes and type aliases at the top of a module."""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (each.id for each in targets if isinstance(each, ast.Name) and re.match("[A-Z][a-z]", each.id))
+
+
+def test_a_name_of_a_type_has_one_meaning() -> None:
+    homes: dict[str, list[str]] = {}
+    for path, text in SOURCES.items():
+        for name in definitions(text):
+            if not name.startswith("_"):
+                homes.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}

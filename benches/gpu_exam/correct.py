@@ -118,7 +118,7 @@ def correctness(exam: Exam) -> None:
             torch.backends.cudnn.allow_tf32 = tf32
             try:
                 compute = Compute(exam.device, TYPES[dtype])
-                network = compute.place(copy.deepcopy(reference), c.dims)
+                network = compute.to_device(copy.deepcopy(reference), c.dims)
                 network.zero_grad()
                 with compute.autocast():
                     there = network(data.to(exam.device))

@@ -218,7 +218,7 @@ class Step:
         self.compute = choose_compute(exam.device, dtype, last)  # type: ignore[arg-type]
         torch.manual_seed(0)
         options = NetworkOptions(deep_supervision=recipe.deep_supervision)
-        self.network = self.compute.place(build_unet(c, 1, LABELS.outputs, options), c.dims)
+        self.network = self.compute.to_device(build_unet(c, 1, LABELS.outputs, options), c.dims)
         self.optimiser = build_optimiser(recipe, self.network.parameters())
         self.scaler = self.compute.scaler()
         self.average = None if recipe.ema_decay is None else WeightEMA(self.network, recipe.ema_decay)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from nnunet_rs.cli import commands, main
 from nnunet_rs.cli.command import Command
-from nnunet_rs.cli.commands import COMMANDS, completion, predict
+from nnunet_rs.cli.commands import COMMANDS, completion
 from nnunet_rs.cli.console import Console, Outcome
 from nnunet_rs.cli.parser import WIDTH, build_parser
-from nnunet_rs.core.choices import PLAN_RECIPES, ComparedMetric, NnunetNames, names
+from nnunet_rs.core.choices import PLANNER_NAMES, ComparedMetric, NnunetNames, names
 from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.termination import Terminated
 
@@ -96,13 +96,13 @@ def test_help_and_completion_name_what_there_is_to_choose_from(
     from nnunet_rs.evaluate.summary import KEYS
 
     assert set(names(ComparedMetric)) < set(KEYS)
-    monkeypatch.setitem(PLAN_RECIPES, "mine", NnunetNames("MyPlanner", "MyPlans", "MyPlans"))  # type: ignore[arg-type]
+    monkeypatch.setitem(PLANNER_NAMES, "mine", NnunetNames("MyPlanner", "MyPlans", "MyPlans"))  # type: ignore[arg-type]
     with pytest.raises(SystemExit):
         main(["plan", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "whose rules: paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl, mine (default: paper)" in shown
     assert "v2-resenc-xl mine" in completion.script(build_parser(), "bash")
-    assert build_parser().parse_args(["plan", "data", "-pl", "MyPlanner"]).recipe == "mine"
+    assert build_parser().parse_args(["plan", "data", "-pl", "MyPlanner"]).planner == "mine"
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
@@ -215,7 +215,7 @@ def test_options_of_nnunets_scripts_are_understood_and_not_shown(capsys: pytest.
     )
     asked = parse(f"{line} -npp 3 -nps 3 --continue_prediction --disable_progress_bar".split())
     assert (asked.step, asked.no_mirror, asked.save_probabilities, asked.quiet) == (0.7, True, True, True)
-    assert predict._part(asked) == (1, 4)
+    assert (asked.part_id, asked.num_parts) == (1, 4)
     assert parse(["ensemble", "-i", "a", "b", "-o", "c"]).input == [Path("a"), Path("b")]
     with pytest.raises(SystemExit):
         main(["predict", "--help"])

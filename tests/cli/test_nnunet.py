@@ -112,7 +112,7 @@ def test_values_of_nnunets_options_arrive() -> None:
     parse = build_parser().parse_args
     line = "preprocess -d 27 -pl nnUNetPlannerResEncL -overwrite_target_spacing 3 1 1.5 -np 8 4 -c 2d"
     asked = parse(line.split())
-    assert (asked.recipe, asked.spacing, asked.threads, asked.configuration) == ("v2-resenc-l", (3, 1, 1.5), 8, ["2d"])
+    assert (asked.planner, asked.spacing, asked.threads, asked.configuration) == ("v2-resenc-l", (3, 1, 1.5), 8, ["2d"])
     asked = parse(["best", "-d", "27", "-c", "2d", "3d_fullres", "-f", "0", "1", "--disable_ensembling"])
     assert (asked.configuration, asked.fold, asked.no_pairs) == (["2d", "3d_fullres"], [0, 1], True)
     assert parse(["evaluate", "a", "b", "--chill"]).partial

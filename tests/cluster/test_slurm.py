@@ -23,7 +23,7 @@ from nnunet_rs.model.recipe import V2
 from nnunet_rs.run.cluster import ClusterOptions
 from nnunet_rs.run.jobs import jobs_of
 from nnunet_rs.run.one_model import ModelOptions
-from nnunet_rs.run.queue import Outcome
+from nnunet_rs.run.queue import ModelOutcome
 from nnunet_rs.run.series import train_series
 from nnunet_rs.run.slurm import Slurm
 from nnunet_rs.run.status import work_status
@@ -80,7 +80,7 @@ def test_what_is_killed_or_cancelled_is_begun_again(slurm: Path, work: Path, tmp
     shutil.copytree(work, undisturbed)
     models, console = [Model(NAME, fold) for fold in range(3)], Lines()
     train_series(undisturbed, models, options(3, 30), ("cpu",))
-    outcomes: list[Outcome] = []
+    outcomes: list[ModelOutcome] = []
     executor = Slurm(WorkFolder(work).jobs_folder, JOB)
     series = threading.Thread(
         target=lambda: outcomes.extend(train_series(work, models, options(3, 30), progress=console, executor=executor))

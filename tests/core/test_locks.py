@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from nnunet_rs.core import locks
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.locks import HeldError, exclusive
+from nnunet_rs.core.locks import HeldError, exclusive, is_held
 from nnunet_rs.core.progress import Silent
 
 HOLD = """
@@ -180,3 +180,11 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NnunetError, match=r"work: cannot be written: .*permissions"), exclusive(tmp_path / "file/work"):
         pass
+
+
+def test_that_a_folder_is_held_is_seen(tmp_path: Path) -> None:
+    with held(tmp_path / "theirs"), exclusive(tmp_path / "ours"):
+        assert is_held(tmp_path / "theirs")
+        assert is_held(tmp_path / "ours")
+    assert not is_held(tmp_path / "theirs")
+    assert not is_held(tmp_path / "ours")

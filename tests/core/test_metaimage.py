@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from nnunet_rs.core.io import read_grid, read_labels, read_scan
+from image_files import same_as_itk
+from nnunet_rs.core.io import read_labels, read_scan
 from nnunet_rs.core.issues import IssueError
 
 TYPES = {"CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4", "LONG": "i4"}
@@ -23,22 +24,6 @@ SHORTS = COUNT.astype("<i2").tobytes()
 def meta(path: Path, header: str, content: bytes = b"", data: str = "LOCAL") -> Path:
     path.write_bytes(f"{header}\nElementDataFile = {data}\n".encode() + content)
     return path
-
-
-def same_as_itk(path: Path) -> None:
-    """Voxels, spacing and place are those that ITK reads."""
-    image, scan = sitk.ReadImage(str(path)), read_scan(path)
-    axes = image.GetDimension()
-    array = sitk.GetArrayFromImage(image)
-    array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array
-    np.testing.assert_array_equal(scan.voxels.ravel(), array.ravel())
-    some = min(axes, 3)
-    affine = np.eye(4)
-    affine[:some, :some] = np.reshape(image.GetDirection(), (axes, axes))[:some, :some] * image.GetSpacing()[:some]
-    affine[:some, 3] = image.GetOrigin()[:some]
-    np.testing.assert_allclose(scan.header.affine, np.diag([-1, -1, 1, 1]) @ affine, atol=1e-6)
-    np.testing.assert_allclose(scan.spacing, (*image.GetSpacing()[:3], 1.0)[2::-1])
-    assert read_grid(path) == (scan.voxels.shape, scan.spacing)
 
 
 @pytest.mark.parametrize("name", TYPES)

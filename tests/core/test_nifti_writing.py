@@ -4,47 +4,13 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+from image_files import oblique, patched, saved, voxels
 from nnunet_rs.core.io import read_labels, read_volume, write_labels
 from nnunet_rs.core.nifti import write_channels
-
-
-def oblique(spacing: tuple[float, ...] = (1.5, 0.8, 3.0)) -> np.ndarray:
-    """A rotation about two axes, spacing along x, y, z, and an origin."""
-    a, b = 0.3, -0.2
-    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    affine = np.eye(4)
-    affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
-    affine[:3, 3] = [-91.5, 12.25, 40]
-    return affine
-
-
-def voxels(shape: tuple[int, ...] = (4, 5, 6), kind: str = "i2") -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 100, shape).astype(kind)
-
-
-def saved(path: Path, array: np.ndarray, affine: Any = None, **fields: Any) -> Path:
-    """Write (x, y, z[, c]) with nibabel, then set header fields."""
-    image = nibabel.Nifti1Image(array, np.eye(4) if affine is None else affine)
-    for field, value in fields.items():
-        image.header[field] = value
-    nibabel.save(image, path)
-    return path
-
-
-def patched(path: Path, changes: dict[str, Any]) -> Path:
-    """Change header fields of a written `.nii` as nibabel would not."""
-    content = path.read_bytes()
-    header = nibabel.Nifti1Header(content[:348], check=False)
-    for field, value in changes.items():
-        header[field] = value
-    path.write_bytes(header.binaryblock + content[348:])
-    return path
 
 
 def forms(kind: str) -> nibabel.Nifti1Image:

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nnunet_rs.core.outliers import Measured, outliers
+from nnunet_rs.core.outliers import ComparedCase, outliers
 from nnunet_rs.core.types import Shape3, Spacing3
 
 FILE = Path("dataset.json")
 
 
-def cases(count: int = 6, shape: Shape3 = (20, 36, 32), spacing: Spacing3 = (2.5, 1, 1)) -> list[Measured]:
-    return [Measured(f"c{index}", Path(f"c{index}.nii.gz"), shape, spacing) for index in range(count)]
+def cases(count: int = 6, shape: Shape3 = (20, 36, 32), spacing: Spacing3 = (2.5, 1, 1)) -> list[ComparedCase]:
+    return [ComparedCase(f"c{index}", Path(f"c{index}.nii.gz"), shape, spacing) for index in range(count)]
 
 
-def told(measured: list[Measured], channels: tuple[str, ...] = ("MRI",)) -> list[tuple[str, str]]:
+def told(measured: list[ComparedCase], channels: tuple[str, ...] = ("MRI",)) -> list[tuple[str, str]]:
     found = outliers(FILE, measured, channels)
     assert not any(issue.fatal for issue in found)
     return [(issue.rule, issue.case) for issue in found]
@@ -105,7 +105,7 @@ def test_ct_that_is_not_in_hounsfield_units_among_others() -> None:
 def test_nothing_is_said_of_scans_as_they_vary() -> None:
     rng = np.random.default_rng(0)
     measured = [
-        Measured(
+        ComparedCase(
             f"c{index}",
             Path("c"),
             (int(rng.integers(20, 600)), *(int(size) for size in rng.integers(180, 640, 2))),

@@ -134,7 +134,7 @@ def test_what_comes_up_meanwhile_is_not_replaced(tmp_path: Path) -> None:
         (staged.folder / "a.txt").write_text("one")
         (tmp_path / "a.txt").write_text("mine")
         with pytest.raises(NnunetError, match="not known to be made by this tool"):
-            staged.place()
+            staged.commit()
     assert (tmp_path / "a.txt").read_text() == "mine"
     assert names(tmp_path) == [RECORD, "a.txt"]
 

@@ -12,22 +12,25 @@ def test_at_least_one_and_no_more_than_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("150000 100000", 2), ("max 100000", None), ("50000 100000", 1), ("", None), (None, None)]
+    ("text", "most"),
+    [("150000 100000", 2), ("max 100000", None), ("50000 100000", 1), ("100 100000", 1), ("", None), (None, None)],
 )
-def test_the_quota_of_a_container(tmp_path: Path, text: str | None, count: int | None) -> None:
+def test_a_container_has_no_more_processors_than_its_quota(tmp_path: Path, text: str | None, most: int | None) -> None:
+    alone = resources.processors(tmp_path)
     if text is not None:
         (tmp_path / "cpu.max").write_text(text)
-    assert resources._quota(tmp_path / "cpu.max") == count
+    assert resources.processors(tmp_path) == min(alone, most or alone)
 
 
 def test_what_is_free_is_not_more_than_there_is() -> None:
     assert 0 < resources.available_memory() <= resources.total_memory()
 
 
-def test_a_container_has_no_more_memory_than_it_is_granted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_has_no_more_memory_than_it_is_granted(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("1048576\n")
-    monkeypatch.setattr(resources, "_GROUP", tmp_path)
-    assert resources.total_memory() == 1048576
+    assert resources.total_memory(tmp_path) == 1048576
+    (tmp_path / "memory.current").write_text("1000000\n")
+    assert resources.available_memory(tmp_path) == 48576
 
 
 def test_instruction_sets_come_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +45,13 @@ def test_instruction_sets_come_from_the_system(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(resources.Path, "read_text", none)
     assert resources.processor().instructions == frozenset()
+
+
+@pytest.mark.parametrize(("busy", "threads", "told"), [(4.2, 2, True), (3.9, 2, False), (9.0, 1, False)])
+def test_a_busy_machine_is_told_to_threads_that_wait(
+    monkeypatch: pytest.MonkeyPatch, busy: float, threads: int, told: bool
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "getloadavg", lambda: (busy, 0.0, 0.0))
+    remark = resources.busy_remark(threads)
+    assert ("load 4.2 on 4" in remark and "-j 1" in remark) if told else remark == ""

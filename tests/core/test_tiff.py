@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,11 @@ def test_a_header_that_promises_too_much_asks_for_no_memory(tmp_path: Path) -> N
                 file.pages[0].tags[name].overwrite(60_000)
         with pytest.raises(IssueError, match=r"ends early|memory"):
             read_scan(path)
+
+
+def test_reading_again_and_again_adds_no_handler(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.tif", noise((2, 3, 4)))
+    read_grid(path)
+    before = list(logging.getLogger("tifffile").handlers)
+    read_grid(path)
+    assert logging.getLogger("tifffile").handlers == before

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.worker import LostError, Result, Said, Worker
+from nnunet_rs.core.worker import LostError, Message, Result, Worker
 
 SOURCE = """
 import os, signal, sys, time
@@ -58,13 +58,13 @@ def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_says_and_returns(functions: ModuleType) -> None:
     worker = Worker.start(functions.add, 2, 3)
-    assert worker.receive() == Said("2 and 3")
+    assert worker.receive() == Message("2 and 3")
     assert worker.receive() == Result(5)
 
 
 def test_how_a_process_was_lost(functions: ModuleType) -> None:
     worker = Worker.start(functions.die, signal.SIGKILL)
-    assert worker.receive() == Said("before")
+    assert worker.receive() == Message("before")
     with pytest.raises(LostError, match="ended by SIGKILL; the system kills by SIGKILL when memory runs out"):
         worker.receive()
     with pytest.raises(LostError, match="exit code 3"):
@@ -74,7 +74,7 @@ def test_how_a_process_was_lost(functions: ModuleType) -> None:
 def test_asked_to_stop_and_out_of_the_terminals_reach(functions: ModuleType) -> None:
     workers = [Worker.start(functions.wait) for _ in range(2)]
     for worker in workers:
-        assert worker.receive() == Said("True")
+        assert worker.receive() == Message("True")
     assert Worker.audible(workers, 0.0) == ()
     workers[1].ask_to_stop()
     assert Worker.audible(workers, 30.0) == (workers[1],)
@@ -86,7 +86,7 @@ def test_asked_to_stop_and_out_of_the_terminals_reach(functions: ModuleType) -> 
 
 def test_the_end_unwinds_what_runs(functions: ModuleType, tmp_path: Path) -> None:
     worker = Worker.start(functions.hold, tmp_path / "unwound")
-    assert worker.receive() == Said("holding")
+    assert worker.receive() == Message("holding")
     worker.ask_to_stop()
     with pytest.raises(LostError, match="ended by SIGTERM"):
         worker.receive()

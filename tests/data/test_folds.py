@@ -18,7 +18,7 @@ from nnunet_rs.data.folds import (
     make_folds,
     read_case_table,
     read_splits,
-    tell_likely_groups,
+    report_likely_groups,
     write_splits,
 )
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -212,7 +212,7 @@ def test_splits_that_are_no_list_cannot_be_counted(tmp_path, content):
 )
 def test_several_scans_of_one_patient_are_told(names: list[str], told: bool) -> None:
     listener = Listener()
-    tell_likely_groups(make_folds(names), listener)
+    report_likely_groups(make_folds(names), listener)
     assert len(listener.said) == told
     if told:
         part = re.findall(r"fold 0 trains with (\S+) and is scored on (\S+):", listener.said[0])
@@ -220,5 +220,5 @@ def test_several_scans_of_one_patient_are_told(names: list[str], told: bool) -> 
         assert part[0][0] != part[0][1]
     grouped = make_folds(names, groups=groups_from_pattern(names, "(.+)[_-]")) if told else ()
     quiet = Listener()
-    tell_likely_groups(grouped, quiet)
+    report_likely_groups(grouped, quiet)
     assert quiet.said == []

@@ -34,7 +34,7 @@ def edited(path: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
 def test_an_edited_plans_json_is_prepared_trained_and_predicted_by(raw_dataset, tmp_path: Path, capsys) -> None:
     data, work, file = raw_dataset(cases=5), tmp_path / "work", tmp_path / "nnUNetPlans.json"
     small = ("--patch-size", "8,16,16", "--features", 4)
-    assert run("plan", data, "-o", work, "--recipe", "v2", "--as-nnunet", file, *small) == 0
+    assert run("plan", data, "-o", work, "--planner", "v2", "--as-nnunet", file, *small) == 0
     ours = read_plan(work / "plan.json")
 
     def edit(content: dict[str, Any]) -> None:
@@ -60,12 +60,16 @@ def test_an_edited_plans_json_is_prepared_trained_and_predicted_by(raw_dataset, 
     line = ("train", work, "-c", "3d_fullres", "-f", 0, "--epochs", 1, "--batches", 2, "--device", "cpu")
     assert run(*line, "--threads", 1) == 0
     metadata = read_metadata(work / "models" / "3d_fullres" / "fold_0")
-    assert (metadata.network.norm, metadata.network.activation, metadata.settings.batch_size) == ("batch", "relu", 3)
+    assert (metadata.network.norm, metadata.network.activation, metadata.plan_configuration.batch_size) == (
+        "batch",
+        "relu",
+        3,
+    )
     assert run("predict", work, "-i", data / "imagesTr", "-o", tmp_path / "out", "--device", "cpu") == 0
     assert read_labels(tmp_path / "out" / "case_0.nii.gz").data.shape == (10, 24, 20)
     capsys.readouterr()
-    assert run("preprocess", data, "-o", work, "--plans", file, "--recipe", "v2") == 1
-    assert "decides all that a recipe and overrides decide" in capsys.readouterr().err
+    assert run("preprocess", data, "-o", work, "--plans", file, "--planner", "v2") == 1
+    assert "decides all that a planner and overrides decide" in capsys.readouterr().err
     edited(file, lambda content: content["configurations"]["2d"].update(preprocessor_name="Mine"))
     assert run("plan", data, "-o", work, "--plans", file) == 1
     assert "configuration 2d: preprocessor_name is 'Mine'" in capsys.readouterr().err

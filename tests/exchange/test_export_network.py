@@ -33,15 +33,17 @@ def test_a_network_goes_out_and_computes_the_same(work, tmp_path: Path, form, en
     for fold in (0, 1):
         network, metadata = load_model(work / "models" / "3d_fullres" / f"fold_{fold}")
         path = target / f"3d_fullres_fold_{fold}{ending}"
-        window = np.random.default_rng(1).normal(size=(1, 1, *metadata.settings.patch_size)).astype(np.float32)
+        window = (
+            np.random.default_rng(1).normal(size=(1, 1, *metadata.plan_configuration.patch_size)).astype(np.float32)
+        )
         import torch
 
         np.testing.assert_allclose(computed(path, window), network(torch.from_numpy(window)).numpy(), atol=1e-3)
         told = json.loads(path.with_suffix(".json").read_text())
         assert (told["network"], told["fold"]) == (path.name, fold)
-        assert told["input"]["shape"] == ["batch", 1, *metadata.settings.patch_size]
+        assert told["input"]["shape"] == ["batch", 1, *metadata.plan_configuration.patch_size]
         assert told["output"]["channels"] == ["background", "large", "small"]
-        assert told["plan"]["configurations"]["3d_fullres"]["spacing"] == list(metadata.settings.spacing)
+        assert told["plan"]["configurations"]["3d_fullres"]["spacing"] == list(metadata.plan_configuration.spacing)
     (target / f"3d_fullres_fold_0{ending}").write_text("edited")
     assert main(["export", str(work), "-o", str(target), "--format", form, "-q"]) == 1
     assert "was changed since this tool made it" in capsys.readouterr().err
@@ -52,7 +54,7 @@ def test_a_network_goes_out_and_computes_the_same(work, tmp_path: Path, form, en
     "options",
     [NetworkOptions(), NetworkOptions("relu", "batch"), NetworkOptions(downsampling="max_pool", deep_supervision=True)],
 )
-def test_onnx_of_every_kind(make_plan, make_card, tmp_path: Path, residual, options):
+def test_onnx_of_every_kind(make_plan, make_metadata, tmp_path: Path, residual, options):
     from dataclasses import asdict, replace
 
     import onnx
@@ -61,7 +63,7 @@ def test_onnx_of_every_kind(make_plan, make_card, tmp_path: Path, residual, opti
     plan = make_plan(patch_size=(8, 12, 12))
     (c,) = plan.configurations.values()
     plan = replace(plan, configurations={c.name: replace(c, residual=residual)})
-    metadata = make_card(plan)
+    metadata = make_metadata(plan)
     metadata = replace(metadata, config=replace(metadata.config, **asdict(options)))
     torch.manual_seed(0)
     network = build_unet(plan.configurations[c.name], 1, 3, options).eval().requires_grad_(False)

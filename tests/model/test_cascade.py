@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from nnunet_rs.model.cascade import (
     next_stages,
     open_first_stage,
     previous_store,
-    tell_never_held_out,
+    report_never_held_out,
 )
 from nnunet_rs.model.checkpoint import load_model, save_model
 from nnunet_rs.model.config import usual_config
@@ -32,7 +30,7 @@ from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.files import read_plan, write_plan
 from nnunet_rs.plan.schema import Configuration, Plan
-from torch import nn
+from trainings import StopAfter
 
 NAME, FIRST = "3d_cascade_fullres", "3d_lowres"
 SHORT = TrainOptions(
@@ -133,12 +131,12 @@ def test_a_case_that_no_fold_holds_out_is_told_before_the_first_stage_is_trained
     cascade: Path, names: tuple[str, ...]
 ) -> None:
     plan, listener = read_plan(cascade / "plan.json"), Listener()
-    tell_never_held_out(cascade, plan, names, listener)
+    report_never_held_out(cascade, plan, names, listener)
     assert listener.said == []
     write_splits(cascade / "splits.json", [Fold(CASES[2:], CASES[:1]), Fold((CASES[0], *CASES[3:]), CASES[1:3])])
-    tell_never_held_out(cascade, plan, ("3d_fullres",), listener)  # no cascade is built on it
+    report_never_held_out(cascade, plan, ("3d_fullres",), listener)  # no cascade is built on it
     assert listener.said == []
-    tell_never_held_out(cascade, plan, names, listener)
+    report_never_held_out(cascade, plan, names, listener)
     (said,) = listener.said
     assert "splits.json: 3 cases, such as case_3, are held out by no fold" in said
     assert said.endswith("edit the folds before the first stage is trained")
@@ -161,18 +159,7 @@ def test_learns_from_the_first_segmentation(cascade: Path) -> None:
     assert metadata.channels == (3, 3)
     firsts = {f"fold_{fold}": read_metadata(cascade / "models" / FIRST / f"fold_{fold}").digest for fold in range(3)}
     assert metadata.first_stage == firsts
-    assert metadata.settings.previous == FIRST
-
-
-class StopAfter:
-    def __init__(self, calls: int) -> None:
-        self.calls = calls
-
-    def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        self.calls -= 1
-        if self.calls == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return nn.functional.cross_entropy(logits.float(), target.long())
+    assert metadata.plan_configuration.previous == FIRST
 
 
 def test_resumed_as_if_never_stopped_and_only_with_the_same_first_stage(cascade: Path) -> None:

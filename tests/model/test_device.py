@@ -34,7 +34,7 @@ def test_bfloat16_where_the_processor_has_it(monkeypatch, found: str, dtype: tor
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_autocast(precision, dtype: torch.dtype) -> None:
     compute = choose_compute(CPU, precision)
-    network = compute.place(nn.Conv2d(1, 2, 3), 2)
+    network = compute.to_device(nn.Conv2d(1, 2, 3), 2)
     with compute.autocast():
         assert network(torch.zeros(1, 1, 5, 5)).dtype is dtype
     assert network.weight.dtype is torch.float32
@@ -45,7 +45,7 @@ def test_channels_last() -> None:
     compute = choose_compute(CPU, "float32", channels_last=True)
     assert compute.layout(2) is torch.channels_last
     assert compute.layout(3) is torch.channels_last_3d
-    weight = compute.place(nn.Conv3d(2, 3, 3), 3).weight
+    weight = compute.to_device(nn.Conv3d(2, 3, 3), 3).weight
     assert weight.is_contiguous(memory_format=torch.channels_last_3d)
     assert choose_compute(CPU).layout(3) is torch.contiguous_format
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from nnunet_rs.core.errors import NnunetError, PluginError
-from nnunet_rs.model.plugins import Plugin, as_own, function_named, name_of, own_code_told, own_function
+from nnunet_rs.model.plugins import Plugin, as_own, function_named, name_of, own_function, plugin_errors_named
 
 
 def test_there_and_back() -> None:
@@ -116,15 +116,15 @@ def test_what_a_function_raises_is_told_as_its_own() -> None:
         own(0)
     with pytest.raises(PluginError, match=r"TypeError: .*missing 1 required.*test_plugins\.py, line \d+\)"):
         own()
-    with pytest.raises(PluginError, match=r"loss .*:inner: ZeroDivisionError"), own_code_told((own, None)):
+    with pytest.raises(PluginError, match=r"loss .*:inner: ZeroDivisionError"), plugin_errors_named((own, None)):
         inner(0)
 
 
 def test_what_is_not_the_users_passes() -> None:
     own = as_own("loss", inner)
-    with pytest.raises(NnunetError, match="a fact"), own_code_told((own,)):
+    with pytest.raises(NnunetError, match="a fact"), plugin_errors_named((own,)):
         raise NnunetError("a fact")
-    with pytest.raises(ZeroDivisionError), own_code_told((None,)):
+    with pytest.raises(ZeroDivisionError), plugin_errors_named((None,)):
         inner(0)
-    with pytest.raises(json.JSONDecodeError), own_code_told(()):
+    with pytest.raises(json.JSONDecodeError), plugin_errors_named(()):
         json.loads("{")

@@ -9,7 +9,7 @@ import pytest
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.model.recipe import RECIPES, TrainRecipe, find_recipe, recipe_of_plan
 from nnunet_rs.model.schedule import Plateau, polynomial
-from nnunet_rs.plan.recipe import RECIPES as PLAN_RECIPES
+from nnunet_rs.plan.planners import PLANNERS
 
 PAGE = (Path(__file__).parents[2] / "docs/explanation/method.md").read_text(encoding="utf-8")
 
@@ -62,7 +62,7 @@ def test_the_paper_lowers_its_rate_after_thirty_epochs_and_stops() -> None:
 
 
 def test_every_plan_has_a_training_recipe_and_names_that_are_none_are_explained() -> None:
-    for name in PLAN_RECIPES:
+    for name in PLANNERS:
         assert recipe_of_plan(name).name == ("paper" if name == "paper" else "v2")
     for recipe in RECIPES.values():
         assert find_recipe(recipe.name) is recipe

@@ -38,13 +38,13 @@ def work(tmp_path: Path, plan: Plan) -> Path:
 
 
 @pytest.fixture
-def train(work: Path, plan: Plan, make_card: Callable[..., ModelMetadata]) -> Callable[..., Path]:
-    """`train("2d", 0, digest="x", ...)`: write a model's card."""
+def train(work: Path, plan: Plan, make_metadata: Callable[..., ModelMetadata]) -> Callable[..., Path]:
+    """`train("2d", 0, digest="x", ...)`: write a model."""
 
     def make(name: str, fold: int, augmentation: str = "paper", **changes: Any) -> Path:
-        card = make_card(plan, fold)
-        config = replace(card.config, augmentation=augmentation)
-        metadata = replace(card, configuration=name, config=config, **{"cases": FOLDS[fold], **changes})
+        first = make_metadata(plan, fold)
+        config = replace(first.config, augmentation=augmentation)
+        metadata = replace(first, configuration=name, config=config, **{"cases": FOLDS[fold], **changes})
         folder = work / "models" / name / f"fold_{fold}"
         folder.mkdir(parents=True, exist_ok=True)
         document = metadata_to_json(metadata)

@@ -13,9 +13,9 @@ from nnunet_rs.plan.planner import PlanOverrides, make_plan
 
 def test_each_decision_comes_with_its_rule_and_numbers(dataset: Any, fingerprint: Any) -> None:
     plan = make_plan(dataset(("CT",), classes=3), fingerprint((300, 400, 400), (1.5, 0.8, 0.8), cases=30))
-    recipe, spacing, order, channel = plan.reasons
-    assert "12 GB" in recipe
-    assert "1 input channel, 3 declared labels with the background, 30 training cases" in recipe
+    planner, spacing, order, channel = plan.reasons
+    assert "12 GB" in planner
+    assert "1 input channel, 3 declared labels with the background, 30 training cases" in planner
     assert "1.5 x 0.8 x 0.8 mm" in spacing
     assert "the median over 30 cases" in spacing
     assert "z with 1.5 mm" in order
@@ -48,8 +48,11 @@ def test_axes_that_are_all_alike_keep_their_order(dataset: Any, fingerprint: Any
 
 
 def test_flat_data_is_told_what_a_3d_network_needs(dataset: Any, fingerprint: Any) -> None:
-    for recipe, slices, needed in (("paper", 3, "at least 4 along each axis"), ("v2", 1, "at least 2 along the first")):
-        plan = make_plan(dataset(), fingerprint((slices, 66, 60), (3, 1, 1)), recipe)
+    for planner, slices, needed in (
+        ("paper", 3, "at least 4 along each axis"),
+        ("v2", 1, "at least 2 along the first"),
+    ):
+        plan = make_plan(dataset(), fingerprint((slices, 66, 60), (3, 1, 1)), planner)
         assert (
             f"the median case has {slices} x 66 x 60 voxels; a 3-D network needs {needed}"
             in (plan.configurations["2d"].reasons[-1])
@@ -90,7 +93,7 @@ def test_the_reasons_as_text(dataset: Any, fingerprint: Any) -> None:
     assert lines[2 : 2 + len(plan.reasons)] == [f"  {reason}" for reason in plan.reasons]
 
 
-def test_an_edited_plan_of_an_unknown_recipe_can_be_explained(dataset: Any, fingerprint: Any) -> None:
+def test_an_edited_plan_of_an_unknown_planner_can_be_explained(dataset: Any, fingerprint: Any) -> None:
     plan = make_plan(dataset(), fingerprint((60, 60, 60)))
     bare = {name: replace(c, memory_gb=0.0, reasons=()) for name, c in plan.configurations.items()}
     lines = explain(replace(plan, recipe="mine", reasons=(), configurations=bare))

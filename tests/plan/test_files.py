@@ -25,7 +25,7 @@ from nnunet_rs.plan.files import (
     write_plan,
 )
 from nnunet_rs.plan.planner import make_plan
-from nnunet_rs.plan.recipe import RECIPES
+from nnunet_rs.plan.planners import PLANNERS
 from nnunet_rs.plan.schema import Fingerprint, Plan
 
 
@@ -35,11 +35,11 @@ def plan(dataset: Any, fingerprint: Any) -> Plan:
     return make_plan(dataset(("CT",)), fingerprint((300, 400, 400), (1.5, 0.8, 0.8)))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_plans_come_back_from_disk(tmp_path: Path, fingerprint: Any, recipe: str) -> None:
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_plans_come_back_from_disk(tmp_path: Path, fingerprint: Any, planner: str) -> None:
     labels = LabelSet(("background", "a", "b"), (0, 3, 7), (Region("all", (1, 2), 3), Region("b", (2,), 7)), ignore=9)
     dataset = Dataset("Größe", tmp_path, "nnunet", ("CT", "MRI"), labels, ())
-    plan = make_plan(dataset, fingerprint((201, 402, 403), (1.5, 0.8, 0.7), channels=2), recipe)
+    plan = make_plan(dataset, fingerprint((201, 402, 403), (1.5, 0.8, 0.7), channels=2), planner)
     write_plan(tmp_path / "plan.json", plan)
     assert read_plan(tmp_path / "plan.json") == plan
 
@@ -128,7 +128,7 @@ FULL = ("configurations", "3d_fullres")
         ((*FULL, "spacing"), [1.0, 1e300, 1.0], "3d_fullres.spacing is .*: must be in mm, 1e-09 to"),
         ((*FULL, "patch_size"), "smallest", "3d_fullres.strides leave a single voxel of the patch"),
         (("configurations", "../2d"), "copied", r"configurations\.\.\./2d: must be a name that a folder can have"),
-        (("recipe",), "papr", "recipe 'papr' is unknown; .*paper"),
+        (("recipe",), "papr", "planner 'papr' is unknown; .*paper"),
         (("labels", "values"), [0, 0], "labels.values must rise, up to 65535 at most"),
         (("labels", "names"), ["a", "a"], "labels.names has a name twice"),
         (("labels", "ignore"), 1, "labels.ignore is 1: must be above all values"),

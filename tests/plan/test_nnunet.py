@@ -12,7 +12,11 @@ from nnunet_rs.core.errors import DatasetError, NnunetError, PlanError
 from nnunet_rs.plan.nnunet import as_nnunet, read_nnunet, write_as_nnunet
 from nnunet_rs.plan.planner import make_plan
 
-PLANNERS = {"ExperimentPlanner": "v2", "nnUNetPlannerResEncM": "v2-resenc-m", "nnUNetPlannerResEncL": "v2-resenc-l"}
+NAMES = {
+    "ExperimentPlanner": "v2",
+    "nnUNetPlannerResEncM": "v2-resenc-m",
+    "nnUNetPlannerResEncL": "v2-resenc-l",
+}
 STATS = {"mean": 1, "std": 2.0, "median": 1.0, "min": -5.0, "max": 9.0, "percentile_99_5": 8.0, "percentile_00_5": -4.0}
 FINGERPRINT: dict[str, Any] = {
     "spacings": [[3.0, 1.0, 1.0], [4.0, 1.0, 1.0]],
@@ -42,7 +46,7 @@ def test_the_whole_plans_file_equals_nnunets(shared: Path, tmp_path: Path) -> No
         for planner, expected in content["plans"].items():
             paths = write(tmp_path / expected["dataset_name"], content["fingerprint"], content["dataset"])
             files = read_nnunet(*paths)
-            plan = make_plan(files.dataset, files.fingerprint, PLANNERS[planner], training_cases=files.training_cases)
+            plan = make_plan(files.dataset, files.fingerprint, NAMES[planner], training_cases=files.training_cases)
             write_as_nnunet(tmp_path / "plans.json", plan, files.fingerprint, files.reader)
             found = json.loads((tmp_path / "plans.json").read_text())
             assert found == expected, (oracle.stem, planner)

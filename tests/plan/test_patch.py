@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.plan.patch import Setting, choose_batch, fit_patch
-from nnunet_rs.plan.recipe import PAPER, RECIPES
+from nnunet_rs.plan.planners import PAPER, PLANNERS
 from numpy.typing import NDArray
 
 SETTING = Setting(PAPER, budget_gb=12, base_features=30, channels=1, classes=3, cases=20)
@@ -111,9 +111,9 @@ def test_slices_that_the_2019_code_refuses_shrink() -> None:
     assert found.patch[0] > found.patch[1]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PLANNERS)
 def test_half_the_memory_makes_half_the_patch_and_twice_the_memory_twice(name: str) -> None:
-    table = RECIPES[name]
+    table = PLANNERS[name]
     base = Setting(table, table.reference_gb, table.base_features, 1, 3, 20)
     voxels = [
         fit_patch((1.0, 1.0, 1.0), (500.0, 500.0, 500.0), replace(base, budget_gb=table.reference_gb * scale)).voxels
@@ -123,17 +123,17 @@ def test_half_the_memory_makes_half_the_patch_and_twice_the_memory_twice(name: s
     assert voxels[2] / voxels[0] == pytest.approx(4, rel=0.35)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PLANNERS)
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 1.0, 1.0), (1.0, 1.0)])
 def test_a_budget_that_nothing_fits_is_an_error(name: str, spacing: tuple[float, ...]) -> None:
-    table = RECIPES[name]
+    table = PLANNERS[name]
     setting = Setting(table, 1e-6, table.base_features, 1, 3, 20)
     with pytest.raises(PlanError, match=r"a budget of 1e-06 GB is too small: the smallest patch .* needs .* GB"):
         fit_patch(spacing, (64.0,) * len(spacing), setting)
 
 
 def test_a_thin_axis_is_not_shrunk_below_one_voxel() -> None:
-    table = RECIPES["v2"]
+    table = PLANNERS["v2"]
     setting = Setting(table, 0.5, 32, 1, 3, 20)
     found = fit_patch((8.0, 1.0, 1.0), (2.0, 600.0, 600.0), setting)
     assert min(found.patch) >= 1

@@ -12,13 +12,18 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import Dataset, LabelSet, Region
+from nnunet_rs.data.pipeline import PrepareOptions
 from nnunet_rs.plan.patch import Setting, choose_batch, fit_patch
 from nnunet_rs.plan.planner import PlanOverrides, declared_labels, make_plan
-from nnunet_rs.plan.recipe import PAPER, RECIPES
+from nnunet_rs.plan.planners import PAPER, PLANNERS
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
 
 Oracles = Callable[[str], Iterator[tuple[str, Dataset, Fingerprint, int, dict[str, Any]]]]
-PLANNERS = {"ExperimentPlanner": "v2", "nnUNetPlannerResEncM": "v2-resenc-m", "nnUNetPlannerResEncL": "v2-resenc-l"}
+NAMES = {
+    "ExperimentPlanner": "v2",
+    "nnUNetPlannerResEncM": "v2-resenc-m",
+    "nnUNetPlannerResEncL": "v2-resenc-l",
+}
 JUNE_2019 = "400d3c9b (2019-06-27, 3D transposed)"
 
 
@@ -51,7 +56,7 @@ def test_v2_plans_equal_nnunets(oracles: Oracles) -> None:
     compared = 0
     for name, dataset, fingerprint, cases, content in oracles("plans"):
         for planner, expected in content["plans"].items():
-            plan = make_plan(dataset, fingerprint, PLANNERS[planner], training_cases=cases)
+            plan = make_plan(dataset, fingerprint, NAMES[planner], training_cases=cases)
             assert list(plan.transpose) == expected["transpose_forward"], (name, planner)
             assert set(plan.configurations) == set(expected["configurations"]), (name, planner)
             for key, configuration in expected["configurations"].items():
@@ -202,13 +207,13 @@ def test_large_slices_and_small_datasets_still_get_two_a_batch(dataset: Any, fin
 @given(
     st.tuples(*[st.integers(1, 700)] * 3),
     st.tuples(*[st.floats(0.2, 12)] * 3),
-    st.sampled_from(list(RECIPES)),
+    st.sampled_from(list(PLANNERS)),
     st.integers(1, 200),
 )
 def test_any_plan_can_be_followed(
-    dataset: Any, fingerprint: Any, shape: tuple[int, int, int], spacing: tuple[float, ...], recipe: str, cases: int
+    dataset: Any, fingerprint: Any, shape: tuple[int, int, int], spacing: tuple[float, ...], planner: str, cases: int
 ) -> None:
-    plan = make_plan(dataset(), fingerprint(shape, spacing, cases=cases), recipe)
+    plan = make_plan(dataset(), fingerprint(shape, spacing, cases=cases), planner)
     assert sorted(plan.transpose) == [0, 1, 2]
     for configuration in plan.configurations.values():
         assert configuration.batch_size >= 2
@@ -221,18 +226,18 @@ def test_any_plan_can_be_followed(
 @given(
     st.tuples(*[st.integers(8, 400)] * 3),
     st.tuples(*[st.floats(0.3, 6)] * 3),
-    st.sampled_from(list(RECIPES)),
+    st.sampled_from(list(PLANNERS)),
 )
 def test_axis_order_in_the_files_does_not_matter_but_for_the_first(
-    dataset: Any, fingerprint: Any, shape: tuple[int, ...], spacing: tuple[float, ...], recipe: str
+    dataset: Any, fingerprint: Any, shape: tuple[int, ...], spacing: tuple[float, ...], planner: str
 ) -> None:
     """Moving the coarsest axis elsewhere, and keeping the others' order, changes the transposition alone."""
     coarse = spacing.index(max(spacing))
     assume(spacing.count(max(spacing)) == 1)
     others = [axis for axis in range(3) if axis != coarse]
     moved = (others[0], coarse, others[1])
-    one = make_plan(dataset(), fingerprint(shape, spacing), recipe)
-    two = make_plan(dataset(), fingerprint(tuple(shape[a] for a in moved), tuple(spacing[a] for a in moved)), recipe)
+    one = make_plan(dataset(), fingerprint(shape, spacing), planner)
+    two = make_plan(dataset(), fingerprint(tuple(shape[a] for a in moved), tuple(spacing[a] for a in moved)), planner)
     assert one.configurations == two.configurations
     assert two.transpose == (1, 0, 2)
 
@@ -241,7 +246,7 @@ def test_axis_order_in_the_files_does_not_matter_but_for_the_first(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "names", "schemes", "masks"),
+    ("planner", "names", "schemes", "masks"),
     [
         ("paper", ("CT", "ct", "MRI", "CTA"), ("ct", "ct", "zscore", "zscore"), (False, False, True, False)),
         ("v2", ("CT", "ct", "MRI", "CTA"), ("ct", "ct", "zscore", "zscore"), (False, False, True, True)),
@@ -254,9 +259,9 @@ def test_axis_order_in_the_files_does_not_matter_but_for_the_first(
     ],
 )
 def test_channel_names_decide_the_normalisation(
-    dataset: Any, fingerprint: Any, recipe: str, names: tuple[str, ...], schemes: Any, masks: Any
+    dataset: Any, fingerprint: Any, planner: str, names: tuple[str, ...], schemes: Any, masks: Any
 ) -> None:
-    plan = make_plan(dataset(names), fingerprint((40, 40, 40), channels=4, relative=0.7), recipe)
+    plan = make_plan(dataset(names), fingerprint((40, 40, 40), channels=4, relative=0.7), planner)
     assert tuple(rule.scheme for rule in plan.normalization) == schemes
     assert tuple(rule.use_mask for rule in plan.normalization) == masks
 
@@ -287,7 +292,7 @@ def test_wishes_are_followed(dataset: Any, fingerprint: Any) -> None:
     assert full.median_shape == (100, 200, 200)
     assert {c.batch_size for c in plan.configurations.values()} == {5}
     assert full.features[:3] == (16, 32, 64)
-    assert "24 GB of GPU memory, scaled from the recipe's 12 GB" in plan.reasons[0]
+    assert "24 GB of GPU memory, scaled from the planner's 12 GB" in plan.reasons[0]
     assert "given by --spacing" in plan.reasons[1]
     assert "given by --batch-size" in full.reasons[2]
 
@@ -350,12 +355,12 @@ def test_fingerprints_that_cannot_be_planned_are_named(dataset: Any, fingerprint
     with pytest.raises(PlanError, match=r"has 2 channels, dataset.json 1"):
         make_plan(dataset(), fingerprint((40, 40, 40), channels=2))
     with pytest.raises(
-        PlanError, match="recipe 'v3' is unknown; there are paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl"
+        PlanError, match="planner 'v3' is unknown; there are paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl"
     ):
         make_plan(dataset(), fingerprint((40, 40, 40)), "v3")
 
 
-def test_a_recipe_is_a_value_that_can_be_varied(dataset: Any, fingerprint: Any) -> None:
+def test_a_planner_is_a_value_that_can_be_varied(dataset: Any, fingerprint: Any) -> None:
     """One constant changed is one behaviour changed: no class to derive from."""
     deeper = replace(PAPER, name="shallow", shortest_edge=8)
     plan: Plan = make_plan(dataset(), fingerprint((64, 64, 64)), deeper)
@@ -366,6 +371,14 @@ def test_a_recipe_is_a_value_that_can_be_varied(dataset: Any, fingerprint: Any) 
 def test_an_axis_thousands_of_times_coarser_still_has_a_voxel_of_the_patch(dataset, fingerprint) -> None:
     one, other = fingerprint((30, 40, 50), (1e6, 1, 2)), fingerprint((30, 40, 50), (1, 1.5, 2))
     odd = replace(one, cases=(one.cases[0], other.cases[0]))
-    for recipe in ("paper", "v2"):
-        plan = make_plan(dataset(), odd, recipe)
+    for planner in ("paper", "v2"):
+        plan = make_plan(dataset(), odd, planner)
         assert all(min(c.patch_size) >= 1 and min(c.median_shape) >= 1 for c in plan.configurations.values())
+
+
+def test_the_earlier_name_of_a_planner_is_taken_with_a_warning(dataset: Any, fingerprint: Any) -> None:
+    with pytest.warns(DeprecationWarning, match=r"is now make_plan\(planner=\.\.\.\)"):
+        plan = make_plan(dataset(), fingerprint((40, 40, 40)), recipe="v2")
+    assert plan == make_plan(dataset(), fingerprint((40, 40, 40)), planner="v2")
+    with pytest.warns(DeprecationWarning, match="recipe is now planner"):
+        assert PrepareOptions(recipe="v2") == PrepareOptions(planner="v2")

@@ -25,9 +25,9 @@ class Listener(Silent):
         self.said.append(text)
 
 
-def _settle(work: Path, recipe: str | None = None, overrides: PlanOverrides | None = None) -> tuple[Plan, list[str]]:
+def _settle(work: Path, planner: str | None = None, overrides: PlanOverrides | None = None) -> tuple[Plan, list[str]]:
     listener = Listener()
-    plan = reconcile_plan(DATASET, FINGERPRINT, work, recipe, overrides, listener)
+    plan = reconcile_plan(DATASET, FINGERPRINT, work, planner, overrides, listener)
     assert read_plan(work / "plan.json") == plan
     return plan, listener.said
 
@@ -49,7 +49,7 @@ def test_an_edited_plan_is_followed(tmp_path: Path) -> None:
     assert _settle(tmp_path, "paper")[0] == followed
 
 
-def test_another_recipe_or_overrides_replace_it(tmp_path: Path) -> None:
+def test_another_planner_or_overrides_replace_it(tmp_path: Path) -> None:
     first, _ = _settle(tmp_path)
     second, said = _settle(tmp_path, "v2")
     assert second.recipe == "v2"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nnunet_rs.plan.topology import (
-    Network,
+    PlannedNetwork,
     Topology,
     estimate_convolutions,
     estimate_paper,
@@ -30,9 +30,11 @@ SIZES = st.tuples(*[st.integers(1, 600).map(float)] * 3)
 SPACINGS = st.tuples(*[st.floats(0.1, 20)] * 3)
 
 
-def network(topology: Topology, base: int, most: int, blocks: tuple[int, ...], decoder: int, residual: bool) -> Network:
+def network(
+    topology: Topology, base: int, most: int, blocks: tuple[int, ...], decoder: int, residual: bool
+) -> PlannedNetwork:
     stages = len(topology.strides)
-    return Network(
+    return PlannedNetwork(
         topology, features_of(stages, base, most), repeated(blocks, stages), (decoder,) * (stages - 1), residual
     )
 

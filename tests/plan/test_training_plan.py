@@ -18,7 +18,7 @@ def plan(dataset: Callable[..., Dataset], fingerprint: Callable[..., Fingerprint
     return make_plan(dataset(), fingerprint((100, 120, 140)))
 
 
-def test_features_double_up_to_the_limit_of_the_recipe(plan: Plan) -> None:
+def test_features_double_up_to_the_limit_of_the_planner(plan: Plan) -> None:
     before = plan.configurations["3d_fullres"]
     resolved = training_plan(plan, "3d_fullres", batch_size=3, features=100).configurations["3d_fullres"]
     assert resolved.batch_size == 3

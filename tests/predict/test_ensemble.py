@@ -39,8 +39,8 @@ def members(make_predictor):
 
 
 def whole(predictor, prepared):
-    target = predictor.target(prepared, axis=0)
-    return np.concatenate([values for _, values in predictor.stream_probabilities(prepared, target)], axis=1)
+    output = predictor.output_grid(prepared, axis=0)
+    return np.concatenate([values for _, values in predictor.stream_probabilities(prepared, output)], axis=1)
 
 
 @pytest.mark.parametrize("changes", [{}, {"labels": REGIONS}, {"recipe": "v2"}, {"transpose": (2, 0, 1)}])

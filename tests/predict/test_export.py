@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nnunet_rs.core.geometry import Geometry, lowres_axis
 from nnunet_rs.core.kernels import logits_to_labels, resample_probabilities
 from nnunet_rs.core.types import Header, LabelSet, Region
-from nnunet_rs.predict.export import AHEAD, Decision, Target, _activated, _in_order, export_labels
+from nnunet_rs.predict.export import AHEAD, OutputGrid, ScoreConverter, _in_order, export_labels, to_probabilities
 from nnunet_rs.predict.sliding_window import ScoreBlock as Part
 from nnunet_rs.predict.window_grid import sliding_window_grid
 
@@ -59,22 +59,22 @@ def test_however_it_is_cut_the_labels_are_those_of_the_whole(size, shape, spacin
     window_grid = sliding_window_grid(size, (4, 4, 4))
     cuts = draw_cuts(data, window_grid.size[0])
     grid = geometry(shape, size, spacing)
-    target = Target.of(window_grid, grid, lowres_axis(grid.working_spacing, spacing))
+    output = OutputGrid.of(window_grid, grid, lowres_axis(grid.working_spacing, spacing))
     kept = CaseCache()
-    result = export_labels(parts(scores, window_grid, cuts), target, grid, Decision(LABELS, True), kept)
+    result = export_labels(parts(scores, window_grid, cuts), output, grid, ScoreConverter(LABELS, True), kept)
     coarse = spacing.index(9.0) if 9.0 in spacing else None
     swept = np.ascontiguousarray(scores.transpose(0, *(axis + 1 for axis in window_grid.axes)))
     lowres = None if coarse is None else window_grid.axes.index(coarse)
-    whole = logits_to_labels(swept, target.shape, lowres_axis=lowres).transpose(window_grid.back)
+    whole = logits_to_labels(swept, output.shape, lowres_axis=lowres).transpose(window_grid.back)
     np.testing.assert_array_equal(result, np.array(LABELS.values, np.uint8)[whole])
     smaller = parts(scores, window_grid, cuts, draw_cuts(data, window_grid.size[1]))
-    np.testing.assert_array_equal(export_labels(smaller, target, grid, Decision(LABELS, True)), result)
+    np.testing.assert_array_equal(export_labels(smaller, output, grid, ScoreConverter(LABELS, True)), result)
     again, beside = parts(scores, window_grid, cuts), CaseCache()
-    decided = export_labels(again, target, grid, Decision(LABELS, True), beside, beside=True)
+    decided = export_labels(again, output, grid, ScoreConverter(LABELS, True), beside, beside=True)
     np.testing.assert_array_equal(decided, result)
     np.testing.assert_array_equal(np.concatenate(beside.groups, axis=1), np.concatenate(kept.groups, axis=1))
     np.testing.assert_array_equal(
-        np.concatenate(kept.groups, axis=1), resample_probabilities(swept, target.shape, lowres_axis=lowres)
+        np.concatenate(kept.groups, axis=1), resample_probabilities(swept, output.shape, lowres_axis=lowres)
     )
 
 
@@ -84,8 +84,8 @@ def test_labels_take_the_smallest_type_and_lie_in_the_crop_box():
     scores[2] = 1
     grid = Geometry((4, 4, 4), (1.0,) * 3, (0, 1, 2), ((1, 3), (1, 3), (2, 4)), size, HEADER)
     window_grid = sliding_window_grid(size, size)
-    target = Target.of(window_grid, grid, None)
-    result = export_labels(parts(scores, window_grid, []), target, grid, Decision(LABELS, True))
+    output = OutputGrid.of(window_grid, grid, None)
+    result = export_labels(parts(scores, window_grid, []), output, grid, ScoreConverter(LABELS, True))
     assert result.dtype == np.uint8
     assert (result == 7).sum() == 8
     assert (result[1:3, 1:3, 2:4] == 7).all()
@@ -99,8 +99,8 @@ def test_regions_are_painted_in_order_at_one_half(probabilities, threshold):
     scores[1, 0, 0] = threshold - 1e-6, threshold, threshold + 0.1, threshold - 1
     grid = geometry(size, size)
     window_grid = sliding_window_grid(size, size)
-    target = Target.of(window_grid, grid, None)
-    result = export_labels(parts(scores, window_grid, []), target, grid, Decision(REGIONS, probabilities))
+    output = OutputGrid.of(window_grid, grid, None)
+    result = export_labels(parts(scores, window_grid, []), output, grid, ScoreConverter(REGIONS, probabilities))
     assert result.dtype == np.uint16
     assert result[0, 0].tolist() == [1, 300, 300, 1]
 
@@ -112,10 +112,10 @@ def test_logits_become_probabilities_after_resampling(labels):
     grid = geometry(shape, size)
     window_grid = sliding_window_grid(size, (3, 4, 4))
     kept = CaseCache()
-    target = Target.of(window_grid, grid, None)
-    export_labels(parts(logits, window_grid, [2]), target, grid, Decision(labels, False), kept)
+    output = OutputGrid.of(window_grid, grid, None)
+    export_labels(parts(logits, window_grid, [2]), output, grid, ScoreConverter(labels, False), kept)
     swept = np.ascontiguousarray(logits.transpose(0, *(axis + 1 for axis in window_grid.axes)))
-    whole = resample_probabilities(swept, target.shape).astype(np.float64)
+    whole = resample_probabilities(swept, output.shape).astype(np.float64)
     with np.errstate(over="ignore"):
         expected = 1 / (1 + np.exp(-whole)) if labels.regions else np.exp(whole - whole.max(0))
     if not labels.regions:
@@ -129,7 +129,7 @@ def test_probabilities_are_made_in_place():
         sigmoid = 1 / (1 + np.exp(-logits))
     for regions in (True, False):
         values = logits.copy()
-        made = _activated(values, regions)
+        made = to_probabilities(values, regions=regions)
         assert made is values
         if regions:
             np.testing.assert_array_equal(made, sigmoid)

@@ -130,14 +130,14 @@ def waiting_first(monkeypatch, name, event, first, module=pipeline):
 def test_a_case_that_is_slow_to_read_holds_up_no_other(images, tmp_path, make_predictor, monkeypatch):
     others_written = threading.Event()
     waiting_first(monkeypatch, "read_volume", others_written, "case_0")
-    original = pipeline.Staged.place
+    original = pipeline.Staged.commit
 
-    def place(self):
+    def commit(self):
         original(self)
         if len(stamps(tmp_path / "out")) == 3:
             others_written.set()
 
-    monkeypatch.setattr(pipeline.Staged, "place", place)
+    monkeypatch.setattr(pipeline.Staged, "commit", commit)
     predict_folder(make_predictor(), images, tmp_path / "out")
     assert others_written.is_set()
     assert len(stamps(tmp_path / "out")) == 4

@@ -7,7 +7,7 @@ import pytest
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.workspace import RECORD
 from nnunet_rs.predict.folder import FolderOptions, predict_files
-from nnunet_rs.predict.inputs import Place, one_case, result_place
+from nnunet_rs.predict.inputs import ResultPlace, one_case, result_place
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ def test_what_is_no_case_is_refused(make, tmp_path):
 
 def test_an_ending_makes_a_file_unless_a_folder_is_there(make, tmp_path):
     images = make("a.nii.gz")
-    assert result_place(tmp_path / "b.nii.gz", images) == Place(tmp_path, "b", ".nii.gz")
-    assert result_place(tmp_path / "b.nrrd", images) == Place(tmp_path, "b", ".nrrd")
-    assert result_place(tmp_path / "b", images) == Place(tmp_path / "b")
+    assert result_place(tmp_path / "b.nii.gz", images) == ResultPlace(tmp_path, "b", ".nii.gz")
+    assert result_place(tmp_path / "b.nrrd", images) == ResultPlace(tmp_path, "b", ".nrrd")
+    assert result_place(tmp_path / "b", images) == ResultPlace(tmp_path / "b")
     (tmp_path / "c.nii.gz").mkdir()
-    assert result_place(tmp_path / "c.nii.gz", images) == Place(tmp_path / "c.nii.gz")
+    assert result_place(tmp_path / "c.nii.gz", images) == ResultPlace(tmp_path / "c.nii.gz")
     for ending in (".png", ".tif", ".bmp"):
         with pytest.raises(DatasetError, match="cannot say where in space"):
             result_place(tmp_path / f"b{ending}", images)
@@ -115,7 +115,7 @@ def test_a_name_with_an_ending_that_is_no_formats_makes_no_folder(make, tmp_path
     for name in ("segmentations", "run.2", "of 3.11.2026", "v1.x"):
         assert not result_place(tmp_path / name, images).is_file
     (tmp_path / "seg.xyz").mkdir()
-    assert result_place(tmp_path / "seg.xyz", images) == Place(tmp_path / "seg.xyz")
+    assert result_place(tmp_path / "seg.xyz", images) == ResultPlace(tmp_path / "seg.xyz")
 
 
 @pytest.mark.parametrize("name", ["seg.nii.gz", "out", "new/seg.nii.gz"])

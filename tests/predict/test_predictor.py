@@ -18,7 +18,7 @@ from nnunet_rs.predict.predictor import PredictOptions, as_volume
 
 
 @pytest.fixture
-def train(tmp_path, make_card):
+def train(tmp_path, make_metadata):
     """Save an untrained model: `train(plan, fold, configuration)` returns the work folder."""
 
     def make(plan, fold=0, configuration=None):
@@ -26,7 +26,7 @@ def train(tmp_path, make_card):
         settings = plan.configurations[name]
         torch.manual_seed(fold)
         network = build_unet(settings, *network_channels(plan, settings), NetworkOptions())
-        metadata = make_card(plan, fold, name)
+        metadata = make_metadata(plan, fold, name)
         save_model(tmp_path / "work" / "models" / name / f"fold_{fold}", network.state_dict(), metadata)
         return tmp_path / "work"
 
@@ -85,7 +85,7 @@ def test_several_configurations_must_be_chosen_from(train, make_plan):
     work = train(both, 0, "2d")
     with pytest.raises(CheckpointError, match="2d, 3d_fullres; name the configuration"):
         Predictor.load(work, "cpu")
-    assert Predictor.load(work, "cpu", configuration="2d").settings.dims == 2
+    assert Predictor.load(work, "cpu", configuration="2d").configuration.dims == 2
 
 
 @pytest.mark.parametrize(
@@ -180,14 +180,14 @@ def test_prediction_loads_no_training():
 
 
 @pytest.mark.parametrize(("trained", "named"), [((0, 1, 2), "zyx"), ((1,), "y"), ((), ""), (None, "")])
-def test_prediction_mirrors_what_training_did(make_predictor, make_card, trained, named):
-    """The mean over the mirror images that the model's card names, made by hand."""
+def test_prediction_mirrors_what_training_did(make_predictor, make_metadata, trained, named):
+    """The mean over the mirror images that model.json names, made by hand."""
     plain = make_predictor(patch_size=(8, 8, 8))
     all_metadata = (replace(plain.all_metadata[0], mirror_axes=trained),)
     found = replace(plain, all_metadata=all_metadata, options=PredictOptions())
     assert (found.describe()["mirror_axes"], found.describe()["mirror"]) == (list(named), bool(named))
     prepared = found.prepare(as_volume(image(8, 8, 8), (1, 1, 1)))
-    (_, scores), *_ = found.stream_probabilities(prepared, found.target(prepared, axis=0))
+    (_, scores), *_ = found.stream_probabilities(prepared, found.output_grid(prepared, axis=0))
     network, window = plain.engine.networks[0], torch.from_numpy(prepared.image[None])
     axes = [axis + 2 for axis in trained or ()]
     sets = [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]

@@ -7,7 +7,7 @@ from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.types import Header
-from nnunet_rs.predict.export import Target
+from nnunet_rs.predict.export import OutputGrid
 from nnunet_rs.predict.probabilities import ProbabilityFile, open_probabilities, read_probabilities
 from nnunet_rs.predict.window_grid import sliding_window_grid
 
@@ -23,11 +23,11 @@ def test_planes_land_where_they_belong(tmp_path, make_plan, transpose, axis):
     geometry = Geometry(shape, (1.0, 1.0, 1.0), transpose, box, working, HEADER)
     cropped = geometry.cropped_shape
     window_grid = sliding_window_grid(cropped, cropped, axis=axis)
-    target = Target.of(window_grid, geometry, None)
+    output = OutputGrid.of(window_grid, geometry, None)
     plan = make_plan(transpose=transpose)
     values = np.random.default_rng(0).random((3, *cropped)).astype(np.float32)
     swept = values.transpose(0, *(i + 1 for i in window_grid.axes))
-    file = ProbabilityFile(tmp_path / "a.b2nd", plan, target, SimpleNamespace(geometry=geometry))
+    file = ProbabilityFile(tmp_path / "a.b2nd", plan, output, SimpleNamespace(geometry=geometry))
     file.put(0, swept[:, :2])
     file.put(2, swept[:, 2:])
     saved = open_probabilities(tmp_path / "a.b2nd")

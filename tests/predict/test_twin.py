@@ -56,7 +56,7 @@ def one_window(window: np.ndarray, predictor: Predictor) -> np.ndarray:
 
 def blended(image: np.ndarray, predictor: Predictor) -> np.ndarray:
     """Weighted mean over windows of scores (classes, *size) of an image (c, *size), padded where it is too small."""
-    tile, size = predictor.settings.patch_size, image.shape[1:]
+    tile, size = predictor.configuration.patch_size, image.shape[1:]
     pads = [((n - s) // 2, n - s - (n - s) // 2) if s < n else (0, 0) for s, n in zip(size, tile, strict=True)]
     padded = np.pad(image, [(0, 0), *pads])
     weights = importance(tile)
@@ -97,14 +97,14 @@ def decided(scores: np.ndarray, predictor: Predictor) -> tuple[np.ndarray, np.nd
 def twin(predictor: Predictor, volume: Any) -> tuple[np.ndarray, np.ndarray]:
     """Labels on the image's grid by the longest way, and the ties; only preprocessing is shared."""
     prepared = predictor.prepare(volume)
-    if predictor.settings.dims == 2:
+    if predictor.configuration.dims == 2:
         scores = np.stack([blended(prepared.image[:, z], predictor) for z in range(prepared.image.shape[1])], axis=1)
     else:
         scores = blended(prepared.image, predictor)
     transpose = predictor.plan.transpose
     box = prepared.geometry.box
     spacing = np.array(volume.spacing)[list(transpose)]
-    target = np.array([spacing[0], *predictor.settings.spacing][-3:])
+    target = np.array([spacing[0], *predictor.configuration.spacing][-3:])
     coarse = None
     for candidate in (spacing, target):
         if candidate.max() / candidate.min() > 3:
@@ -168,11 +168,11 @@ SEVERAL += [(name, folds, mirror) for name in ("odd sizes", "2-D") for folds, mi
 
 
 @pytest.mark.parametrize(("name", "folds", "mirror"), SEVERAL)
-def test_labels_are_those_of_the_twin(name, folds, mirror, make_plan, make_card, make_network, make_volume):
+def test_labels_are_those_of_the_twin(name, folds, mirror, make_plan, make_metadata, make_network, make_volume):
     of_plan, of_volume = CASES[name]
     plan = make_plan(**{"labels": CLASSES, **of_plan})
     networks = tuple(make_network(plan, seed) for seed in range(folds))
-    all_metadata = tuple(make_card(plan, fold) for fold in range(folds))
+    all_metadata = tuple(make_metadata(plan, fold) for fold in range(folds))
     predictor = Predictor(TorchEngine(networks, CPU), all_metadata, PredictOptions(mirror=mirror, batch=3))
     volume = make_volume(**of_volume)
     expected, ties = twin(predictor, volume)

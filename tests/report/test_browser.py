@@ -14,7 +14,7 @@ from nnunet_rs.report.blocks import Section, Text
 from nnunet_rs.report.page import Live, write_report
 from nnunet_rs.report.predictions import Given, read_predictions
 from nnunet_rs.report.predictions_page import write_predictions_report
-from nnunet_rs.report.sections.cases import Shown
+from nnunet_rs.report.sections.cases import CasesShown
 
 MARKUP = "<img src=x onerror=document.title='no'>"
 
@@ -25,9 +25,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory, write_raw: Callable[..., Pat
     folder = tmp_path_factory.mktemp("pages")
     made = module_maker()
     made.trained()
-    write_report(made.work, folder / "work.html", Shown(slices=6))
+    write_report(made.work, folder / "work.html", CasesShown(slices=6))
     live = Live(Section("now", "Now", (Text("No training is running."),)), 1)
-    write_report(made.work, folder / "live.html", Shown(slices=6), live=live)
+    write_report(made.work, folder / "live.html", CasesShown(slices=6), live=live)
     raw = write_raw(folder / "Dataset001_Made", cases=6)
     out = folder / "out"
     shutil.copytree(raw / "labelsTr", out)

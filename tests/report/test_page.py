@@ -9,7 +9,7 @@ from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.workspace import BEST_JSON
 from nnunet_rs.report.blocks import Viewer
 from nnunet_rs.report.page import Report, write_report
-from nnunet_rs.report.sections.cases import Shown, cases_section
+from nnunet_rs.report.sections.cases import CasesShown, cases_section
 from nnunet_rs.report.workfolder import read_work_folder
 from nnunet_rs.select.choice import CHOICE, Candidate, Choice
 from nnunet_rs.select.postprocessing import PostProcessing
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 def report(work: Path) -> tuple[Report, Page]:
     path = work.parent / "out" / "report.html"
-    written = write_report(work, path, Shown(slices=4))
+    written = write_report(work, path, CasesShown(slices=4))
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]  # nothing half-written beside it
     text = path.read_text(encoding="utf-8")
     assert written.bytes == len(text.encode())
@@ -159,7 +159,7 @@ def test_names_can_hold_anything(maker) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 50])
 def test_as_many_cases_as_are_asked_for(work: Path, count: int) -> None:
-    section = cases_section(read_work_folder(work), (), Shown(cases=count, slices=1), Silent())
+    section = cases_section(read_work_folder(work), (), CasesShown(cases=count, slices=1), Silent())
     assert sum(isinstance(block, Viewer) for block in section.blocks) == min(count, 2)
 
 

@@ -1,16 +1,13 @@
-import os
 import shlex
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from nnunet_rs.cli import main
+from nnunet_rs.cli.commands.train import train_options
 from nnunet_rs.cli.parser import build_parser
-from nnunet_rs.model.loop import Loop
+from nnunet_rs.model.train import train_fold
 from nnunet_rs.report.steps import command, missing_steps, steps_of
 from nnunet_rs.report.workfolder import read_work_folder
+from trainings import StopsAfter
 
 
 def steps(made) -> list[tuple[str, str]]:
@@ -57,8 +54,7 @@ def test_commands_train_the_other_folds_alike_and_resume(maker) -> None:
     assert main(["train", str(work), "-c", "2d", "-f", "0", *first.split(), "--device", "cpu", "-j", "1", "-q"]) == 0
     (command,) = [step.command for step in missing_steps(read_work_folder(work)) if "in 2d" in step.what]
     assert set(first.split()) <= set(command.split())
-    with stopped_after(4):  # in the second epoch
-        assert main([*shlex.split(command)[1:], "-q"]) == 143
+    train_until(shlex.split(command)[1:], 4)  # in the second epoch
     (command,) = [step.command for step in missing_steps(read_work_folder(work)) if "not finished" in step.what]
     assert command == f"nnunet-rs train {work} -c 2d -f 1 --resume"
     assert main([*shlex.split(command)[1:], "-q"]) == 0
@@ -74,27 +70,17 @@ def test_a_function_of_ones_own_is_named_in_the_command(maker, tmp_path: Path) -
         "    return nn.functional.cross_entropy(logits.float(), target.long())\n"
     )
     brief = ["--epochs", "2", "--batches", "2", "--device", "cpu", "-j", "1", "-q"]
-    with stopped_after(3):
-        assert main(["train", str(work), "-c", "2d", "-f", "0", "--loss", f"{own}:plain", *brief]) == 143
+    train_until(["train", str(work), "-c", "2d", "-f", "0", "--loss", f"{own}:plain", *brief], 3)
     (command,) = [step.command for step in missing_steps(read_work_folder(work)) if "not finished" in step.what]
     assert command.endswith(f"--resume --loss {own}:plain")
     assert main([*shlex.split(command)[1:], "-q"]) == 0
 
 
-@contextmanager
-def stopped_after(iterations: int) -> Iterator[None]:
-    """Ask this process to stop after some iterations of a training."""
-    left, iterate = [iterations], Loop._iterate
-
-    def counted(loop: Loop, batch: object) -> object:
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return iterate(loop, batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "_iterate", counted)
-        yield
+def train_until(words: list[str], iterations: int) -> None:
+    """Run a command line of `train`, and ask this process to stop after some iterations."""
+    arguments = build_parser().parse_args(words)
+    model = arguments.work, arguments.configuration, arguments.fold
+    assert not train_fold(*model, train_options(arguments), StopsAfter(iterations)).finished
 
 
 def test_paths_with_spaces_are_quoted() -> None:

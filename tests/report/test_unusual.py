@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from nnunet_rs.evaluate.structures import Structure
+from nnunet_rs.evaluate.structures import StructureStatistics
 from nnunet_rs.evaluate.structures_folder import CaseStructures
 from nnunet_rs.report.unusual import by_unusualness
 
@@ -8,7 +8,7 @@ from nnunet_rs.report.unusual import by_unusualness
 def case(name: str, *structures: tuple[float, int]) -> CaseStructures:
     """Structures a, b … of (ml, components)."""
     made = (
-        Structure("ab"[place], (place + 1,), int(ml * 1000), ml * 1000, parts if ml else 0, None, None)
+        StructureStatistics("ab"[place], (place + 1,), int(ml * 1000), ml * 1000, parts if ml else 0, None, None)
         for place, (ml, parts) in enumerate(structures)
     )
     return CaseStructures(name, tuple(made))

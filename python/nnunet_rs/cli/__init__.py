@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from nnunet_rs.cli import commands
 from nnunet_rs.cli.console import Console, Display, UsageError
 from nnunet_rs.cli.parser import build_parser
+from nnunet_rs.cli.renamed import remarks
 from nnunet_rs.core.termination import Terminated, termination_unwinds
 
 WRONG_USAGE = 2  # as argparse has it
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     console = Console(Display(arguments.json, arguments.quiet, arguments.verbose))
+    for remark in remarks(arguments):
+        console.say(remark)
     begun = time.monotonic()
     try:
         from nnunet_rs.cli.paths import commands_as_typed, fill

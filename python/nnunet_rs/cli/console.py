@@ -42,7 +42,7 @@ class Display:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a command hands back: the same facts for a machine and for a person."""
+    """What a command returns: the same facts for a machine and for a person."""
 
     result: Mapping[str, Any]
     shown: tuple[Table | str, ...] = ()
@@ -73,7 +73,7 @@ class Console:
 
     @contextmanager
     def _heard(self) -> Iterator[None]:
-        """Fall silent once standard error is gone, as with its terminal: the work goes on, or ends in order."""
+        """Be silent once standard error is gone, as with its terminal: the work goes on, or ends in order."""
         try:
             yield
         except OSError:

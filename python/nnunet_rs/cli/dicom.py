@@ -14,7 +14,7 @@ from nnunet_rs.core.text import counted
 
 if TYPE_CHECKING:
     from nnunet_rs.core.types import LabelSet
-    from nnunet_rs.exchange.dicom.choice import Choice
+    from nnunet_rs.exchange.dicom.choice import SeriesChoice
     from nnunet_rs.exchange.dicom.inputs import DicomInput
     from nnunet_rs.exchange.dicom.predictions import DicomOutputs
 
@@ -35,11 +35,11 @@ def is_asked_for(arguments: argparse.Namespace) -> bool:
     return bool(arguments.dicom_seg or arguments.rtstruct or arguments.channels or arguments.series_table)
 
 
-def choice_of(arguments: argparse.Namespace) -> Choice:
+def choice_of(arguments: argparse.Namespace) -> SeriesChoice:
     """Read what the user says of channels."""
-    from nnunet_rs.exchange.dicom.choice import Choice
+    from nnunet_rs.exchange.dicom.choice import SeriesChoice
 
-    return Choice.of(arguments.channels or (), arguments.series_table)
+    return SeriesChoice.of(arguments.channels or (), arguments.series_table)
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,7 @@ class DicomFiles:
         return {case: self.folder / f"{case}.nii.gz" for case in self.given.of_cases()}
 
     def require(self) -> None:
-        """See that the files may be written, before anything is predicted."""
+        """Check that the files may be written, before anything is predicted."""
         from nnunet_rs.core.outputs import Outputs
 
         files = [file for case in self.segmentations() for file in self.wanted.files(case, self.folder)]

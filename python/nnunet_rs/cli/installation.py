@@ -18,7 +18,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from nnunet_rs.cli.paths import VARIABLES
-from nnunet_rs.core.resources import available_memory, processor, processors, total_memory
+from nnunet_rs.core.resources import available_memory, busy_remark, processor, processors, total_memory
 from nnunet_rs.report.tables import Table
 
 PACKAGES = ("nnunet-rs", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "blosc2", "isal", "connected-components-3d")
@@ -100,7 +100,15 @@ def _processor(found: Findings, _: Path, environment: Mapping[str, str]) -> dict
                 f"{name} is {value}, more than the {usable} processors that this process may use, which makes "
                 f"everything slower; unset it"
             )
-    return {"model": found_processor.name, "processors": there, "usable": usable, "instructions": has, "limits": limits}
+    if busy := busy_remark(usable):
+        found.advice.append(busy)
+    return {
+        "model": found_processor.name,
+        "processors": there,
+        "usable": usable,
+        "instructions": has,
+        "limits": limits,
+    }
 
 
 def _memory(found: Findings, *_: object) -> dict[str, Any]:
@@ -149,7 +157,7 @@ def _advise_on_gpus(found: Findings, torch: Any, gpus: Sequence[Any]) -> None:
 
 
 def _convolutions(found: Findings, _: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Tell which instructions convolutions use on the processor, and compute some in a process of their own."""
+    """Return which instructions convolutions use on the processor, and compute some in a process of their own."""
     try:
         bounded = import_module("nnunet_rs.model.instructions").bounded_instructions()
     except (ImportError, OSError):
@@ -240,11 +248,11 @@ _LOOKS: Mapping[str, Callable[[Findings, Path, Mapping[str, str]], dict[str, Any
 }
 
 
-def _tell_versions(facts: Mapping[str, Any]) -> str:
+def _describe_versions(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {known or 'missing'}" for name, known in facts.items())
 
 
-def _tell_processor(facts: Mapping[str, Any]) -> str:
+def _describe_processor(facts: Mapping[str, Any]) -> str:
     limits = [f"{name}={value}" for name, value in facts["limits"].items()]
     counts = f"{facts['usable']} of {facts['processors']} usable"
     return ", ".join(
@@ -252,33 +260,33 @@ def _tell_processor(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _tell_devices(facts: Mapping[str, Any]) -> str:
+def _describe_devices(facts: Mapping[str, Any]) -> str:
     return f"{'; '.join(facts['computes'].values())}; auto takes {facts['auto']}; {facts['threads']} threads"
 
 
-def _tell_convolutions(facts: Mapping[str, Any]) -> str:
+def _describe_convolutions(facts: Mapping[str, Any]) -> str:
     bound = f"oneDNN is kept to {facts['limit']}" if facts["limit"] else "oneDNN chooses the instructions"
     return f"{bound}: {facts['reason']}; a trial in bfloat16 {facts['trial']}"
 
 
-def _tell_disk(facts: Mapping[str, Any]) -> str:
+def _describe_disk(facts: Mapping[str, Any]) -> str:
     if "free" not in facts:
         return f"{facts['folder']}: cannot be written"
     speed = f"writes {facts['write'] / 1e6:.0f} MB/s, reads {facts['read'] / 1e6:.0f} MB/s"
     return f"{facts['folder']}: {facts['free'] / 1e9:.0f} GB free, {speed}"
 
 
-def _tell_nnunet(facts: Mapping[str, Any]) -> str:
+def _describe_nnunet(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value or 'not set'}" for name, value in facts.items())
 
 
 _TOLD: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "versions": _tell_versions,
+    "versions": _describe_versions,
     "kernels": lambda facts: "loaded" if facts["load"] else "do not load",
-    "processor": _tell_processor,
+    "processor": _describe_processor,
     "memory": lambda facts: f"{facts['available'] / 1e9:.0f} of {facts['total'] / 1e9:.0f} GB available",
-    "devices": _tell_devices,
-    "convolutions": _tell_convolutions,
-    "disk": _tell_disk,
-    "nnunet": _tell_nnunet,
+    "devices": _describe_devices,
+    "convolutions": _describe_convolutions,
+    "disk": _describe_disk,
+    "nnunet": _describe_nnunet,
 }

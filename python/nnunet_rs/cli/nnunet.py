@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nnunet_rs.core.choices import PLAN_RECIPES, recipe_of_planner
+from nnunet_rs.core.choices import PLANNER_NAMES, planner_of_nnunet
 from nnunet_rs.core.workspace import DATASET_JSON
 
 COMMANDS: Mapping[str, str] = {
@@ -114,8 +114,8 @@ def trainer(name: str) -> str | None:
 def _plans(name: str) -> str | None:
     if name == "nnUNetPlans":
         return None
-    recipe = next((recipe for recipe, known in PLAN_RECIPES.items() if known.plans == name), None)
-    return _ONE_PLAN + (f", made by preprocess -o WORK --planner {recipe}" if recipe else "")
+    planner = next((planner for planner, known in PLANNER_NAMES.items() if known.plans == name), None)
+    return _ONE_PLAN + (f", made by preprocess -o WORK --planner {planner}" if planner else "")
 
 
 def _gpus(count: str) -> str | None:
@@ -168,16 +168,16 @@ class _Checked(_Hidden):
             raise argparse.ArgumentError(None, f"{option} {value} is nnU-Net's: {instead}")
 
 
-class Planner(_Hidden):
-    """`-pl PLANNER` of nnU-Net: a recipe."""
+class PlannerOption(_Hidden):
+    """`-pl PLANNER` of nnU-Net."""
 
     def __call__(self, _: object, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
-        """Set the recipe of this planner."""
-        recipe = recipe_of_planner(value)
-        if recipe is None:
-            known = ", ".join(names.planner for names in PLAN_RECIPES.values() if names.same)
-            raise argparse.ArgumentError(None, f"{option} {value}: there are {known}; or write --recipe")
-        namespace.recipe = recipe
+        """Set the planner that goes by its rules."""
+        planner = planner_of_nnunet(value)
+        if planner is None:
+            known = ", ".join(names.planner for names in PLANNER_NAMES.values() if names.same)
+            raise argparse.ArgumentError(None, f"{option} {value}: there are {known}; or write --planner")
+        namespace.planner = planner
 
 
 class Processes(_Hidden):

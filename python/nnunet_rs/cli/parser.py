@@ -107,7 +107,7 @@ class RootParser(CommandParser):
         return "\n".join(lines)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; what a command does not know is told by that command, with what was probably meant."""
+        """Parse; what a command does not know is an error of that command, with what was probably meant."""
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
             parser = self.commands[known.command] if known.command else self

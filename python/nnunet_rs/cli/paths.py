@@ -83,7 +83,7 @@ class Paths:
 def fill(
     arguments: argparse.Namespace, environment: Mapping[str, str], say: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Put the folders that `-d` stands for where none were named; `say` is told of variables that lead nowhere.
+    """Put the folders that `-d` stands for where none were named; `say` reports variables that lead nowhere.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def fill(
         if dataset:
             arguments.placement = paths.placement(dataset, arguments.output)
     elif dataset and (work := getattr(arguments, "work", None) or getattr(arguments, "model", None)):
-        _tell_misplaced(paths.placement(dataset, work), work, say)
+        _report_misplaced(paths.placement(dataset, work), work, say)
 
 
 def commands_as_typed(arguments: argparse.Namespace) -> Callable[[str], str]:
@@ -125,7 +125,7 @@ def commands_as_typed(arguments: argparse.Namespace) -> Callable[[str], str]:
     return lambda text: command.sub(rf"\1 -d {dataset}", text)
 
 
-def _tell_misplaced(placement: Placement | None, work: Path, say: Callable[[str], None]) -> None:
+def _report_misplaced(placement: Placement | None, work: Path, say: Callable[[str], None]) -> None:
     if placement is None:
         return
     from nnunet_rs.data.placement import placement_warning

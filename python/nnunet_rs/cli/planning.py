@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli import nnunet, shared, values
-from nnunet_rs.core.choices import PLAN_RECIPES
+from nnunet_rs.cli.renamed import Renamed
+from nnunet_rs.core.choices import PLANNER_NAMES
 
 if TYPE_CHECKING:
     from nnunet_rs.core.issues import Issue
@@ -21,15 +22,14 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("plan", "What the rules decide, unless given here.")
     group.add_argument(
         "--planner",
-        "--recipe",
-        dest="recipe",
         metavar="NAME",
-        help=f"whose rules: {shared.listed(PLAN_RECIPES)} (default: paper); --recipe is its earlier name",
+        help=f"whose rules: {shared.listed(PLANNER_NAMES)} (default: paper)",
     )
+    group.add_argument("--recipe", action=Renamed, dest="planner", const="--planner")
     group.add_argument(
         "--plans", metavar="FILE", type=Path, help="follow nnU-Net's plans.json, edited or not, instead of a planner"
     )
-    group.add_argument("-pl", action=nnunet.Planner, help=argparse.SUPPRESS)
+    group.add_argument("-pl", action=nnunet.PlannerOption, help=argparse.SUPPRESS)
     group.add_argument(
         "--vram",
         "-gpu_memory_target",
@@ -75,7 +75,7 @@ def prepare_options(arguments: argparse.Namespace, dataset: Dataset) -> PrepareO
         names = [case.name for case in dataset.training]
         groups = read_case_table(Path(groups)) if groups.endswith(".csv") else groups_from_pattern(names, groups)
     return PrepareOptions(
-        recipe=arguments.recipe,
+        planner=arguments.planner,
         overrides=overrides(arguments),
         plans=arguments.plans,
         configurations=tuple(getattr(arguments, "configuration", None) or ()),

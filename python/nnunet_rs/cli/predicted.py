@@ -16,14 +16,14 @@ from nnunet_rs.core.text import counted
 if TYPE_CHECKING:
     from nnunet_rs.report.predictions import Predictions
     from nnunet_rs.report.predictions_page import PredictionsShown
-    from nnunet_rs.report.statistics import Place
+    from nnunet_rs.report.statistics import StatisticsPlace
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What `predict` makes after the segmentations."""
 
-    statistics: Place | None
+    statistics: StatisticsPlace | None
     page: Path | None
     overwrite: bool
     threads: int | None
@@ -63,10 +63,10 @@ class Wanted:
         return outcome
 
 
-def _place(arguments: argparse.Namespace) -> Place:
-    from nnunet_rs.report.statistics import Place  # whose libraries take as long to import as all else
+def _place(arguments: argparse.Namespace) -> StatisticsPlace:
+    from nnunet_rs.report.statistics import StatisticsPlace  # whose libraries take as long to import as all else
 
-    place = replace(Place.beside(arguments.output), overwrite=arguments.overwrite)
+    place = replace(StatisticsPlace.beside(arguments.output), overwrite=arguments.overwrite)
     place.require()
     return place
 
@@ -85,7 +85,7 @@ def page_beside(predictions: Path) -> Path:
 def write_page(
     found: Predictions, path: Path, shown: PredictionsShown, console: Console, *, aside: bool
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Write the page of predictions; returns what a machine and what a person is told.
+    """Write the page of predictions; returns what machines and people are to read.
 
     `aside` keeps a file that is there and not this tool's, instead of refusing.
     """
@@ -109,7 +109,7 @@ def write_page(
 
 
 def _with_statistics(
-    outcome: Outcome, found: Predictions, place: Place, console: Console, threads: int | None
+    outcome: Outcome, found: Predictions, place: StatisticsPlace, console: Console, threads: int | None
 ) -> Outcome:
     """Measure what was predicted."""
     from nnunet_rs.report.statistics import measure_predictions

@@ -152,23 +152,18 @@ def nnunet_choice(arguments: argparse.Namespace) -> NnunetChoice:
     return NnunetChoice(arguments.trainer, arguments.plans_name, arguments.checkpoint or FINAL)
 
 
-def add_which(parser: Any) -> None:
-    """Add which of several models."""
-    parser.add_argument(
-        "-c",
-        "--configuration",
-        metavar="CONFIG",
-        nargs="+",
-        action="extend",
-        help="these configurations (default: all that are there)",
-    )
-    parser.add_argument(
-        "-f", "--fold", metavar="FOLD", type=values.fold, nargs="+", help="these folds (default: all that are there)"
-    )
+def add_configurations(parser: Any, text: str) -> None:
+    """Add which configurations."""
+    parser.add_argument("-c", "--configuration", metavar="CONFIG", nargs="+", action="extend", help=text)
+
+
+def add_folds(parser: Any, text: str) -> None:
+    """Add which folds."""
+    parser.add_argument("-f", "--fold", metavar="FOLD", type=values.fold, nargs="+", help=text)
 
 
 def require_folder(output: Path, what: str) -> None:
-    """See that a place for several files is not named as one file is; `what` they are."""
+    """Check that a place for several files is not named as one file is; `what` they are."""
     from nnunet_rs.core.errors import DatasetError
     from nnunet_rs.core.io import can_read
 
@@ -177,7 +172,7 @@ def require_folder(output: Path, what: str) -> None:
 
 
 def written(output: Path, result: FolderResult) -> Outcome:
-    """Tell what lies in a folder of segmentations now."""
+    """Report what lies in a folder of segmentations now."""
     skipped = f", {len(result.skipped)} were done before" if result.skipped else ""
     line = f"{counted(len(result.written), 'segmentation')} written to {output}{skipped}"
     return Outcome({"output": output, "written": result.written, "skipped": result.skipped}, (line,))

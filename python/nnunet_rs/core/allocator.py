@@ -52,9 +52,8 @@ def _give_back(thresholds: Mapping[int, int]) -> None:
         library.malloc_trim(0)
 
 
-def _thresholds(environment: Mapping[str, str] | None = None) -> dict[int, int]:
-    """Return the thresholds that this process began with; the tunables are the stronger ones."""
-    known = os.environ if environment is None else environment
+def thresholds_of(known: Mapping[str, str]) -> dict[int, int]:
+    """Return the thresholds of malloc that an environment asks for, by mallopt's numbers; tunables are the stronger."""
     tunables = dict(part.partition("=")[::2] for part in known.get("GLIBC_TUNABLES", "").split(":"))
     found = dict(_USUAL)
     for option, (name, tunable) in _NAMES.items():
@@ -64,7 +63,7 @@ def _thresholds(environment: Mapping[str, str] | None = None) -> dict[int, int]:
     return found
 
 
-_THRESHOLDS = Restored(_thresholds, _give_back)
+_THRESHOLDS = Restored(lambda: thresholds_of(os.environ), _give_back)
 
 
 def _glibc() -> Any | None:

@@ -15,8 +15,8 @@ SHARE = 0.8  # of the free memory that is used where the user sets no limit
 _OVERHEAD = 32 << 20  # bytes a thread may hold besides its case: small arrays, caches of the allocator
 _LEAST = 64 << 20  # bytes that there must be for cases
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class StoppedError(Exception):
@@ -80,7 +80,7 @@ class Budget:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Let nobody in any more, and wake those that wait."""
+        """Refuse all further requests, and wake those that wait."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -126,21 +126,21 @@ def memory_for_cases(allowed: int | None, threads: int, reserved: int = 0) -> in
 
 
 def in_parallel(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int, budget: Budget
-) -> Iterator[tuple[Item, Result]]:
+    work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int, budget: Budget
+) -> Iterator[tuple[_Item, _Result]]:
     """Do `work` on each item in threads, giving item and result as they end.
 
     An error, Ctrl-C, or a caller that takes no more results, drops the items not begun, calls off those that wait
     for `budget`, and waits for those in hand.
     """
 
-    def told(item: Item) -> Result:
+    def named(item: _Item) -> _Result:
         with doing(getattr(item, "name", item)):
             return work(item)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="case") as pool:
         try:
-            futures = {pool.submit(told, item): item for item in items}
+            futures = {pool.submit(named, item): item for item in items}
             for future in as_completed(futures):
                 yield futures.pop(future), future.result()
         except BaseException:

@@ -16,7 +16,7 @@ from nnunet_rs.core.issues import Issue, IssueError, fatal
 from nnunet_rs.core.labels import encode_labels, present_classes
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.names import TAKEN, result_ending
-from nnunet_rs.core.outliers import Measured, outliers
+from nnunet_rs.core.outliers import ComparedCase, outliers
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Volume
@@ -24,12 +24,12 @@ from nnunet_rs.core.workspace import DATASET_JSON
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CheckedCase:
     """What one case contributes to the verdict on the dataset."""
 
     issues: tuple[Issue, ...]
     classes: tuple[bool, ...] = ()  # which classes it holds, the ignore label last; empty: unknown
-    measured: Measured | None = None  # None: its image cannot be read
+    measured: ComparedCase | None = None  # None: its image cannot be read
 
 
 def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | None, tuple[Issue, ...]]:
@@ -69,7 +69,7 @@ def check_dataset(
     dataset
         As `read_dataset` gave it; its own issues come first.
     progress
-        Is told of each case.
+        Called for each case.
     threads
         Cases read at the same time, each in memory as a whole; None: one per processor this process may use.
     memory
@@ -87,7 +87,7 @@ def check_dataset(
     """
     threads = min(threads or processors(), max(1, len(dataset.training)))
     budget = Budget(memory_for_cases(memory, threads))
-    seen: dict[str, Seen] = {}
+    seen: dict[str, CheckedCase] = {}
     with (progress or Silent()).task("check", len(dataset.training)) as task:
         for case, result in in_parallel(partial(_see, dataset, budget), dataset.training, threads, budget):
             seen[case.name] = result
@@ -96,7 +96,7 @@ def check_dataset(
     return (*dataset.issues, *(issue for one in ordered for issue in one.issues), *dataset_issues(dataset, ordered))
 
 
-def dataset_issues(dataset: Dataset, seen: Sequence[Seen]) -> tuple[Issue, ...]:
+def dataset_issues(dataset: Dataset, seen: Sequence[CheckedCase]) -> tuple[Issue, ...]:
     """List what only the readable cases together can tell.
 
     Rules: `no-foreground-anywhere` (fatal); `label-unused`, a warning, for each class that no case holds; and the
@@ -135,24 +135,24 @@ def too_large(case: Case, needed: int, budget: Budget, becomes: str = "") -> Iss
     return Issue(case.images[0], "memory", value, advice, case.name)
 
 
-def _see(dataset: Dataset, budget: Budget, case: Case) -> Seen:
+def _see(dataset: Dataset, budget: Budget, case: Case) -> CheckedCase:
     needed = estimate_case_memory(case, len(dataset.channels)).reading
     if needed > budget.total:
-        return Seen((too_large(case, needed, budget),))
+        return CheckedCase((too_large(case, needed, budget),))
     with budget.hold(needed):
         volume, labels, issues = check_case(dataset, case)
         measured = None if volume is None else _measured(case, volume)
-        return Seen(issues, present_classes(labels.data, dataset.labels) if labels else (), measured)
+        return CheckedCase(issues, present_classes(labels.data, dataset.labels) if labels else (), measured)
 
 
-def _measured(case: Case, volume: Volume) -> Measured:
+def _measured(case: Case, volume: Volume) -> ComparedCase:
     z, y, x = volume.data.shape[1:]
     lows = tuple(float(channel.min()) for channel in volume.data)
-    return Measured(case.name, case.images[0], (z, y, x), volume.spacing, lows)
+    return ComparedCase(case.name, case.images[0], (z, y, x), volume.spacing, lows)
 
 
 def _name_issues(case: Case) -> list[Issue]:
-    """See that a TIFF's spacing file, beside a result of this case, would not be a file of this tool's."""
+    """Check that a TIFF's spacing file, beside a result of this case, would not be a file of this tool's."""
     result = case.images[0].with_name(case.name + result_ending(case.images[0].name))
     taken = [file.name for file in companions(result) if file.name.lower() in TAKEN]
     value = f"its spacing file {', '.join(taken)} has the name of a file that this tool puts beside results"

@@ -28,15 +28,15 @@ _Value = TypeVar("_Value")
 
 
 class NnunetNames(NamedTuple):
-    """What nnU-Net v2 calls a planning recipe."""
+    """What nnU-Net v2 calls a planner."""
 
     planner: str  # its class
     plans: str
     shared: str  # prefix of the prepared data of 2d and 3d_fullres, which planners of one family share
-    same: bool = True  # plans by this planner are read as the recipe's
+    same: bool = True  # plans by this planner are read as made by ours
 
 
-PLAN_RECIPES: Mapping[str, NnunetNames] = {
+PLANNER_NAMES: Mapping[str, NnunetNames] = {
     "paper": NnunetNames("ExperimentPlanner", "nnUNetPaperPlans", "nnUNetPaperPlans", same=False),
     "v2": NnunetNames("ExperimentPlanner", "nnUNetPlans", "nnUNetPlans"),
     "v2-resenc-m": NnunetNames("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans", "nnUNetPlans"),
@@ -64,6 +64,6 @@ def complete(kind: Any, table: Mapping[str, _Value]) -> dict[str, _Value]:
     return {name: table[name] for name in wanted}
 
 
-def recipe_of_planner(planner: str) -> str | None:
-    """Return the recipe of one of nnU-Net's planner classes; None: there is none."""
-    return next((recipe for recipe, known in PLAN_RECIPES.items() if known.same and known.planner == planner), None)
+def planner_of_nnunet(name: str) -> str | None:
+    """Return the planner that goes by the rules of one of nnU-Net's planner classes; None: there is none."""
+    return next((planner for planner, known in PLANNER_NAMES.items() if known.same and known.planner == name), None)

@@ -141,7 +141,7 @@ class _Source:
     folders: Folders
     environment: Mapping[str, str]
 
-    def place(self, listed: str) -> Path:
+    def path_of(self, listed: str) -> Path:
         """Return where a file is that dataset.json lists: in the dataset's folder, or anywhere by an absolute path.
 
         `$NAME` and `${NAME}` stand for variables of the environment.
@@ -217,7 +217,7 @@ def _test_entries(source: _Source) -> tuple[list[Path], list[str]]:
     listed = source.content.get("test") or []
     entries = listed if isinstance(listed, list) else [listed]
     names = [entry.get("image") if isinstance(entry, dict) else entry for entry in entries]
-    paths = [source.place(name) for name in names if isinstance(name, str)]
+    paths = [source.path_of(name) for name in names if isinstance(name, str)]
     wrong = [shortened(entry) for entry, name in zip(entries, names, strict=True) if not isinstance(name, str)]
     return [path for path in paths if not path.name.startswith(HIDDEN)], wrong
 
@@ -237,10 +237,10 @@ def _decathlon_entries(source: _Source) -> Iterator[tuple[str, list[Path], Path 
         label = entry.get("label")
         if label is not None and not isinstance(label, str):
             raise broken(source.file, f"training[{index}]", f"has the label {shortened(label)}", advice)
-        image = source.place(entry["image"])
+        image = source.path_of(entry["image"])
         if not image.name.startswith(HIDDEN):
             name = strip_ending(image.name)
-            yield name, _split_channels(source, image, name), None if label is None else source.place(label)
+            yield name, _split_channels(source, image, name), None if label is None else source.path_of(label)
 
 
 def _split_channels(source: _Source, image: Path, name: str) -> list[Path]:
@@ -267,7 +267,7 @@ def _raw_entries(source: _Source) -> Iterator[tuple[str, list[Path], Path | None
         label = entry.get("label")
         if label is not None and not isinstance(label, str):
             raise broken(source.file, f"dataset[{name!r}]", f"has the label {shortened(label)}", advice)
-        yield name, [source.place(image) for image in images], None if label is None else source.place(label)
+        yield name, [source.path_of(image) for image in images], None if label is None else source.path_of(label)
 
 
 def _listed(source: _Source, entries: Iterable[tuple[str, list[Path], Path | None]], places: Collection[str]) -> Listed:
@@ -295,7 +295,7 @@ def _listed(source: _Source, entries: Iterable[tuple[str, list[Path], Path | Non
 
 
 def _not_listed(source: _Source, used: Collection[Path], places: Collection[str]) -> list[Issue]:
-    """Tell what the dataset's own folders hold besides what is listed; other folders are others' archives."""
+    """Report what the dataset's own folders hold besides what is listed; other folders are others' archives."""
     root, tests = source.root.resolve(), _test_entries(source)[0] if "imagesTs" in places else []
     names: dict[Path, set[str]] = {}
     for path in (*used, *tests):

@@ -150,7 +150,7 @@ def render(value: Any, indent: str = "") -> str:
 
 
 def _tall(value: Any) -> bool:
-    """Tell whether one entry a line reads better: sentences, and tables of tables."""
+    """Return whether one entry a line reads better: sentences, and tables of tables."""
     items = list(value.values()) if isinstance(value, dict) else list(value)
     if isinstance(value, dict):
         return any(isinstance(item, dict) for item in items)

@@ -92,7 +92,7 @@ def writing(path: Path, temporary: Path) -> Iterator[None]:
 
 
 def require_writable(folder: Path, path: Path | None = None) -> None:
-    """See that files can be made in a folder, or in the nearest above it that is there, before hours of work.
+    """Check that files can be made in a folder, or in the nearest above it that is there, before hours of work.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What folders hold: each is listed once, and what nobody uses of it is told by name."""
+"""What folders hold: each is listed once, and what nobody uses of it is reported by name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Folders:
 
 
 def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str = "") -> list[Issue]:
-    """Tell by name what a folder holds and nobody uses, a warning for each reason.
+    """Report by name what a folder holds and nobody uses, a warning for each reason.
 
     Parameters
     ----------
@@ -82,12 +82,14 @@ def left_out(folder: Path, listing: Listing, used: Collection[str], ending: str 
     endings = {ending_of(name) for name in used}
     belonging = {file.suffix for ending in endings for file in companions(Path(f"x{ending}"))}
     rest = {name for name in listing.files - set(used) if not has_ending(name, tuple(belonging))}
-    issues = [_told(folder, listing.folders - set(used), "left-out", "folder", "folders within are not looked into")]
+    issues = [
+        _left_out(folder, listing.folders - set(used), "left-out", "folder", "folders within are not looked into")
+    ]
     for rule, reason, advice, holds in _reasons(ending):
         some = {name for name in rest if holds(name)}
-        issues.append(_told(folder, some, rule, "file", reason, advice))
+        issues.append(_left_out(folder, some, rule, "file", reason, advice))
         rest -= some
-    issues.append(_told(folder, rest, "left-out", "file", f"not listed in {DATASET_JSON}"))
+    issues.append(_left_out(folder, rest, "left-out", "file", f"not listed in {DATASET_JSON}"))
     return [issue for issue in issues if issue is not None]
 
 
@@ -113,7 +115,9 @@ def _is_image(name: str) -> bool:
     return has_ending(name) or has_ending(name, SEGMENTATION)
 
 
-def _told(folder: Path, names: Collection[str], rule: str, kind: str, reason: str, advice: str = _MOVE) -> Issue | None:
+def _left_out(
+    folder: Path, names: Collection[str], rule: str, kind: str, reason: str, advice: str = _MOVE
+) -> Issue | None:
     if not names:
         return None
     verb = "is" if len(names) == 1 else "are"

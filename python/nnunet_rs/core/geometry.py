@@ -75,7 +75,7 @@ class Geometry:
 
 
 def canonical_axes(header: Header) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Tell how a file's axes are brought nearest to S, A, R: growing index towards superior, anterior, right.
+    """Return how a file's axes are brought nearest to S, A, R: growing index towards superior, anterior, right.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def rounded(affine: NDArray[np.float64]) -> list[list[float]]:
 
 
 def invertible(matrix: NDArray[np.float64]) -> bool:
-    """Tell whether three column vectors span space, whatever their lengths: micrometres may be told in metres."""
+    """Return whether three column vectors span space, whatever their lengths: micrometres may be told in metres."""
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(matrix, axis=0)
         return bool(np.isfinite(lengths).all() and lengths.min() > 0 and abs(np.linalg.det(matrix / lengths)) > 1e-6)
@@ -152,7 +152,7 @@ def _first(data: NDArray[Any], axis: int) -> int:
 
 
 def lowres_axis(spacing: tuple[float, ...], target: tuple[float, ...], separate: bool | None = None) -> int | None:
-    """Tell along which axis, if any, an anisotropic case is resampled by itself (by nearest neighbour, as a rule).
+    """Return along which axis, if any, an anisotropic case is resampled by itself (by nearest neighbour, as a rule).
 
     The case's own spacing decides if its coarsest axis is more than 3 times its finest, else the target's. Where two or
     three axes share the coarsest spacing there is no such axis. Equal to `determine_do_sep_z_and_axis` of

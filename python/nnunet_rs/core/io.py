@@ -46,7 +46,7 @@ def read_volume(
     case
         The case's name, for messages.
     warn
-        Is told of every warning: a spacing that is assumed, a place that is said twice.
+        Called for every warning: a spacing that is assumed, a place that is said twice.
 
     Returns
     -------

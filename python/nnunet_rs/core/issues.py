@@ -42,7 +42,7 @@ class Warnings:
         self._more: dict[str, int] = {}
 
     def __call__(self, issue: Issue) -> None:
-        """Tell a warning, or count it."""
+        """Report a warning, or count it."""
         with self._lock:
             first = issue.rule not in self._more
             self._more[issue.rule] = 0 if first else self._more[issue.rule] + 1
@@ -50,7 +50,7 @@ class Warnings:
             self._say(f"warning: {issue}")
 
     def finish(self) -> None:
-        """Tell what was counted only."""
+        """Report what was counted only."""
         for rule, count in self._more.items():
             if count:
                 self._say(f"warning: {rule}: {count} more file{'s' if count > 1 else ''}")

@@ -79,7 +79,7 @@ def undeclared_values(raw: IntArray, labels: LabelSet) -> tuple[tuple[int, int],
 
 
 def present_classes(classes: IntArray, labels: LabelSet) -> tuple[bool, ...]:
-    """Tell of each class, and of the ignore label last, whether encoded labels (z, y, x) hold it."""
+    """Return of each class, and of the ignore label last, whether encoded labels (z, y, x) hold it."""
     seen = np.zeros(labels.count + 1, np.bool_)
     flat = classes.reshape(-1)
     whole = flat.size - flat.size % (8 // flat.itemsize)

@@ -1,4 +1,4 @@
-"""One process at a time in a folder, on one machine or several that share it; who is kept out is told by whom.
+"""One process at a time in a folder, on one machine or several that share it; who is kept out learns by whom.
 
 Two things keep others out. The system's lock on the file `.lock` (flock; on Windows a locked byte) goes with the
 process, however it ends. But some file systems have no such locks, and on others they hold on one machine alone. So the
@@ -72,6 +72,15 @@ def _exists(process: int) -> bool:
     except OSError:  # another user's
         return True
     return True
+
+
+def is_held(folder: Path) -> bool:
+    """Whether another process, or another part of this one, is at work in a folder."""
+    try:
+        with exclusive(folder, "a look"):
+            return False
+    except HeldError:
+        return True
 
 
 @contextmanager

@@ -7,21 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_rs.core import itk
+from nnunet_rs.core import itk, raw
 from nnunet_rs.core.content import kind_of, read_content, require_kind
 from nnunet_rs.core.issues import Issue, IssueError
-from nnunet_rs.core.raw import (
-    HEADER,
-    Layout,
-    Placement,
-    axes_of,
-    data_file,
-    format_of,
-    invalid,
-    numbers,
-    sizes_of,
-    spacing_assumed,
-)
 from nnunet_rs.core.types import Header, IntArray, Spacing3
 
 NAME = "metaimage"
@@ -42,23 +30,23 @@ _TYPES = {  # LONG has four bytes, whatever the machine
 }
 
 
-def _layout(path: Path) -> Layout:
-    content = read_content(path, HEADER)
+def _layout(path: Path) -> raw.Layout:
+    content = read_content(path, raw.HEADER)
     fields, end = _fields(content)
     if "NDims" not in fields or kind_of(content) not in ("", "MetaImage"):
         require_kind(path, content, "MetaImage")
     data, start = _data(path, fields, end)
-    sizes = sizes_of(path, numbers(path, "DimSize", fields.get("DimSize", ""), int))
+    sizes = raw.sizes_of(path, raw.numbers(path, "DimSize", fields.get("DimSize", ""), int))
     count = _number(path, fields, "NDims", 0)
     if count != len(sizes):
-        raise IssueError(invalid(path, f"NDims is {count}, DimSize has {len(sizes)} numbers"))
+        raise IssueError(raw.invalid(path, f"NDims is {count}, DimSize has {len(sizes)} numbers"))
     channels = _number(path, fields, "ElementNumberOfChannels", 1)
-    sizes = sizes_of(path, [channels, *sizes])
-    axes = axes_of(path, list(range(1, len(sizes))), [0], sizes)
+    sizes = raw.sizes_of(path, [channels, *sizes])
+    axes = raw.axes_of(path, list(range(1, len(sizes))), [0], sizes)
     placement, spacing, known = _placement(path, fields, len(sizes) - 1)
-    issues = (*(() if known else (spacing_assumed(path),)), *_intensity_function(path, fields))
+    issues = (*(() if known else (raw.spacing_assumed(path),)), *_intensity_function(path, fields))
     kind, encoding = _voxel_type(path, fields)
-    return Layout(NAME, path, data, start, 0, kind, encoding, sizes, axes, placement, spacing, issues)
+    return raw.Layout(NAME, path, data, start, 0, kind, encoding, sizes, axes, placement, spacing, issues)
 
 
 def _fields(content: bytes) -> tuple[dict[str, str], int]:
@@ -77,7 +65,7 @@ def _fields(content: bytes) -> tuple[dict[str, str], int]:
 
 
 def _number(path: Path, fields: dict[str, str], name: str, default: int) -> int:
-    found = numbers(path, name, fields.get(name, ""), int)
+    found = raw.numbers(path, name, fields.get(name, ""), int)
     return int(found[0]) if found else default
 
 
@@ -98,7 +86,7 @@ def _voxel_type(path: Path, fields: dict[str, str]) -> tuple[np.dtype[Any], str]
     return kind, "zlib" if _true(fields, "CompressedData") else "raw"
 
 
-def _placement(path: Path, fields: dict[str, str], count: int) -> tuple[Placement, Spacing3, bool]:
+def _placement(path: Path, fields: dict[str, str], count: int) -> tuple[raw.ItkGeometry, Spacing3, bool]:
     """Return where the voxels are, their spacing (z, y, x), and whether the header tells it."""
     axes = min(count, 3)
     text = fields.get("ElementSpacing") or fields.get("ElementSize", "")
@@ -109,7 +97,7 @@ def _placement(path: Path, fields: dict[str, str], count: int) -> tuple[Placemen
     with np.errstate(all="ignore"):
         directions = matrix[:axes, :axes] * np.asarray(spacing[:axes])[:, np.newaxis]
     x, y, z = (*(float(size) for size in spacing[:axes]), 1.0)[:3]
-    placement = Placement(tuple(origin[:axes]), tuple(map(tuple, directions.tolist())))
+    placement = raw.ItkGeometry(tuple(origin[:axes]), tuple(map(tuple, directions.tolist())))
     return placement, (z, y, x), bool(text)
 
 
@@ -118,9 +106,9 @@ def _first(fields: dict[str, str], *names: str) -> str:
 
 
 def _vector(path: Path, name: str, text: str, count: int) -> list[float]:
-    found: list[float] = numbers(path, name, text)
+    found: list[float] = raw.numbers(path, name, text)
     if found and len(found) < count:
-        raise IssueError(invalid(path, f"{name} has {len(found)} numbers, not {count}"))
+        raise IssueError(raw.invalid(path, f"{name} has {len(found)} numbers, not {count}"))
     return found[:count]
 
 
@@ -128,17 +116,17 @@ def _data(path: Path, fields: dict[str, str], end: int) -> tuple[Path, int]:
     """Return the file that holds the voxels, and where in it they begin."""
     name, skip = fields.get("ElementDataFile", ""), _number(path, fields, "HeaderSize", 0)
     if not name:
-        raise IssueError(invalid(path, "ElementDataFile is missing: the header is cut short"))
+        raise IssueError(raw.invalid(path, "ElementDataFile is missing: the header is cut short"))
     if skip < -1:
-        raise IssueError(invalid(path, f"HeaderSize is {skip}"))
+        raise IssueError(raw.invalid(path, f"HeaderSize is {skip}"))
     if name.upper() == "LOCAL":
         return path, -1 if skip < 0 else end
-    return data_file(path, name), skip
+    return raw.data_file(path, name), skip
 
 
 def _intensity_function(path: Path, fields: dict[str, str]) -> tuple[Issue, ...]:
-    slope = numbers(path, "slope", fields.get("ElementToIntensityFunctionSlope", "")) or [1.0]
-    offset = numbers(path, "offset", fields.get("ElementToIntensityFunctionOffset", "")) or [0.0]
+    slope = raw.numbers(path, "slope", fields.get("ElementToIntensityFunctionSlope", "")) or [1.0]
+    offset = raw.numbers(path, "offset", fields.get("ElementToIntensityFunctionOffset", "")) or [0.0]
     if (slope[0], offset[0]) == (1, 0):
         return ()
     value = f"ElementToIntensityFunction is {slope[0]:g} * voxel + {offset[0]:g}"
@@ -156,4 +144,4 @@ def _companions(path: Path) -> tuple[Path, ...]:
     return tuple(path.with_suffix(ending) for ending in endings)
 
 
-FORMAT = format_of(NAME, (".mha", ".mhd"), _layout, _write_labels, _companions)
+FORMAT = raw.format_of(NAME, (".mha", ".mhd"), _layout, _write_labels, _companions)

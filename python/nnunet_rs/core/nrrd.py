@@ -8,21 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_rs.core import itk
+from nnunet_rs.core import itk, raw
 from nnunet_rs.core.content import read_content, require_kind
 from nnunet_rs.core.issues import Issue, IssueError
-from nnunet_rs.core.raw import (
-    HEADER,
-    Layout,
-    Placement,
-    axes_of,
-    data_file,
-    format_of,
-    invalid,
-    numbers,
-    sizes_of,
-    spacing_assumed,
-)
 
 NAME = "nrrd"
 
@@ -51,27 +39,29 @@ _RAS = {"right-anterior-superior", "ras", "right-anterior-superior-time", "rast"
 _LAS = {"left-anterior-superior", "las", "left-anterior-superior-time", "last"}
 
 
-def _layout(path: Path) -> Layout:
-    content = read_content(path, HEADER)
+def _layout(path: Path) -> raw.Layout:
+    content = read_content(path, raw.HEADER)
     require_kind(path, content, "NRRD")
     fields, end = _fields(path, content)
-    sizes = sizes_of(path, numbers(path, "sizes", fields.get("sizes", ""), int))
+    sizes = raw.sizes_of(path, raw.numbers(path, "sizes", fields.get("sizes", ""), int))
     kinds = [kind.lower() for kind in fields.get("kinds", "").split()] or [""] * len(sizes)
     vectors = _vectors(path, fields.get("space directions", ""))
-    dimension = numbers(path, "dimension", fields.get("dimension", ""), int)
+    dimension = raw.numbers(path, "dimension", fields.get("dimension", ""), int)
     if not [len(sizes)] == [len(kinds)] == [len(vectors or sizes)] == dimension:
-        raise IssueError(invalid(path, "dimension, sizes, kinds and space directions count different numbers of axes"))
+        raise IssueError(
+            raw.invalid(path, "dimension, sizes, kinds and space directions count different numbers of axes")
+        )
     if "complex" in kinds:
         raise IssueError(Issue(path, "voxel-type", "complex numbers", "save it with integer or float voxels"))
     inside = [kind in _IN_SPACE and (not vectors or vectors[axis] is not None) for axis, kind in enumerate(kinds)]
     spatial = [axis for axis in range(len(sizes)) if inside[axis]]
-    axes = axes_of(path, spatial, [axis for axis in range(len(sizes)) if not inside[axis]], sizes)
+    axes = raw.axes_of(path, spatial, [axis for axis in range(len(sizes)) if not inside[axis]], sizes)
     placement, known = _placement(path, fields, [axis for axis in axes[:0:-1] if axis is not None], vectors)
     data, start, lines = _data(path, fields, end)
     x, y, z = (*(float(np.linalg.norm(vector)) for vector in placement.directions), 1.0)[:3]
-    issues = (*(() if known else (spacing_assumed(path),)), *_quantised(path, fields))
+    issues = (*(() if known else (raw.spacing_assumed(path),)), *_quantised(path, fields))
     kind, encoding = _voxel_type(path, fields)
-    return Layout(NAME, path, data, start, lines, kind, encoding, sizes, axes, placement, (z, y, x), issues)
+    return raw.Layout(NAME, path, data, start, lines, kind, encoding, sizes, axes, placement, (z, y, x), issues)
 
 
 def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
@@ -89,7 +79,7 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
             fields[re.sub(r"\s+", " ", name.strip().lower())] = value.strip()
     if "data file" in fields or "datafile" in fields:
         return fields, len(content)
-    raise IssueError(invalid(path, "the header does not end (there is no empty line)"))
+    raise IssueError(raw.invalid(path, "the header does not end (there is no empty line)"))
 
 
 def _voxel_type(path: Path, fields: dict[str, str]) -> tuple[np.dtype[Any], str]:
@@ -103,7 +93,7 @@ def _voxel_type(path: Path, fields: dict[str, str]) -> tuple[np.dtype[Any], str]
     endian = fields.get("endian", "").lower()
     if kind.itemsize > 1 and encoding != "text":
         if endian not in ("little", "big"):
-            raise IssueError(invalid(path, f"endian is {endian or 'missing'}, not little or big"))
+            raise IssueError(raw.invalid(path, f"endian is {endian or 'missing'}, not little or big"))
         kind = kind.newbyteorder("<" if endian == "little" else ">")
     return kind, encoding
 
@@ -111,29 +101,31 @@ def _voxel_type(path: Path, fields: dict[str, str]) -> tuple[np.dtype[Any], str]
 def _vectors(path: Path, text: str) -> list[list[float] | None]:
     """Return a field's vectors; None stands for `none`."""
     words = re.findall(r"none|\([^()]*\)", text)
-    return [None if word == "none" else numbers(path, "space directions", word[1:-1]) for word in words]
+    return [None if word == "none" else raw.numbers(path, "space directions", word[1:-1]) for word in words]
 
 
 def _placement(
     path: Path, fields: dict[str, str], axes: list[int], vectors: list[list[float] | None]
-) -> tuple[Placement, bool]:
+) -> tuple[raw.ItkGeometry, bool]:
     """Return where the voxels are, axes x, y (and z), and whether the header tells their size."""
     if vectors:
         directions = [(vectors[axis] or [])[:3] for axis in axes]
         (origin, *_) = [(vector or [])[:3] for vector in _vectors(path, fields.get("space origin", ""))] or [[]]
         if any(len(vector) not in (2, 3) for vector in directions) or len(origin) not in (0, 2, 3):
-            raise IssueError(invalid(path, "space directions and space origin are not vectors of two or three numbers"))
+            raise IssueError(
+                raw.invalid(path, "space directions and space origin are not vectors of two or three numbers")
+            )
         signs = _signs(fields.get("space", "").lower())
-        return Placement(_times(origin, signs), tuple(_times(vector, signs) for vector in directions)), True
-    words = numbers(path, "spacings", fields.get("spacings", ""))
+        return raw.ItkGeometry(_times(origin, signs), tuple(_times(vector, signs) for vector in directions)), True
+    words = raw.numbers(path, "spacings", fields.get("spacings", ""))
     known = bool(words) and all(axis < len(words) and np.isfinite(words[axis]) for axis in axes)
     spacing = [words[axis] if axis < len(words) and not np.isnan(words[axis]) else 1.0 for axis in axes]
-    return Placement(_lowest(path, fields, axes, spacing), tuple(map(tuple, np.diag(spacing).tolist()))), known
+    return raw.ItkGeometry(_lowest(path, fields, axes, spacing), tuple(map(tuple, np.diag(spacing).tolist()))), known
 
 
 def _lowest(path: Path, fields: dict[str, str], axes: list[int], spacing: list[float]) -> tuple[float, ...]:
     """Return the first voxel's place by the least coordinates of its axes: of its centre, or of the voxel's border."""
-    lowest = numbers(path, "axis mins", fields.get("axis mins", fields.get("axismins", "")))
+    lowest = raw.numbers(path, "axis mins", fields.get("axis mins", fields.get("axismins", "")))
     if any(axis >= len(lowest) or not np.isfinite(lowest[axis]) for axis in axes):
         return ()
     centres = fields.get("centers", fields.get("centerings", "")).split()
@@ -156,11 +148,11 @@ def _data(path: Path, fields: dict[str, str], end: int) -> tuple[Path, int, int]
     """Return the file that holds the voxels, where in it they begin, and how many lines are left out before."""
     name = fields.get("data file", fields.get("datafile", ""))
     skips = (fields.get("byte skip", fields.get("byteskip", "0")), fields.get("line skip", fields.get("lineskip", "0")))
-    (skip,), (lines,) = ((numbers(path, "skip", text, int) or [0])[:1] for text in skips)
-    if skip < -1 or not 0 <= lines < HEADER:
-        raise IssueError(invalid(path, f"byte skip is {skip}, line skip is {lines}"))
+    (skip,), (lines,) = ((raw.numbers(path, "skip", text, int) or [0])[:1] for text in skips)
+    if skip < -1 or not 0 <= lines < raw.HEADER:
+        raise IssueError(raw.invalid(path, f"byte skip is {skip}, line skip is {lines}"))
     if name:
-        return data_file(path, name), skip, lines
+        return raw.data_file(path, name), skip, lines
     return path, -1 if skip < 0 else end + skip, lines
 
 
@@ -172,4 +164,4 @@ def _quantised(path: Path, fields: dict[str, str]) -> tuple[Issue, ...]:
     return (Issue(path, "scaling", value, "they are taken as stored, as ITK takes them", fatal=False),)
 
 
-FORMAT = format_of(NAME, (".nrrd",), _layout, itk.write_labels)
+FORMAT = raw.format_of(NAME, (".nrrd",), _layout, itk.write_labels)

@@ -23,7 +23,7 @@ AIR = -500.0  # Hounsfield units; every CT that is not cut out holds less
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ComparedCase:
     """What is compared of one case."""
 
     name: str
@@ -33,7 +33,7 @@ class Measured:
     lows: tuple[float, ...] = ()  # the smallest intensity of each channel; empty: unknown
 
 
-def outliers(dataset_file: Path, cases: Sequence[Measured], channels: Sequence[str]) -> list[Issue]:
+def outliers(dataset_file: Path, cases: Sequence[ComparedCase], channels: Sequence[str]) -> list[Issue]:
     """Warn of cases that are far from the median of all, and of a unit that none of them can have.
 
     Rules: `spacing-unit` (of all cases), `spacing-outlier`, `size-outlier`, `intensity-outlier` (of CT).
@@ -80,7 +80,7 @@ def _typical(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
     return tuple(float(size) for size in np.exp(np.median(np.log(rows), axis=0)))
 
 
-def _unit(file: Path, cases: Sequence[Measured]) -> list[Issue]:
+def _unit(file: Path, cases: Sequence[ComparedCase]) -> list[Issue]:
     if all(set(case.spacing) == {1.0} for case in cases):
         return []  # pictures have no size
     longest = median(max(np.multiply(case.shape, case.spacing)) for case in cases)
@@ -91,7 +91,7 @@ def _unit(file: Path, cases: Sequence[Measured]) -> list[Issue]:
     return [Issue(file, "spacing-unit", value, f"spacing is in mm: see that it is not in {unit}", fatal=False)]
 
 
-def _spacing(case: Measured, usual: Sequence[float], shape: Sequence[float]) -> list[Issue]:
+def _spacing(case: ComparedCase, usual: Sequence[float], shape: Sequence[float]) -> list[Issue]:
     if not far_off(case.shape, case.spacing, usual, [edge * count for edge, count in zip(usual, shape, strict=True)]):
         return []
     factors = np.divide(case.spacing, usual)
@@ -101,7 +101,7 @@ def _spacing(case: Measured, usual: Sequence[float], shape: Sequence[float]) -> 
     return [Issue(case.file, "spacing-outlier", value, advice, case.name, fatal=False)]
 
 
-def _size(case: Measured, spacing: Sequence[float], shape: Sequence[float]) -> list[Issue]:
+def _size(case: ComparedCase, spacing: Sequence[float], shape: Sequence[float]) -> list[Issue]:
     """Warn of a case that has many times more, or fewer, voxels and millimetres than the others; or one slice."""
     factor = math.prod(case.shape) / math.prod(shape)
     room = factor * math.prod(case.spacing) / math.prod(spacing)
@@ -113,7 +113,7 @@ def _size(case: Measured, spacing: Sequence[float], shape: Sequence[float]) -> l
     return [Issue(case.file, "size-outlier", value, "see that it is a scan like the others", case.name, fatal=False)]
 
 
-def _air(cases: Sequence[Measured], channel: int) -> list[Issue]:
+def _air(cases: Sequence[ComparedCase], channel: int) -> list[Issue]:
     """Warn of CTs that hold no air where others do, or the reverse: Hounsfield units, and something else."""
     known = [case for case in cases if len(case.lows) > channel]
     if len(known) < 3:

@@ -221,7 +221,7 @@ class Staged:
         """Give the files their names if the block ended well; errors name files where they would have been."""
         try:
             if kind is None:
-                self.place()
+                self.commit()
             elif isinstance(error, Exception) and self.as_placed(error) is not error:
                 raise self.as_placed(error) from error
         finally:
@@ -233,7 +233,7 @@ class Staged:
             return error
         return NnunetError(str(error).replace(str(self.folder), str(self._outputs.folder)))
 
-    def place(self) -> None:
+    def commit(self) -> None:
         """Give the files their names."""
         outputs, last = self._outputs, self.folder / self._name
         files = sorted(path for path in self.folder.rglob("*") if path.is_file() and path != last)
@@ -262,10 +262,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _examples(files: Sequence[Path]) -> str:
-    return examples([path.name for path in files])
 
 
 def _counted(files: Sequence[Path]) -> str:

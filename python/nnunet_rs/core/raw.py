@@ -28,7 +28,7 @@ _GRID = "set sizes, spacing and directions in the program that made it, and save
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class ItkGeometry:
     """Where a header says that voxels are, in ITK's terms: world axes point left, back and up (LPS)."""
 
     origin: tuple[float, ...]  # of the first voxel, mm
@@ -61,7 +61,7 @@ class Layout:
     encoding: str  # raw, zlib, gzip, bzip2, text or hex
     sizes: Shape  # the fastest axis first
     axes: tuple[int | None, ...]  # which of them are channel, z, y, x
-    placement: Placement
+    placement: ItkGeometry
     spacing: Spacing3
     issues: tuple[Issue, ...] = ()
 
@@ -143,7 +143,7 @@ def sizes_of(path: Path, sizes: list[int]) -> Shape:
 
 
 def axes_of(path: Path, spatial: list[int], others: list[int], sizes: Shape) -> tuple[int | None, ...]:
-    """Tell which axes are channel, z, y, x; the last of four in space counts as the channel."""
+    """Return which axes are channel, z, y, x; the last of four in space counts as the channel."""
     others = [axis for axis in others if sizes[axis] > 1]
     if len(spatial) == 4 and (not others or sizes[spatial[3]] == 1):
         others = others or [spatial[3]]

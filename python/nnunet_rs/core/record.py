@@ -83,7 +83,7 @@ class Record:
             self._made = made
 
     def made_with(self, path: Path, *, glance: bool = False) -> frozenset[str] | None:
-        """Tell what a file was made with; None: it is not as this tool wrote it, or not by this tool.
+        """Return what a file was made with; None: it is not as this tool wrote it, or not by this tool.
 
         With `glance` size and time of change are believed where both are as they were; else the content is compared.
         """

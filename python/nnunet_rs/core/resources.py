@@ -8,16 +8,34 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_GROUP = Path("/sys/fs/cgroup")
+GROUP = Path("/sys/fs/cgroup")  # control groups, version 2: what a container is granted
 _UNKNOWN = 4 << 30  # bytes taken to be free where the system does not tell
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # control groups, version 2: "<microseconds> <of period>" or "max <period>"
 
 
-def processors() -> int:
+def processors(group: Path = GROUP) -> int:
     """Count the processors this process may use: those of its affinity mask, within a container's quota; at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(count, _quota(_QUOTA) or count))
+    return max(1, min(count, _quota(group / "cpu.max") or count))
+
+
+def load() -> float:
+    """Count the processes that compute or wait for a processor, a mean of the last minute; 0 where it is not known."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows
+        return 0.0
+
+
+def busy_remark(threads: int) -> str:
+    """Say that others keep the processors busy, and how slow threads that wait for each other become; or nothing."""
+    there, busy = os.cpu_count() or 1, load()
+    if threads < 2 or busy < there:
+        return ""
+    return (
+        f"other programs keep the processors busy (load {busy:.1f} on {there}): {threads} threads wait for each other, "
+        "which can be many times slower than one; give -j 1, or set OMP_WAIT_POLICY=passive"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +57,19 @@ def processor() -> Processor:
     return Processor(told.get("model name") or platform.machine(), frozenset(sets.split()))
 
 
-def available_memory() -> int:
+def available_memory(group: Path = GROUP) -> int:
     """Count the bytes that this process may take beyond what it has: what the system can spare, within a container."""
     free = _meminfo("MemAvailable")
     if free is None:
         free = _sysconf("SC_AVPHYS_PAGES") or _UNKNOWN
-    limit, used = (_number(_GROUP / name) for name in ("memory.max", "memory.current"))
+    limit, used = (_number(group / name) for name in ("memory.max", "memory.current"))
     return free if limit is None or used is None else max(0, min(free, limit - used))
 
 
-def total_memory() -> int:
+def total_memory(group: Path = GROUP) -> int:
     """Count the bytes of memory of the machine, or of the container; 0 where the system does not tell."""
     there = _meminfo("MemTotal") or _sysconf("SC_PHYS_PAGES") or 0
-    return min(there, _number(_GROUP / "memory.max") or there)
+    return min(there, _number(group / "memory.max") or there)
 
 
 def resident_memory() -> int:
@@ -95,7 +113,7 @@ def _number(file: Path) -> int | None:
 
 
 def _quota(file: Path) -> int | None:
-    """Processors that the control group grants, rounded up; None without a limit."""
+    """Processors that are granted, rounded up ("<microseconds> <of period>", "max <period>"); None without a limit."""
     try:
         granted, period = file.read_text().split()
         return -(-int(granted) // int(period))

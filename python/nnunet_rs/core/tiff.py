@@ -1,7 +1,7 @@
 """TIFF through tifffile, as nnU-Net reads it: numbers as stored, pages as slices, samples as channels.
 
 Colour maps, white-is-zero and the orientation tag say how to show a picture; tifffile, nnU-Net and this library take
-the numbers in the order in which they are stored. The last two are told as warnings.
+the numbers in the order in which they are stored. The last two are reported as warnings.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def _opened(path: Path) -> Iterator[list[TiffPageSeries]]:
     require_kind(path, read_content(path, 132), "TIFF")
     import tifffile
 
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it says is told as an issue, or not at all
+    _silence_tifffile()
     try:
         with tifffile.TiffFile(path, _multifile=False) as file:
             _require_pages(path, file)
@@ -113,6 +114,12 @@ def _opened(path: Path) -> Iterator[list[TiffPageSeries]]:
     except Exception as error:  # what is wrong with a file is raised as anything
         value = f"is a damaged TIFF, or one of a kind that tifffile does not read: {reason(error)}"
         raise IssueError(Issue(path, "unreadable", value, f"{COPY_AGAIN}, or save it uncompressed")) from error
+
+
+@cache
+def _silence_tifffile() -> None:
+    """Keep what it logs from the terminal: it is reported as an issue or not at all. Once, as loggers keep handlers."""
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def _require_pages(path: Path, file: TiffFile) -> None:

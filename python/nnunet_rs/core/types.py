@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,10 +14,12 @@ from nnunet_rs.core.issues import Issue
 
 Shape: TypeAlias = tuple[int, ...]
 Shape3: TypeAlias = tuple[int, int, int]
+Size: TypeAlias = Sequence[int]
 Spacing3: TypeAlias = tuple[float, float, float]
 Box: TypeAlias = tuple[tuple[int, int], ...]  # half-open [start, stop) per axis
 FloatArray: TypeAlias = NDArray[np.float32]
 IntArray: TypeAlias = NDArray[np.integer[Any]]
+Mask: TypeAlias = NDArray[np.bool_]
 FoldName: TypeAlias = Literal["all"] | int  # which cases were held out; all: none, the network saw every case
 
 

@@ -23,7 +23,7 @@ class LostError(NnunetError):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Message:
     """A line for whoever follows the work."""
 
     text: str
@@ -68,7 +68,7 @@ class Worker:
             mouth.close()
         return cls(process, voice)
 
-    def receive(self) -> Said | Result:
+    def receive(self) -> Message | Result:
         """Wait for the next message.
 
         Raises
@@ -77,7 +77,7 @@ class Worker:
             The process ended without a result; the text says how.
         """
         try:
-            message: Said | Result = self._voice.recv()
+            message: Message | Result = self._voice.recv()
         except (EOFError, OSError):
             self._process.join()
             raise LostError(_ending(self._process.exitcode)) from None
@@ -117,7 +117,7 @@ class _Mouth:
 
     def say(self, text: str) -> None:
         try:
-            self.connection.send(Said(text))
+            self.connection.send(Message(text))
         except OSError:  # the program that began this is gone: nobody wants the result
             if not self.deserted:
                 self.deserted.append(True)

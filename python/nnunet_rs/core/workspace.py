@@ -9,7 +9,7 @@
         jobs/                                logs of jobs on a cluster, and which they are
         report.html
 
-Paths are told whether or not anything is there. What a file holds is read by the module that owns its content.
+Paths are given whether or not anything is there. What a file holds is read by the module that owns its content.
 """
 
 from __future__ import annotations

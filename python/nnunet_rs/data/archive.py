@@ -83,7 +83,7 @@ def read_entry(path: Path, entry: Entry, remedy: str = AGAIN) -> bytes:
 
 
 def check_entry(path: Path, entry: Entry, remedy: str = AGAIN) -> None:
-    """See that the bytes of an entry are those that were written; errors as `read_archive`."""
+    """Check that the bytes of an entry are those that were written; errors as `read_archive`."""
     for _ in _parts(path, entry, remedy):
         pass
 

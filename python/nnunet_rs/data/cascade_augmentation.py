@@ -14,11 +14,10 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.types import FloatArray, IntArray
+from nnunet_rs.core.types import FloatArray, IntArray, Mask
 from nnunet_rs.data.previous_stage import one_hot
 from nnunet_rs.data.transform import SeededTransform
 
-Mask: TypeAlias = NDArray[np.bool_]
 Operation: TypeAlias = Callable[[Mask, float], Mask]
 
 

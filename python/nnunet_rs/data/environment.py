@@ -1,4 +1,4 @@
-"""What the library's callers need of the environment; core is told, and does not look."""
+"""What the library's callers need of the environment; core is given it, and does not look."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def make_folds(
     strata
         Case name to stratum (a scanner, a grade): every fold holds out about the same share of each.
     count
-        Number of folds; fewer where there are fewer cases or groups, which `progress` is told. A single case (or
+        Number of folds; fewer where there are fewer cases or groups, which `progress` reports. A single case (or
         group) trains and validates on itself.
 
     Raises
@@ -86,7 +86,7 @@ def make_folds(
     return tuple(_fold(members, units, held_out == k) for k in range(count))
 
 
-def tell_likely_groups(folds: Sequence[Fold], progress: Progress) -> None:
+def report_likely_groups(folds: Sequence[Fold], progress: Progress) -> None:
     """Warn if cases on both sides of a fold look like several scans of one patient, by their names."""
     likely = _Patients.of(sorted({name for fold in folds for name in (*fold.train, *fold.validation)}))
     for number, fold in enumerate(folds if likely else ()):

@@ -10,11 +10,10 @@ import numpy as np
 
 from nnunet_rs.core.kernels import IntensityChanges, mirror
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
-from nnunet_rs.data.transform import IntensityTransform, SeededTransform
+from nnunet_rs.data.transform import IntensityTransform, Range, SeededTransform, draw_factor
 
 __all__ = ["Brightness", "Contrast", "Gamma", "GaussianBlur", "GaussianNoise", "Mirror", "SimulateLowResolution"]
 
-Range: TypeAlias = tuple[float, float]
 Augmented: TypeAlias = tuple[FloatArray, IntArray]
 _SEEDS = 1 << 63
 
@@ -65,7 +64,7 @@ class Gamma(IntensityTransform):
         """Draw a power for each channel."""
         if rng.random() < self.probability:
             for channel in range(shape[0]):
-                changes.gamma(channel, _factor(self.exponent, rng), invert=self.invert)
+                changes.gamma(channel, draw_factor(self.exponent, rng), invert=self.invert)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ class Brightness(IntensityTransform):
         """Draw a factor for each channel."""
         if rng.random() < self.probability:
             for channel in range(shape[0]):
-                changes.scale(channel, _factor(self.factor, rng))
+                changes.scale(channel, draw_factor(self.factor, rng))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Contrast(IntensityTransform):
         """Draw a factor for each channel."""
         if rng.random() < self.probability:
             for channel in range(shape[0]):
-                changes.contrast(channel, _factor(self.factor, rng))
+                changes.contrast(channel, draw_factor(self.factor, rng))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +220,6 @@ class ZeroOutside(SeededTransform):
             for channel in self.channels:
                 image[channel][outside] = 0
         return image, seg
-
-
-def _factor(span: Range, rng: np.random.Generator) -> float:
-    """Draw a factor: below and above 1 equally often, whatever the span on either side."""
-    low, high = span
-    if low < 1 and rng.random() < 0.5:
-        return rng.uniform(low, 1)
-    return rng.uniform(max(low, 1), high)
 
 
 def is_mirror(transform: object) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnunet_rs.core.errors import DatasetError, PlanError
-from nnunet_rs.core.types import FloatArray
-from nnunet_rs.plan.normalization import SCHEMES, IntensityMap, Mask, Normalization
+from nnunet_rs.core.types import FloatArray, Mask
+from nnunet_rs.plan.normalization import SCHEMES, IntensityMap, Normalization
 
 
 def intensity_maps(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from nnunet_rs.core.resources import peak_memory, processors
 from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.core.workspace import DATASET_JSON, WorkFolder
 from nnunet_rs.data.chunked_arrays import warm_up
-from nnunet_rs.data.folds import Fold, make_folds, read_splits, tell_likely_groups, write_splits
+from nnunet_rs.data.folds import Fold, make_folds, read_splits, report_likely_groups, write_splits
 from nnunet_rs.data.ownership import MARK, require_own
 from nnunet_rs.data.placement import Placement, place_prepared, prepared_cases, prepared_folder
 from nnunet_rs.data.preprocess import find_configuration
@@ -40,9 +41,9 @@ from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
 class PrepareOptions:
     """What `prepare_dataset` can be asked for."""
 
-    recipe: str | None = None  # of planning; None: that of the plan that is there, else "paper"
+    planner: str | None = None  # None: that of the plan that is there, else "paper"
     overrides: PlanOverrides | None = None
-    plans: Path | None = None  # nnU-Net's plans.json, to be followed instead of a recipe's plan
+    plans: Path | None = None  # nnU-Net's plans.json, to be followed instead of a planner
     configurations: tuple[str, ...] = ()  # empty: all of the plan
     groups: Mapping[str, str] | None = None  # case → group that stays in one fold
     strata: Mapping[str, str] | None = None  # case → stratum that is spread evenly over folds
@@ -52,6 +53,13 @@ class PrepareOptions:
     skip_faulty: bool = False  # leave out cases that have problems
     half: bool = False  # store images as float16
     placement: Placement | None = None  # where prepared cases shall lie; None: where they do
+    recipe: InitVar[str | None] = None  # the earlier name of `planner`
+
+    def __post_init__(self, recipe: str | None) -> None:
+        """Take what is given by an earlier name."""
+        if recipe is not None:
+            warnings.warn("PrepareOptions: recipe is now planner", DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "planner", recipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +217,7 @@ class _Run:
         write_json(self.work.dataset_file, _dataset_json(self.dataset, cases))
         asked = self.options
         plan = reconcile_plan(
-            self.dataset, scan.fingerprint, self.work.path, asked.recipe, asked.overrides, self.progress, asked.plans
+            self.dataset, scan.fingerprint, self.work.path, asked.planner, asked.overrides, self.progress, asked.plans
         )
         reconcile_splits(self.work.splits_file, names, self.options.groups, self.options.strata, self.progress)
         return plan
@@ -294,7 +302,7 @@ def reconcile_splits(
         return folds
     folds = make_folds(names, groups=groups, strata=strata, progress=progress)
     if groups is None:
-        tell_likely_groups(folds, progress)
+        report_likely_groups(folds, progress)
     if path.exists() and not _holds(path, names, folds):
         progress.say(f"{path} had other folds: it is kept as {keep_aside(path).name}")
     write_splits(path, folds)
@@ -314,7 +322,7 @@ def _counters(allowed: int | None) -> int:
 
 
 def _report_warnings(scan: DatasetScan, progress: Progress) -> None:
-    """Tell each kind of warning once."""
+    """Report each kind of warning once."""
     kinds: dict[str, list[Issue]] = defaultdict(list)
     for issue in scan.issues:
         if not issue.fatal:

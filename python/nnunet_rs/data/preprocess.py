@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from nnunet_rs.core.errors import DatasetError, PlanError, among
 from nnunet_rs.core.geometry import Geometry, canonical_axes, nonzero_box
 from nnunet_rs.core.kernels import resample_labels
-from nnunet_rs.core.types import Box, FloatArray, Header, IntArray, Shape3, Spacing3, Volume
+from nnunet_rs.core.types import Box, FloatArray, Header, IntArray, Mask, Shape3, Spacing3, Volume
 from nnunet_rs.data.normalize import intensity_maps
 from nnunet_rs.data.resampling import coarse_axis, require_resampling, resampled_image
 from nnunet_rs.plan.normalization import IntensityMap
 from nnunet_rs.plan.schema import Configuration, Plan
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

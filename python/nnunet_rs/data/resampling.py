@@ -21,7 +21,7 @@ LARGEST = 5.0  # times the median case's
 FINEST = 8.0  # voxels of the file that a case of a single voxel is made of
 
 
-def target_spacing(configuration: Configuration, spacing: Spacing3) -> Spacing3:
+def _resampled_spacing(configuration: Configuration, spacing: Spacing3) -> Spacing3:
     """Return the spacing to resample to, mm, working axes; `spacing` is the case's own, kept between 2-D slices."""
     if configuration.resampling.skip:
         return spacing
@@ -31,20 +31,19 @@ def target_spacing(configuration: Configuration, spacing: Spacing3) -> Spacing3:
     return z, y, x
 
 
-def resampled_shape(geometry: Geometry, configuration: Configuration) -> Shape3:
-    """Return the shape that a cropped case has at a configuration's spacing, working axes."""
-    spacing = geometry.working_spacing
-    return cast("Shape3", new_shape(geometry.cropped_shape, spacing, target_spacing(configuration, spacing)))
+def resampled_shape(shape: Sequence[int], spacing: Spacing3, configuration: Configuration) -> Shape3:
+    """Return the shape that a cropped case of this shape and spacing has at a configuration's spacing; working axes."""
+    return cast("Shape3", new_shape(tuple(shape), spacing, _resampled_spacing(configuration, spacing)))
 
 
 def coarse_axis(geometry: Geometry, configuration: Configuration) -> int | None:
-    """Tell which working axis of a case, if any, is resampled by itself."""
+    """Return which working axis of a case, if any, is resampled by itself."""
     spacing = geometry.working_spacing
-    return lowres_axis(spacing, target_spacing(configuration, spacing), configuration.resampling.separate_z)
+    return lowres_axis(spacing, _resampled_spacing(configuration, spacing), configuration.resampling.separate_z)
 
 
 def scores_axis(geometry: Geometry, configuration: Configuration) -> int | None:
-    """Tell which working axis takes the nearest plane of the network's scores on the way back.
+    """Return which working axis takes the nearest plane of the network's scores on the way back.
 
     There the network's spacing comes first and the case's own second: where both are anisotropic, along different axes,
     it is another axis than on the way there.
@@ -52,7 +51,7 @@ def scores_axis(geometry: Geometry, configuration: Configuration) -> int | None:
     if configuration.resampling.scores_order_z == 1:
         return None  # linear within slices and between them: linear throughout
     spacing = geometry.working_spacing
-    return lowres_axis(target_spacing(configuration, spacing), spacing, configuration.resampling.separate_z)
+    return lowres_axis(_resampled_spacing(configuration, spacing), spacing, configuration.resampling.separate_z)
 
 
 def resampled_image(
@@ -69,8 +68,7 @@ def resampled_image(
 
 def described(shape: Sequence[int], spacing: Spacing3, configuration: Configuration) -> str:
     """Say what resampling makes of a cropped case: sizes before and after, and both spacings; working axes."""
-    target = target_spacing(configuration, spacing)
-    there = new_shape(tuple(shape), spacing, target)
+    there, target = resampled_shape(shape, spacing, configuration), _resampled_spacing(configuration, spacing)
     return f"{tuple(shape)} voxels of {mm(spacing)} become {there} of {mm(target)} for {configuration.name}"
 
 
@@ -92,7 +90,8 @@ def require_resampling(geometry: Geometry, configuration: Configuration, voxel_b
         The case would become a single voxel, or many times larger than its file and than the cases that were planned
         for, or does not fit into the memory that is free.
     """
-    shape, spacing, dims = resampled_shape(geometry, configuration), geometry.working_spacing, configuration.dims
+    spacing, dims = geometry.working_spacing, configuration.dims
+    shape = resampled_shape(geometry.cropped_shape, spacing, configuration)
     before, after = (math.prod(size[-dims:]) for size in (geometry.cropped_shape, shape))
     said = described(geometry.cropped_shape, spacing, configuration)
     if after == 1 and before >= FINEST**dims:

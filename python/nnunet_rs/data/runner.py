@@ -19,7 +19,6 @@ from nnunet_rs.core.budget import Budget, StoppedError, in_parallel
 from nnunet_rs.core.check import check_case, too_large
 from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.issues import Issue, require_none
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.progress import Task
@@ -33,7 +32,7 @@ from nnunet_rs.data.preprocess import (
     prepare_crop,
     unscaled,
 )
-from nnunet_rs.data.resampling import described, resampled_shape, target_spacing
+from nnunet_rs.data.resampling import described, resampled_shape
 from nnunet_rs.data.store import Store, StoreLayout, normalization_key, prepared_name
 from nnunet_rs.plan.dataset_scan import DatasetScan
 from nnunet_rs.plan.schema import CasePrint, Configuration, Plan, Resampling
@@ -168,9 +167,10 @@ class PreprocessingRunner:
 
     def _resampling_of(self, print: CasePrint, configuration: Configuration, axes: tuple[int, ...]) -> int:
         channels, cropped = len(self.plan.channels), math.prod(print.shape_after_crop)
-        resampled = math.prod(self._shape(print, configuration, axes))
+        shape = self._shape(print, configuration, axes)
+        resampled = math.prod(shape)
         stored = 3 + 2 * channels  # locations of many voxels, and integers or halves that are made for writing
-        if self._shape(print, configuration, axes) == tuple(print.shape_after_crop[axis] for axis in axes):
+        if shape == tuple(print.shape_after_crop[axis] for axis in axes):
             return resampled * stored
         between = 4 * min(cropped, 8 * resampled) if resampled < cropped else 0  # one channel, some axes done
         return resampled * (4 * channels + 2 + stored) + between
@@ -187,7 +187,7 @@ class PreprocessingRunner:
 
     def _shape(self, print: CasePrint, configuration: Configuration, axes: tuple[int, ...]) -> tuple[int, ...]:
         shape, (z, y, x) = [print.shape_after_crop[a] for a in axes], (print.spacing[a] for a in axes)
-        return new_shape(tuple(shape), (z, y, x), target_spacing(configuration, (z, y, x)))
+        return resampled_shape(shape, (z, y, x), configuration)
 
     def cases(self) -> list[Case]:
         """Return the dataset's cases that the scan found to be valid."""
@@ -255,7 +255,9 @@ class PreprocessingRunner:
     def _stored_as_is(self, case: Unscaled, configuration: Configuration) -> bool:
         """Whether a case is stored as the integers of its file: it is not resampled, and they are integers."""
         integers = case.image.dtype.kind in "iu"
-        return integers and resampled_shape(case.geometry, configuration) == case.geometry.resampled
+        geometry = case.geometry
+        shape = resampled_shape(geometry.cropped_shape, geometry.working_spacing, configuration)
+        return integers and shape == geometry.resampled
 
     def _write_shared(
         self, case: Case, own: Unscaled, shared: Sequence[Configuration], missing: Sequence[Configuration]

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.types import Shape
-from nnunet_rs.data.transform import Transform, check_parameters, run_seeded
+from nnunet_rs.data.transform import Range, Transform, check_parameters, run_seeded
 
-Range = tuple[float, float]
 _ELONGATED = 1.5  # patch sides' ratio above which a 2-D patch is turned only a little
 
 

@@ -27,14 +27,14 @@ from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import temporary_beside, write_atomically
 from nnunet_rs.core.names import HIDDEN
-from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3
+from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Mask, Shape3
 from nnunet_rs.core.workspace import PREPARED_CASE
 from nnunet_rs.data.archive import Entry, check_entry, read_archive, read_entry, write_archive
 from nnunet_rs.data.case_record import RECORD, CaseRecord, ClassRecord
 from nnunet_rs.data.chunked_arrays import BLOCK_VOXELS, Content, encode_frame, read_frame
 from nnunet_rs.data.class_locations import ClassLocations, sample_locations
 from nnunet_rs.data.placement import prepared_folder
-from nnunet_rs.data.preprocess import Mask, Prepared, Unscaled
+from nnunet_rs.data.preprocess import Prepared, Unscaled
 from nnunet_rs.plan.normalization import SCHEMES
 from nnunet_rs.plan.schema import Configuration, Plan
 

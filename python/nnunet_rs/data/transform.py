@@ -9,13 +9,15 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.kernels import IntensityChanges
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
+
+Range: TypeAlias = tuple[float, float]  # low, high
 
 _GLOBAL_RANDOM_STATE = threading.Lock()
 _Image = TypeVar("_Image")  # an array or a tensor; what comes back is of the same kind
@@ -155,6 +157,13 @@ def check_parameters(transform: Any) -> None:
 
 def _ascends(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 2 and 0 <= value[0] <= value[1] < math.inf
+
+
+def draw_factor(span: Range, rng: np.random.Generator) -> float:
+    """Draw a factor below 1 and above 1 equally often, however long the span is on either side; as batchgenerators."""
+    low, high = span
+    below = rng.random() < 0.5 and low < 1
+    return rng.uniform(low, 1) if below else rng.uniform(max(low, 1), high)
 
 
 def run(

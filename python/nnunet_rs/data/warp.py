@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.kernels import Elastic, SpatialWarp, warp
 from nnunet_rs.core.types import FloatArray, IntArray, Shape
-from nnunet_rs.data.spatial import Range, SpatialRange, SpatialRule, rotation
-from nnunet_rs.data.transform import SeededTransform
+from nnunet_rs.data.spatial import SpatialRange, SpatialRule, rotation
+from nnunet_rs.data.transform import SeededTransform, draw_factor
 
 __all__ = ["SpatialRule", "Warp"]
 
@@ -52,7 +52,7 @@ class WarpSpatial:
         if elastic is None and not turned and not scaled:
             return None
         angles = rng.uniform(-ranges.angle, ranges.angle, 3 if len(self._moved) == 3 else 1)
-        scale = _draw_scale(rule.scale, rng)
+        scale = draw_factor(rule.scale, rng)
         return Deformation(tuple((angles * turned).tolist()), scale if scaled else 1.0, elastic)
 
     def region(self, drawn: Deformation | None) -> Shape:
@@ -142,13 +142,6 @@ def _sized(array: NDArray[Any], patch: Shape, in_plane: bool) -> NDArray[Any]:
 def _draw_elastic(ranges: SpatialRange, rng: np.random.Generator) -> Elastic:
     alpha, sigma = rng.uniform(*ranges.alpha), rng.uniform(*ranges.rule.sigma)
     return Elastic(float(alpha), float(sigma), int(rng.integers(_SEEDS)))
-
-
-def _draw_scale(scale: Range, rng: np.random.Generator) -> float:
-    """Draw smaller and larger equally often, as batchgenerators does."""
-    low, high = scale
-    shrink = rng.random() < 0.5 and low < 1
-    return float(rng.uniform(low, 1) if shrink else rng.uniform(max(low, 1), high))
 
 
 def _displacement(elastic: Elastic | None, axes: int) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from nnunet_rs.core.types import Mask
 
 
 @dataclass(frozen=True, slots=True)

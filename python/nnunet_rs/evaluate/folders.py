@@ -55,7 +55,7 @@ def evaluate_folders(
     Parameters
     ----------
     predictions, reference
-        Folders of label files; `progress` is told of files of other kinds. Or two label files.
+        Folders of label files; `progress` reports files of other kinds. Or two label files.
     labels
         Which values stand for which class or region; None takes every value found in any file as a class of its own,
         0 as the background.
@@ -74,7 +74,7 @@ def evaluate_folders(
     """
     predictions, reference = Path(predictions), Path(reference)
     pairs = pair_files(predictions, reference, partial=partial)
-    tell_left_out((predictions, reference), (progress or Silent()).say)
+    report_left_out((predictions, reference), (progress or Silent()).say)
     return evaluate_pairs(pairs, labels, tolerance=tolerance, threads=threads, progress=progress)
 
 
@@ -162,7 +162,7 @@ def pair_files(predictions: Path, reference: Path, *, partial: bool = False) -> 
     return tuple(CasePair(name, path, theirs[name]) for name, path in sorted(ours.items()))
 
 
-def tell_left_out(paths: Iterable[Path], say: Callable[[str], None]) -> None:
+def report_left_out(paths: Iterable[Path], say: Callable[[str], None]) -> None:
     """Say of folders which files in them are not scored; of single files nothing."""
     for folder in dict.fromkeys(path for path in paths if path.is_dir()):
         for issue in left_out(folder, label_files(folder)):

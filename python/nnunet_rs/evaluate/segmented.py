@@ -38,7 +38,7 @@ def read_segmented(
     labels
         Which values stand for which class.
     without_image
-        Is told of an image that cannot be read or lies elsewhere, and the segmentation is returned without it; None:
+        Called for an image that cannot be read or lies elsewhere, and the segmentation is returned without it; None:
         that is raised.
     warn
         Called with each issue that does not prevent reading.

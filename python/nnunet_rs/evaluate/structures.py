@@ -29,7 +29,7 @@ class Intensities:
 
 
 @dataclass(frozen=True, slots=True)
-class Structure:
+class StructureStatistics:
     """One class, or one region, of one segmentation."""
 
     name: str
@@ -44,7 +44,7 @@ class Structure:
 
 def measure_structures(
     classes: IntArray, labels: LabelSet, spacing: Spacing3, header: Header, image: FloatArray | None = None
-) -> tuple[Structure, ...]:
+) -> tuple[StructureStatistics, ...]:
     """Measure every region of a segmentation where the labels have regions, else every class but the background.
 
     Parameters
@@ -62,7 +62,7 @@ def measure_structures(
 
     Returns
     -------
-    tuple of Structure
+    tuple of StructureStatistics
         In the order of the labels; a structure without a voxel has volume 0 and neither centroid nor box.
     """
     targets = scored_targets(labels)
@@ -87,15 +87,15 @@ class _Segmentation:
     boxes: tuple[Box | None, ...]  # one a class
     components: NDArray[np.int64] | None  # one a class; None: regions share classes, so each is counted by itself
 
-    def measure(self, target: Target) -> Structure:
+    def measure(self, target: Target) -> StructureStatistics:
         values = tuple(self.labels.values[index] for index in target.classes)
         box = _union([self.boxes[index] for index in target.classes])
         if box is None:
-            return Structure(target.name, values, 0, 0.0, 0, None, None)
+            return StructureStatistics(target.name, values, 0, 0.0, 0, None, None)
         part = tuple(slice(start, stop) for start, stop in box)
         mask = np.isin(self.classes[part], target.classes)
         voxels = int(np.count_nonzero(mask))
-        return Structure(
+        return StructureStatistics(
             name=target.name,
             values=values,
             voxels=voxels,

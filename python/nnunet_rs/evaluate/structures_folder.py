@@ -20,7 +20,7 @@ from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import Case, LabelSet
 from nnunet_rs.evaluate.segmented import read_segmented
-from nnunet_rs.evaluate.structures import PERCENTILES, Intensities, Structure, measure_structures
+from nnunet_rs.evaluate.structures import PERCENTILES, Intensities, StructureStatistics, measure_structures
 
 KIND = "statistics"  # in the record of what was written
 STEM = "statistics"  # of the files' names
@@ -33,7 +33,7 @@ class CaseStructures:
     """The structures of one segmentation."""
 
     case: str
-    structures: tuple[Structure, ...]
+    structures: tuple[StructureStatistics, ...]
 
 
 def measure_cases(
@@ -61,7 +61,7 @@ def measure_cases(
     memory
         Bytes that the process may hold; None: most of what is free.
     failed
-        Is told of a case that cannot be measured, and why; the others go on. None: the first such case ends it all.
+        Called for a case that cannot be measured, and why; the others go on. None: the first such case ends it all.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def measure_cases(
     budget = Budget(memory_for_cases(memory, threads))
     measure = partial(_measure_within, labels=labels, channels=len(channels) or 1, budget=budget)
 
-    def told(case: Case) -> CaseStructures | None:
+    def measured(case: Case) -> CaseStructures | None:
         try:
             return measure(case)
         except (NnunetError, OSError) as error:
@@ -88,7 +88,7 @@ def measure_cases(
 
     found: dict[str, CaseStructures | None] = {}
     with (progress or Silent()).task("measure", len(cases)) as task:
-        for case, result in in_parallel(told, cases, threads, budget):
+        for case, result in in_parallel(measured, cases, threads, budget):
             found[case.name] = result
             task.advance(1, case.name)
     return tuple(result for case in cases if (result := found[case.name]) is not None)
@@ -134,7 +134,7 @@ def write_statistics(
     stem
         The files' name without an ending.
     overwrite
-        Keep files of these names aside that were not made here, or were edited; `say` is told of them.
+        Keep files of these names aside that were not made here, or were edited; `say` reports them.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def statistics_csv(cases: Sequence[CaseStructures], channels: Sequence[str] = ()
     return text.getvalue()
 
 
-def _row(case: str, structure: Structure, channels: Sequence[str]) -> dict[str, Any]:
+def _row(case: str, structure: StructureStatistics, channels: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"case": case, "structure": structure.name}
     for name, value in _numbers(structure):
         if isinstance(value, Mapping):
@@ -194,7 +194,7 @@ def _row(case: str, structure: Structure, channels: Sequence[str]) -> dict[str, 
     return row
 
 
-def _numbers(structure: Structure) -> Iterator[tuple[str, Any]]:
+def _numbers(structure: StructureStatistics) -> Iterator[tuple[str, Any]]:
     yield "values", list(structure.values)
     yield "voxels", structure.voxels
     yield "volume_mm3", structure.volume
@@ -207,13 +207,13 @@ def _numbers(structure: Structure) -> Iterator[tuple[str, Any]]:
         yield "last_voxel", {axis: stop - 1 for axis, (_, stop) in zip("xyz", reversed(box), strict=True)}
 
 
-def _channels(structure: Structure, channels: Sequence[str]) -> dict[str, Any]:
+def _channels(structure: StructureStatistics, channels: Sequence[str]) -> dict[str, Any]:
     named = zip(_named(channels, structure), structure.intensities, strict=True)
     found = {name: dict(_intensity_numbers(intensities)) for name, intensities in named}
     return {"intensities": found} if found else {}
 
 
-def _named(channels: Sequence[str], structure: Structure) -> Sequence[str]:
+def _named(channels: Sequence[str], structure: StructureStatistics) -> Sequence[str]:
     count = len(structure.intensities)
     return channels if len(channels) == count else [f"channel_{number}" for number in range(count)]
 

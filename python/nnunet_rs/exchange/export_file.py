@@ -59,7 +59,7 @@ def export_file(
     licence
         A text file, put in as it is.
     progress
-        Told of what is left out, and of every file.
+        Where every file is reported, and what is left out.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def _first_stages(all_metadata: Mapping[Path, ModelMetadata]) -> list[Path]:
     """List the folds of the first stages of cascades that nobody named."""
     found: list[Path] = []
     for folder, metadata in all_metadata.items():
-        lower = metadata.settings.previous
+        lower = metadata.plan_configuration.previous
         if lower is not None and not any(other.configuration == lower for other in all_metadata.values()):
             home = folder.parent.parent / lower
             if not home.is_dir():
@@ -149,7 +149,7 @@ def _require_whole(all_metadata: Mapping[Path, ModelMetadata]) -> None:
 def _plan(all_metadata: Mapping[Path, ModelMetadata]) -> Plan:
     """Return the plan with the configurations as they were trained."""
     first = next(iter(all_metadata.values())).plan
-    trained = {metadata.configuration: metadata.settings for metadata in all_metadata.values()}
+    trained = {metadata.configuration: metadata.plan_configuration for metadata in all_metadata.values()}
     return replace(first, configurations={**first.configurations, **trained})
 
 

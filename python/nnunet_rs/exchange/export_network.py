@@ -60,7 +60,7 @@ def export_networks(
     overwrite
         Keep files aside that this tool did not make, instead of refusing.
     progress
-        Told of every network.
+        Where every network is reported.
 
     Returns
     -------
@@ -108,7 +108,7 @@ class _Model:
             )
         file = ModelFolder(folder).weights_file
         weights = read_weights(file, metadata.digest)
-        require_weights(weights, metadata.settings, metadata.channels, metadata.network, str(file))
+        require_weights(weights, metadata.plan_configuration, metadata.channels, metadata.network, str(file))
         return cls(metadata, weights)
 
     @property
@@ -127,11 +127,11 @@ class _Model:
         from nnunet_rs.predict.engines.openvino_engine import the_core
 
         m, core = self.metadata, the_core()
-        shape = (1, m.channels[0], *m.settings.patch_size)
+        shape = (1, m.channels[0], *m.plan_configuration.patch_size)
         window = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         read = core.read_model(path)
         read.reshape(list(shape))
-        expected = _scores(core, build_graph(m.settings, m.channels[0], m.network, self.weights), window)
+        expected = _scores(core, build_graph(m.plan_configuration, m.channels[0], m.network, self.weights), window)
         largest = float(abs(expected).max()) or 1.0
         difference = float(abs(_scores(core, read, window) - expected).max()) / largest
         if not difference <= CLOSE:
@@ -174,7 +174,7 @@ def _write_onnx(metadata: ModelMetadata, weights: Arrays, path: Path) -> None:
 def _write_openvino(metadata: ModelMetadata, weights: Arrays, path: Path) -> None:
     import openvino
 
-    graph = build_graph(metadata.settings, metadata.channels[0], metadata.network, weights)
+    graph = build_graph(metadata.plan_configuration, metadata.channels[0], metadata.network, weights)
     openvino.save_model(graph, path, compress_to_fp16=False)
 
 
@@ -186,24 +186,24 @@ _WRITERS: Mapping[NetworkFormat, Callable[[ModelMetadata, Arrays, Path], None]] 
 
 def describe(metadata: ModelMetadata, file: str) -> dict[str, Any]:
     """Return all that preparing an image for a network, and reading its scores, takes."""
-    plan, settings = metadata.plan, metadata.settings
+    plan, configuration = metadata.plan, metadata.plan_configuration
     logits = plan.recipe != "paper"
-    axes = image_axes(metadata.mirror_axes or (), settings.dims, plan.transpose)
+    axes = image_axes(metadata.mirror_axes or (), configuration.dims, plan.transpose)
     return {
         "format": KIND,
         "version": VERSION,
         "library": __version__,
         "network": file,
-        "configuration": settings.name,
+        "configuration": configuration.name,
         "fold": metadata.fold,
         "input": {
             "name": "window",
-            "shape": ["batch", metadata.channels[0], *settings.patch_size],
+            "shape": ["batch", metadata.channels[0], *configuration.patch_size],
             "channels": [*plan.channels, *_previous(metadata)],
         },
         "output": {
             "name": "scores",
-            "shape": ["batch", metadata.channels[1], *settings.patch_size],
+            "shape": ["batch", metadata.channels[1], *configuration.patch_size],
             "channels": [region.name for region in plan.labels.regions] or list(plan.labels.names),
             "activation": "sigmoid" if plan.labels.regions else "softmax",
         },
@@ -211,11 +211,11 @@ def describe(metadata: ModelMetadata, file: str) -> dict[str, Any]:
             f"axes z, y, x of the image in the order {list(plan.transpose)}",
             "crop to the smallest box that holds all voxels that are not 0 in some channel",
             "normalise each channel as plan.normalization says",
-            f"resample to voxels of {list(settings.spacing)} mm"
-            + (" in the plane; slices stay as they are" if settings.dims == 2 else ""),
+            f"resample to voxels of {list(configuration.spacing)} mm"
+            + (" in the plane; slices stay as they are" if configuration.dims == 2 else ""),
         ],
         "windows": {
-            "size": list(settings.patch_size),
+            "size": list(configuration.patch_size),
             "step": 0.5,
             "weight": "Gaussian, standard deviation an eighth of the size",
             "mirror_axes": [AXES[axis] for axis in axes],
@@ -233,6 +233,6 @@ def describe(metadata: ModelMetadata, file: str) -> dict[str, Any]:
 
 def _previous(metadata: ModelMetadata) -> list[str]:
     """Name the channels of a cascade's first segmentation."""
-    if metadata.settings.previous is None:
+    if metadata.plan_configuration.previous is None:
         return []
-    return [f"{name} of {metadata.settings.previous}, 0 or 1" for name in metadata.plan.labels.names[1:]]
+    return [f"{name} of {metadata.plan_configuration.previous}, 0 or 1" for name in metadata.plan.labels.names[1:]]

@@ -30,20 +30,20 @@ TRAINER = "nnUNetTrainer"
 
 def nnunet_obstacle(metadata: ModelMetadata) -> str | None:
     """Say what a model has that nnU-Net cannot express; None: nothing."""
-    network, settings = metadata.network, metadata.settings
+    network, configuration = metadata.network, metadata.plan_configuration
     if metadata.own_network is not None:
         return f"its network is {metadata.own_network}"
     if network.downsampling != "strided":
         return f"it is pooled by {network.downsampling}, nnU-Net's networks by strided convolutions"
-    if network.decoder_kernels == "below" and not _alike(settings):
-        return "its decoder has the kernels of the level below (the recipe paper), nnU-Net's those of its own level"
+    if network.decoder_kernels == "below" and not _alike(configuration):
+        return "its decoder has the kernels of the level below (the planner paper), nnU-Net's those of its own level"
     return None
 
 
 def difference(metadata: ModelMetadata) -> str | None:
     """Say in what nnU-Net will predict a little differently; None: in nothing."""
     if metadata.plan.recipe == "paper":
-        return "probabilities are averaged here (the recipe paper), logits there: labels may differ where two are close"
+        return "probabilities are averaged here (planner paper), logits there: labels may differ where two are close"
     return None
 
 
@@ -68,7 +68,7 @@ def export_nnunet(
     overwrite
         Keep files aside that this tool did not make, as results of nnU-Net's own, instead of refusing.
     progress
-        Told of every fold, and of what was kept aside.
+        Where every fold is reported, and what was kept aside.
 
     Returns
     -------
@@ -143,9 +143,11 @@ def zip_results(dataset: Path, target: Path) -> None:
                 archive.write(path, path.relative_to(dataset.parent))
 
 
-def _alike(settings: Configuration) -> bool:
+def _alike(configuration: Configuration) -> bool:
     """Whether a level's kernels are those of the level below wherever a decoder has one."""
-    return all(above == below for above, below in zip(settings.kernels[:-1], settings.kernels[1:], strict=True))
+    return all(
+        above == below for above, below in zip(configuration.kernels[:-1], configuration.kernels[1:], strict=True)
+    )
 
 
 def _plans(metadata: ModelMetadata, ending: str) -> dict[str, Any]:
@@ -184,7 +186,7 @@ def _checkpoint(
     """Return what nnU-Net's trainer saves, without the state of an optimiser."""
     fold = metadata.fold
     return {
-        "network_weights": _tensors(nnunet_weights(weights, metadata.settings)),
+        "network_weights": _tensors(nnunet_weights(weights, metadata.plan_configuration)),
         "optimizer_state": {},
         "grad_scaler_state": None,
         "logging": {},

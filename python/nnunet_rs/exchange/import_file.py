@@ -39,7 +39,7 @@ def import_file(
         outputs.require(output / name for name in beside)
         with progress.task("import", len(places)) as task:
             for path, place in zip(wanted, places, strict=True):
-                for name in (WEIGHTS, MODEL_JSON):  # the card last: where it is, the model is whole
+                for name in (WEIGHTS, MODEL_JSON):  # model.json last: where it is, the model is whole
                     with write_atomically(place / name) as temporary:
                         shutil.copyfile(path / name, temporary)
                 task.advance(1, f"{place.parent.name}, {place.name}")

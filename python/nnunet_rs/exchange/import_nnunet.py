@@ -1,4 +1,4 @@
-"""Models that nnU-Net v2 trained, written as models of ours: weights, cards, the plan, and what was chosen."""
+"""Models that nnU-Net v2 trained, written as models of ours: weights, model.json, the plan, and what was chosen."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Imported:
 
 
 def import_nnunet(
-    source: str | Path, output: str | Path, options: ImportOptions = ImportOptions(), progress: Progress | None = None
+    source: str | Path, output: str | Path, options: ImportOptions | None = None, progress: Progress | None = None
 ) -> Imported:
     """Write models of nnU-Net v2 as models of ours.
 
@@ -68,7 +68,7 @@ def import_nnunet(
     options
         Which of them.
     progress
-        Told of every fold.
+        Where every fold is reported.
 
     Raises
     ------
@@ -77,7 +77,8 @@ def import_nnunet(
     NnunetError
         A model is there already.
     """
-    source, output, progress = Path(source), Path(output), progress or Silent()
+    source, output = Path(source), Path(output)
+    options, progress = options or ImportOptions(), progress or Silent()
     with results_folder(source) as folder, Outputs(output, overwrite=options.overwrite, say=progress.say) as outputs:
         models = _wanted(folder, source, options)
         require_no_model(
@@ -138,7 +139,7 @@ def require_no_model(places: Iterable[Path]) -> None:
 
 
 def _write_plan(output: Path, staged: Path, models: Sequence[NnunetFolder], progress: Progress) -> None:
-    """Write the plan that all models share; where their plans differ every card has its own, which is enough."""
+    """Write the plan that all models share; where their plans differ every model.json has its own, which is enough."""
     if WorkFolder(output).plan_file.exists():
         return
     try:

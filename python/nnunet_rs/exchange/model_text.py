@@ -90,19 +90,19 @@ def _networks(all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
     rows = []
     for name in names:
         folds = [metadata for metadata in all_metadata if metadata.configuration == name]
-        settings, first = folds[0].settings, folds[0]
-        unet = "residual encoder U-Net" if settings.residual else "U-Net"
+        configuration, first = folds[0].plan_configuration, folds[0]
+        unet = "residual encoder U-Net" if configuration.residual else "U-Net"
         kind = first.own_network or unet
-        after = f", after {settings.previous}" if settings.previous else ""
+        after = f", after {configuration.previous}" if configuration.previous else ""
         axes = "not known" if first.mirror_axes is None else ", ".join(map(str, first.mirror_axes)) or "none"
         cases = {str(len(metadata.cases.train)) for metadata in folds if metadata.cases is not None}
         rows.append(
             (
                 name + after,
                 ", ".join(str(metadata.fold) for metadata in folds),
-                times(settings.spacing),
-                times(settings.patch_size),
-                f"{kind}, {len(settings.strides)} stages",
+                times(configuration.spacing),
+                times(configuration.patch_size),
+                f"{kind}, {len(configuration.strides)} stages",
                 axes,
                 " or ".join(sorted(cases)) or _NOT_KNOWN,
             )

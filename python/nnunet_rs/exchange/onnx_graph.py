@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_rs.core.types import Size
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.network_options import NORM_EPS, activation_slope
 from nnunet_rs.model.weights import Arrays
-from nnunet_rs.predict.engines.unet_graph import Size, unet_graph
+from nnunet_rs.predict.engines.unet_graph import unet_graph
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -36,15 +37,15 @@ def build_onnx(metadata: ModelMetadata, weights: Arrays) -> ModelProto:
     """
     from onnx import TensorProto, helper
 
-    settings, (inputs, outputs) = metadata.settings, metadata.channels
+    configuration, (inputs, outputs) = metadata.plan_configuration, metadata.channels
     op = _Operators()
-    scores = unet_graph(op, "window", settings, metadata.network, weights, activation_slope(metadata.network))
+    scores = unet_graph(op, "window", configuration, metadata.network, weights, activation_slope(metadata.network))
     op.nodes[-1].output[0] = "scores" if op.nodes[-1].output[0] == scores else scores
     graph = helper.make_graph(
         op.nodes,
-        settings.name,
-        [helper.make_tensor_value_info("window", TensorProto.FLOAT, ["batch", inputs, *settings.patch_size])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", outputs, *settings.patch_size])],
+        configuration.name,
+        [helper.make_tensor_value_info("window", TensorProto.FLOAT, ["batch", inputs, *configuration.patch_size])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", outputs, *configuration.patch_size])],
         op.constants,
     )
     model = helper.make_model(graph, producer_name="nnunet_rs", opset_imports=[helper.make_opsetid("", OPSET)])

@@ -7,14 +7,13 @@ from dataclasses import replace
 from functools import partial
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.geometry import new_shape
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.workspace import PLAN_JSON
 from nnunet_rs.data.augment import Augmentation, build_augmentation, with_first_stage_channels, with_mirror_axes
 from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.mirroring import axes_named, declares_mirror_axes, image_axes, mirrored_axes
-from nnunet_rs.data.resampling import target_spacing
+from nnunet_rs.data.resampling import resampled_shape
 from nnunet_rs.data.store import Store, normalization_key, open_store
 from nnunet_rs.model.device import Compute, batch_memory
 from nnunet_rs.model.plugin_checks import check_augmentation
@@ -37,7 +36,7 @@ def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator
     store = open_store(setup.work, plan, configuration.name, cache=options.cache)
     for name in sorted({*setup.cases.train, *setup.cases.validation}):
         _check_prepared(store, name, setup)
-    _tell_absent(store, setup, progress)
+    _report_absent(store, setup, progress)
     previous = None if setup.first is None else setup.first.store
     loading = LoaderOptions(
         setup.config.seed,
@@ -46,7 +45,7 @@ def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator
         empty=partial(batch_memory, compute.device),
     )
     augmentation = _augmentation(setup)
-    _tell_mirroring(augmentation, setup, progress)
+    _report_mirroring(augmentation, setup, progress)
     yield Loader(store, setup.cases.train, configuration, plan.labels, augmentation, loading, previous=previous)
     still = build_augmentation("none", configuration, plan.normalization, plan.labels.count)
     loading = replace(loading, purpose="validation")
@@ -65,7 +64,7 @@ def _augmentation(setup: Setup) -> Augmentation:
     return augmentation if setup.first is None else with_first_stage_channels(augmentation, plan.labels.count)
 
 
-def _tell_mirroring(augmentation: Augmentation, setup: Setup, progress: Progress) -> None:
+def _report_mirroring(augmentation: Augmentation, setup: Setup, progress: Progress) -> None:
     """Say along which axes of the image samples are mirrored, for prediction will do the same."""
     axes = image_axes(mirrored_axes(augmentation), setup.configuration.dims, setup.plan.transpose)
     line = f"mirrored in training, and so in prediction: {axes_named(axes)}"
@@ -85,8 +84,7 @@ def _check_prepared(store: Store, case: str, setup: Setup) -> None:
             f"{store.folder}: case {case} was normalised by other rules than those of {PLAN_JSON}; run preprocess again"
         )
     geometry = record.geometry
-    spacing = geometry.working_spacing
-    planned = new_shape(geometry.cropped_shape, spacing, target_spacing(setup.configuration, spacing))
+    planned = resampled_shape(geometry.cropped_shape, geometry.working_spacing, setup.configuration)
     if geometry.transpose != transpose or geometry.resampled != planned:
         raise DatasetError(
             f"{store.folder}: case {case} was prepared for another plan (shape {list(geometry.resampled)}, axes "
@@ -94,7 +92,7 @@ def _check_prepared(store: Store, case: str, setup: Setup) -> None:
         )
 
 
-def _tell_absent(store: Store, setup: Setup, progress: Progress) -> None:
+def _report_absent(store: Store, setup: Setup, progress: Progress) -> None:
     """Warn of classes that no case of the fold trains on."""
     trained = {c for case in setup.cases.train for c in store.record(case).voxels}
     absent = [name for c, name in enumerate(setup.plan.labels.names[1:], start=1) if c not in trained]

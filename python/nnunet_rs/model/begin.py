@@ -13,7 +13,7 @@ from nnunet_rs.data.mirroring import axes_named, image_axes, patch_axes
 from nnunet_rs.model.config import TrainingConfig, unlike
 from nnunet_rs.model.header import ADVICE, read_config
 from nnunet_rs.model.history import History
-from nnunet_rs.model.loop import Job
+from nnunet_rs.model.loop import TrainingJob
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import keep_aside
@@ -44,7 +44,7 @@ def finished_before(model: ModelFolder, options: TrainOptions, progress: Progres
         )
     if model.has_checkpoint():  # killed between the model and the end
         return None
-    metadata = tell_unlike(folder, options, progress)
+    metadata = require_same_training(folder, options, progress)
     progress.say(f"{folder}: is trained already ({metadata.iterations} iterations); nothing to resume")
     return TrainResult(folder, History.read(model.metrics_file, metadata.plan.labels.score_names), 0.0, finished=True)
 
@@ -56,7 +56,7 @@ def read_saved(model: ModelFolder) -> TrainingConfig | None:
     return read_config(model.path)
 
 
-def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> ModelMetadata:
+def require_same_training(folder: Path, options: TrainOptions, progress: Progress) -> ModelMetadata:
     """Warn if a finished model was trained with another schedule length than the one given; returns its metadata.
 
     Raises
@@ -67,7 +67,7 @@ def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> Mode
     metadata = read_metadata(folder)
     found = unlike(options, metadata.config, folder)
     if options.mirror_axes is not None and metadata.mirror_axes is not None:
-        dims, transpose = metadata.settings.dims, metadata.plan.transpose
+        dims, transpose = metadata.plan_configuration.dims, metadata.plan.transpose
         if patch_axes(options.mirror_axes, dims, transpose) != metadata.mirror_axes:
             axes = axes_named(image_axes(metadata.mirror_axes, dims, transpose))
             raise CheckpointError(
@@ -79,7 +79,7 @@ def tell_unlike(folder: Path, options: TrainOptions, progress: Progress) -> Mode
     return metadata
 
 
-def resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Progress) -> None:
+def resume_or_begin(job: TrainingJob, state: TrainingState, resume: bool, progress: Progress) -> None:
     """Resume from the checkpoint if that is asked for, else keep all that is there aside."""
     path = job.model.checkpoint_file
     if resume and path.is_file():
@@ -97,7 +97,7 @@ def resume_or_begin(job: Job, state: TrainingState, resume: bool, progress: Prog
         progress.say(f"{what} was there: kept in {aside}{advice}")
 
 
-def _keep_another(job: Job, state: TrainingState, progress: Progress) -> None:
+def _keep_another(job: TrainingJob, state: TrainingState, progress: Progress) -> None:
     """Put a finished model aside that is not of this training, as versions before left it beside the checkpoint."""
     if not job.group.is_rank_0 or not job.model.is_finished():
         return
@@ -108,7 +108,7 @@ def _keep_another(job: Job, state: TrainingState, progress: Progress) -> None:
     progress.say(f"an earlier model was there: kept in {aside}")
 
 
-def tell_recipe(setup: Setup, asked: TrainOptions, saved: TrainingConfig | None, progress: Progress) -> None:
+def report_recipe(setup: Setup, asked: TrainOptions, saved: TrainingConfig | None, progress: Progress) -> None:
     """Say by which recipe is trained, and warn where other folds were trained by another."""
     name, plan = setup.config.recipe, setup.plan.recipe
     why = "" if asked.recipe else f", the recipe of plans by {plan}" if saved is None else ", as it was begun"
@@ -127,7 +127,9 @@ def tell_recipe(setup: Setup, asked: TrainOptions, saved: TrainingConfig | None,
                 return
 
 
-def tell_changed_rate(job: Job, state: TrainingState, saved: TrainingConfig | None, progress: Progress) -> None:
+def report_changed_rate(
+    job: TrainingJob, state: TrainingState, saved: TrainingConfig | None, progress: Progress
+) -> None:
     """Say where the learning rate goes on, if it is not where it was."""
     if saved is None or saved.unknown or not state.position.iterations:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_rs.core.choices import Activation, Norm
+from nnunet_rs.core.types import Size
 from nnunet_rs.model.network_options import LEAKY_SLOPE, NORM_EPS
-
-Size = Sequence[int]
 
 CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {

@@ -38,7 +38,7 @@ def previous_store(work: Path, configuration: str) -> PreviousStore:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SegmentationSource:
     """What a case's first segmentation must have been made with."""
 
     fold: int  # of the first stage: the first that holds the case out
@@ -48,8 +48,8 @@ class Source:
 
 def first_stage_sources(
     work: Path, plan: Plan, configuration: str, folds: Iterable[int] | None = None
-) -> dict[str, Source]:
-    """Tell of the training cases by what they must be segmented; another model or another preparation is another key.
+) -> dict[str, SegmentationSource]:
+    """Return what each training case must be segmented by; another model or another preparation gives another key.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def first_stage_sources(
     prepared = open_store(work, plan, configuration)
     owners = {case: fold for fold in reversed(range(len(splits))) for case in splits[fold].validation}
     return {
-        case: Source(
+        case: SegmentationSource(
             fold, all_metadata[fold].digest, _digest([RECORD.version, *made_by[fold], prepared.record(case).keys])
         )
         for case, fold in sorted(owners.items())
@@ -89,7 +89,7 @@ def first_stage_sources(
 
 def _made_by(metadata: ModelMetadata) -> tuple[object, ...]:
     """Return what a model's segmentations depend on: weights, and mirror axes unless they are all, as once always."""
-    every = metadata.mirror_axes == tuple(range(metadata.settings.dims))
+    every = metadata.mirror_axes == tuple(range(metadata.plan_configuration.dims))
     return (metadata.digest,) if every else (metadata.digest, metadata.mirror_axes or ())
 
 
@@ -118,7 +118,7 @@ def open_first_stage(work: Path, plan: Plan, configuration: str, cases: Iterable
     return FirstStage(store, _digest([(name, sources[name].key) for name in names]), models)
 
 
-def tell_never_held_out(work: Path, plan: Plan, configurations: Iterable[str], progress: Progress) -> None:
+def report_never_held_out(work: Path, plan: Plan, configurations: Iterable[str], progress: Progress) -> None:
     """Warn, before a first stage is trained, of cases that its second stage will refuse.
 
     Parameters
@@ -128,7 +128,7 @@ def tell_never_held_out(work: Path, plan: Plan, configurations: Iterable[str], p
     configurations
         That are to be trained.
     progress
-        Is told of cases that some fold trains on and none holds out.
+        Called for cases that some fold trains on and none holds out.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def tell_never_held_out(work: Path, plan: Plan, configurations: Iterable[str], p
         progress.say(f"warning: {_not_held_out(work, following[0], missing)}")
 
 
-def lacking(store: PreviousStore, sources: Mapping[str, Source]) -> tuple[str, ...]:
+def lacking(store: PreviousStore, sources: Mapping[str, SegmentationSource]) -> tuple[str, ...]:
     """List the cases that are not in a store, or there by another key."""
     return tuple(case for case, source in sources.items() if not store.has(case, source.key))
 

@@ -18,7 +18,7 @@ from nnunet_rs.model.plugin_checks import check_network
 from nnunet_rs.model.plugins import NetworkFunction, as_own
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import UNet
-from nnunet_rs.model.weights import Arrays, digest_of, metadata_written_last
+from nnunet_rs.model.weights import Arrays, digest_of, metadata_written_last, require_shapes
 from nnunet_rs.plan.schema import Configuration
 
 
@@ -82,14 +82,14 @@ def load_model(
 def _build(metadata: ModelMetadata, network: NetworkFunction | None) -> nn.Module:
     own = None if metadata.own_network is None else as_own("network", network)
     if own is None:
-        return unfilled_unet(metadata.settings, *metadata.channels, metadata.network)
-    bound = own.with_context(Context(metadata.plan, metadata.settings, metadata.network))
-    return check_network(bound, bound(metadata.settings, *metadata.channels, metadata.network))
+        return unfilled_unet(metadata.plan_configuration, *metadata.channels, metadata.network)
+    bound = own.with_context(Context(metadata.plan, metadata.plan_configuration, metadata.network))
+    return check_network(bound, bound(metadata.plan_configuration, *metadata.channels, metadata.network))
 
 
 def network_of(weights: Arrays, metadata: ModelMetadata, source: str) -> nn.Module:
     """Return a network of ours with these weights, in evaluation mode; errors as `load_weights`."""
-    built = unfilled_unet(metadata.settings, *metadata.channels, metadata.network)
+    built = unfilled_unet(metadata.plan_configuration, *metadata.channels, metadata.network)
     load_weights(built, {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, source)
     return built.eval().requires_grad_(False)
 
@@ -111,7 +111,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     CheckpointError
         Names or shapes differ: the weights are of another network.
     """
-    _require_shapes(network, weights, source)
+    require_shapes(weights, _shapes(network), source)
     held = network.state_dict()
     if not any(tensor.is_meta for tensor in held.values()):
         network.load_state_dict(dict(weights))
@@ -121,33 +121,26 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     network.load_state_dict(copies, assign=True)
 
 
-def _require_shapes(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{source}: holds the weights of another network: {name} is {_shape(found.get(name))}, "
-                f"the configuration has {_shape(expected.get(name))}"
-            )
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def _require_likely(metadata: ModelMetadata, weights: Mapping[str, Tensor], model: ModelFolder) -> None:
     """Check that the metadata describe a network of about so many weights, before memory is asked for it."""
-    settings, tensors = metadata.settings, len(weights)
-    blocks = sum(settings.blocks_encoder) + sum(settings.blocks_decoder)
-    if not 0 < blocks <= tensors or max((*settings.features, *metadata.channels)) > max(
+    configuration, tensors = metadata.plan_configuration, len(weights)
+    blocks = sum(configuration.blocks_encoder) + sum(configuration.blocks_decoder)
+    if not 0 < blocks <= tensors or max((*configuration.features, *metadata.channels)) > max(
         max(tensor.shape, default=0) for tensor in weights.values()
     ):
         raise CheckpointError(
-            f"{model.metadata_file}: describes a network of {blocks} blocks, up to {max(settings.features)} features; "
-            f"{WEIGHTS} holds the weights of another network"
+            f"{model.metadata_file}: describes a network of {blocks} blocks, up to "
+            f"{max(configuration.features)} features; {WEIGHTS} holds the weights of another network"
         )
     try:
-        built = unfilled_unet(settings, *metadata.channels, metadata.network)
+        built = unfilled_unet(configuration, *metadata.channels, metadata.network)
     except (PlanError, RuntimeError) as error:
         raise CheckpointError(f"{model.metadata_file}: {error}") from error
-    _require_shapes(built, weights, str(model.weights_file))
+    require_shapes(weights, _shapes(built), str(model.weights_file))
 
 
 def _read_weights(path: Path, digest: str) -> dict[str, Tensor]:
@@ -157,7 +150,3 @@ def _read_weights(path: Path, digest: str) -> dict[str, Tensor]:
             f"{path}: is damaged, or not the file that {MODEL_JSON} was written for (SHA-256 differs)"
         )
     return weights
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "absent" if shape is None else f"of shape {list(shape)}"

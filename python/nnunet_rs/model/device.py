@@ -53,7 +53,7 @@ class Compute:
         """Return the gradient scaler, which passes everything through unless the type is float16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
 
-    def place(self, network: nn.Module, dims: int) -> nn.Module:
+    def to_device(self, network: nn.Module, dims: int) -> nn.Module:
         """Move a network to the device, in the memory layout of its data."""
         return network.to(self.device, memory_format=self.layout(dims))  # type: ignore[call-overload,no-any-return]
 

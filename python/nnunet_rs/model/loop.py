@@ -39,7 +39,7 @@ MOST_SKIPPED = 20  # steps in a row that float16 may leave out: its scale was ha
 
 
 class TrainingBatch(Protocol):
-    """What a loader hands out: arrays or tensors."""
+    """What a loader yields: arrays or tensors."""
 
     @property
     def data(self) -> Any:
@@ -58,7 +58,7 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TrainingJob:
     """What stays the same while a network is trained."""
 
     model: ModelFolder
@@ -75,7 +75,7 @@ class Job:
     group: ProcessGroup = field(default_factory=ProcessGroup)
     overhead: Overhead | None = None
 
-    def place(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+    def to_device(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Bring a batch to the device: data (b, c, *size) in the network's layout, class indices (b, *size)."""
         data, labels = torch.as_tensor(batch.data), torch.as_tensor(batch.labels)
         if labels.ndim == data.ndim:
@@ -87,7 +87,9 @@ class Job:
 class Loop:
     """A training under way."""
 
-    def __init__(self, job: Job, state: TrainingState, gradients: GradientStep, stop_request: StopRequest) -> None:
+    def __init__(
+        self, job: TrainingJob, state: TrainingState, gradients: GradientStep, stop_request: StopRequest
+    ) -> None:
         """Take what is fixed, what changes, and what computes a batch's gradients."""
         self.job, self.state, self.stop_request = job, state, stop_request
         self._gradients = gradients
@@ -153,7 +155,7 @@ class Loop:
         """Forward, backward, one step of the optimiser; returns the loss, on the device."""
         job, state = self.job, self.state
         set_rate(state.optimiser, learning_rate(job.config, state.position, self._reserve()))
-        placed = job.place(batch)
+        placed = job.to_device(batch)
         state.optimiser.zero_grad(set_to_none=True)
         loss = self._gradients(placed, self._weights, self._scaled)
         if job.config.gradient_clip is not None:
@@ -223,7 +225,7 @@ class Loop:
         pending, losses = PendingLosses(job.compute.device), list[float]()
         counts: Counts | None = None
         for batch in job.validation.epoch(0, job.config.validation_batches):
-            data, labels = job.place(batch)
+            data, labels = job.to_device(batch)
             with job.compute.autocast():
                 logits = model(data)
             losses += pending.put(job.loss(logits, labels), batch)
@@ -334,7 +336,7 @@ class Loop:
         """Time forward passes as validation and prediction do them; the first one, which is slower, does not count."""
         model = self.state.model.eval()
         for batch in self.job.validation.epoch(0, 2):
-            data, _ = self.job.place(batch)
+            data, _ = self.job.to_device(batch)
             begun = self._tick().seconds
             with self.job.compute.autocast():
                 float(model(data).float().mean())  # which waits for a GPU

@@ -15,7 +15,7 @@ from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.resources import available_memory, resident_memory
 from nnunet_rs.model.config import MeasuredCompute, TrainingConfig
 from nnunet_rs.model.device import Compute, choose_compute
-from nnunet_rs.model.loop import Job, TrainingBatch
+from nnunet_rs.model.loop import TrainingBatch, TrainingJob
 from nnunet_rs.model.plugin_trial import as_it_was
 from nnunet_rs.model.setup import Setup
 from nnunet_rs.model.state import TrainingState
@@ -26,7 +26,9 @@ ROUNDS = 3  # at most, after one that warms up
 MARGIN = 1.05  # by which another choice must be faster than the usual one: less may be chance
 
 
-def with_measured_compute(job: Job, state: TrainingState, setup: Setup, progress: Progress, *, resumed: bool) -> Job:
+def with_measured_compute(
+    job: TrainingJob, state: TrainingState, setup: Setup, progress: Progress, *, resumed: bool
+) -> TrainingJob:
     """Return the job with the number type and memory layout that are fastest here, and lay the networks out so.
 
     Measured is forward and backward, on a processor, where `precision` or `channels_last` is left open. The choice
@@ -52,7 +54,7 @@ def with_measured_compute(job: Job, state: TrainingState, setup: Setup, progress
     return _placed(replace(job, config=replace(job.config, measured=measured)), state, chosen)
 
 
-def _recorded(known: MeasuredCompute, job: Job) -> Compute:
+def _recorded(known: MeasuredCompute, job: TrainingJob) -> Compute:
     """Return what was measured when the training began, but for what is asked for now, or is not native here."""
     usual, config = job.compute, job.config
     layout = known.channels_last if config.channels_last is None else config.channels_last
@@ -60,7 +62,7 @@ def _recorded(known: MeasuredCompute, job: Job) -> Compute:
     return choose_compute(usual.device, known.precision if follow else _precision(usual), layout)
 
 
-def _candidates(job: Job) -> tuple[Compute, ...]:
+def _candidates(job: TrainingJob) -> tuple[Compute, ...]:
     """List what may be chosen, the usual first."""
     usual, config = job.compute, job.config
     types = [_precision(usual)]
@@ -70,7 +72,7 @@ def _candidates(job: Job) -> tuple[Compute, ...]:
     return tuple(choose_compute(usual.device, kind, layout) for kind in types for layout in layouts)
 
 
-def _measure(job: Job, state: TrainingState, candidates: Sequence[Compute]) -> list[float]:
+def _measure(job: TrainingJob, state: TrainingState, candidates: Sequence[Compute]) -> list[float]:
     """Return the seconds of a batch for each candidate; empty: measuring takes too long, or too much memory."""
     least = 2 * len(candidates)  # iterations: one that warms up, one that counts
     if _iterations(job.config) * SHARE < least:
@@ -98,12 +100,12 @@ def _iterations(config: TrainingConfig) -> float:
     return math.inf if config.epochs is None else config.epochs * config.batches
 
 
-def _iterate(job: Job, state: TrainingState, compute: Compute, batch: TrainingBatch) -> float:
+def _iterate(job: TrainingJob, state: TrainingState, compute: Compute, batch: TrainingBatch) -> float:
     """Go forward and backward once; returns the seconds."""
     job = replace(job, compute=compute)
-    compute.place(state.network, job.dims)
+    compute.to_device(state.network, job.dims)
     begun = time.monotonic()
-    data, labels = job.place(batch)
+    data, labels = job.to_device(batch)
     state.network.zero_grad(set_to_none=True)
     with compute.autocast():
         outputs = state.network(data)
@@ -117,11 +119,11 @@ def _fastest(candidates: Sequence[Compute], seconds: Sequence[float]) -> Compute
     return candidates[0] if seconds[0] <= MARGIN * best else candidates[seconds.index(best)]
 
 
-def _placed(job: Job, state: TrainingState, compute: Compute) -> Job:
+def _placed(job: TrainingJob, state: TrainingState, compute: Compute) -> TrainingJob:
     """Return the job as it computes so, and bring the networks into that layout."""
-    compute.place(state.network, job.dims)
+    compute.to_device(state.network, job.dims)
     if state.ema is not None:
-        compute.place(state.ema.network, job.dims)
+        compute.to_device(state.ema.network, job.dims)
     return replace(job, compute=compute)
 
 

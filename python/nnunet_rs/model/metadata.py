@@ -45,9 +45,14 @@ class ModelMetadata:
     digest: str = ""  # SHA-256 of weights.safetensors
 
     @property
-    def settings(self) -> Configuration:
+    def plan_configuration(self) -> Configuration:
         """The configuration that was trained."""
         return self.plan.configurations[self.configuration]
+
+    @property
+    def settings(self) -> Configuration:
+        """The earlier name of `plan_configuration`."""
+        return self.plan_configuration
 
     @property
     def network(self) -> NetworkOptions:
@@ -62,11 +67,11 @@ class ModelMetadata:
     @property
     def channels(self) -> tuple[int, int]:
         """Input channels (with those of the previous stage's segmentation) and outputs of the network."""
-        return network_channels(self.plan, self.settings)
+        return network_channels(self.plan, self.plan_configuration)
 
 
 def known_mirror_axes(augmentation: str, dims: int) -> Shape | None:
-    """Tell along which axes of the patch a training of an earlier version mirrored, by its augmentation's name.
+    """Return along which axes of the patch a training of an earlier version mirrored, by its augmentation's name.
 
     Those that recorded no name mirrored along all. None: it is a function of the user's own, of which nobody knows.
     """
@@ -118,12 +123,12 @@ def metadata_to_json(metadata: ModelMetadata) -> dict[str, Any]:
 
 
 def common_mirror_axes(all_metadata: Sequence[ModelMetadata]) -> Shape:
-    """Tell along which axes of the patch all of these models were trained mirrored; not known counts as none."""
+    """Return along which axes of the patch all of these models were trained mirrored; not known counts as none."""
     return tuple(sorted(set.intersection(*(set(metadata.mirror_axes or ()) for metadata in all_metadata))))
 
 
 def _require_axes(metadata: ModelMetadata, path: Path) -> None:
-    axes, dims = metadata.mirror_axes or (), metadata.settings.dims
+    axes, dims = metadata.mirror_axes or (), metadata.plan_configuration.dims
     if list(axes) != sorted(set(axes) & set(range(dims))):
         raise CheckpointError(
             f"{path}: mirror_axes is {list(axes)}: must be axes of the patch in ascending order, of 0 to {dims - 1}"

@@ -37,7 +37,7 @@ def network_channels(plan: Plan, configuration: Configuration) -> tuple[int, int
 
 
 def require_more_than_a_voxel(c: Configuration, options: NetworkOptions) -> None:
-    """See that instance norm leaves something at the lowest stage.
+    """Check that instance norm leaves something at the lowest stage.
 
     Raises
     ------

@@ -213,10 +213,10 @@ def read_nnunet_model(
     found = read_nnunet_checkpoint(path)
     described = read_nnunet_plans(home / PLANS, home / DATASET)
     plan = described.plan(found.configuration)
-    settings = plan.configurations[found.configuration]
+    configuration = plan.configurations[found.configuration]
     config = replace(
-        usual_config(plan.recipe, settings, V2),
-        norm="batch" if found.batch_norm else settings.norm,
+        usual_config(plan.recipe, configuration, V2),
+        norm="batch" if found.batch_norm else configuration.norm,
         decoder_kernels="same",
         epochs=found.epochs or None,
         unknown=_UNKNOWN,
@@ -240,10 +240,10 @@ def read_nnunet_model(
 def _checked_weights(found: NnunetCheckpoint, metadata: ModelMetadata, path: Path) -> dict[str, NDArray[Any]]:
     from nnunet_rs.model.nnunet_weights import our_weights
 
-    settings, channels, options = metadata.settings, metadata.channels, metadata.network
-    names = [name for name, _ in weight_shapes(settings, channels, options)]
-    weights = our_weights(found, names, settings, path)
-    require_weights(weights, settings, channels, options, str(path))
+    configuration, channels, options = metadata.plan_configuration, metadata.channels, metadata.network
+    names = [name for name, _ in weight_shapes(configuration, channels, options)]
+    weights = our_weights(found, names, configuration, path)
+    require_weights(weights, configuration, channels, options, str(path))
     return weights
 
 

@@ -1,4 +1,4 @@
-"""What a user's own functions return, checked for what it must be; a network whose errors are told as the user's."""
+"""What a user's own functions return, checked; a network whose errors are reported as the user's."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_augmentation(own: Plugin, augmentation: Any) -> Augmentation:
 
 
 class PluginNetwork(nn.Module):
-    """A network of the user's own whose errors are told as the user's."""
+    """A network of the user's own whose errors are reported as the user's."""
 
     def __init__(self, network: nn.Module, own: Plugin) -> None:
         """Wrap the network that `own` made."""
@@ -46,7 +46,7 @@ class PluginNetwork(nn.Module):
 
     def forward(self, data: Tensor) -> Any:
         """Return what the network gives."""
-        with self.own.told():
+        with self.own.errors_named():
             return self.network(data)
 
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from nnunet_rs.core.errors import PluginError, is_out_of_memory, named
 from nnunet_rs.model.context import Context
-from nnunet_rs.model.loop import Job
+from nnunet_rs.model.loop import TrainingJob
 from nnunet_rs.model.losses import DeepSupervision
 from nnunet_rs.model.plugin_checks import kind_of
 from nnunet_rs.model.plugins import Plugin
 from nnunet_rs.model.state import TrainingState
 
 
-def try_plugins(job: Job, state: TrainingState, context: Context, functions: Sequence[Plugin]) -> None:
+def try_plugins(job: TrainingJob, state: TrainingState, context: Context, functions: Sequence[Plugin]) -> None:
     """Let the first batch go forward and backward, and leave everything as it was.
 
     Every class index occurs in its labels, the one to ignore too, so that a loss that cannot bear one fails now.
@@ -48,28 +48,28 @@ def try_plugins(job: Job, state: TrainingState, context: Context, functions: Seq
             _check_result(own["network"], result, data, context)
 
 
-def _first_batch(job: Job, context: Context, own: Plugin | None) -> tuple[Tensor, Tensor]:
+def _first_batch(job: TrainingJob, context: Context, own: Plugin | None) -> tuple[Tensor, Tensor]:
     """Take the first batch; labels (b, *size) with every class index among them."""
-    with nullcontext() if own is None else own.told():
+    with nullcontext() if own is None else own.errors_named():
         batch = next(iter(job.training.epoch(0, 1)))
-    data, target = job.place(batch)
+    data, target = job.to_device(batch)
     count = len(context.labels.indices)
     target = target.clone()
     target.view(-1)[:count] = torch.arange(count, device=target.device).to(target.dtype)[: target.numel()]
     return data, target
 
 
-def _forward(job: Job, network: nn.Module, data: Tensor, own: Plugin | None) -> Any:
+def _forward(job: TrainingJob, network: nn.Module, data: Tensor, own: Plugin | None) -> Any:
     with job.compute.autocast():
         if own is None:
             return network(data)
-        with own.told():
+        with own.errors_named():
             outputs = network(data)
             _finish(job)
             return outputs
 
 
-def _loss(job: Job, outputs: Any, target: Tensor, own: Plugin | None, context: Context) -> Tensor:
+def _loss(job: TrainingJob, outputs: Any, target: Tensor, own: Plugin | None, context: Context) -> Tensor:
     """Return the loss of a batch, all resolutions together; an own one is first looked at on the finest."""
     if own is None:
         return job.loss(outputs, target)
@@ -77,11 +77,11 @@ def _loss(job: Job, outputs: Any, target: Tensor, own: Plugin | None, context: C
     loss = _copied(job.loss)
     single = loss.loss if isinstance(loss, DeepSupervision) else loss
     try:
-        with own.told():
+        with own.errors_named():
             value = single(finest, target)
             _finish(job)
         _check_loss(own, value)
-        with own.told():
+        with own.errors_named():
             return loss(outputs, target)
     except PluginError as error:
         raise PluginError(f"{error}; {_called_with(context)}") from error.__cause__
@@ -114,7 +114,7 @@ def _check_loss(own: Plugin, value: Any) -> None:
         raise own.wrong(f"returns {value.item()} for the first batch and an untrained network")
 
 
-def _backward(job: Job, loss: Tensor, own: Sequence[Plugin]) -> None:
+def _backward(job: TrainingJob, loss: Tensor, own: Sequence[Plugin]) -> None:
     if not own:
         return
     try:
@@ -173,7 +173,7 @@ def as_it_was(network: nn.Module) -> Iterator[None]:
         network.zero_grad(set_to_none=True)
 
 
-def _finish(job: Job) -> None:
+def _finish(job: TrainingJob) -> None:
     """Wait for a GPU, so that an error of its kernels comes now."""
     if job.compute.device.type == "cuda":
         torch.cuda.synchronize(job.compute.device)

@@ -54,7 +54,7 @@ class Plugin:
             In place of whatever it raises, but for errors of nnunet_rs and memory that does not suffice.
         """
         named = {CONTEXT: self.context} if self.context is not None and self._asks() else {}
-        with self.told():
+        with self.errors_named():
             return self.function(*arguments, **named)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -89,8 +89,8 @@ class Plugin:
         return PluginError(f"{self}: {what}{self._where()}")
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Tell what is raised within the block as this function's."""
+    def errors_named(self) -> Iterator[None]:
+        """Raise errors of the block as this function's."""
         try:
             yield
         except NnunetError:
@@ -164,8 +164,8 @@ def as_own(option: str, function: Callable[..., Any] | None) -> Plugin | None:
 
 
 @contextmanager
-def own_code_told(functions: Sequence[Plugin | None]) -> Iterator[None]:
-    """Tell an error that comes out of code of the user's, whoever called it: a network's layers, a transform.
+def plugin_errors_named(functions: Sequence[Plugin | None]) -> Iterator[None]:
+    """Name an error that comes out of code of the user's, whoever called it: a network's layers, a transform.
 
     Raises
     ------

@@ -40,7 +40,7 @@ def report_staleness_in(work: Path, configurations: Iterable[str], progress: Pro
 
 
 def staleness(folders: Sequence[Path]) -> tuple[str, ...]:
-    """Tell what the models of a configuration do not know: a plan or folds edited since, a first stage trained again.
+    """Report what the models of a configuration do not know: a plan or folds edited since, a first stage trained again.
 
     And where they do not say, or do not agree on, what prediction may mirror.
 
@@ -72,7 +72,7 @@ def staleness(folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _of_mirroring(all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
-    """Tell where prediction mirrors less than it could, because it must not mirror what training did not."""
+    """Return where prediction mirrors less than it could, because it must not mirror what training did not."""
     for (name,), some in _grouped(
         all_metadata, lambda metadata: (metadata.config.augmentation,) if metadata.mirror_axes is None else ()
     ):
@@ -82,7 +82,9 @@ def _of_mirroring(all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
         )
     common = set(common_mirror_axes(all_metadata)) if all_metadata else set()
     if any(set(metadata.mirror_axes or ()) != common for metadata in all_metadata if metadata.mirror_axes is not None):
-        axes = axes_named(image_axes(sorted(common), all_metadata[0].settings.dims, all_metadata[0].plan.transpose))
+        axes = axes_named(
+            image_axes(sorted(common), all_metadata[0].plan_configuration.dims, all_metadata[0].plan.transpose)
+        )
         yield (
             f"{_named(all_metadata)} trained with different mirror axes: together they mirror along those that all "
             f"have, {axes}"
@@ -142,7 +144,7 @@ def _edited(metadata: ModelMetadata, folds: Sequence[Fold]) -> tuple[str, ...]:
 
 
 def _of_first_stage(work: WorkFolder, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
-    first = all_metadata[0].settings.previous if all_metadata else None
+    first = all_metadata[0].plan_configuration.previous if all_metadata else None
     if first is None:
         return
     present: dict[str, str] = {}

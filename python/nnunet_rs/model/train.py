@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from nnunet_rs.core.choices import LossTerms
 from nnunet_rs.core.errors import NnunetError, TrainingError
 from nnunet_rs.core.progress import Progress, Silent
+from nnunet_rs.core.resources import busy_remark
 from nnunet_rs.core.restored import Restored
 from nnunet_rs.core.stop_request import StopRequest, stop_requests
 from nnunet_rs.core.types import FoldName
@@ -23,7 +24,7 @@ from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.data.loader import Loader
 from nnunet_rs.data.mirroring import mirrored_axes
 from nnunet_rs.model.batches import open_loaders
-from nnunet_rs.model.begin import finished_before, read_saved, resume_or_begin, tell_changed_rate, tell_recipe
+from nnunet_rs.model.begin import finished_before, read_saved, report_changed_rate, report_recipe, resume_or_begin
 from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.compiled import gradient_step
 from nnunet_rs.model.device import (
@@ -38,7 +39,7 @@ from nnunet_rs.model.ema import WeightEMA
 from nnunet_rs.model.gpu_errors import gpu_errors_explained
 from nnunet_rs.model.gpu_versions import why_no_gpu
 from nnunet_rs.model.history import History
-from nnunet_rs.model.loop import Job, Loop
+from nnunet_rs.model.loop import Loop, TrainingJob
 from nnunet_rs.model.losses import DeepSupervision, build_loss
 from nnunet_rs.model.measured_compute import with_measured_compute
 from nnunet_rs.model.metadata import ModelMetadata
@@ -47,7 +48,7 @@ from nnunet_rs.model.optimiser import build_optimiser
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.plugin_checks import check_network, check_optimiser
 from nnunet_rs.model.plugin_trial import try_plugins
-from nnunet_rs.model.plugins import own_code_told
+from nnunet_rs.model.plugins import plugin_errors_named
 from nnunet_rs.model.pretrained import take_pretrained
 from nnunet_rs.model.previous_models import fold_lock
 from nnunet_rs.model.schedule import Overhead
@@ -136,7 +137,7 @@ def train_locked(
         # Within this block the host program's settings are this training's, and signals ask to stop.
         stack.enter_context(_computing_on(device, options.threads))
         stop_request = stack.enter_context(stop_requests())
-        stack.enter_context(own_code_told(setup.plugins))
+        stack.enter_context(plugin_errors_named(setup.plugins))
 
         # The device, and in which precision it computes.
         stack.enter_context(_RANDOM())
@@ -144,8 +145,7 @@ def train_locked(
         compute = choose_compute(device, setup.config.precision, setup.config.channels_last)
         stack.enter_context(compute.memory())
         stack.enter_context(compute.products())
-        if compute.remark:
-            progress.say(compute.remark)
+        _say_remarks(compute, progress)
 
         # Network and optimiser as they are before the first iteration; where batches come from; the loss.
         state = _first_state(setup, compute, progress, resumed=saved is not None)
@@ -157,9 +157,9 @@ def train_locked(
         # A user's own functions are tried before anything that is there is moved.
         try_plugins(job, state, setup.context, setup.plugins)
         job = with_measured_compute(job, state, setup, progress, resumed=saved is not None)
-        tell_recipe(setup, options, saved, progress)
+        report_recipe(setup, options, saved, progress)
         resume_or_begin(job, state, options.resume, progress)
-        tell_changed_rate(job, state, saved, progress)
+        report_changed_rate(job, state, saved, progress)
 
         # Epoch after epoch, then the model.
         finished = _run(job, state, stop_request, progress, compiled=options.compile)
@@ -168,13 +168,21 @@ def train_locked(
         return TrainResult(folder.path, state.history, state.position.seconds, finished, stop_request.signal)
 
 
+def _say_remarks(compute: Compute, progress: Progress) -> None:
+    """Say what the user should know of the device."""
+    if compute.remark:
+        progress.say(compute.remark)
+    if compute.device.type == "cpu" and (busy := busy_remark(torch.get_num_threads())):
+        progress.say(f"warning: {busy}")
+
+
 def _first_state(setup: Setup, compute: Compute, progress: Progress, *, resumed: bool) -> TrainingState:
     """Build network, optimiser and EMA as they are before the first iteration."""
     config = setup.config
     drawn = _network(setup)
     if config.pretrained is not None and not resumed:
         take_pretrained(drawn, config.pretrained, setup.configuration, setup.fold, progress)
-    network = compute.place(setup.group.prepare(drawn, compute.device), setup.configuration.dims)
+    network = compute.to_device(setup.group.prepare(drawn, compute.device), setup.configuration.dims)
     own = setup.plugin("optimiser")
     if own is not None:
         optimiser = check_optimiser(own, own(network.parameters()))
@@ -210,9 +218,9 @@ def _loss(setup: Setup) -> nn.Module:
     return loss
 
 
-def _job(setup: Setup, compute: Compute, loss: nn.Module, training: Loader, validation: Loader) -> Job:
+def _job(setup: Setup, compute: Compute, loss: nn.Module, training: Loader, validation: Loader) -> TrainingJob:
     """Gather what stays the same while the network is trained."""
-    return Job(
+    return TrainingJob(
         model=setup.model,
         identity=setup.identity,
         config=setup.config,
@@ -228,7 +236,7 @@ def _job(setup: Setup, compute: Compute, loss: nn.Module, training: Loader, vali
 
 
 def _run(
-    job: Job, state: TrainingState, stop_request: StopRequest, progress: Progress, *, compiled: bool | None
+    job: TrainingJob, state: TrainingState, stop_request: StopRequest, progress: Progress, *, compiled: bool | None
 ) -> bool:
     """Train until the end or a request to stop; returns whether it is the end."""
     network = job.group.wrap(state.network)
@@ -257,7 +265,7 @@ def _resuming_explained(model: ModelFolder) -> Iterator[None]:
         ) from error
 
 
-def _write_model(setup: Setup, job: Job, state: TrainingState) -> None:
+def _write_model(setup: Setup, job: TrainingJob, state: TrainingState) -> None:
     """Write weights and metadata, then drop the checkpoint: a kill in between leaves something to resume."""
     epochs = state.history.epochs
     metadata = ModelMetadata(

@@ -7,6 +7,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from nnunet_rs.core.types import Size
 from nnunet_rs.model.blocks import (
     CONVOLUTION,
     MAX_POOL,
@@ -14,7 +15,6 @@ from nnunet_rs.model.blocks import (
     BlockStyle,
     ConvBlock,
     ResidualBlock,
-    Size,
     initialise,
     pointwise,
 )

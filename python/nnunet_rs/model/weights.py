@@ -101,7 +101,7 @@ def save_weights(folder: Path, weights: Arrays, metadata: ModelMetadata) -> None
 def require_weights(
     weights: Arrays, configuration: Configuration, channels: tuple[int, int], options: NetworkOptions, source: str
 ) -> None:
-    """See that weights are those of a configuration's network.
+    """Check that weights are those of a configuration's network.
 
     Parameters
     ----------
@@ -119,7 +119,11 @@ def require_weights(
     CheckpointError
         Names or shapes differ.
     """
-    expected = dict(weight_shapes(configuration, channels, options))
+    require_shapes(weights, dict(weight_shapes(configuration, channels, options)), source)
+
+
+def require_shapes(weights: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Check that arrays or tensors have these names and shapes; errors as `require_weights`."""
     found = {name: tuple(array.shape) for name, array in weights.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):

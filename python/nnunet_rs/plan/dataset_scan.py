@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_rs.core.budget import Budget, StoppedError, in_parallel
-from nnunet_rs.core.check import Seen, check_case, dataset_issues, too_large
+from nnunet_rs.core.check import CheckedCase, check_case, dataset_issues, too_large
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.geometry import nonzero_box
 from nnunet_rs.core.issues import Issue, fatal
 from nnunet_rs.core.labels import present_classes
 from nnunet_rs.core.memory_estimate import estimate_case_memory
-from nnunet_rs.core.outliers import Measured
+from nnunet_rs.core.outliers import ComparedCase
 from nnunet_rs.core.progress import Silent, Task
 from nnunet_rs.core.types import Box, Case, Dataset, Labels, Volume
 from nnunet_rs.core.workspace import WorkFolder
@@ -133,7 +133,7 @@ def files_digest(files: Sequence[Path]) -> str:
 
 
 def recorded_files(work: Path) -> dict[str, FilesRecord]:
-    """Tell what a work folder's scan remembers of each valid case's files; nothing where it cannot be read."""
+    """Return what a work folder's scan remembers of each valid case's files; nothing where it cannot be read."""
     try:
         cases, _ = read_dataset_scan(WorkFolder(work).scan_file)
     except NnunetError:
@@ -191,7 +191,7 @@ class _Reading:
         """Return all issues, in the order of `check_dataset`."""
         cases = self.in_order().values()
         files = {case.name: case.images[0] for case in self.dataset.training}
-        seen = [Seen(case.issues, case.classes, _measured(case.print, files)) for case in cases]
+        seen = [CheckedCase(case.issues, case.classes, _measured(case.print, files)) for case in cases]
         told = (issue for case in cases for issue in case.issues)
         return (*self.dataset.issues, *told, *dataset_issues(self.dataset, seen))
 
@@ -289,8 +289,8 @@ class _Reading:
             self.builder.refine(volume, labels.data, threads=1)
 
 
-def _measured(print: CasePrint | None, files: Mapping[str, Path]) -> Measured | None:
-    return None if print is None else Measured(print.name, files[print.name], print.shape, print.spacing)
+def _measured(print: CasePrint | None, files: Mapping[str, Path]) -> ComparedCase | None:
+    return None if print is None else ComparedCase(print.name, files[print.name], print.shape, print.spacing)
 
 
 def _file_signature(root: Path, path: Path) -> list[object]:

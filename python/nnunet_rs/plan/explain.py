@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nnunet_rs.core.text import by, counted
 from nnunet_rs.plan.normalization import SCHEMES, Normalization
 from nnunet_rs.plan.patch import BatchChoice, Fitted, Setting
-from nnunet_rs.plan.recipe import PlanRecipe
+from nnunet_rs.plan.planners import Planner
 from nnunet_rs.plan.schema import Fingerprint, Plan
 from nnunet_rs.plan.spacing import Floats, has_one_slice, is_anisotropic, percentile
 
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
 AXES = ("z", "y", "x")
 
 
-def why_recipe(setting: Setting) -> str:
-    """Say which recipe and which memory."""
-    recipe = setting.recipe
-    scaled = setting.budget_gb != recipe.reference_gb
-    origin = f", scaled from the recipe's {recipe.reference_gb:g} GB" if scaled else ""
+def why_planner(setting: Setting) -> str:
+    """Say which planner and which memory."""
+    planner = setting.planner
+    scaled = setting.budget_gb != planner.reference_gb
+    origin = f", scaled from the planner's {planner.reference_gb:g} GB" if scaled else ""
     return (
-        f"recipe {recipe.name}: {recipe.summary}; {setting.budget_gb:g} GB of GPU memory{origin}; "
+        f"planner {planner.name}: {planner.summary}; {setting.budget_gb:g} GB of GPU memory{origin}; "
         f"{counted(setting.channels, 'input channel')}, "
         f"{counted(setting.classes, 'declared label')} with the background, "
         f"{counted(setting.cases, 'training case')}"
     )
 
 
-def why_spacing(fingerprint: Fingerprint, target: Floats, recipe: PlanRecipe, given: bool) -> str:
+def why_spacing(fingerprint: Fingerprint, target: Floats, planner: Planner, given: bool) -> str:
     """Say where the target spacing comes from."""
     spacing = f"target spacing {by(target, '.4g')} mm (z, y, x of the files)"
     if given:
         return f"{spacing}: given by --spacing"
     reason = f"{spacing}: the median over {counted(len(fingerprint.cases), 'case')}, axis by axis"
     coarse = max(range(3), key=lambda axis: target[axis])
-    if recipe.coarse_percentile is None or not is_anisotropic(fingerprint, recipe.anisotropy):
+    if planner.coarse_percentile is None or not is_anisotropic(fingerprint, planner.anisotropy):
         return reason
     middle = percentile([case.spacing[coarse] for case in fingerprint.cases], 50)
     return (
-        f"{reason}; along {AXES[coarse]} the {recipe.coarse_percentile:g}th percentile instead of the median "
-        f"{middle:.4g} mm, as this axis is more than {recipe.anisotropy:g} times coarser, and has more than "
-        f"{recipe.anisotropy:g} times fewer voxels, than the others"
+        f"{reason}; along {AXES[coarse]} the {planner.coarse_percentile:g}th percentile instead of the median "
+        f"{middle:.4g} mm, as this axis is more than {planner.anisotropy:g} times coarser, and has more than "
+        f"{planner.anisotropy:g} times fewer voxels, than the others"
     )
 
 
@@ -67,38 +67,38 @@ def why_order(order: Sequence[int], target: Floats, shape: Floats) -> str:
 
 
 def why_normalization(
-    channels: Sequence[str], rules: Sequence[Normalization], fingerprint: Fingerprint, recipe: PlanRecipe
+    channels: Sequence[str], rules: Sequence[Normalization], fingerprint: Fingerprint, planner: Planner
 ) -> tuple[str, ...]:
     """Say how each channel is normalised."""
     size = fingerprint.relative_size_after_crop
     crop = f"the crop to non-zero leaves {size:.0%} of the median case"
     return tuple(
-        f"channel {index} ({name}): {SCHEMES[rule.scheme].reason(rule)}{_mask(rule, crop, size, recipe)}"
+        f"channel {index} ({name}): {SCHEMES[rule.scheme].reason(rule)}{_mask(rule, crop, size, planner)}"
         for index, (name, rule) in enumerate(zip(channels, rules, strict=True))
     )
 
 
-def _mask(rule: Normalization, crop: str, size: float, recipe: PlanRecipe) -> str:
+def _mask(rule: Normalization, crop: str, size: float, planner: Planner) -> str:
     if not SCHEMES[rule.scheme].uses_mask:
         return ""
     if rule.use_mask:
-        return f", inside the non-zero mask: {crop}, less than {recipe.mask_below:.0%}"
-    if size < recipe.mask_below:
-        return f", of all voxels: the name contains {' or '.join(recipe.unmasked_names)}"
-    return f", of all voxels: {crop}, not less than {recipe.mask_below:.0%}"
+        return f", inside the non-zero mask: {crop}, less than {planner.mask_below:.0%}"
+    if size < planner.mask_below:
+        return f", of all voxels: the name contains {' or '.join(planner.unmasked_names)}"
+    return f", of all voxels: {crop}, not less than {planner.mask_below:.0%}"
 
 
-def why_flat(median: Floats, recipe: PlanRecipe) -> str:
+def why_flat(median: Floats, planner: Planner) -> str:
     """Say why there is only a 2-D network."""
-    slices = recipe.two_d_only is has_one_slice
-    least = "at least 2 along the first axis" if slices else f"at least {recipe.shortest_edge} along each axis"
+    slices = planner.two_d_only is has_one_slice
+    least = "at least 2 along the first axis" if slices else f"at least {planner.shortest_edge} along each axis"
     return f"2-D only: the median case has {by(median, '.4g')} voxels; a 3-D network needs {least}"
 
 
 def why_patch(fitted: Fitted, median: Floats, setting: Setting) -> str:
     """Say how the patch came about."""
-    dims, recipe = len(fitted.patch), setting.recipe
-    rules = recipe.rules(dims)
+    dims, planner = len(fitted.patch), setting.planner
+    rules = planner.rules(dims)
     share = math.prod(fitted.patch) / math.prod(median)
     limit = setting.reference(dims) * rules.reference_batch / rules.fit_batch
     patch = f"patch {by(fitted.patch)} ({share:.0%} of the median {by(median, 'g')})"
@@ -110,7 +110,7 @@ def why_patch(fitted: Fitted, median: Floats, setting: Setting) -> str:
     begun = f"{patch}: begun at {by(fitted.start)} (at most the median)"
     if fitted.steps == 0:
         return f"{begun}, padded to what the poolings divide; {count} fit the {limit / 1e6:.4g}"
-    extra = "; the 2019 code refuses slices this large" if recipe.name == "paper" and dims == 2 else ""
+    extra = "; the 2019 code refuses slices this large" if planner.name == "paper" and dims == 2 else ""
     return (
         f"{begun}; the axis that covers most of the median shrank, {counted(fitted.steps, 'time')}, until {count} "
         f"fit the {limit / 1e6:.4g} that {rules.fit_batch} samples may take{extra}"
@@ -134,40 +134,40 @@ def why_topology(fitted: Fitted) -> str:
 
 def why_batch(batch: BatchChoice, fitted: Fitted, setting: Setting) -> str:
     """Say how the batch size came about."""
-    recipe = setting.recipe
+    planner = setting.planner
     needs = setting.gigabytes(len(fitted.patch), fitted.estimate, batch.size)
     if batch.fixed:
         return f"batch {batch.size}: given by --batch-size; about {needs:.2g} GB of the {setting.budget_gb:g} GB"
     enough = f"{batch.by_cover} make up" if batch.by_cover else "a single sample is more than"
-    cover = f"{enough} {recipe.dataset_cover:.0%} of the dataset's voxels, the most one batch may see"
-    least = f"; at least {recipe.min_batch}" if min(batch.by_memory, batch.by_cover) < recipe.min_batch else ""
+    cover = f"{enough} {planner.dataset_cover:.0%} of the dataset's voxels, the most one batch may see"
+    least = f"; at least {planner.min_batch}" if min(batch.by_memory, batch.by_cover) < planner.min_batch else ""
     return f"batch {batch.size}: memory allows {batch.by_memory}, {cover}{least}; about {needs:.2g} GB"
 
 
 def why_cascade(
-    full: Resolution, fitted: Fitted, low: Resolution, low_fitted: Fitted, kept: bool, recipe: PlanRecipe
+    full: Resolution, fitted: Fitted, low: Resolution, low_fitted: Fitted, kept: bool, planner: Planner
 ) -> str:
     """Say why there is a cascade or not."""
-    share = fitted.voxels / full.voxels(recipe)
+    share = fitted.voxels / full.voxels(planner)
     rule = f"the patch covers {share:.1%} of the median case's {by(full.median, 'g')} voxels"
     if low is full:
-        return f"no cascade: {rule}, not less than {recipe.cascade_cover:.0%}"
-    times = full.voxels(recipe) / low.voxels(recipe)
+        return f"no cascade: {rule}, not less than {planner.cascade_cover:.0%}"
+    times = full.voxels(planner) / low.voxels(planner)
     smaller = f"{by(low.median, 'g')} voxels at {by(low.spacing, '.3g')} mm is {times:.3g} times smaller"
     if not kept:
         return (
-            f"no cascade: {rule}, less than {recipe.cascade_cover:.0%}, but the lower resolution that the patch "
-            f"{by(low_fitted.patch)} would cover ({smaller}) is not more than {recipe.clearly_smaller:g} times smaller"
+            f"no cascade: {rule}, less than {planner.cascade_cover:.0%}, but the lower resolution that the patch "
+            f"{by(low_fitted.patch)} would cover ({smaller}) is not more than {planner.clearly_smaller:g} times smaller"
         )
-    return f"cascade: {rule}, less than {recipe.cascade_cover:.0%}; at the lower resolution {smaller}"
+    return f"cascade: {rule}, less than {planner.cascade_cover:.0%}; at the lower resolution {smaller}"
 
 
-def why_low(full: Resolution, low: Resolution, recipe: PlanRecipe) -> str:
+def why_low(full: Resolution, low: Resolution, planner: Planner) -> str:
     """Say how the low resolution came about."""
     return (
         f"spacing {by(low.spacing, '.3g')} mm: raised from {by(full.spacing, '.3g')} in steps of "
-        f"{recipe.raise_factor - 1:.0%}, the fine axes first, until the patch planned for it covers "
-        f"{recipe.cascade_cover:.0%} of the median case"
+        f"{planner.raise_factor - 1:.0%}, the fine axes first, until the patch planned for it covers "
+        f"{planner.cascade_cover:.0%} of the median case"
     )
 
 

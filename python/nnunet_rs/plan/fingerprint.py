@@ -41,7 +41,7 @@ class FingerprintBuilder:
     def add(
         self, case: str, volume: Volume, labels: IntArray, *, box: Box | None = None, threads: int | None = None
     ) -> CasePrint:
-        """Take in one case, and return what the fingerprint keeps of it.
+        """Add one case, and return what the fingerprint keeps of it.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class FingerprintBuilder:
         return self._foreground.pending
 
     def refine(self, volume: Volume, labels: IntArray, *, threads: int | None = None) -> None:
-        """Take in one case once more, where `pending`."""
+        """Add one case once more, where `pending`."""
         self._foreground.refine(volume.data, labels, threads=threads)
 
     def to_bytes(self) -> bytes:
@@ -84,7 +84,7 @@ class FingerprintBuilder:
         return self._foreground.to_bytes()
 
     def restore(self, cases: Sequence[CasePrint], statistics: bytes) -> None:
-        """Take in the cases of an earlier builder by what it kept of them.
+        """Add the cases of an earlier builder by what it kept of them.
 
         Raises
         ------

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.core.choices import PLAN_RECIPES, Activation, NnunetNames, Norm
+from nnunet_rs.core.choices import PLANNER_NAMES, Activation, NnunetNames, Norm
 from nnunet_rs.core.dataset_json import read_channels, read_document, read_labels
 from nnunet_rs.core.document import decode, encode
 from nnunet_rs.core.errors import DatasetError, PlanError
@@ -108,7 +108,7 @@ def as_nnunet(
     norm, activation
         Of the networks, where they have others than the plan says.
     """
-    names = PLAN_RECIPES.get(plan.recipe, PLAN_RECIPES["paper"])
+    names = PLANNER_NAMES.get(plan.recipe, PLANNER_NAMES["paper"])
     spacing, shape = _median_case(plan, fingerprint)
     stats = [rule.stats for rule in plan.normalization]
     return {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_rs.core.choices import Activation, Norm, recipe_of_planner
+from nnunet_rs.core.choices import Activation, Norm, planner_of_nnunet
 from nnunet_rs.core.dataset_json import read_channels, read_labels
 from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import DatasetError, PlanError, among
@@ -91,7 +91,7 @@ class NnunetPlans:
                 raise PlanError(f"{self.file}: {name} normalises otherwise than {wanted[0]}; take one at a time")
         plan = Plan(
             dataset=str(self.content.get("dataset_name", self.file.parent.name)),
-            recipe=recipe_of_planner(str(self.content.get("experiment_planner_used"))) or "v2",
+            recipe=planner_of_nnunet(str(self.content.get("experiment_planner_used"))) or "v2",
             transpose=_transpose(self.file, self.content),
             channels=self.channels,
             labels=self.labels,

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, PlanError
-from nnunet_rs.core.types import ChannelStats, FloatArray
+from nnunet_rs.core.types import ChannelStats, FloatArray, Mask
 from nnunet_rs.core.workspace import DATASET_JSON
 
-Mask: TypeAlias = NDArray[np.bool_]
 _EPSILON = 1e-8
 _BLOCK = 1 << 18  # voxels whose float64 copy is held at once while summing squares
 
@@ -86,7 +83,7 @@ def scheme_of_class(nnunet_name: object) -> str | None:
 
 
 def _ct(channel: FloatArray, rule: Normalization, mask: Mask | None) -> IntensityMap:  # noqa: ARG001
-    """Clip to the dataset's 0.5 and 99.5 percentiles, then use the dataset's foreground mean and deviation."""
+    """Clip to the dataset's 0.5 and 99.5 percentiles, then use the dataset's foreground mean and standard deviation."""
     stats = rule.stats
     if stats is None:
         raise PlanError("normalised as ct, but the plan holds no intensity statistics for it; plan again")
@@ -104,7 +101,7 @@ def _why_ct(rule: Normalization) -> str:
 
 
 def _zscore(channel: FloatArray, rule: Normalization, mask: Mask | None) -> IntensityMap:  # noqa: ARG001
-    """Use the case's own mean and deviation, inside the mask where there is one."""
+    """Use the case's own mean and standard deviation, inside the mask where there is one."""
     inside = channel if mask is None else channel[mask]
     if inside.size == 0 or inside.min() == inside.max():
         constant = 0.0 if inside.size == 0 else float(inside.flat[0])
@@ -155,7 +152,7 @@ SCHEMES: dict[str, Scheme] = {
     "zscore": Scheme(
         nnunet_name="ZScoreNormalization",
         channels=("zscore",),
-        reason=_because("each case's own mean and deviation (z-score)"),
+        reason=_because("each case's own mean and standard deviation (z-score)"),
         summary="each image by its own mean and standard deviation",
         find=_zscore,
         uses_mask=True,

@@ -1,8 +1,9 @@
-"""The planner: from a fingerprint to a plan, by a recipe's rules. Arithmetic only."""
+"""Planning: from a fingerprint to a plan, by the rules of a planner. Arithmetic only."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 
 from nnunet_rs.core.errors import PlanError
@@ -12,7 +13,7 @@ from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan import explain
 from nnunet_rs.plan.normalization import SCHEMES, Normalization, scheme_of_channel
 from nnunet_rs.plan.patch import BatchChoice, Fitted, Setting, choose_batch, fit_patch, network_memory
-from nnunet_rs.plan.recipe import PlanRecipe, find_planner
+from nnunet_rs.plan.planners import Planner, find_planner
 from nnunet_rs.plan.resolution import Resolution
 from nnunet_rs.plan.schema import Configuration, Fingerprint, Plan
 from nnunet_rs.plan.spacing import (
@@ -29,7 +30,7 @@ from nnunet_rs.plan.spacing import (
 
 @dataclass(frozen=True, slots=True)
 class PlanOverrides:
-    """What the user decides instead of the recipe; None leaves the decision to it."""
+    """What the user decides instead of the planner; None leaves the decision to it."""
 
     vram_gb: float | None = None
     spacing: Spacing3 | None = None  # target, mm, axes as in the files (z, y, x)
@@ -41,10 +42,11 @@ class PlanOverrides:
 def make_plan(
     dataset: Dataset,
     fingerprint: Fingerprint,
-    recipe: PlanRecipe | str = "paper",
+    planner: Planner | str = "paper",
     overrides: PlanOverrides | None = None,
     *,
     training_cases: int | None = None,
+    recipe: Planner | str | None = None,
 ) -> Plan:
     """Decide everything about a dataset, and say why.
 
@@ -54,8 +56,8 @@ def make_plan(
         Its name, channels and labels are used.
     fingerprint
         Of the training cases; axes as in the files.
-    recipe
-        A table of constants or its name.
+    planner
+        A table of constants or its name; `recipe` is its earlier name.
     overrides
         What the user decides.
     training_cases
@@ -72,7 +74,7 @@ def make_plan(
     PlanError
         The fingerprint or an override breaks a rule, or nothing fits the memory.
     """
-    table = find_planner(recipe) if isinstance(recipe, str) else recipe
+    table = _table(planner, recipe)
     overrides = overrides or PlanOverrides()
     _check(dataset, fingerprint, overrides)
     setting = _setting(dataset, table, overrides, training_cases or len(fingerprint.cases))
@@ -90,7 +92,7 @@ def make_plan(
         normalization=normalization,
         configurations=_configurations(full, setting),
         reasons=(
-            explain.why_recipe(setting),
+            explain.why_planner(setting),
             explain.why_spacing(fingerprint, target, table, overrides.spacing is not None),
             explain.why_order(order, target, shape),
             *explain.why_normalization(dataset.channels, normalization, fingerprint, table),
@@ -98,11 +100,18 @@ def make_plan(
     )
 
 
+def _table(planner: Planner | str, recipe: Planner | str | None) -> Planner:
+    if recipe is not None:
+        warnings.warn("make_plan(recipe=...) is now make_plan(planner=...)", DeprecationWarning, stacklevel=3)
+        planner = recipe
+    return find_planner(planner) if isinstance(planner, str) else planner
+
+
 def with_memory(plan: Plan) -> Plan:
-    """Fill in the memory that networks take, by the estimate of the plan's recipe: of plans that others made."""
-    recipe, channels = find_planner(plan.recipe), len(plan.channels)
-    budget, features = recipe.reference_gb, recipe.base_features
-    setting = Setting(recipe, budget, features, channels, declared_labels(plan.labels), cases=0)
+    """Fill in the memory that networks take, by the estimate of the plan's planner: of plans that others made."""
+    planner, channels = find_planner(plan.recipe), len(plan.channels)
+    budget, features = planner.reference_gb, planner.base_features
+    setting = Setting(planner, budget, features, channels, declared_labels(plan.labels), cases=0)
     filled = {}
     for name, configuration in plan.configurations.items():
         estimate = network_memory(configuration, setting)
@@ -117,12 +126,12 @@ def declared_labels(labels: LabelSet) -> int:
     return declared + (labels.ignore is not None)
 
 
-def _setting(dataset: Dataset, recipe: PlanRecipe, overrides: PlanOverrides, cases: int) -> Setting:
+def _setting(dataset: Dataset, planner: Planner, overrides: PlanOverrides, cases: int) -> Setting:
     patch = overrides.patch_size or ()
     return Setting(
-        recipe=recipe,
-        budget_gb=overrides.vram_gb or recipe.reference_gb,
-        base_features=overrides.features or recipe.base_features,
+        planner=planner,
+        budget_gb=overrides.vram_gb or planner.reference_gb,
+        base_features=overrides.features or planner.base_features,
         channels=len(dataset.channels),
         classes=declared_labels(dataset.labels),
         cases=cases,
@@ -164,21 +173,21 @@ def _check_overrides(overrides: PlanOverrides) -> None:
         raise PlanError(f"--patch-size is {list(patch)}: must be two (2d) or three (3-D) sizes of at least 1 voxel")
 
 
-def _working_order(target: Spacing3, shape: Floats, recipe: PlanRecipe) -> Shape3:
+def _working_order(target: Spacing3, shape: Floats, planner: Planner) -> Shape3:
     """Bring the coarsest axis to the front; of flat data the shortest, so that 2-D slices are the data's slices."""
     order = front_axis(coarsest_axis(target))
-    if recipe.two_d_only(transposed(shape, order)) and round(shape[order[0]]) >= recipe.shortest_edge:
+    if planner.two_d_only(transposed(shape, order)) and round(shape[order[0]]) >= planner.shortest_edge:
         return front_axis(shape.index(min(shape)))
     return order
 
 
-def _resolution(spacing: Floats, exact: Floats, recipe: PlanRecipe) -> Resolution:
+def _resolution(spacing: Floats, exact: Floats, planner: Planner) -> Resolution:
     if min(round(size) for size in exact) < 1:
         raise PlanError(
             f"--spacing leaves a median shape of {by(exact, '.2g')} voxels: must be at least 1 along each "
             f"axis; take a smaller spacing"
         )
-    return Resolution(spacing, exact, _rounded(exact) if recipe.round_median else exact)
+    return Resolution(spacing, exact, _rounded(exact) if planner.round_median else exact)
 
 
 def _rounded(shape: Floats) -> Floats:
@@ -187,34 +196,34 @@ def _rounded(shape: Floats) -> Floats:
 
 def _configurations(full: Resolution, setting: Setting) -> dict[str, Configuration]:
     """Plan 2d, and in three dimensions full resolution and the cascade."""
-    recipe = setting.recipe
-    flat = recipe.two_d_only(full.median)
+    planner = setting.planner
+    flat = planner.two_d_only(full.median)
     plane = Resolution(full.spacing[1:], full.exact[1:], full.median[1:])
     slices = fit_patch(plane.spacing, plane.median, setting)
-    batch = choose_batch(slices, full.voxels(recipe) * setting.cases, setting)
+    batch = choose_batch(slices, full.voxels(planner) * setting.cases, setting)
     two = _configuration("2d", plane, slices, batch, setting)
     two = replace(
-        two, batch_dice=True, reasons=(*two.reasons, *((explain.why_flat(full.median, recipe),) if flat else ()))
+        two, batch_dice=True, reasons=(*two.reasons, *((explain.why_flat(full.median, planner),) if flat else ()))
     )
     return {"2d": two} if flat else {"2d": two, **_three_dimensional(full, setting)}
 
 
 def _three_dimensional(full: Resolution, setting: Setting) -> dict[str, Configuration]:
-    recipe = setting.recipe
+    planner = setting.planner
     fitted = fit_patch(full.spacing, full.median, setting)
     low, low_fitted = _low_resolution(full, fitted, setting)
-    cascade = full.voxels(recipe) > recipe.clearly_smaller * low.voxels(recipe)
-    why = explain.why_cascade(full, fitted, low, low_fitted, cascade, recipe)
-    batch = choose_batch(fitted, full.voxels(recipe) * setting.cases, setting)
+    cascade = full.voxels(planner) > planner.clearly_smaller * low.voxels(planner)
+    why = explain.why_cascade(full, fitted, low, low_fitted, cascade, planner)
+    batch = choose_batch(fitted, full.voxels(planner) * setting.cases, setting)
     three = _configuration("3d_fullres", full, fitted, batch, setting)
     three = replace(three, batch_dice=cascade, reasons=(*three.reasons, why))
     if not cascade:
         return {"3d_fullres": three}
-    low_batch = choose_batch(low_fitted, low.voxels(recipe) * setting.cases, setting)
+    low_batch = choose_batch(low_fitted, low.voxels(planner) * setting.cases, setting)
     lower = _configuration("3d_lowres", low, low_fitted, low_batch, setting)
     last = replace(three, name="3d_cascade_fullres", previous=lower.name, reasons=explain.why_last(lower.name))
     return {
-        "3d_lowres": replace(lower, reasons=(explain.why_low(full, low, recipe), *lower.reasons)),
+        "3d_lowres": replace(lower, reasons=(explain.why_low(full, low, planner), *lower.reasons)),
         "3d_fullres": three,
         "3d_cascade_fullres": last,
     }
@@ -222,9 +231,9 @@ def _three_dimensional(full: Resolution, setting: Setting) -> dict[str, Configur
 
 def _low_resolution(full: Resolution, fitted: Fitted, setting: Setting) -> tuple[Resolution, Fitted]:
     """Raise the spacing step by step until the patch planned for it covers enough of the median case."""
-    recipe, resolution = setting.recipe, full
-    while fitted.voxels / resolution.voxels(recipe) < recipe.cascade_cover:
-        spacing = raised(resolution.spacing, recipe.raise_factor)
+    planner, resolution = setting.planner, full
+    while fitted.voxels / resolution.voxels(planner) < planner.cascade_cover:
+        spacing = raised(resolution.spacing, planner.raise_factor)
         exact = shape_at(spacing, full.spacing, full.exact)
         resolution = Resolution(spacing, exact, _rounded(exact))
         fitted = fit_patch(resolution.spacing, resolution.median, setting)
@@ -248,7 +257,7 @@ def _configuration(
         blocks_decoder=network.blocks_decoder,
         residual=network.residual,
         batch_dice=False,
-        inplane_augmentation=len(patch) == 3 and max(patch) / patch[0] > setting.recipe.anisotropy,
+        inplane_augmentation=len(patch) == 3 and max(patch) / patch[0] > setting.planner.anisotropy,
         memory_estimate=fitted.estimate,
         memory_gb=round(setting.gigabytes(len(patch), fitted.estimate, batch.size), 3),
         reasons=(
@@ -259,15 +268,13 @@ def _configuration(
     )
 
 
-def _normalization(
-    channels: tuple[str, ...], fingerprint: Fingerprint, recipe: PlanRecipe
-) -> tuple[Normalization, ...]:
+def _normalization(channels: tuple[str, ...], fingerprint: Fingerprint, planner: Planner) -> tuple[Normalization, ...]:
     """Choose each channel's scheme by its name, and the mask by how much the crop took off."""
-    cropped = fingerprint.relative_size_after_crop < recipe.mask_below
+    cropped = fingerprint.relative_size_after_crop < planner.mask_below
 
     def choose(channel: int, name: str) -> Normalization:
         scheme = scheme_of_channel(name)
-        named = any(part in name for part in recipe.unmasked_names)
+        named = any(part in name for part in planner.unmasked_names)
         masked = cropped and SCHEMES[scheme].uses_mask and not named
         return Normalization(scheme, masked, fingerprint.channels[channel])
 

@@ -22,14 +22,14 @@ def reconcile_plan(
     dataset: Dataset,
     fingerprint: Fingerprint,
     work: Path,
-    recipe: str | None,
+    planner: str | None,
     overrides: PlanOverrides | None,
     progress: Progress,
     plans: Path | None = None,
 ) -> Plan:
     """Return the plan to follow, and see that WORK/plan.json holds it.
 
-    A plan that is there is followed as it is, edited or not, unless another recipe or overrides are asked for. Then a
+    A plan that is there is followed as it is, edited or not, unless another planner or overrides are asked for. Then a
     new one is made; where it differs, the old one is kept as `plan.previous.json` (`keep_aside`).
 
     Parameters
@@ -38,12 +38,12 @@ def reconcile_plan(
         What a new plan is made from, and the plan that is there must fit.
     work
         The work folder.
-    recipe
+    planner
         Asked for by the user; None: that of the plan that is there, else "paper".
     overrides
         Asked for by the user.
     plans
-        nnU-Net's plans.json, which the user wants to be followed instead; it leaves nothing for recipe and overrides.
+        nnU-Net's plans.json, which the user wants to be followed instead; it leaves nothing for planner and overrides.
     progress
         Is told where a plan is followed that would be made otherwise today, or replaced.
 
@@ -53,15 +53,15 @@ def reconcile_plan(
         The plan that is there cannot be read, or is of other channels or labels than the dataset; or none can be made.
     """
     if plans is not None:
-        return _by_nnunet(plans, dataset, WorkFolder(work).plan_file, progress, asked=(recipe, overrides))
+        return _by_nnunet(plans, dataset, WorkFolder(work).plan_file, progress, asked=(planner, overrides))
     path, wanted = WorkFolder(work).plan_file, overrides or PlanOverrides()
     there = read_plan(path) if path.exists() else None
-    if there is not None and recipe in (None, there.recipe) and wanted == PlanOverrides():
+    if there is not None and planner in (None, there.recipe) and wanted == PlanOverrides():
         _require_fit(there, dataset, path)
         if not decide_alike(there, make_plan(dataset, fingerprint, there.recipe)):
             progress.say(f"{path} is followed as it is, though planning anew would differ; move it away for a new plan")
         return there
-    plan = make_plan(dataset, fingerprint, recipe or DEFAULT, wanted)
+    plan = make_plan(dataset, fingerprint, planner or DEFAULT, wanted)
     replace_plan(path, plan, progress)
     return plan
 
@@ -74,7 +74,7 @@ def _by_nnunet(
     asked: tuple[str | None, PlanOverrides | None],
 ) -> Plan:
     if asked[0] is not None or asked[1] not in (None, PlanOverrides()):
-        raise PlanError(f"{plans}: decides all that a recipe and overrides decide; leave them out, or edit that file")
+        raise PlanError(f"{plans}: decides all that a planner and overrides decide; leave them out, or edit that file")
     plan = plan_from_nnunet(plans, dataset)
     replace_plan(path, plan, progress)
     return plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nnunet_rs.plan.recipe import PlanRecipe
+from nnunet_rs.plan.planners import Planner
 from nnunet_rs.plan.spacing import Floats
 
 
@@ -17,6 +17,6 @@ class Resolution:
     exact: Floats  # median shape with fractions
     median: Floats  # the same as planning takes it
 
-    def voxels(self, recipe: PlanRecipe) -> float:
+    def voxels(self, planner: Planner) -> float:
         """Voxels of the median case."""
-        return math.prod(self.median if recipe.round_median else self.exact)
+        return math.prod(self.median if planner.round_median else self.exact)

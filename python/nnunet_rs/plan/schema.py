@@ -60,8 +60,8 @@ class Configuration:
     residual: bool  # residual encoder
     batch_dice: bool
     inplane_augmentation: bool  # spatial augmentation within the last two axes only
-    memory_estimate: int  # the planner's feature-map elements of one sample; compare with PlanRecipe references
-    memory_gb: float = 0.0  # the same for the whole batch, scaled to GB by the recipe's reference
+    memory_estimate: int  # the planner's feature-map elements of one sample; compare with Planner references
+    memory_gb: float = 0.0  # the same for the whole batch, scaled to GB by the planner's reference
     previous: str | None = None  # cascade: the configuration whose segmentation is an extra input
     resampling: Resampling = Resampling()
     norm: Norm = "instance"
@@ -79,7 +79,7 @@ class Plan:
     """Everything that was decided about a dataset."""
 
     dataset: str
-    recipe: str  # paper, v2, v2-resenc-m, v2-resenc-l, v2-resenc-xl
+    recipe: str  # the planner: paper, v2, v2-resenc-m ...; named as in the plan.json of version 0.1
     transpose: tuple[int, int, int]  # working axis i is the file's axis transpose[i]
     channels: tuple[str, ...]
     labels: LabelSet

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from nnunet_rs.core.types import Shape3, Spacing3
 from nnunet_rs.plan.schema import Fingerprint
 
-Floats = tuple[float, ...]
+Floats: TypeAlias = tuple[float, ...]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -55,7 +56,7 @@ def target_spacing(fingerprint: Fingerprint, coarse_percentile: float | None, th
 
 
 def is_anisotropic(fingerprint: Fingerprint, threshold: float) -> bool:
-    """Tell whether one axis is `threshold` times coarser, and has `threshold` times fewer voxels, than the others."""
+    """Return whether one axis is `threshold` times coarser, and has `threshold` times fewer voxels, than the others."""
     target = [percentile(column, 50) for column in zip(*(c.spacing for c in fingerprint.cases), strict=True)]
     sizes = [percentile(column, 50) for column in zip(*(c.shape_after_crop for c in fingerprint.cases), strict=True)]
     coarse = target.index(max(target))
@@ -124,12 +125,12 @@ def raised(spacing: Floats, factor: float) -> Floats:
 
 
 def has_one_slice(shape: Floats) -> bool:
-    """Tell whether the first working axis has one voxel (v2: no 3-D network then)."""
+    """Return whether the first working axis has one voxel (v2: no 3-D network then)."""
     return shape[0] == 1
 
 
 def has_short_axis(shape: Floats) -> bool:
-    """Tell whether an axis is shorter than the 4 voxels that a 3-D network needs at its bottom.
+    """Return whether an axis is shorter than the 4 voxels that a 3-D network needs at its bottom.
 
     The 2019 code raises an error on such data; nothing else in it plans them.
     """

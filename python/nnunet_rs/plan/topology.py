@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 
+from nnunet_rs.plan.spacing import Floats
+
 Ints = tuple[int, ...]
-Floats = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Topology:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class PlannedNetwork:
     """A topology with its features and blocks."""
 
     topology: Topology
@@ -38,7 +39,7 @@ class Network:
 
 
 Pooling = Callable[[Floats, Floats, int], Topology]  # (spacing, size, shortest edge at the bottom)
-Estimate = Callable[[Network, int, int], int]  # (network, input channels, classes)
+Estimate = Callable[[PlannedNetwork, int, int], int]  # (network, input channels, classes)
 Start = Callable[[Floats, Floats], Floats]  # (spacing, median shape) -> first patch, before padding
 Shrink = Callable[[Topology, int, Callable[[Floats], Topology], int], int]  # (now, axis, pool again, edge) -> new edge
 
@@ -209,7 +210,7 @@ def _voxels(patch: Ints, strides: tuple[Ints, ...]) -> tuple[int, ...]:
     return tuple(voxels)
 
 
-def estimate_paper(network: Network, channels: int, classes: int) -> int:
+def estimate_paper(network: PlannedNetwork, channels: int, classes: int) -> int:
     """Return the feature-map elements of one sample as the 2019 code counts them.
 
     Five maps per resolution, two at the bottom, plus input and output: ``compute_approx_vram_consumption``.
@@ -220,7 +221,7 @@ def estimate_paper(network: Network, channels: int, classes: int) -> int:
     return (5 * features[0] + channels + classes) * voxels[0] + below
 
 
-def estimate_convolutions(network: Network, channels: int, classes: int) -> int:  # noqa: ARG001
+def estimate_convolutions(network: PlannedNetwork, channels: int, classes: int) -> int:  # noqa: ARG001
     """Return the elements of the outputs of all convolutions of one sample (v2).
 
     Plain stages have one output per convolution. Residual stages have two per block and one more for the projected

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nnunet_rs.core.errors import PlanError
-from nnunet_rs.plan.recipe import find_planner
+from nnunet_rs.plan.planners import find_planner
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.plan.topology import features_of
 
@@ -22,7 +22,7 @@ def training_plan(plan: Plan, configuration: str, *, batch_size: int, features: 
     batch_size
         Samples.
     features
-        Of the first stage; None: the plan's. The others double at each stage up to the limit of the plan's recipe, as
+        Of the first stage; None: the plan's. The others double at each stage up to the limit of the plan's planner, as
         the planner has them.
 
     Raises

@@ -58,12 +58,12 @@ def _check_head(plan: Plan, source: str) -> None:
         raise PlanError(f"{source}: transpose is {list(plan.transpose)}: must be a permutation of 0, 1, 2")
     if not plan.configurations:
         raise PlanError(f"{source}: configurations is empty: must hold at least one")
-    from nnunet_rs.plan.recipe import find_planner  # it knows fingerprints, whose reading leads here
+    from nnunet_rs.plan.planners import find_planner  # it knows fingerprints, whose reading leads here
 
     try:
         find_planner(plan.recipe)
     except PlanError as error:
-        raise PlanError(f"{source}: {error}") from None
+        raise PlanError(f"{source}: recipe: {error}") from None
     _check_labels(plan.labels, f"{source}: labels")
 
 

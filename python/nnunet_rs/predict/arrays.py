@@ -53,7 +53,7 @@ def as_spacing(spacing: Any) -> Spacing3:
 
 
 def require_volume(volume: object) -> None:
-    """See that this is a Volume; errors as `as_numbers`."""
+    """Check that this is a Volume; errors as `as_numbers`."""
     if not isinstance(volume, Volume):
         _refuse_images(volume)
         raise DatasetError(f"the image is a {_kind(volume)}, not a Volume as nnunet_rs.read_volume makes it; {_WANTED}")

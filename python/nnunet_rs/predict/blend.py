@@ -11,7 +11,7 @@ from nnunet_rs.core import kernels
 from nnunet_rs.core.types import FloatArray, Shape, Shape3
 from nnunet_rs.predict.window_grid import WindowGrid
 
-Activation = Literal["softmax", "sigmoid", "none"]
+OutputActivation = Literal["softmax", "sigmoid", "none"]
 
 
 class WindowAccumulator(Protocol):
@@ -39,7 +39,7 @@ class WindowAccumulator(Protocol):
 class HostAccumulator:
     """WindowAccumulator of NumPy arrays by the Rust kernel: memory only where windows are still to come."""
 
-    def __init__(self, classes: int, grid: WindowGrid, activation: Activation) -> None:
+    def __init__(self, classes: int, grid: WindowGrid, activation: OutputActivation) -> None:
         """Begin with nothing."""
         self._sums = kernels.WindowAccumulator(classes, grid.padded, grid.tile)
         self._grid, self._activation = grid, activation

@@ -16,7 +16,7 @@ from nnunet_rs.plan.schema import Plan
 
 
 def require_channels(volume: Volume, plan: Plan) -> None:
-    """See that an image can be what the model was trained for.
+    """Check that an image can be what the model was trained for.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def require_channels(volume: Volume, plan: Plan) -> None:
 
 
 def require_declared_order(folder: Path, plan: Plan, progress: Progress) -> None:
-    """See that the dataset.json beside a folder's images, if there is one, names the model's channels in its order.
+    """Check that the dataset.json beside a folder's images, if there is one, names the model's channels in its order.
 
     Other names than the model's are only told, for one modality has many.
 

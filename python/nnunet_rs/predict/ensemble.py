@@ -15,7 +15,7 @@ from nnunet_rs.core.progress import Share, Task
 from nnunet_rs.core.types import FloatArray, IntArray, Volume
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.plan.schema import Plan
-from nnunet_rs.predict.export import Decision, Target
+from nnunet_rs.predict.export import OutputGrid, ScoreConverter
 from nnunet_rs.predict.prediction_json import PREDICTION
 from nnunet_rs.predict.predictor import Predictor, SinkMaker, as_volume, probabilities_of
 
@@ -37,9 +37,10 @@ class Ensemble:
         for member in self.members[1:]:
             ours, theirs = self.plan, member.plan
             if (ours.labels, ours.transpose, ours.channels) != (theirs.labels, theirs.transpose, theirs.channels):
+                first = self.members[0].configuration.name
                 raise CheckpointError(
-                    f"{member.settings.name} of {theirs.dataset} and {self.members[0].settings.name} of {ours.dataset} "
-                    "were trained with different labels, channels or axes; average configurations of one plan"
+                    f"{member.configuration.name} of {theirs.dataset} and {first} of {ours.dataset} were trained with "
+                    "different labels, channels or axes; average configurations of one plan"
                 )
 
     @property
@@ -108,37 +109,37 @@ def _averaged(
 ) -> list[IntArray]:
     """Segment by the mean probabilities of each group of members; those of the last group go to the sink."""
     run = side_by_side(members, prepared, task)
-    decision, target = Decision(members[0].plan.labels, probabilities=True), run.target
-    sink = None if make_sink is None else make_sink(target, prepared[0])
+    converter, output = ScoreConverter(members[0].plan.labels, probabilities=True), run.output
+    sink = None if make_sink is None else make_sink(output, prepared[0])
     labels: Any = None
     for first, values in run.planes:
         for number, group in enumerate(groups):
             mean = mean_of([values[member] for member in group])
-            decided = decision.decide_same_grid(mean)
-            labels = np.empty((len(groups), *target.shape), decided.dtype) if labels is None else labels
-            labels[number, first : first + len(decided)] = decided
+            part = converter.labels_same_grid(mean)
+            labels = np.empty((len(groups), *output.shape), part.dtype) if labels is None else labels
+            labels[number, first : first + len(part)] = part
         if sink is not None:
             sink.put(first, mean)
-    return [decision.place(each, target, prepared[0].geometry) for each in labels]
+    return [converter.on_image(each, output, prepared[0].geometry) for each in labels]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SideBySide:
     """Several members' probabilities of one case, as they come."""
 
-    target: Target  # the grid that all are on
+    output: OutputGrid  # the grid that all are on
     planes: Iterator[tuple[int, tuple[FloatArray, ...]]]  # first plane, each member's (c, planes, a, b)
 
 
 def side_by_side(members: Sequence[Predictor], prepared: Sequence[Prepared], task: Task | None = None) -> SideBySide:
     """Predict one case with all members at once, turned along the same axis so that the same planes finish."""
     share = None if task is None else Share(task, 1.0 / len(members))
-    targets = [member.target(case, axis=0) for member, case in zip(members, prepared, strict=True)]
+    outputs = [member.output_grid(case, axis=0) for member, case in zip(members, prepared, strict=True)]
     streams = [
-        member.stream_probabilities(case, target, share)
-        for member, case, target in zip(members, prepared, targets, strict=True)
+        member.stream_probabilities(case, output, share)
+        for member, case, output in zip(members, prepared, outputs, strict=True)
     ]
-    return SideBySide(targets[0], together(streams))
+    return SideBySide(outputs[0], together(streams))
 
 
 def together(streams: Sequence[Planes]) -> Iterator[tuple[int, tuple[FloatArray, ...]]]:

@@ -19,31 +19,32 @@ from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3
 from nnunet_rs.predict.sliding_window import Interval, ScoreBlock
 from nnunet_rs.predict.window_grid import WindowGrid
 
-# In memory at a time. The kernels decide a piece's planes of scores before they interpolate, and neighbouring pieces
-# share one: with many classes pieces of one plane would do that work several times.
+# In memory at a time. The kernels decide a slab's planes of scores before they interpolate, and neighbouring slabs
+# share one: with many classes slabs of one plane would do that work several times.
 SCORE_BYTES = 1 << 27
-PROBABILITY_BYTES = 1 << 26  # on the target's grid
-AHEAD = 3  # pieces that wait, or are being decided, while a device computes the next
+PROBABILITY_BYTES = 1 << 26  # on the output's grid
+AHEAD = 3  # slabs that wait, or are being converted, while a device computes the next
 HALF = np.float32(0.5)
 
 T = TypeVar("T")
+Neighbours = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """The grid that scores are brought to, in the grid's axes."""
+class OutputGrid:
+    """The grid that scores are brought to, in the window grid's axes."""
 
     window_grid: WindowGrid
     shape: Shape3  # of the cropped, not resampled image
     lowres_axis: int | None  # takes the nearest plane, as in preprocessing
 
     @classmethod
-    def of(cls, window_grid: WindowGrid, geometry: Geometry, coarse: int | None) -> Target:
-        """Describe the way back of a case; `coarse` is the working axis that takes the nearest plane."""
+    def of(cls, window_grid: WindowGrid, geometry: Geometry, lowres_axis: int | None) -> OutputGrid:
+        """Describe the way back of a case; `lowres_axis` is the working axis that takes the nearest plane."""
         shape = cast("Shape3", tuple(geometry.cropped_shape[axis] for axis in window_grid.axes))
-        return cls(window_grid, shape, None if coarse is None else window_grid.back[coarse])
+        return cls(window_grid, shape, None if lowres_axis is None else window_grid.back[lowres_axis])
 
-    def neighbours(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def neighbours(self, axis: int) -> Neighbours:
         """First and last voxel of the scores that each output voxel along a grid axis lies between."""
         n_in, n_out = self.window_grid.size[axis], self.shape[axis]
         twice = (2 * np.arange(n_out, dtype=np.int64) + 1) * n_in
@@ -55,103 +56,93 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """Scores, and the part of the target that is made from them."""
+class Slab:
+    """A part of the output, and the scores that it is made from, which may still be on their way."""
 
-    scores: FloatArray  # (c, planes, rows, columns)
+    output: OutputGrid
+    fetched: Callable[[], FloatArray]  # gives the scores, (c, planes, rows, columns), when they are there
     start: tuple[int, int]  # plane and row of the whole scores that the first ones are
-    planes: Interval  # of the target
-    rows: Interval  # of the target
+    planes: Interval  # of the output
+    rows: Interval  # of the output
 
-    def slabs(self, target: Target) -> tuple[int, ...]:
-        """Describe the part along both axes, as the kernels want it."""
-        outs = (self.planes[0], self.rows[0])
+    @property
+    def shape(self) -> Shape3:
+        """Size of the part."""
+        return self.planes[1] - self.planes[0], self.rows[1] - self.rows[0], self.output.shape[2]
+
+    @property
+    def along_axes(self) -> tuple[int, ...]:
+        """The part along both axes, as the kernels want it: axis, first score, scores, first voxel, voxels."""
+        size, whole, firsts = self.output.window_grid.size, self.output.shape, (self.planes[0], self.rows[0])
         return tuple(
-            number
-            for axis in (0, 1)
-            for number in (axis, self.start[axis], target.window_grid.size[axis], outs[axis], target.shape[axis])
+            number for axis in (0, 1) for number in (axis, self.start[axis], size[axis], firsts[axis], whole[axis])
         )
 
-    def shape(self, target: Target) -> Shape3:
-        """Size of the part."""
-        return self.planes[1] - self.planes[0], self.rows[1] - self.rows[0], target.shape[2]
+
+def iterate_slabs(
+    blocks: Iterator[ScoreBlock], output: OutputGrid, channels: int, *, probabilities: bool
+) -> Iterator[Slab]:
+    """Cut finished blocks of scores into slabs: every voxel of the output is made once, as soon as it can be.
+
+    `channels` has the scores; with `probabilities` all of them are made on the output's grid as well.
+    """
+    neighbours = output.neighbours(0), output.neighbours(1)
+    layer: Interval = (0, 0)  # of blocks that is being read
+    planes: Interval = (0, 0)  # of the output, made from this layer
+    rows: Interval = (0, 0)  # of the output, made from this block
+    for block in blocks:
+        if block.planes != layer:
+            layer, rows = block.planes, (0, 0)
+            planes = _next(neighbours[0], planes, block.planes[1])
+        rows = _next(neighbours[1], rows, block.rows[1])
+        if rows[0] == rows[1]:
+            continue
+        read = _sources(neighbours[1], rows)
+        made = rows[1] - rows[0] if probabilities else 0
+        count = _planes_at_a_time(output, channels, read[1] - read[0], made)
+        for first in range(*planes, count):
+            part = first, min(first + count, planes[1])
+            source = _sources(neighbours[0], part)
+            yield Slab(output, block.fetch(source, read), (source[0], read[0]), part, rows)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ComingPiece:
-    """A piece whose scores may still be on their way."""
-
-    fetched: Callable[[], FloatArray]
-    start: tuple[int, int]
-    planes: Interval
-    rows: Interval
-
-    def wait(self) -> Piece:
-        """Return it when its scores are there."""
-        return Piece(self.fetched(), self.start, self.planes, self.rows)
+def _next(neighbours: Neighbours, done: Interval, ready: int) -> Interval:
+    """Voxels of the output that follow those done and need no score from `ready` on."""
+    return done[1], int(np.searchsorted(neighbours[1], ready))
 
 
-class Cutter:
-    """Turns finished regions of scores into pieces: every voxel of the target is made once, as soon as it can be."""
+def _sources(neighbours: Neighbours, part: Interval) -> Interval:
+    """Scores that a part of the output is made from."""
+    first, last = neighbours
+    return int(first[part[0]]), int(last[part[1] - 1]) + 1
 
-    def __init__(self, target: Target, channels: int, *, probabilities: bool) -> None:
-        """Cut scores of so many `channels`; with `probabilities` all of them are made on the target as well."""
-        self._target, self._channels, self._probabilities = target, channels, probabilities
-        self._needs = target.neighbours(0), target.neighbours(1)
-        self._planes: Interval = (0, 0)  # of the target, made from the layer of regions that is being handed out
-        self._rows: Interval = (0, 0)
-        self._layer: Interval = (0, 0)
 
-    def pieces(self, region: ScoreBlock) -> Iterator[ComingPiece]:
-        """Yield what the next region completes, a few planes at a time."""
-        if region.planes != self._layer:
-            self._layer, self._rows = region.planes, (0, 0)
-            self._planes = self._next(0, self._planes, region.planes[1])
-        self._rows = self._next(1, self._rows, region.rows[1])
-        if self._rows[0] == self._rows[1]:
-            return
-        rows = self._sources(1, self._rows)
-        count = self._planes_at_a_time(rows[1] - rows[0])
-        for first in range(*self._planes, count):
-            planes = first, min(first + count, self._planes[1])
-            source = self._sources(0, planes)
-            yield ComingPiece(region.fetch(source, rows), (source[0], rows[0]), planes, self._rows)
-
-    def _next(self, axis: int, done: Interval, ready: int) -> Interval:
-        """Voxels of the target that follow those done and need no score from `ready` on."""
-        return done[1], int(np.searchsorted(self._needs[axis][1], ready))
-
-    def _sources(self, axis: int, out: Interval) -> Interval:
-        first, last = self._needs[axis]
-        return int(first[out[0]]), int(last[out[1] - 1]) + 1
-
-    def _planes_at_a_time(self, rows: int) -> int:
-        """How many planes of the target: neither the scores read nor the same on the target take much memory."""
-        target, size = self._target, self._target.window_grid.size
-        count = SCORE_BYTES / (4 * self._channels * rows * size[2] * size[0] / target.shape[0])
-        if self._probabilities:
-            made = (self._rows[1] - self._rows[0]) * target.shape[2]
-            count = min(count, PROBABILITY_BYTES / (4 * self._channels * made))
-        return max(1, int(count))
+def _planes_at_a_time(output: OutputGrid, channels: int, read: int, made: int) -> int:
+    """How many planes of the output: neither the rows of scores `read` nor those `made` of them take much memory."""
+    size = output.window_grid.size
+    count = SCORE_BYTES / (4 * channels * read * size[2] * size[0] / output.shape[0])
+    if made:
+        count = min(count, PROBABILITY_BYTES / (4 * channels * made * output.shape[2]))
+    return max(1, int(count))
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """How scores become labels."""
+class ScoreConverter:
+    """Makes labels and probabilities of scores."""
 
     labels: LabelSet
     probabilities: bool  # scores are probabilities; else logits
     threads: int | None = None  # of the kernels; None: all processors
 
-    def decide(self, piece: Piece, target: Target) -> IntArray:
-        """Return the labels (planes, a, b) of a piece: class indices, or the painted file values of regions."""
-        return self._decide(piece.scores, piece.shape(target), lowres_axis=target.lowres_axis, slab=piece.slabs(target))
+    def labels_of(self, slab: Slab, scores: FloatArray) -> IntArray:
+        """Return the labels (planes, a, b) of a slab by its scores: class indices, or painted values of regions."""
+        return self._labels(scores, slab.shape, lowres_axis=slab.output.lowres_axis, slab=slab.along_axes)
 
-    def decide_same_grid(self, scores: FloatArray) -> IntArray:
-        """As `decide`, of scores (c, z, y, x) that are on the grid already."""
-        return self._decide(scores, scores.shape[1:])
+    def labels_same_grid(self, scores: FloatArray) -> IntArray:
+        """As `labels_of`, of scores (c, z, y, x) that are on the grid already."""
+        return self._labels(scores, scores.shape[1:])
 
-    def _decide(self, scores: FloatArray, shape: Shape, **where: Any) -> IntArray:
+    def _labels(self, scores: FloatArray, shape: Shape, **where: Any) -> IntArray:
         if not self.labels.regions:
             return cast("IntArray", logits_to_labels(scores, shape, threads=self.threads, **where))
         paint = [region.paint for region in self.labels.regions]
@@ -159,100 +150,95 @@ class Decision:
         logits = scores - HALF if self.probabilities else scores
         return cast("IntArray", logits_to_regions(logits, shape, paint, threads=self.threads, **where))
 
-    def place(self, decided: IntArray, target: Target, geometry: Geometry) -> IntArray:
-        """Bring what `decide` returned for a whole case to the image's grid, as file values of the smallest type."""
-        return cast("IntArray", geometry.undo(self.to_file_values(decided.transpose(target.window_grid.back))))
+    def on_image(self, labels: IntArray, output: OutputGrid, geometry: Geometry) -> IntArray:
+        """Bring the labels of a whole case to the image's grid, as file values of the smallest type."""
+        return cast("IntArray", geometry.undo(self.to_file_values(labels.transpose(output.window_grid.back))))
 
-    def to_file_values(self, decided: IntArray) -> IntArray:
-        """Turn what `decide` returned into file values of the smallest type."""
-        return decided if self.labels.regions else decode_labels(decided, self.labels)
+    def to_file_values(self, labels: IntArray) -> IntArray:
+        """Turn what `labels_of` returned into file values of the smallest type."""
+        return labels if self.labels.regions else decode_labels(labels, self.labels)
 
-    def probabilities_of(self, piece: Piece, target: Target) -> FloatArray:
-        """Return the probabilities (c, planes, a, b) of a piece."""
+    def probabilities_of(self, slab: Slab, scores: FloatArray) -> FloatArray:
+        """Return the probabilities (c, planes, a, b) of a slab by its scores."""
         values = resample_probabilities(
-            piece.scores,
-            piece.shape(target),
-            lowres_axis=target.lowres_axis,
-            slab=piece.slabs(target),
-            threads=self.threads,
+            scores, slab.shape, lowres_axis=slab.output.lowres_axis, slab=slab.along_axes, threads=self.threads
         )
-        return values if self.probabilities else _activated(values, bool(self.labels.regions))
+        return values if self.probabilities else to_probabilities(values, regions=bool(self.labels.regions))
 
 
 class ProbabilitySink(Protocol):
     """Takes the probabilities of a case as they come."""
 
     def put(self, first: int, values: FloatArray) -> None:
-        """Take the probabilities (c, planes, a, b) of planes `first` and following of the target."""
+        """Take the probabilities (c, planes, a, b) of planes `first` and following of the output."""
 
 
 def export_probabilities(
-    regions: Iterator[ScoreBlock], target: Target, decision: Decision, *, beside: bool = False
+    blocks: Iterator[ScoreBlock], output: OutputGrid, converter: ScoreConverter, *, beside: bool = False
 ) -> Iterator[tuple[int, FloatArray]]:
     """Yield (first plane, probabilities (c, planes, a, b)) of the cropped grid, a few planes at a time.
 
-    The regions must reach over all rows; `beside` as of `export_labels`.
+    The blocks must reach over all rows; `beside` as of `export_labels`.
     """
-    cutter = Cutter(target, decision.labels.outputs, probabilities=True)
 
-    def resample(coming: ComingPiece) -> tuple[int, FloatArray]:
-        return coming.planes[0], decision.probabilities_of(coming.wait(), target)
+    def resample(slab: Slab) -> tuple[int, FloatArray]:
+        return slab.planes[0], converter.probabilities_of(slab, slab.fetched())
 
-    yield from _in_order((partial(resample, piece) for region in regions for piece in cutter.pieces(region)), beside)
+    slabs = iterate_slabs(blocks, output, converter.labels.outputs, probabilities=True)
+    yield from _in_order((partial(resample, slab) for slab in slabs), beside)
 
 
 def export_labels(
-    regions: Iterator[ScoreBlock],
-    target: Target,
+    blocks: Iterator[ScoreBlock],
+    output: OutputGrid,
     geometry: Geometry,
-    decision: Decision,
+    converter: ScoreConverter,
     sink: ProbabilitySink | None = None,
     *,
     beside: bool = False,
 ) -> IntArray:
-    """Decide a whole case while its scores arrive; all classes never exist at the image's resolution.
+    """Make the labels of a whole case while its scores arrive; all classes never exist at the image's resolution.
 
     Parameters
     ----------
-    regions
-        Of the scores, in order, from `window.sliding_window_scores`; for a sink they must reach over all rows.
-    target
+    blocks
+        Of the scores, in order, from `sliding_window_scores`; for a sink they must reach over all rows.
+    output
         The cropped grid.
     geometry
         Of the prepared case.
-    decision
+    converter
         How scores become labels.
     sink
         Where probabilities go as well.
     beside
-        Whether a thread decides while the next regions are predicted: where a device predicts them.
+        Whether a thread makes labels while the next blocks are predicted: where a device predicts them.
 
     Returns
     -------
     ndarray
         File values (z, y, x) on the image's grid, uint8 or uint16.
     """
-    cutter = Cutter(target, decision.labels.outputs, probabilities=sink is not None)
     labels: Any = None
 
-    def decide(coming: ComingPiece) -> tuple[Interval, Interval, IntArray]:
-        piece = coming.wait()
-        decided = decision.decide(piece, target)
+    def convert(slab: Slab) -> tuple[Interval, Interval, IntArray]:
+        scores = slab.fetched()
+        part = converter.labels_of(slab, scores)
         if sink is not None:
-            sink.put(piece.planes[0], decision.probabilities_of(piece, target))
-        return piece.planes, piece.rows, decided
+            sink.put(slab.planes[0], converter.probabilities_of(slab, scores))
+        return slab.planes, slab.rows, part  # and not the slab, which holds its scores
 
-    work = (partial(decide, piece) for region in regions for piece in cutter.pieces(region))
-    for planes, rows, decided in _in_order(work, beside):
-        labels = np.empty(target.shape, decided.dtype) if labels is None else labels
-        labels[slice(*planes), slice(*rows)] = decided
-    return decision.place(labels, target, geometry)
+    slabs = iterate_slabs(blocks, output, converter.labels.outputs, probabilities=sink is not None)
+    for planes, rows, part in _in_order((partial(convert, slab) for slab in slabs), beside):
+        labels = np.empty(output.shape, part.dtype) if labels is None else labels
+        labels[slice(*planes), slice(*rows)] = part
+    return converter.on_image(labels, output, geometry)
 
 
 def _in_order(work: Iterator[Callable[[], T]], beside: bool) -> Iterator[T]:
-    """Yield what each piece of work returns, in order; `beside` lets a thread do it while the next pieces are made.
+    """Yield what each part of the work returns, in order; `beside` lets a thread do it while the next parts are made.
 
-    No more than AHEAD pieces are under way. An error of the work is raised here, and ends the making.
+    No more than AHEAD parts are under way. An error of the work is raised here, and ends the making.
     """
     if not beside:
         for each in work:
@@ -273,7 +259,7 @@ def _in_order(work: Iterator[Callable[[], T]], beside: bool) -> Iterator[T]:
             thread.shutdown(wait=True, cancel_futures=True)
 
 
-def _activated(logits: FloatArray, regions: bool) -> FloatArray:
+def to_probabilities(logits: FloatArray, *, regions: bool) -> FloatArray:
     """Softmax over the first axis, or sigmoids; in place."""
     if regions:
         with np.errstate(over="ignore"):  # exp of a large negative logit: 1 / inf is the 0 it should be

@@ -21,8 +21,8 @@ from nnunet_rs.predict.pipeline import CasePredictor as CasePredictor
 from nnunet_rs.predict.pipeline import FolderOptions as FolderOptions
 from nnunet_rs.predict.pipeline import Pipeline, open_results
 from nnunet_rs.predict.pipeline import kept_labels as kept_labels
-from nnunet_rs.predict.prediction_json import settings
-from nnunet_rs.predict.results import FolderResult, Results, tell_left
+from nnunet_rs.predict.prediction_json import prediction_content
+from nnunet_rs.predict.results import FolderResult, Results, report_left
 
 PLAIN = FolderOptions()  # segmentations, and nothing else
 
@@ -145,7 +145,7 @@ def predict_cases(
 
     `broken` names cases that cannot be read, with the reason; they are told with those that fail.
     """
-    content = settings(predictor.describe(), kept_labels(predictor.plan, options))
+    content = prediction_content(predictor.describe(), kept_labels(predictor.plan, options))
     return _run(predictor, cases, {output_dir: content}, options, progress, broken)
 
 
@@ -157,7 +157,7 @@ def predict_pairs(
     progress: Progress | None = None,
 ) -> FolderResult:
     """Predict cases by every pair of configurations, each into its folder; otherwise as `predict_cases`."""
-    contents = [settings(ensemble.describe(), ensemble.plan.labels) for ensemble in pairs.ensembles]
+    contents = [prediction_content(ensemble.describe(), ensemble.plan.labels) for ensemble in pairs.ensembles]
     return _run(pairs, cases, dict(zip(output_dirs, contents, strict=True)), options, progress)
 
 
@@ -205,7 +205,7 @@ def begin_results(
         each.require(todo)
     for each in results:
         each.begin(cases, alone=options.part[1] == 1)
-    tell_left(left, progress)
+    report_left(left, progress)
     return todo
 
 

@@ -17,7 +17,7 @@ _FILE = re.compile(r"\.[A-Za-z]\w{1,7}")  # how files end; .2 and .v are left to
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ResultPlace:
     """Where the result of one case goes."""
 
     folder: Path
@@ -64,8 +64,8 @@ def one_case(files: Sequence[Path], channels: int) -> Case:
     return Case(match["case"] if match else strip_ending(files[0].name), tuple(files))
 
 
-def result_place(output: Path, images: Sequence[Path]) -> Place:
-    """Tell a file from a folder by its ending, unless a folder is there.
+def result_place(output: Path, images: Sequence[Path]) -> ResultPlace:
+    """Distinguish a file from a folder by its ending, unless a folder is there.
 
     Raises
     ------
@@ -74,10 +74,10 @@ def result_place(output: Path, images: Sequence[Path]) -> Place:
     """
     named, own = find_format(output), find_format(images[0])
     if output.is_dir():
-        return Place(output)
+        return ResultPlace(output)
     if named is None:
         require_folder_name(output)
-        return Place(output)
+        return ResultPlace(output)
     name = strip_ending(output.name)
     ending = output.name[len(name) :]
     if not named.placed and (own is None or own.placed):
@@ -89,11 +89,11 @@ def result_place(output: Path, images: Sequence[Path]) -> Place:
         (_, slices, _, _), _ = read_grid(images[0])
         if slices > 1:
             raise DatasetError(f"{output}: a {ending} file holds one slice, {images[0].name} has {slices}; name a .tif")
-    return Place(output.parent, name, ending)
+    return ResultPlace(output.parent, name, ending)
 
 
 def require_folder_name(output: Path) -> None:
-    """See that a name that is no image's is not meant as one: of a folder that is not there yet.
+    """Check that a name that is no image's is not meant as one: of a folder that is not there yet.
 
     Raises
     ------

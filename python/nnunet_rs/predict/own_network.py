@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import FloatArray, Shape, Shape3
-from nnunet_rs.predict.blend import Activation
+from nnunet_rs.predict.blend import OutputActivation
 from nnunet_rs.predict.engines.engine import Engine, HostEngine, Scored, mirror_images
 from nnunet_rs.predict.sliding_window import WindowOptions, sliding_window_scores
 from nnunet_rs.predict.window_grid import WindowGrid, sliding_window_grid
@@ -27,7 +27,7 @@ def sliding_window(
     *,
     step: float = 0.5,
     mirror_axes: Sequence[int] = (),
-    activation: Activation = "none",
+    activation: OutputActivation = "none",
     batch: int | None = None,
 ) -> _Array:
     """Predict an image of any size by a network that takes windows of one size.
@@ -168,7 +168,7 @@ class NumpyEngine(HostEngine):
         self,
         windows: FloatArray,
         mirror_axes: Shape,
-        activation: Activation = "none",  # noqa: ARG002 (these scores are logits)
+        activation: OutputActivation = "none",  # noqa: ARG002 (these scores are logits)
     ) -> Iterator[Scored]:
         """See Engine."""
         network = _Checked(self.network, windows.ndim - 2)

@@ -26,7 +26,7 @@ from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.ensemble import Pairs
 from nnunet_rs.predict.predictor import SinkMaker
 from nnunet_rs.predict.probabilities import ProbabilityFile
-from nnunet_rs.predict.probability_forms import Form
+from nnunet_rs.predict.probability_forms import ProbabilityForm
 from nnunet_rs.predict.results import Results
 
 SIDE_BY_SIDE = 2  # cases that are read, and cases that are written, at a time
@@ -54,7 +54,7 @@ class FolderOptions:
     """What is written, and what is left alone."""
 
     save_probabilities: bool = False  # also {case}.b2nd, float16
-    probability_forms: tuple[Form, ...] = ()  # then also "nifti": probabilities/{case}.nii.gz, "npz": {case}.npz
+    probability_forms: tuple[ProbabilityForm, ...] = ()  # then also probabilities/{case}.nii.gz, {case}.npz
     overwrite: bool = False  # predict again what is finished; what is not this tool's, or edited, is kept aside
     part: tuple[int, int] = (0, 1)  # (i, n): only every n-th case from the i-th on, counted from 0
     ending: str = ""  # of a single segmentation that was named; empty: as of its images
@@ -196,7 +196,7 @@ class Pipeline:
             temporary = staged.folder / saved.relative_to(first.outputs.folder)
             temporary.parent.mkdir(parents=True, exist_ok=True)
             labels = self.predictor.predict_prepared(
-                prepared, task, lambda target, case: ProbabilityFile(temporary, self.predictor.plan, target, case)
+                prepared, task, lambda output, case: ProbabilityFile(temporary, self.predictor.plan, output, case)
             )
         except Exception as error:  # whatever is wrong with one case, the others go on
             self._fail(case, error if staged is None else staged.as_placed(error))

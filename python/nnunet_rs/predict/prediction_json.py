@@ -14,12 +14,11 @@ from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.core.workspace import PREDICTION_JSON
 
-SETTINGS = PREDICTION_JSON  # beside the segmentations
 PREDICTION = Kind("prediction", dict, advice="predict again", marked=False)
 _MODELS = {"models", "average_of"}  # one of them stands in every prediction.json
 
 
-def settings(made_with: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
+def prediction_content(made_with: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
     """Return the content of prediction.json."""
     return {**made_with, **declared(labels)}
 
@@ -35,33 +34,37 @@ def _without_axes(value: Any) -> Any:
     return [_without_axes(item) for item in value] if isinstance(value, list) else value
 
 
-def require_settings(outputs: Outputs, content: Mapping[str, Any]) -> None:
-    """See that prediction.json may be written, where it has to be; errors as `Outputs.require`."""
-    found = read_settings(outputs.folder)
+def require_prediction_json(outputs: Outputs, content: Mapping[str, Any]) -> None:
+    """Check that prediction.json may be written, where it has to be; errors as `Outputs.require`."""
+    found = read_prediction_json(outputs.folder)
     if not says_the_same(found, content) and not _of_before(outputs, found):
-        outputs.require([outputs.folder / SETTINGS])
+        outputs.require([outputs.folder / PREDICTION_JSON])
 
 
-def write_settings(outputs: Outputs, content: Mapping[str, Any]) -> None:
+def write_prediction_json(outputs: Outputs, content: Mapping[str, Any]) -> None:
     """Say what the segmentations of a folder are made with; an unchanged file stays as it is."""
-    found = read_settings(outputs.folder)
+    found = read_prediction_json(outputs.folder)
     if says_the_same(found, content):
         return
     if _of_before(outputs, found):
-        outputs.adopt(outputs.folder / SETTINGS)
-    with outputs.new_files(SETTINGS) as folder:
-        write_json(folder / SETTINGS, content)
+        outputs.adopt(outputs.folder / PREDICTION_JSON)
+    with outputs.new_files(PREDICTION_JSON) as folder:
+        write_json(folder / PREDICTION_JSON, content)
 
 
 def _of_before(outputs: Outputs, found: Mapping[str, Any] | None) -> bool:
     """Whether prediction.json is of a release that kept no record."""
-    return found is not None and bool(_MODELS & found.keys()) and not outputs.record.knows(outputs.folder / SETTINGS)
+    return (
+        found is not None
+        and bool(_MODELS & found.keys())
+        and not outputs.record.knows(outputs.folder / PREDICTION_JSON)
+    )
 
 
-def read_settings(folder: Path) -> dict[str, Any] | None:
-    """Return what `write_settings` wrote; None where there is nothing, or nothing that can be read."""
+def read_prediction_json(folder: Path) -> dict[str, Any] | None:
+    """Return what `write_prediction_json` wrote; None where there is nothing, or nothing that can be read."""
     try:
-        content = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else None
+        content = read_json(folder / PREDICTION_JSON) if (folder / PREDICTION_JSON).is_file() else None
     except DatasetError:
         return None
     return content if isinstance(content, dict) else None
@@ -69,5 +72,5 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
 
 def labels_of(folder: Path) -> LabelSet | None:
     """Return the labels of the segmentations of a folder; None where no prediction says what they are called."""
-    content = read_settings(folder)
-    return read_labels(folder / SETTINGS, content) if content and "labels" in content else None
+    content = read_prediction_json(folder)
+    return read_labels(folder / PREDICTION_JSON, content) if content and "labels" in content else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -28,12 +29,12 @@ from nnunet_rs.model.staleness import plan_differences
 from nnunet_rs.model.trained_models import find_models
 from nnunet_rs.plan.schema import Configuration, Plan
 from nnunet_rs.predict.arrays import as_numbers, as_spacing, require_volume
-from nnunet_rs.predict.blend import Activation
+from nnunet_rs.predict.blend import OutputActivation
 from nnunet_rs.predict.channels import require_channels
 from nnunet_rs.predict.engines.engine import Engine
 from nnunet_rs.predict.engines.opening import open_models
 from nnunet_rs.predict.engines.unloaded import describe_models
-from nnunet_rs.predict.export import Decision, ProbabilitySink, Target, export_labels, export_probabilities
+from nnunet_rs.predict.export import OutputGrid, ProbabilitySink, ScoreConverter, export_labels, export_probabilities
 from nnunet_rs.predict.options import PredictOptions as PredictOptions
 from nnunet_rs.predict.prediction_json import PREDICTION
 from nnunet_rs.predict.probabilities import ProbabilityArray
@@ -41,7 +42,7 @@ from nnunet_rs.predict.sliding_window import ScoreBlock, WindowOptions, sliding_
 from nnunet_rs.predict.window_grid import sliding_window_grid
 from nnunet_rs.predict.window_source import Previous
 
-SinkMaker = Callable[[Target, Prepared], ProbabilitySink]
+SinkMaker = Callable[[OutputGrid, Prepared], ProbabilitySink]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +120,7 @@ class Predictor:
         opened = open_models(folders, device, options) if networks else describe_models(folders, options)
         _require_one_plan(folders, opened.all_metadata)
         predictor = cls(opened.engine, opened.all_metadata, options, folders=folders)
-        lower = predictor.settings.previous
+        lower = predictor.configuration.previous
         if lower is None:
             return predictor
         home = first_stage_folder(folders[0], lower)
@@ -134,9 +135,15 @@ class Predictor:
         return self.all_metadata[0].plan
 
     @property
-    def settings(self) -> Configuration:
+    def configuration(self) -> Configuration:
         """The configuration of the networks."""
         return find_configuration(self.plan, self.all_metadata[0].configuration)
+
+    @property
+    def prediction_content(self) -> Configuration:
+        """The earlier name of `configuration`."""
+        warnings.warn("Predictor.settings is now Predictor.configuration", DeprecationWarning, stacklevel=2)
+        return self.configuration
 
     @property
     def mirror_axes(self) -> Shape:
@@ -172,12 +179,12 @@ class Predictor:
         """Return what determines this predictor's results, for the record: models, step, mirroring."""
         body = {
             "dataset": self.plan.dataset,
-            "configuration": self.settings.name,
+            "configuration": self.configuration.name,
             "models": {fold_name(metadata.fold): metadata.digest for metadata in self.all_metadata},
             "step": self.options.step,
             "mirror": bool(self.mirror_axes),
             "mirror_axes": [
-                AXES[axis] for axis in image_axes(self.mirror_axes, self.settings.dims, self.plan.transpose)
+                AXES[axis] for axis in image_axes(self.mirror_axes, self.configuration.dims, self.plan.transpose)
             ],
             "averages": "logits" if self._activation() == "none" else "probabilities",
             "previous": None if self.previous is None else self.previous.describe(),
@@ -186,7 +193,7 @@ class Predictor:
         return PREDICTION.wrap(body)
 
     def predict_volume(self, volume: Volume, task: Task | None = None) -> Labels:
-        """Segment an image; `task` is told of every window, as its share of 1. Errors as `__call__`."""
+        """Segment an image; `task` advances by every window's share of 1. Errors as `__call__`."""
         return Labels(self.predict_prepared(self.prepare(volume), task), volume.spacing, volume.header)
 
     def prepare(self, volume: Volume, *, overwrite: bool = False) -> Prepared:
@@ -198,7 +205,7 @@ class Predictor:
         require_channels(volume, self.plan)
         first = None if self.previous is None else self.previous.prepare(volume)
         threads = self.options.threads
-        own = prepare(volume, self.plan, self.settings.name, threads=threads, overwrite=overwrite)
+        own = prepare(volume, self.plan, self.configuration.name, threads=threads, overwrite=overwrite)
         return replace(own, first=first)
 
     def predict_prepared(
@@ -211,7 +218,7 @@ class Predictor:
         prepared
             The image on the network's grid.
         task
-            Told of every window, as its share of 1.
+            Where every window is reported, as its share of 1.
         make_sink
             Opens the place that takes the probabilities, once the way back is known.
 
@@ -220,11 +227,11 @@ class Predictor:
         ndarray
             File values (z, y, x) on the image's grid, uint8 or uint16.
         """
-        target = self.target(prepared)
-        sink = None if make_sink is None else make_sink(target, prepared)
-        regions = self._regions(prepared, target, task, by_rows=sink is None)
-        decision, beside = self._decision(), self.engine.computes_elsewhere
-        return export_labels(regions, target, prepared.geometry, decision, sink, beside=beside)
+        output = self.output_grid(prepared)
+        sink = None if make_sink is None else make_sink(output, prepared)
+        blocks = self._blocks(prepared, output, task, by_rows=sink is None)
+        converter, beside = self._converter(), self.engine.computes_elsewhere
+        return export_labels(blocks, output, prepared.geometry, converter, sink, beside=beside)
 
     def predict_probabilities(self, array: NDArray[np.generic], spacing: Sequence[float]) -> FloatArray:
         """Predict the probabilities of an image in memory, on the image's whole grid.
@@ -249,55 +256,57 @@ class Predictor:
         return probabilities_of(self, as_volume(array, spacing))
 
     def stream_probabilities(
-        self, prepared: Prepared, target: Target, task: Task | None = None
+        self, prepared: Prepared, output: OutputGrid, task: Task | None = None
     ) -> Iterator[tuple[int, FloatArray]]:
-        """Yield (first plane, probabilities (c, planes, a, b)) on the grid of `target`, a few planes at a time."""
-        regions = self._regions(prepared, target, task, by_rows=False)
-        return export_probabilities(regions, target, self._decision(), beside=self.engine.computes_elsewhere)
+        """Yield (first plane, probabilities (c, planes, a, b)) on the grid of `output`, a few planes at a time."""
+        blocks = self._blocks(prepared, output, task, by_rows=False)
+        return export_probabilities(blocks, output, self._converter(), beside=self.engine.computes_elsewhere)
 
-    def target(self, prepared: Prepared, axis: int | None = None) -> Target:
+    def output_grid(self, prepared: Prepared, axis: int | None = None) -> OutputGrid:
         """Lay the windows (along a working axis, or the best one) and tell where their scores go."""
         size = cast("tuple[int, int, int]", prepared.image.shape[1:])
-        window_grid = sliding_window_grid(size, self.settings.patch_size, self.options.step, axis)
-        return Target.of(window_grid, prepared.geometry, scores_axis(prepared.geometry, self.settings))
+        window_grid = sliding_window_grid(size, self.configuration.patch_size, self.options.step, axis)
+        return OutputGrid.of(window_grid, prepared.geometry, scores_axis(prepared.geometry, self.configuration))
 
-    def _regions(self, prepared: Prepared, target: Target, task: Task | None, *, by_rows: bool) -> Iterator[ScoreBlock]:
-        self._require_room(prepared, target)
-        windows = self._windows(prepared, target)
+    def _blocks(
+        self, prepared: Prepared, output: OutputGrid, task: Task | None, *, by_rows: bool
+    ) -> Iterator[ScoreBlock]:
+        self._require_room(prepared, output)
+        windows = self._windows(prepared, output)
         known = self._first_segmentation(prepared, windows, task)
         share = None if task is None else Share(task, 1.0 / windows)
         options = WindowOptions(self.mirror_axes, self._activation(), self.options.batch, by_rows)
-        return sliding_window_scores(self.engine, prepared.image, target.window_grid, options, share, previous=known)
+        return sliding_window_scores(self.engine, prepared.image, output.window_grid, options, share, previous=known)
 
-    def _require_room(self, prepared: Prepared, target: Target) -> None:
+    def _require_room(self, prepared: Prepared, output: OutputGrid) -> None:
         """Refuse, before any window is predicted, a volume whose scores and labels do not fit into memory."""
-        window_grid, geometry = target.window_grid, prepared.geometry
+        window_grid, geometry = output.window_grid, prepared.geometry
         scores = 4 * (self.plan.labels.outputs + 1) * prod((window_grid.tile[0], *window_grid.padded[1:]))
-        said = described(geometry.cropped_shape, geometry.working_spacing, self.settings)
-        require_memory(scores + prod(target.shape), f"{said}, with the scores of {self.plan.labels.outputs} outputs")
+        said = described(geometry.cropped_shape, geometry.working_spacing, self.configuration)
+        require_memory(scores + prod(output.shape), f"{said}, with the scores of {self.plan.labels.outputs} outputs")
 
-    def _windows(self, prepared: Prepared, target: Target) -> int:
+    def _windows(self, prepared: Prepared, output: OutputGrid) -> int:
         """Count the windows of all stages."""
-        own = len(target.window_grid.starts)
+        own = len(output.window_grid.starts)
         if self.previous is None or prepared.first is None:
             return own
-        return own + self.previous._windows(prepared.first, self.previous.target(prepared.first))
+        return own + self.previous._windows(prepared.first, self.previous.output_grid(prepared.first))
 
     def _first_segmentation(self, prepared: Prepared, windows: int, task: Task | None) -> Previous | None:
         """Segment by the first stage, and bring that to this stage's grid as training cases' were brought there."""
         if self.previous is None or prepared.first is None:
             return None
-        own = self.previous._windows(prepared.first, self.previous.target(prepared.first))
+        own = self.previous._windows(prepared.first, self.previous.output_grid(prepared.first))
         share = None if task is None else Share(task, own / windows)
         labels = encode_labels(self.previous.predict_prepared(prepared.first, share), self.plan.labels)
-        there = on_grid(labels, prepared.geometry, self.settings, threads=self.options.threads)
+        there = on_grid(labels, prepared.geometry, self.configuration, threads=self.options.threads)
         return Previous(there, self.plan.labels.count)
 
-    def _decision(self) -> Decision:
-        return Decision(self.plan.labels, self._activation() != "none", self.options.threads)
+    def _converter(self) -> ScoreConverter:
+        return ScoreConverter(self.plan.labels, self._activation() != "none", self.options.threads)
 
-    def _activation(self) -> Activation:
-        """Tell what is averaged over windows, mirror images and folds: probabilities (paper), or logits (v2)."""
+    def _activation(self) -> OutputActivation:
+        """Return what is averaged over windows, mirror images and folds: probabilities (paper), or logits (v2)."""
         if self.plan.recipe != "paper":
             return "none"
         return "sigmoid" if self.plan.labels.regions else "softmax"
@@ -318,8 +327,8 @@ def probabilities_of(predictor: _Predicts, volume: Volume) -> FloatArray:
     """Return the probabilities of an image, float32 (c, z, y, x), by whatever predicts in two steps."""
     made: list[ProbabilityArray] = []
 
-    def make(target: Target, prepared: Prepared) -> ProbabilityArray:
-        made.append(ProbabilityArray(predictor.plan, target, prepared))
+    def make(output: OutputGrid, prepared: Prepared) -> ProbabilityArray:
+        made.append(ProbabilityArray(predictor.plan, output, prepared))
         return made[0]
 
     predictor.predict_prepared(predictor.prepare(volume), None, make)
@@ -341,8 +350,8 @@ def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:
 def _require_first_stage(home: Path, cascade: Predictor) -> None:
     if not home.is_dir():
         raise CheckpointError(
-            f"{home}: {cascade.settings.name} is the second stage of a cascade, and its first stage is not there; keep "
-            f"the models of {home.name} beside it, or train them"
+            f"{home}: {cascade.configuration.name} is the second stage of a cascade, and its first stage is not there; "
+            f"keep the models of {home.name} beside it, or train them"
         )
 
 

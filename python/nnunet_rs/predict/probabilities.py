@@ -19,7 +19,7 @@ from nnunet_rs.core.types import FloatArray, LabelSet, Shape3
 if TYPE_CHECKING:  # whoever reads needs no torch
     from nnunet_rs.data.preprocess import Prepared
     from nnunet_rs.plan.schema import Plan
-    from nnunet_rs.predict.export import Target
+    from nnunet_rs.predict.export import OutputGrid
 
 ENDING = ".b2nd"
 # What a file's metadata says of its array.
@@ -37,11 +37,11 @@ class ProbabilityFile:
         From the first plane on: the disk is full, or the folder cannot be written.
     """
 
-    def __init__(self, path: Path, plan: Plan, target: Target, prepared: Prepared) -> None:
+    def __init__(self, path: Path, plan: Plan, output: OutputGrid, prepared: Prepared) -> None:
         import blosc2
 
         geometry, channels = prepared.geometry, plan.labels.outputs
-        window_grid = target.window_grid
+        window_grid = output.window_grid
         self._grid, self._geometry, self._regions = window_grid, geometry, bool(plan.labels.regions)
         self._across = geometry.transpose[window_grid.axes[0]]  # file axis that planes are stacked along
         chunks = (channels, *(1 if axis == self._across else n for axis, n in enumerate(geometry.shape)))
@@ -80,14 +80,14 @@ class ProbabilityFile:
 class ProbabilityArray:
     """Takes probabilities into memory: `values`, float32 (c, z, y, x); outside the crop box all is background."""
 
-    def __init__(self, plan: Plan, target: Target, prepared: Prepared) -> None:
+    def __init__(self, plan: Plan, output: OutputGrid, prepared: Prepared) -> None:
         geometry = prepared.geometry
         self.values: FloatArray = np.zeros((plan.labels.outputs, *geometry.shape), np.float32)
         if not plan.labels.regions:
             self.values[0] = 1
         working = self.values.transpose(0, *(axis + 1 for axis in geometry.transpose))
         inside = working[(slice(None), *(slice(*ends) for ends in geometry.box))]
-        self._turned = inside.transpose(0, *(axis + 1 for axis in target.window_grid.axes))
+        self._turned = inside.transpose(0, *(axis + 1 for axis in output.window_grid.axes))
 
     def put(self, first: int, values: FloatArray) -> None:
         """Take probabilities (c, planes, a, b), in the grid's axes, of planes `first` and following of the crop."""

@@ -15,9 +15,9 @@ from nnunet_rs.core.files import write_atomically
 from nnunet_rs.core.types import Header
 from nnunet_rs.predict.probabilities import Probabilities
 
-Form = Literal["nifti", "npz"]
+ProbabilityForm = Literal["nifti", "npz"]
 
-PLACES: Mapping[Form, str] = MappingProxyType(
+PLACES: Mapping[ProbabilityForm, str] = MappingProxyType(
     {
         "nifti": "probabilities/{case}.nii.gz",  # in a folder of their own, for they are no segmentations
         "npz": "{case}.npz",  # where nnU-Net has it
@@ -27,7 +27,7 @@ KEY = "probabilities"  # in the .npz, as nnU-Net calls it
 _BYTES = 1 << 28  # of float16 at a time; one class at least
 
 
-def write_form(form: Form, path: Path, probabilities: Probabilities, header: Header) -> None:
+def write_form(form: ProbabilityForm, path: Path, probabilities: Probabilities, header: Header) -> None:
     """Write probabilities in another form.
 
     Parameters

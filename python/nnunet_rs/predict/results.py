@@ -16,9 +16,15 @@ from nnunet_rs.core.outputs import Outputs, Staged
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Case, Header, IntArray, LabelSet
-from nnunet_rs.predict.prediction_json import SETTINGS, read_settings, require_settings, says_the_same, write_settings
+from nnunet_rs.core.workspace import PREDICTION_JSON
+from nnunet_rs.predict.prediction_json import (
+    read_prediction_json,
+    require_prediction_json,
+    says_the_same,
+    write_prediction_json,
+)
 from nnunet_rs.predict.probabilities import ENDING, open_probabilities
-from nnunet_rs.predict.probability_forms import PLACES, Form, write_form
+from nnunet_rs.predict.probability_forms import PLACES, ProbabilityForm, write_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class FolderResult:
 
     @classmethod
     def of(cls, cases: Sequence[Case], todo: Sequence[Case]) -> FolderResult:
-        """Tell of cases of which some were to be done."""
+        """Return of cases of which some were to be done."""
         done = {case.name for case in todo}
         written = tuple(case.name for case in cases if case.name in done)
         return cls(written, tuple(case.name for case in cases if case.name not in done))
@@ -48,7 +54,7 @@ class Results:
     outputs: Outputs
     content: Mapping[str, Any]  # of prediction.json, which a single file does not get
     probabilities: bool = False  # are saved as well
-    forms: tuple[Form, ...] = ()  # in which they are saved besides
+    forms: tuple[ProbabilityForm, ...] = ()  # in which they are saved besides
     ending: str = ""  # of a single file that was named; empty: a folder, segmentations as their images
     kept: LabelSet | None = None  # the labels to keep; None: all
     masks: tuple[Structure, ...] = ()  # of which each gets a file of its own besides
@@ -102,7 +108,7 @@ class Results:
             write_labels(path, binary_mask(labels, structure), header)
 
     def unfinished(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-        """Tell which cases are to be predicted; and which are not though nobody knows that they are as they were made.
+        """Return which cases to predict, and which are not though it is unknown whether they are as they were made.
 
         Those are left where prediction.json said before this run what it would say now: edited by hand, of a release
         that kept no record, or another's.
@@ -119,7 +125,7 @@ class Results:
         return todo, left
 
     def require(self, cases: Sequence[Case], inputs: Iterable[Path] = ()) -> None:
-        """See that the cases' files, and prediction.json, may be written; `inputs` are read besides the images.
+        """Check that the cases' files, and prediction.json, may be written; `inputs` are read besides the images.
 
         Raises
         ------
@@ -132,22 +138,22 @@ class Results:
         images = [file for case in cases for image in case.images for file in (image, *companions(image))]
         self.outputs.require(files, (*images, *inputs))
         if not self.ending:
-            require_settings(self.outputs, self.content)
+            require_prediction_json(self.outputs, self.content)
 
     def begin(self, cases: Sequence[Case], *, alone: bool) -> None:
         """Write prediction.json, and remove what a killed run left; not another part's, unless this is all."""
         with suppress(OSError):  # a folder that is read only and finished
             own = {self._within(file) for case in cases for file in self.files(case)}
-            self.outputs.tidy(own | ({SETTINGS} if alone else set()))
+            self.outputs.tidy(own | ({PREDICTION_JSON} if alone else set()))
         if not self.ending:
-            write_settings(self.outputs, self.content)
+            write_prediction_json(self.outputs, self.content)
 
     def _made_so(self, file: Path) -> bool:
         return self.outputs.made_with in (self.outputs.record.made_with(file, glance=True) or ())
 
     def _said_since(self) -> tuple[Path, ...] | None:
-        path = self.outputs.folder / SETTINGS
-        return (path,) if not self.ending and says_the_same(read_settings(path.parent), self.content) else None
+        path = self.outputs.folder / PREDICTION_JSON
+        return (path,) if not self.ending and says_the_same(read_prediction_json(path.parent), self.content) else None
 
     def _with_companions(self, case: Case) -> Iterator[Path]:
         for file in self.files(case):
@@ -166,7 +172,7 @@ def _stem(case: Case) -> str:
     return folder + slash + strip_ending(name) if name else case.name
 
 
-def tell_left(cases: Collection[Case], progress: Progress) -> None:
+def report_left(cases: Collection[Case], progress: Progress) -> None:
     """Say which results are left alone though nobody knows that they are as they were made."""
     if cases:
         count = f"{len(cases)} results are" if len(cases) > 1 else "1 result is"

@@ -12,7 +12,7 @@ import numpy as np
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.progress import Task
 from nnunet_rs.core.types import FloatArray, Shape, Shape3
-from nnunet_rs.predict.blend import Activation, WindowAccumulator
+from nnunet_rs.predict.blend import OutputActivation, WindowAccumulator
 from nnunet_rs.predict.engines.engine import Engine, TooManyWindowsError
 from nnunet_rs.predict.window_grid import WindowGrid
 from nnunet_rs.predict.window_source import Previous, WindowSource
@@ -26,9 +26,9 @@ class WindowOptions:
 
     # Axes of the tile, 0 the first, as the networks were trained mirrored along: averaged are all 2^n mirror images.
     mirror_axes: Shape = ()
-    activation: Activation = "softmax"  # what is averaged: probabilities (paper), or logits: "none" (v2)
+    activation: OutputActivation = "softmax"  # what is averaged: probabilities (paper), or logits: "none" (v2)
     batch: int | None = None  # windows at a time; None: by their size
-    by_rows: bool = True  # hand out rows as they finish, not whole planes only: half the memory
+    by_rows: bool = True  # yield rows as they finish, not whole planes only: half the memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ def sliding_window_scores(
     *,
     previous: Previous | None = None,
 ) -> Iterator[ScoreBlock]:
-    """Predict a prepared image window by window and hand out parts as soon as no later window touches them.
+    """Predict a prepared image window by window and yield parts as soon as no later window touches them.
 
     Each window goes through every network and every mirror image while it is in memory: the sums of several folds
     never exist side by side.
@@ -74,14 +74,14 @@ def sliding_window_scores(
     options
         See WindowOptions.
     task
-        Told of every window.
+        Where every window is reported.
     previous
         Of a cascade's second stage; its one-hot channels follow those of the image.
 
     Yields
     ------
     ScoreBlock
-        Layer by layer, within a layer row by row; together they cover the volume. Sums are float32.
+        Layer by layer, within a layer row by row; together they cover the volume; float32.
 
     Raises
     ------

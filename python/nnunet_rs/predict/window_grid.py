@@ -45,7 +45,7 @@ class WindowGrid:
         return tuple(slice(at, at + size) for at, size in zip(start, self.tile, strict=True))
 
     def of_tile(self, axes: Shape) -> Shape:
-        """Tell which of the grid's axes are these of the tile, which has two for a 2-D network, 0 the first."""
+        """Return which of the grid's axes are these of the tile, which has two for a 2-D network, 0 the first."""
         return tuple(self.axes.index(axis + (1 if self.flat else 0)) for axis in axes)
 
 

@@ -107,7 +107,7 @@ def strips(title: str, rows: Sequence[Row], scale: Scale, *, width: int = 300) -
         axes.grid(axis="x", color=RULE, linewidth=0.6)
         _apply(axes, "x", scale)
 
-    return _chart(title, _told(rows, scale), (width, height), draw)
+    return _chart(title, _description(rows, scale), (width, height), draw)
 
 
 def lines(title: str, curves: Sequence[Line], x: Scale, y: Scale, *, size: tuple[int, int] = (300, 220)) -> Chart:
@@ -138,7 +138,7 @@ def lines(title: str, curves: Sequence[Line], x: Scale, y: Scale, *, size: tuple
 
 
 def ranges(title: str, rows: Sequence[tuple[str, Mapping[str, float]]], *, width: int = 300) -> Chart:
-    """Draw intensities: the range as a thin line, the middle 99 % as a bar, mean and deviation within.
+    """Draw intensities: the range as a thin line, the middle 99 % as a bar, mean and standard deviation within.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def _range(axes: Axes, name: str, stats: Mapping[str, float]) -> None:
     axes.grid(axis="x", color=RULE, linewidth=0.6)
 
 
-def _told(rows: Sequence[Row], scale: Scale) -> str:
+def _description(rows: Sequence[Row], scale: Scale) -> str:
     """Say what a strip chart shows."""
     return f"{scale.name}. " + "; ".join(f"{row.name}: {_spread(row.values)}" for row in rows) + "."
 

@@ -70,7 +70,7 @@ def _patch(store: Store, case: PreparedCase, index: int, rng: np.random.Generato
         centre = store.class_locations(case.name).pick([index], rng)
         start = [int(np.clip(c - s // 2, 0, n - s)) for c, s, n in zip(centre, size, case.shape, strict=True)]
         image, labels, _ = store.read_patch(case.name, start, size)
-    except NnunetError:  # a damaged case is told of where the work folder is read
+    except NnunetError:  # a damaged case is reported where the work folder is read
         return
     inside: NDArray[np.float32] = image[:, labels == index]
     yield inside

@@ -18,7 +18,7 @@ from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.report.blocks import Cover, Section
 from nnunet_rs.report.charts import named_apart
-from nnunet_rs.report.sections.cases import Shown, cases_section
+from nnunet_rs.report.sections.cases import CasesShown, cases_section
 from nnunet_rs.report.sections.choice import choice_section
 from nnunet_rs.report.sections.cover import best_scored, cover
 from nnunet_rs.report.sections.dataset import dataset_section
@@ -54,7 +54,7 @@ class Live:
 def write_report(
     work: Path,
     path: Path,
-    shown: Shown | None = None,
+    shown: CasesShown | None = None,
     progress: Progress | None = None,
     live: Live | None = None,
 ) -> Report:
@@ -78,7 +78,7 @@ def write_report(
     PlanError
         There is no plan, or it cannot be read.
     NnunetError
-        The file cannot be written. What else is missing or damaged is told on the page.
+        The file cannot be written. What else is missing or damaged is reported on the page.
     """
     progress = progress or Silent()
     found = read_work_folder(work)
@@ -90,7 +90,7 @@ def write_report(
         plan_section(found),
         training_section(found, steps),
         scores_section(found, steps),
-        cases_section(found, steps, shown or Shown(), progress),
+        cases_section(found, steps, shown or CasesShown(), progress),
         choice_section(found, steps),
         provenance_section(found),
     )

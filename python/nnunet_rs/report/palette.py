@@ -26,7 +26,7 @@ def class_colour(index: int) -> tuple[float, float, float]:
 
 
 def hue(index: int) -> int:
-    """Tell which colour of the palette class `index` has; style.css has it for a light and for a dark page."""
+    """Return which colour of the palette class `index` has; style.css has it for a light and for a dark page."""
     return (index - 1) % len(PALETTE)
 
 
@@ -36,7 +36,7 @@ def dashes(index: int) -> tuple[float, ...]:
 
 
 def hatching(index: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Tell of each pixel of a picture whether the hatching of class `index` has a line there.
+    """Return of each pixel of a picture whether the hatching of class `index` has a line there.
 
     Parameters
     ----------

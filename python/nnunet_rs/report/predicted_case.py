@@ -28,7 +28,7 @@ from nnunet_rs.report.slices import Drawing, Scene, Slices, Window
 CHANNELS = 4  # of an image shown at most
 _AIR = -500.0  # images with such intensities are taken for CT in Hounsfield units
 _WIDTH = 350.0  # Hounsfield units of a CT's window at least
-_SAMPLED = 1 << 21  # voxels of which a window is told
+_SAMPLED = 1 << 21  # voxels that decide a window
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ def look_at(
 ) -> PredictedCase:
     """Read a case and draw it.
 
-    An image, a reference or probabilities that cannot be read, or that lie on another grid, are told in `remarks`, and
+    An image, a reference or probabilities that cannot be read, or that lie on another grid, are named in `remarks`, and
     the rest is shown.
 
     Raises

@@ -22,7 +22,7 @@ from nnunet_rs.core.types import Case, LabelSet
 from nnunet_rs.core.unzip import is_zip
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.evaluate.folders import label_files
-from nnunet_rs.predict.prediction_json import labels_of, read_settings
+from nnunet_rs.predict.prediction_json import labels_of, read_prediction_json
 from nnunet_rs.predict.probabilities import ENDING
 
 KINDS = (PREDICTION, "post-processed")  # of a record's entries that are segmentations
@@ -93,7 +93,7 @@ def read_predictions(path: Path, given: Given = Given()) -> Predictions:
         channels=given.channels or _channels(document),
         references={name: paths[0] for name, paths in references.items()},
         probabilities={name: file for name in files if (file := folder / f"{name}{ENDING}").is_file()},
-        made_with=read_settings(folder) or {},
+        made_with=read_prediction_json(folder) or {},
         remarks=tuple(remarks),
     )
 
@@ -202,7 +202,7 @@ def _channels(document: Path | None) -> tuple[str, ...]:
 
 
 def _found(cases: Sequence[Case]) -> LabelSet:
-    """Take every value as a class; files that cannot be read are told where they are used."""
+    """Take every value as a class; files that cannot be read are reported where they are used."""
     values = {0}
     for case in cases:
         try:

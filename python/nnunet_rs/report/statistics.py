@@ -38,7 +38,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StatisticsPlace:
     """Where statistics are written."""
 
     folder: Path
@@ -46,27 +46,27 @@ class Place:
     overwrite: bool = False  # keep foreign files of these names aside
 
     @classmethod
-    def of(cls, output: Path) -> Place:
+    def of(cls, output: Path) -> StatisticsPlace:
         """Take a folder, or one of the two files: the other lies beside it."""
         if output.suffix.lower() in (".json", ".csv") and not output.is_dir():
             return cls(output.parent, output.stem)
         return cls(output, STEM)
 
     @classmethod
-    def beside(cls, predictions: Path) -> Place:
+    def beside(cls, predictions: Path) -> StatisticsPlace:
         """Give the place in a folder of segmentations, or beside a single one, named after it."""
         if can_read(predictions) and not predictions.is_dir():
             return cls(predictions.parent, f"{strip_ending(predictions.name)}.{STEM}")
         return cls(predictions, STEM)
 
     def require(self) -> None:
-        """See that statistics may be written, before anything is computed; errors as `write_statistics`."""
+        """Check that statistics may be written, before anything is computed; errors as `write_statistics`."""
         require_statistics(self.folder, self.stem, overwrite=self.overwrite)
 
 
 def measure_predictions(
     found: Predictions,
-    place: Place | None = None,
+    place: StatisticsPlace | None = None,
     *,
     threads: int | None = None,
     memory: int | None = None,

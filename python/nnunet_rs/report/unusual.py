@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.evaluate.structures import Structure
+from nnunet_rs.evaluate.structures import StructureStatistics
 from nnunet_rs.evaluate.structures_folder import CaseStructures
 
 LEAST = 5  # cases, from which on one can be unlike the others
-FAR = 3.5  # robust standard deviations from which on a case is told as unusual (Iglewicz and Hoaglin, 1993)
+FAR = 3.5  # robust standard deviations from which on a case is reported as unusual (Iglewicz and Hoaglin, 1993)
 _MAD = 1.4826  # the standard deviation of a normal distribution, in median absolute deviations
 _VOLUMES, _PARTS, _ENTROPIES = 0.15, 0.3, 0.15  # standard deviations of logarithms at least: of few cases it is chance
 _MISSING = 6.0  # standard deviations that a structure counts which is missing though all others have it
@@ -51,16 +51,16 @@ def by_unusualness(cases: Sequence[CaseStructures], entropy: Mapping[str, float]
                 found[name].append((score, reason))
         for name, score, reason in _entropy(entropy or {}):
             found[name].append((score, reason))
-    rows = [_told(name, sorted(scored, key=lambda row: -row[0])) for name, scored in found.items()]
+    rows = [_unusual(name, sorted(scored, key=lambda row: -row[0])) for name, scored in found.items()]
     return tuple(sorted(rows, key=lambda row: (-row.score, row.case)))
 
 
-def _told(name: str, scored: Sequence[tuple[float, str]]) -> Unusual:
+def _unusual(name: str, scored: Sequence[tuple[float, str]]) -> Unusual:
     reasons = tuple(reason for score, reason in scored if score >= FAR)
     return Unusual(name, scored[0][0] if scored else 0.0, reasons)
 
 
-def _structure(column: Mapping[str, Structure]) -> Iterator[tuple[str, float, str]]:
+def _structure(column: Mapping[str, StructureStatistics]) -> Iterator[tuple[str, float, str]]:
     """Give (case, score, reason) of one structure in all cases."""
     there = {name: structure for name, structure in column.items() if structure.voxels}
     part = len(there) / len(column)

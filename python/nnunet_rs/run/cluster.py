@@ -127,7 +127,7 @@ def _default_signals() -> Iterator[None]:
 
 
 def _require_visible(job: Job) -> None:
-    """See that a node sees the folders it is to work in: a cluster's drives are not those of every machine."""
+    """Check that a node sees the folders it is to work in: a cluster's drives are not those of every machine."""
     for argument in job.arguments:
         if isinstance(argument, Path) and not argument.exists():
             raise NnunetError(

@@ -66,7 +66,7 @@ class DemoResult:
     seconds: float
 
 
-def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progress | None = None) -> DemoResult:
+def run_demo(folder: Path, options: DemoOptions | None = None, progress: Progress | None = None) -> DemoResult:
     """Make scans, check, plan and prepare them, train one fold, predict and score the scans held out, report.
 
     Parameters
@@ -84,7 +84,7 @@ def run_demo(folder: Path, options: DemoOptions = DemoOptions(), progress: Progr
         The folder cannot be written, holds what the demo did not make, or the device is not there.
     """
     begun = time.monotonic()
-    progress = progress or Silent()
+    options, progress = options or DemoOptions(), progress or Silent()
     _require_own(folder)
     work, predictions = folder / "work", folder / "predictions"
     root = write_dataset(folder, training=options.training, test=options.test, seed=options.seed, progress=progress)

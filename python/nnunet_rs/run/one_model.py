@@ -62,7 +62,7 @@ def train_model(work: Path, model: Model, options: ModelOptions, progress: Progr
     options
         See ModelOptions. A time budget holds all of this, but for what is too much of it: then a line says so.
     progress
-        Told of everything.
+        Where everything is reported.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _segment(
 
 
 def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, is_rank_0: bool) -> TrainResult:
-    """Train; after each epoch draw the curves. A process that follows is told of no epoch."""
+    """Train; after each epoch draw the curves. A process that follows reports no epoch."""
     files = WorkFolder(work).model(model.configuration, model.fold)
     plan, cases = read_plan_and_fold(work, model.configuration, model.fold)
     follows = estimate_scoring_cost(work, plan, model.configuration, cases.validation, options.predicting)
@@ -118,12 +118,12 @@ def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, 
     draw = curves_on_the_way(files.curves_file, str(model))
     with board(files.path) if options.tensorboard else nullcontext() as add:
 
-        def tell(history: History) -> None:
+        def on_epoch(history: History) -> None:
             draw(history)
             if add is not None:
                 add(history)
 
-        trained = train_locked(work, model, options.training, progress, tell, overhead=overhead)
+        trained = train_locked(work, model, options.training, progress, on_epoch, overhead=overhead)
     if is_rank_0 and trained.finished:
         training_curves(files.curves_file, trained.history, str(model))
     return trained

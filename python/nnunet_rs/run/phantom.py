@@ -262,7 +262,7 @@ def _grid(affine: NDArray[np.float64], size: tuple[int, int, int], offset: float
 def _paint(
     points: FloatArray, anatomy: list[Blob], signals: dict[str, float], grain: FloatArray, edge: float
 ) -> tuple[FloatArray, NDArray[np.uint8]]:
-    """Lay the blobs over each other; their borders are one voxel (`edge` mm) soft in the image, sharp in the labels."""
+    """Draw the blobs one over another; their borders are one voxel (`edge` mm) soft in the image, sharp in labels."""
     light = np.zeros(points.shape[:-1], np.float32)
     labels = np.zeros(points.shape[:-1], np.uint8)
     for blob, cover in _covers(points, anatomy, edge):
@@ -283,7 +283,7 @@ def _covers(points: FloatArray, anatomy: list[Blob], edge: float) -> Iterator[tu
 
 
 def _expose(light: FloatArray, points: FloatArray, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Photograph: the coil's uneven sensitivity, noise in both channels of the receiver, an arbitrary scale."""
+    """Render the image: the coil's uneven sensitivity, noise in both channels of the receiver, an arbitrary scale."""
     bias = np.exp(0.16 * _Waves.draw(rng, 4, (350, 700), 1)(points)[..., 0])
     real, imaginary = rng.normal(scale=9.0, size=(2, *light.shape)).astype(np.float32)
     magnitude = np.hypot(light * bias + real, imaginary) * rng.uniform(2, 7)

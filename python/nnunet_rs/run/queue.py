@@ -8,28 +8,28 @@ from pathlib import Path
 from typing import Literal
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
-from nnunet_rs.core.locks import HeldError, exclusive
+from nnunet_rs.core.locks import is_held
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.evaluate.summary import Summary, read_summary
-from nnunet_rs.model.begin import tell_unlike
+from nnunet_rs.model.begin import require_same_training
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.run.one_model import ModelOptions
 
 LOOK = 10.0  # seconds between two looks at what other processes train
 
-State = Literal["trained", "done", "failed", "stopped", "skipped", "held"]
+OutcomeState = Literal["trained", "done", "failed", "stopped", "skipped", "held"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ModelOutcome:
     """What became of a model."""
 
     model: Model
     # done: trained and scored before; skipped: what it needs has failed, or the series was stopped; held: another
     # process trains it
-    state: State
+    state: OutcomeState
     summary: Summary | None = None
     training: TrainResult | None = None
     seconds: float = 0.0  # all in all
@@ -55,7 +55,7 @@ class ModelQueue:
     models: tuple[Model, ...]
     options: ModelOptions
     progress: Progress
-    outcomes: dict[Model, Outcome] = field(default_factory=dict)
+    outcomes: dict[Model, ModelOutcome] = field(default_factory=dict)
     begun: set[Model] = field(default_factory=set)
     held: dict[Model, str] = field(default_factory=dict)  # by whom
     before: dict[Model, object] = field(default_factory=dict)  # what was there when the series began
@@ -81,7 +81,7 @@ class ModelQueue:
             lost = [other for other in needed if other in self.outcomes and not self.outcomes[other].usable]
             if lost:
                 self.begun.add(model)
-                self.outcomes[model] = Outcome(model, "skipped", reason=f"needs {lost[0]}")
+                self.outcomes[model] = ModelOutcome(model, "skipped", reason=f"needs {lost[0]}")
             elif all(other in self.outcomes for other in needed):
                 self.begun.add(model)
                 there = self._there(model)
@@ -95,7 +95,7 @@ class ModelQueue:
         """Put a model back whose process died."""
         self.begun.discard(model)
 
-    def note(self, outcome: Outcome) -> None:
+    def note(self, outcome: ModelOutcome) -> None:
         """Note what became of a model; one that another process trains is looked at again later."""
         if outcome.state != "held":
             self.outcomes[outcome.model] = outcome
@@ -109,7 +109,7 @@ class ModelQueue:
         now = time.monotonic()
         if self.held and now - self.looked >= LOOK:
             self.looked = now
-            for model in [model for model in self.held if not _is_held(folder_of(self.work, model).path)]:
+            for model in [model for model in self.held if not is_held(folder_of(self.work, model).path)]:
                 del self.held[model]
 
     def options_for(self, model: Model) -> ModelOptions:
@@ -123,7 +123,9 @@ class ModelQueue:
         """Mark what has not begun."""
         for model in self.models:
             reason = self.held.get(model, "stopped before its turn")
-            self.outcomes.setdefault(model, Outcome(model, "held" if model in self.held else "skipped", reason=reason))
+            self.outcomes.setdefault(
+                model, ModelOutcome(model, "held" if model in self.held else "skipped", reason=reason)
+            )
 
     def title(self, model: Model) -> str:
         """Say which of how many."""
@@ -133,18 +135,18 @@ class ModelQueue:
         """Whether what is there stays: always, or because another process of the same kind has made it since."""
         return self.options.training.resume or _stamp(self.work, model) != self.before[model]
 
-    def _there(self, model: Model) -> Outcome | None:
+    def _there(self, model: Model) -> ModelOutcome | None:
         """Return the outcome of a model that is finished and stays."""
         found = _finished(self.work, model) if self._stays(model) else None
         if found is None:
             return None
         try:
-            tell_unlike(folder_of(self.work, model).path, self.options.training, self.progress)
+            require_same_training(folder_of(self.work, model).path, self.options.training, self.progress)
         except NnunetError as error:
             self.progress.say(f"{model}: {error}")
-            return Outcome(model, "failed", reason=str(error))
+            return ModelOutcome(model, "failed", reason=str(error))
         self.progress.say(f"{model}: is trained and scored already")
-        return Outcome(model, "done", found)
+        return ModelOutcome(model, "done", found)
 
     def _needed(self, model: Model) -> tuple[Model, ...]:
         """List the models of this series that a model's training builds on."""
@@ -169,14 +171,6 @@ def _stamp(work: Path, model: Model) -> tuple[tuple[int, int] | None, ...]:
         else:
             found.append((status.st_mtime_ns, status.st_ino))
     return tuple(found)
-
-
-def _is_held(folder: Path) -> bool:
-    try:
-        with exclusive(folder, "a look"):
-            return False
-    except HeldError:
-        return True
 
 
 def folder_of(work: Path, model: Model) -> ModelFolder:

@@ -30,7 +30,7 @@ from nnunet_rs.run.executor import Done, Executor, Handle, Job, Lost, Resources,
 from nnunet_rs.run.jobs import want
 from nnunet_rs.run.local import local_executor
 from nnunet_rs.run.one_model import ModelOptions, train_model
-from nnunet_rs.run.queue import ModelQueue, Outcome, State, folder_of, resuming
+from nnunet_rs.run.queue import ModelOutcome, ModelQueue, OutcomeState, folder_of, resuming
 
 PATIENCE = 0.5  # seconds between two looks at requests to stop
 
@@ -76,7 +76,7 @@ def train_series(
     progress: Progress | None = None,
     *,
     executor: Executor | None = None,
-) -> tuple[Outcome, ...]:
+) -> tuple[ModelOutcome, ...]:
     """Train models; where one fails, the others go on. Several processes may share the models of a work folder.
 
     A model that another process trains is left to it: the others come first, then it is waited for, and taken over if
@@ -94,13 +94,13 @@ def train_series(
         One: models are trained one after another, in this process. Several: each has one model at a time, in a process
         of its own, which imports the program's main module anew: it must do nothing then.
     progress
-        Told of everything; of processes, what they say.
+        Where everything is reported; of processes, what they say.
     executor
         What trains instead of the `devices` of this machine: see `run.executor`. It is closed in the end.
 
     Returns
     -------
-    tuple of Outcome
+    tuple of ModelOutcome
         One per model, in order. SIGINT and SIGTERM stop what runs at its next iteration, resumable.
 
     Raises
@@ -141,7 +141,7 @@ def _with(resources: Resources, options: ModelOptions, folder: ModelFolder) -> M
     return replace(options, training=replace(training, device=resources.device, threads=threads))
 
 
-def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
+def outcomes_table(outcomes: Sequence[ModelOutcome]) -> Table:
     """Show what became of models: a row each, and the mean of a configuration with several folds."""
     rows: list[tuple[str, ...]] = []
     for name in dict.fromkeys(outcome.model.configuration for outcome in outcomes):
@@ -158,7 +158,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
     return Table("", ("model", "Dice", "time", ""), tuple(rows), note)
 
 
-_SHOWN: Mapping[State, str] = {
+_SHOWN: Mapping[OutcomeState, str] = {
     "trained": "trained",
     "done": "done before",
     "failed": "failed",
@@ -168,7 +168,7 @@ _SHOWN: Mapping[State, str] = {
 }
 
 
-def _dice(outcome: Outcome) -> float:
+def _dice(outcome: ModelOutcome) -> float:
     return math.nan if outcome.summary is None else outcome.summary.foreground_mean("dice")
 
 
@@ -222,7 +222,7 @@ class _Running:
     def leave(self) -> None:
         """Follow them no further; they go on."""
         for handle, model in self.models.items():
-            self.queue.note(Outcome(model, "held", reason=f"it goes on as {handle.where}"))
+            self.queue.note(ModelOutcome(model, "held", reason=f"it goes on as {handle.where}"))
 
     def wait(self) -> None:
         """Pass on what is said, and note what is done."""
@@ -235,14 +235,14 @@ class _Running:
     def _note(self, event: Done | Lost) -> None:
         model = self.models.pop(event.handle)
         if isinstance(event, Done):
-            outcome: Outcome = event.value
+            outcome: ModelOutcome = event.value
         elif not (self.stop.made or event.wanted) and self.lost.get(model, 0) < self.executor.retries:
             self.lost[model] = self.lost.get(model, 0) + 1
             self.queue.begin_again(model)
             self.progress.say(f"{model}: {event.reason}; begun again, from its last checkpoint")
             return
         else:
-            outcome = Outcome(model, "stopped" if self.stop.made else "failed", reason=event.reason)
+            outcome = ModelOutcome(model, "stopped" if self.stop.made else "failed", reason=event.reason)
         self.queue.note(outcome)
         if not self.executor.in_process and outcome.state != "held":
             self.progress.say(f"{model}: {outcome.state}")
@@ -256,7 +256,7 @@ class _Running:
         self.stop.signal = self.stop.signal or meanwhile.signal
 
 
-def _outcome(work: Path, model: Model, options: ModelOptions, resources: Resources, progress: Progress) -> Outcome:
+def _outcome(work: Path, model: Model, options: ModelOptions, resources: Resources, progress: Progress) -> ModelOutcome:
     """Make a model; an error is its outcome."""
     begun = time.monotonic()
     try:
@@ -264,11 +264,11 @@ def _outcome(work: Path, model: Model, options: ModelOptions, resources: Resourc
     except HeldError as error:
         if is_shared():
             raise
-        return Outcome(model, "held", reason=str(error))
+        return ModelOutcome(model, "held", reason=str(error))
     except Exception as error:
         if is_shared():
             raise  # the other processes of this training would wait for ever
         said = named(error)
-        return Outcome(model, "failed", seconds=time.monotonic() - begun, reason=said)
-    state: State = "trained" if trained.training.finished else "stopped"
-    return Outcome(model, state, trained.summary, trained.training, time.monotonic() - begun)
+        return ModelOutcome(model, "failed", seconds=time.monotonic() - begun, reason=said)
+    state: OutcomeState = "trained" if trained.training.finished else "stopped"
+    return ModelOutcome(model, state, trained.summary, trained.training, time.monotonic() - begun)

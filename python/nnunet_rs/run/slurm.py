@@ -51,7 +51,7 @@ class Slurm:
     folder: Path
     options: ClusterOptions
     _running: dict[Handle, SlurmJob[Ended]] = field(default_factory=dict)
-    _told: dict[Handle, int] = field(default_factory=dict)  # bytes of the log that were passed on
+    _passed_on: dict[Handle, int] = field(default_factory=dict)  # bytes of the log that were passed on
     _cancelled: set[Handle] = field(default_factory=set)
     _completed: dict[Handle, float] = field(default_factory=dict)  # since when, in SLURM's words
     _looked: float = 0.0
@@ -83,7 +83,7 @@ class Slurm:
         submitted = found or self._submit(job)
         handle = Handle(job, f"SLURM job {submitted.job_id}")
         self._running[handle] = submitted
-        self._told[handle] = _size(submitted.paths.stdout) if found else 0
+        self._passed_on[handle] = _size(submitted.paths.stdout) if found else 0
         return handle
 
     def _submit(self, job: Job) -> SlurmJob[Ended]:
@@ -165,14 +165,14 @@ class Slurm:
         return now - self._completed.setdefault(handle, now) > _LATE
 
     def _new_lines(self, handle: Handle) -> list[str]:
-        path, told = self._running[handle].paths.stdout, self._told[handle]
+        path, told = self._running[handle].paths.stdout, self._passed_on[handle]
         if _size(path) <= told:
             return []
         with path.open("rb") as stream:
             stream.seek(told)
             content = stream.read()
         content = content[: content.rfind(b"\n") + 1]
-        self._told[handle] = told + len(content)
+        self._passed_on[handle] = told + len(content)
         lines = content.decode(errors="replace").splitlines()
         return [line for line in lines if line and not line.startswith("submitit ")]
 

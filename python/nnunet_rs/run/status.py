@@ -52,7 +52,7 @@ class ModelStatus:
 
 
 def work_status(work: Path) -> tuple[ModelStatus, ...]:
-    """Tell of every model of the plan, and of others that are there.
+    """Return the status of every model of the plan, and of others that are there.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _dice(model: ModelFolder) -> float | None:
 
 
 def _left(history: History, config: TrainingConfig | None) -> float | None:
-    """Foretell how long the rest takes: by the last epochs, or by the time budget."""
+    """Estimate how long the rest takes: by the last epochs, or by the time budget."""
     if config is None or not history.epochs:
         return None
     if config.epochs is not None:

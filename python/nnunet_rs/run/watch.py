@@ -46,7 +46,7 @@ def changes(work: Path, every: float, sleep: Callable[[float], None] = time.slee
 
 
 def _signature(work: Path) -> Signature:
-    """Tell the state of the files that a page rests on, without reading them; a lock that comes or goes counts too."""
+    """Return the state of the files that a page uses, without reading them; a lock that comes or goes counts too."""
     folder = WorkFolder(work)
     files = [folder.plan_file, folder.best_file]
     found = []

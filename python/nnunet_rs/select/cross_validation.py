@@ -101,7 +101,7 @@ def load_held_out(
 
 
 def _require_unseen(work: Path, metadata: ModelMetadata) -> None:
-    """See that splits.json, which may have been edited since, holds out no case that the model was trained on."""
+    """Check that splits.json, which may have been edited since, holds out no case that the model was trained on."""
     if metadata.fold == "all":
         raise CheckpointError(f"{work}: this network was trained on every case; there is nothing that it did not see")
     if metadata.cases is None:

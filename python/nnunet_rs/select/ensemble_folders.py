@@ -17,10 +17,10 @@ from nnunet_rs.core.record import Record, digest
 from nnunet_rs.core.types import Case, IntArray
 from nnunet_rs.evaluate.folders import label_files
 from nnunet_rs.predict.ensemble import mean_of
-from nnunet_rs.predict.export import Decision
-from nnunet_rs.predict.prediction_json import PREDICTION, read_settings, settings
+from nnunet_rs.predict.export import ScoreConverter
+from nnunet_rs.predict.prediction_json import PREDICTION, prediction_content, read_prediction_json
 from nnunet_rs.predict.probabilities import ENDING, Probabilities, open_probabilities
-from nnunet_rs.predict.results import FolderResult, Results, tell_left
+from nnunet_rs.predict.results import FolderResult, Results, report_left
 
 GROUP_BYTES = 1 << 26  # of float32 probabilities averaged at a time
 
@@ -67,8 +67,8 @@ def ensemble_folders(
     if unwritten:
         raise DatasetError(f"{folders[0]}: holds no segmentation of {unwritten[0]}, whose header is needed")
 
-    made_with = PREDICTION.wrap({"average_of": [read_settings(folder) or str(folder) for folder in folders]})
-    content = settings(made_with, open_probabilities(folders[0] / f"{cases[0]}{ENDING}").labels)
+    made_with = PREDICTION.wrap({"average_of": [read_prediction_json(folder) or str(folder) for folder in folders]})
+    content = prediction_content(made_with, open_probabilities(folders[0] / f"{cases[0]}{ENDING}").labels)
     progress = progress or Silent()
     with Outputs(output_dir, digest(content), overwrite=overwrite, say=progress.say) as outputs:
         results = Results(outputs, content)
@@ -76,7 +76,7 @@ def ensemble_folders(
         todo, left = (sources, []) if overwrite else results.unfinished(sources)
         results.require(todo)
         results.begin(sources, alone=True)
-        tell_left(left, progress)
+        report_left(left, progress)
         with ThreadPoolExecutor(threads or 2) as pool, progress.task("ensemble", len(todo)) as task:
             for name in pool.map(partial(_average, results, outputs), todo):
                 task.advance(1, name)
@@ -103,14 +103,14 @@ def average_probabilities(sources: Sequence[Probabilities]) -> IntArray:
                 f"{other.path}: is of shape {other.shape} with labels {other.labels.names}, {first.path} of "
                 f"{first.shape} with {first.labels.names}; average predictions of one dataset"
             )
-    decision, shape, axis = Decision(first.labels, probabilities=True), first.shape, first.across
+    converter, shape, axis = ScoreConverter(first.labels, probabilities=True), first.shape, first.across
     plane = 4 * int(np.prod(shape)) // shape[axis + 1]
     count = max(1, GROUP_BYTES // plane)
     parts = [
-        decision.decide_same_grid(mean_of([source.planes(axis, start, start + count) for source in sources]))
+        converter.labels_same_grid(mean_of([source.planes(axis, start, start + count) for source in sources]))
         for start in range(0, shape[axis + 1], count)
     ]
-    return decision.to_file_values(np.concatenate(parts, axis=axis))
+    return converter.to_file_values(np.concatenate(parts, axis=axis))
 
 
 def _common_cases(folders: Sequence[Path]) -> tuple[str, ...]:

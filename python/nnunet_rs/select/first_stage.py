@@ -14,7 +14,7 @@ from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.preprocess import find_configuration
 from nnunet_rs.data.previous_stage import on_grid
 from nnunet_rs.data.store import StoreLayout, open_store
-from nnunet_rs.model.cascade import Source, first_stage_sources, lacking, previous_store
+from nnunet_rs.model.cascade import SegmentationSource, first_stage_sources, lacking, previous_store
 from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.folder import FolderOptions, predict_cases
@@ -82,11 +82,15 @@ def segment_cases(
 
 
 def _keep(
-    work: Path, plan: Plan, configuration: str, segmentations: Mapping[Case, Path], sources: Mapping[str, Source]
+    work: Path,
+    plan: Plan,
+    configuration: str,
+    segmentations: Mapping[Case, Path],
+    sources: Mapping[str, SegmentationSource],
 ) -> None:
-    settings, store = plan.configurations[configuration], previous_store(work, configuration)
-    prepared, layout = open_store(work, plan, configuration), StoreLayout.of(settings, plan.labels)
+    planned, store = plan.configurations[configuration], previous_store(work, configuration)
+    prepared, layout = open_store(work, plan, configuration), StoreLayout.of(planned, plan.labels)
     for case, path in segmentations.items():
         labels = encode_labels(read_labels(path).data, plan.labels)
-        there = on_grid(labels, prepared.record(case.name).geometry, settings)
+        there = on_grid(labels, prepared.record(case.name).geometry, planned)
         store.write(case.name, there, sources[case.name].key, layout.patch)

@@ -1,4 +1,4 @@
-"""How much it is to predict and score held-out cases, before any network is there."""
+"""How much work it is to predict and score held-out cases, before any network is there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ScoringCost:
 def estimate_scoring_cost(
     work: Path, plan: Plan, configuration: str, cases: Iterable[str], options: PredictOptions | None = None
 ) -> ScoringCost:
-    """Tell how much it is to predict and score prepared cases by the sliding window.
+    """Estimate how much work it is to predict and score prepared cases by the sliding window.
 
     Parameters
     ----------
@@ -48,13 +48,13 @@ def estimate_scoring_cost(
         A case is not prepared.
     """
     step, cases = (options or PredictOptions()).step, tuple(cases)
-    settings, store = plan.configurations[configuration], open_store(work, plan, configuration)
+    planned, store = plan.configurations[configuration], open_store(work, plan, configuration)
     windows, voxels = 0, 0
     for name in cases:
         geometry = store.record(name).geometry
-        windows += len(sliding_window_grid(geometry.resampled, settings.patch_size, step).starts)
+        windows += len(sliding_window_grid(geometry.resampled, planned.patch_size, step).starts)
         voxels += math.prod(geometry.shape)
     seconds = _ALWAYS + (_A_CASE * len(cases) + _A_VOXEL * voxels) * min(1.0, 2 / processors() + 0.25)
-    if settings.previous is None:
+    if planned.previous is None:
         return ScoringCost(windows, seconds)
-    return ScoringCost(windows + estimate_scoring_cost(work, plan, settings.previous, cases, options).windows, seconds)
+    return ScoringCost(windows + estimate_scoring_cost(work, plan, planned.previous, cases, options).windows, seconds)

@@ -87,7 +87,7 @@ def choose_best(
     names = named_configurations(work, configurations)
     folds = named_folds(work, names, folds)
     report_staleness_in(work, names, search.progress)
-    _tell_left_out(work, names, folds, search.progress)
+    _report_left_out(work, names, folds, search.progress)
     candidates = [*((name,) for name in names), *(combinations(names, 2) if pairs else ())]
     search.predict(names, folds, pairs=pairs)
     scored = [search.score(candidate, folds) for candidate in candidates]
@@ -180,23 +180,23 @@ def _load_predictor(
         if any(metadata.source or metadata.unfinished for metadata in predictor.all_metadata):
             return predictor  # of another program's training nothing is known that could have changed
         chosen = folds is not None or ModelFolder(model_or_work).is_finished()
-        _tell_missing(predictor.folders[0].parent, predictor, chosen, progress)
+        _report_missing(predictor.folders[0].parent, predictor, chosen, progress)
         report_staleness(predictor.folders, progress)
         return predictor
 
     if configuration is None and WorkFolder(model_or_work).best_file.is_file():
         choice = read_choice(model_or_work)
         members = tuple(map(load, choice.configurations))
-        _tell_outdated(model_or_work, choice, members, progress)
+        _report_outdated(model_or_work, choice, members, progress)
         return Chosen(members[0] if len(members) == 1 else Ensemble(members), choice.postprocessing)
     return load(configuration)
 
 
-def _tell_missing(home: Path, predictor: Predictor, chosen: bool, progress: Progress) -> None:
+def _report_missing(home: Path, predictor: Predictor, chosen: bool, progress: Progress) -> None:
     """Say which folds are not averaged because they are not there, unless folds were chosen."""
     homes = [] if chosen else [home]
     if predictor.previous is not None:
-        homes.append(home.parent / predictor.previous.settings.name)
+        homes.append(home.parent / predictor.previous.configuration.name)
     for place in homes:
         missing = missing_folds(place)
         if missing:
@@ -204,14 +204,14 @@ def _tell_missing(home: Path, predictor: Predictor, chosen: bool, progress: Prog
             progress.say(f"{place}: {folds} not trained, and so not in the average")
 
 
-def _tell_outdated(work: Path, choice: Choice, members: Sequence[Predictor], progress: Progress) -> None:
+def _report_outdated(work: Path, choice: Choice, members: Sequence[Predictor], progress: Progress) -> None:
     """Warn where the choice was made among other models than those that are there."""
     again = []
     for member in members:
-        scored = choice.models.get(member.settings.name, {})
+        scored = choice.models.get(member.configuration.name, {})
         for name, digest in member.describe()["models"].items():
             if scored.get(name, digest) != digest:
-                again.append(f"{member.settings.name}, {name.replace('_', ' ')}")
+                again.append(f"{member.configuration.name}, {name.replace('_', ' ')}")
     if again:
         progress.say(
             f"warning: {WorkFolder(work).best_file} was chosen before {'; '.join(again)} was trained again: run "
@@ -301,7 +301,7 @@ def named_folds(work: Path, names: Sequence[str], wanted: Sequence[int] | None) 
     return tuple(sorted(set(wanted or common)))
 
 
-def _tell_left_out(work: Path, names: Sequence[str], folds: Sequence[int], progress: Progress) -> None:
+def _report_left_out(work: Path, names: Sequence[str], folds: Sequence[int], progress: Progress) -> None:
     """Say which trained folds are not scored, because another configuration lacks them or others were asked for."""
     for name in names:
         rest = sorted(set(trained_folds(work, name)) - set(folds))

@@ -10,7 +10,7 @@ import pytest
 from nnunet_rs.cli import main
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.predict.prediction_json import settings, write_settings
+from nnunet_rs.predict.prediction_json import prediction_content, write_prediction_json
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def folders(tmp_path: Path, save_nifti: Any) -> tuple[Path, Path, Path]:
 def name_labels(folder: Path) -> None:
     """Say as predict does what the labels are called."""
     with Outputs(folder) as outputs:
-        write_settings(outputs, settings({}, LabelSet(("background", "liver", "spleen"), (0, 1, 2))))
+        write_prediction_json(outputs, prediction_content({}, LabelSet(("background", "liver", "spleen"), (0, 1, 2))))
 
 
 def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:

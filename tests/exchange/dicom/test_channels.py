@@ -12,7 +12,7 @@ from dicom_files import ROOT, picture, write_series
 from nnunet_rs.core.dicom.series import find_series
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.exchange.dicom.channels import Studies, by_rules, read_rules, study_names
-from nnunet_rs.exchange.dicom.choice import Choice
+from nnunet_rs.exchange.dicom.choice import SeriesChoice
 
 RULES = ("T1=*t1*,!*gd*", "FLAIR=*flair*")
 
@@ -115,6 +115,6 @@ def test_studies_without_a_uid_are_told_apart_by_their_frame_of_reference(tmp_pa
 
 def test_rules_that_nothing_fits_are_told(studies: Path) -> None:
     with pytest.raises(DatasetError, match="no series is one of the channels"):
-        Choice.of(["T2=*t2*"], None).studies(find_series(studies).series, studies)
+        SeriesChoice.of(["T2=*t2*"], None).studies(find_series(studies).series, studies)
     with pytest.raises(DatasetError, match="give one of them"):
-        Choice.of(["T2=*t2*"], studies / "table.csv")
+        SeriesChoice.of(["T2=*t2*"], studies / "table.csv")

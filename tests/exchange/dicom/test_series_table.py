@@ -11,7 +11,7 @@ pytest.importorskip("pydicom")
 from dicom_files import ROOT, write_series
 from nnunet_rs.core.dicom.series import Series, find_series
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.exchange.dicom.choice import Choice
+from nnunet_rs.exchange.dicom.choice import SeriesChoice
 from nnunet_rs.exchange.dicom.series_table import write_table
 
 
@@ -25,7 +25,7 @@ def series(tmp_path: Path) -> tuple[Series, ...]:
 def read(tmp_path: Path, text: str | bytes, series: tuple[Series, ...]):
     file = tmp_path / "table.csv"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return Choice.of((), file).studies(series, tmp_path)
+    return SeriesChoice.of((), file).studies(series, tmp_path)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from nnunet_rs.cli import cluster, cohort, shared, values
+from nnunet_rs.cli import cluster, cohort, shared
 from nnunet_rs.cli.command import Command
 from nnunet_rs.cli.console import Console, Outcome
 from nnunet_rs.core.workspace import WorkFolder
@@ -20,22 +20,8 @@ if TYPE_CHECKING:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `best` takes."""
     shared.add_work(parser, "work folder with trained models")
-    parser.add_argument(
-        "-c",
-        "--configuration",
-        metavar="CONFIG",
-        nargs="+",
-        action="extend",
-        help="choose among these (default: all that are trained)",
-    )
-    parser.add_argument(
-        "-f",
-        "--fold",
-        metavar="FOLD",
-        type=values.fold,
-        nargs="+",
-        help="score these folds (default: all that every configuration has)",
-    )
+    shared.add_configurations(parser, "choose among these (default: all that are trained)")
+    shared.add_folds(parser, "score these folds (default: all that every configuration has)")
     parser.add_argument("--no-pairs", "--disable_ensembling", action="store_true", help="single configurations only")
     parser.add_argument("--no-mirror", action="store_true", help="no mirrored passes: faster, a little less accurate")
     shared.add_own_network(parser)

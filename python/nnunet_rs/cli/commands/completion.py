@@ -8,7 +8,7 @@ from typing import cast
 
 from nnunet_rs.cli.command import Command, Grammar, own_names
 from nnunet_rs.cli.console import Console, Outcome
-from nnunet_rs.core.choices import PLAN_RECIPES, ConfigurationName, DeviceName, TrainRecipeName, names
+from nnunet_rs.core.choices import PLANNER_NAMES, ConfigurationName, DeviceName, TrainRecipeName, names
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +34,13 @@ def script(parser: Grammar, shell: str) -> str:
     """
     import shtab
 
-    for name, command in parser.commands.items():
+    for command in parser.commands.values():
         for action in command.arguments:
             action.option_strings = own_names(action)
             if action.dest == "recipe":
-                action.choices = names(TrainRecipeName if name == "train" else PLAN_RECIPES)
+                action.choices = names(TrainRecipeName)
+            elif action.dest == "planner":
+                action.choices = names(PLANNER_NAMES)
             elif action.dest == "configuration":
                 action.choices = names(ConfigurationName)
             elif action.dest == "device":

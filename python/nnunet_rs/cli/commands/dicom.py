@@ -15,7 +15,7 @@ from nnunet_rs.core.workspace import DATASET_JSON
 if TYPE_CHECKING:
     from nnunet_rs.core.dicom.series import Found
     from nnunet_rs.core.issues import Issue
-    from nnunet_rs.exchange.dicom.choice import Choice
+    from nnunet_rs.exchange.dicom.choice import SeriesChoice
     from nnunet_rs.exchange.dicom.dataset import Converted, LabelledSeries
 
 
@@ -78,7 +78,7 @@ def _with_table(
 def _converted(
     arguments: argparse.Namespace,
     series: tuple[LabelledSeries, ...],
-    choice: Choice,
+    choice: SeriesChoice,
     listed: Outcome,
     console: Console,
 ) -> Outcome:

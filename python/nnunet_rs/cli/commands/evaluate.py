@@ -70,7 +70,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Score a folder of segmentations, and say whether it is better than another."""
     from nnunet_rs.report.tables import scores_table
 
-    _tell_exchanged(arguments.predictions, arguments.reference, console)
+    _report_exchanged(arguments.predictions, arguments.reference, console)
     if arguments.against and arguments.no_distances and arguments.metric in ("hd95", "asd", "nsd"):
         raise UsageError(f"--metric {arguments.metric} needs the surface distances that --no-distances leaves out")
     cluster.require_cluster(arguments)
@@ -99,7 +99,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 
 def _scores_files(arguments: argparse.Namespace, console: Console) -> Outputs:
-    """See that the scores may be written where they are wanted, before anything is scored."""
+    """Check that the scores may be written where they are wanted, before anything is scored."""
     from nnunet_rs.core.io import can_read
     from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.evaluate.summary import Summary
@@ -112,11 +112,11 @@ def _scores_files(arguments: argparse.Namespace, console: Console) -> Outputs:
     return outputs
 
 
-def _tell_exchanged(predictions: Path, reference: Path, console: Console) -> None:
+def _report_exchanged(predictions: Path, reference: Path, console: Console) -> None:
     """Warn where the references are what predict wrote: nnU-Net's command names the two folders in another order."""
-    from nnunet_rs.predict.prediction_json import read_settings
+    from nnunet_rs.predict.prediction_json import read_prediction_json
 
-    if read_settings(reference) is not None and read_settings(predictions) is None:
+    if read_prediction_json(reference) is not None and read_prediction_json(predictions) is None:
         console.say(
             f"warning: {reference} holds predictions and is taken as the reference: evaluate PREDICTIONS REFERENCE"
         )
@@ -125,14 +125,14 @@ def _tell_exchanged(predictions: Path, reference: Path, console: Console) -> Non
 def _score(arguments: argparse.Namespace, console: Console) -> list[Summary] | Outcome:
     """Score the predictions, and those that they are compared with, on the same classes and cases."""
     from nnunet_rs.core.resources import processors
-    from nnunet_rs.evaluate.folders import TOLERANCE, evaluate_pairs, found_labels, pair_files, tell_left_out
+    from nnunet_rs.evaluate.folders import TOLERANCE, evaluate_pairs, found_labels, pair_files, report_left_out
 
     folders = [folder for folder in (arguments.predictions, arguments.against) if folder]
     found = [pair_files(folder, arguments.reference, partial=arguments.partial) for folder in folders]
-    tell_left_out((*folders, arguments.reference), console.say)
+    report_left_out((*folders, arguments.reference), console.say)
     common = set.intersection(*({pair.name for pair in pairs} for pairs in found))
     if arguments.partial:
-        _tell_left_out(arguments.reference, folders, common, console)
+        _report_left_out(arguments.reference, folders, common, console)
     pairs = [[pair for pair in pairs if pair.name in common] for pairs in found]
     labels = _declared_labels(arguments) or found_labels([pair for some in pairs for pair in some])
     tolerance = None if arguments.no_distances else arguments.tolerance or TOLERANCE
@@ -170,7 +170,7 @@ def _on_cluster(
     return summaries
 
 
-def _tell_left_out(reference: Path, folders: list[Path], scored: set[str], console: Console) -> None:
+def _report_left_out(reference: Path, folders: list[Path], scored: set[str], console: Console) -> None:
     """Say of --partial which references count nowhere."""
     from nnunet_rs.core.text import examples
     from nnunet_rs.evaluate.folders import label_files

@@ -35,7 +35,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "openvino: the networks alone, with what describes input and output beside them",
     )
     parser.add_argument("--licence", metavar="FILE", type=Path, help="text that goes into the one-file model")
-    shared.add_which(parser)
+    shared.add_configurations(parser, "these configurations (default: all that are there)")
+    shared.add_folds(parser, "these folds (default: all that are there)")
     shared.add_overwrite(parser)
 
 

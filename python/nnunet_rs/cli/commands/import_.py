@@ -21,7 +21,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "model of ours",
     )
     parser.add_argument("-o", "--output", metavar="MODELS", type=Path, required=True, help="folder for the models")
-    shared.add_which(parser)
+    shared.add_configurations(parser, "these configurations (default: all that are there)")
+    shared.add_folds(parser, "these folds (default: all that are there)")
     shared.add_overwrite(parser)
     shared.add_nnunet_choice(parser)
 

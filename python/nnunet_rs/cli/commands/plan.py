@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 
 def _plans_file(arguments: argparse.Namespace, console: Console) -> Outputs:
-    """See that nnU-Net's plans may be written where they are wanted, before anything is read."""
+    """Check that nnU-Net's plans may be written where they are wanted, before anything is read."""
     from nnunet_rs.core.outputs import Outputs
 
     path: Path = arguments.as_nnunet
@@ -102,7 +102,7 @@ def _plan_from_nnunet(arguments: argparse.Namespace, console: Console) -> tuple[
 
     files = read_nnunet(arguments.fingerprint, arguments.dataset_json)
     cases, overrides = files.training_cases, planning.overrides(arguments)
-    decided = make_plan(files.dataset, files.fingerprint, arguments.recipe or "paper", overrides, training_cases=cases)
+    decided = make_plan(files.dataset, files.fingerprint, arguments.planner or "paper", overrides, training_cases=cases)
     if arguments.output:
         with exclusive(arguments.output, "plan", console):
             replace_plan(WorkFolder(arguments.output).plan_file, decided, console)
@@ -115,12 +115,12 @@ COMMAND = Command(
     group="prepare",
     summary="extract a dataset's fingerprint and choose spacing, patch, batch and network",
     usage="DATA -o WORK [options]",
-    description="Extract a dataset's fingerprint, and choose spacing, patch, batch and network by a recipe's rules.",
+    description="Extract a dataset's fingerprint, and choose spacing, patch, batch and network by a planner's rules.",
     examples=(
         "nnunet-rs plan Task04_Hippocampus -o work --explain",
         "nnunet-rs plan Dataset027_ACDC -o work --vram 24 --planner v2",
         f"nnunet-rs plan --fingerprint dataset_fingerprint.json --dataset-json {DATASET_JSON} \\",
-        "               --recipe v2 --as-nnunet plans.json",
+        "               --planner v2 --as-nnunet plans.json",
     ),
     add_arguments=_add_arguments,
     run=_run,

@@ -50,14 +50,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIG",
         help="which configuration of a work folder (default: what best chose, else the one trained)",
     )
-    parser.add_argument(
-        "-f",
-        "--fold",
-        metavar="FOLD",
-        type=values.fold,
-        nargs="+",
-        help="folds to average (default: all that are trained)",
-    )
+    shared.add_folds(parser, "folds to average (default: all that are trained)")
     shared.add_overwrite(parser, "predict again what is there already; ")
     parser.add_argument(
         "--part", metavar="I/N", type=values.part, default=(0, 1), help="only the I-th of N parts of the images, as 1/4"
@@ -303,7 +296,7 @@ def _of_part(cases: Sequence[Case], written: FolderOptions) -> Sequence[Case]:
 
 
 def _one_folder(arguments: argparse.Namespace) -> Path | None:
-    """Tell a folder of images from the files of one case, before a model is loaded."""
+    """Distinguish a folder of images from the files of one case, before a model is loaded."""
     from nnunet_rs.core.errors import DatasetError
 
     first: Path = arguments.input[0]

@@ -23,14 +23,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `preprocess` takes."""
     shared.add_data(parser, "dataset folder, Decathlon or nnU-Net raw layout")
     parser.add_argument("-o", "--output", metavar="WORK", type=Path, help="work folder, made if it is not there")
-    parser.add_argument(
-        "-c",
-        "--configuration",
-        metavar="CONFIG",
-        nargs="+",
-        action="extend",
-        help="prepare these configurations (default: all of the plan)",
-    )
+    shared.add_configurations(parser, "prepare these configurations (default: all of the plan)")
     parser.add_argument("--half", action="store_true", help="store images in half precision")
     parser.add_argument("--fresh", "--clean", action="store_true", help="prepare everything again, whatever is there")
     planning.add_splits(parser)

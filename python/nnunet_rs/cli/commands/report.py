@@ -54,7 +54,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 
 def _holds_predictions(path: Path) -> bool:
-    """Tell segmentations from a work folder: that has a plan."""
+    """Distinguish segmentations from a work folder: that has a plan."""
     from nnunet_rs.core.io import can_read
 
     if WorkFolder(path).plan_file.is_file() or not path.exists():
@@ -87,7 +87,7 @@ def _of_work(arguments: argparse.Namespace, console: Console) -> Outcome:
         return _watched(arguments, console)
     cohorts = cohort_statuses(arguments.work)
     live = Live(cohort_section(cohorts), 0, watched=False) if cohorts else None
-    return _told(_write(arguments, console, live), arguments)
+    return _outcome(_write(arguments, console, live), arguments)
 
 
 def _watched(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -105,7 +105,7 @@ def _watched(arguments: argparse.Namespace, console: Console) -> Outcome:
             running = sum(model.state == "running" for model in models)
             console.say(f"{_path(arguments)}: {counted(running, 'training')} running, {written.bytes / 1e6:.1f} MB")
     live = Live(live_section(work_status(arguments.work), cohort_statuses(arguments.work)), 0)
-    return _told(_write(arguments, console, live), arguments)
+    return _outcome(_write(arguments, console, live), arguments)
 
 
 def _path(arguments: argparse.Namespace) -> Path:
@@ -117,7 +117,7 @@ def _write(arguments: argparse.Namespace, console: Console, live: Live | None = 
     """Write the page of a work folder."""
     from nnunet_rs.core.outputs import Outputs
     from nnunet_rs.report.page import write_report
-    from nnunet_rs.report.sections.cases import Shown
+    from nnunet_rs.report.sections.cases import CasesShown
 
     path = _path(arguments)
     aside = arguments.overwrite or arguments.output is None  # a page in its own place is never refused
@@ -125,11 +125,11 @@ def _write(arguments: argparse.Namespace, console: Console, live: Live | None = 
         files = arguments.work.iterdir() if arguments.work.is_dir() else ()
         outputs.require([path], [file for file in files if file.suffix != ".html"])
         with outputs.new_files(path.name) as folder:
-            shown = Shown(arguments.cases or Shown().cases, arguments.slices or Shown().slices)
+            shown = CasesShown(arguments.cases or CasesShown().cases, arguments.slices or CasesShown().slices)
             return write_report(arguments.work, folder / path.name, shown, None if arguments.watch else console, live)
 
 
-def _told(written: Report, arguments: argparse.Namespace) -> Outcome:
+def _outcome(written: Report, arguments: argparse.Namespace) -> Outcome:
     path = _path(arguments)
     missing = [{"what": step.what, "command": step.command} for step in written.steps]
     result = {"report": path, "bytes": written.bytes, **written.figures, "missing": missing, "remarks": written.remarks}

@@ -25,13 +25,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Measure segmentations."""
     from nnunet_rs.evaluate.structures_folder import statistics_document
     from nnunet_rs.report.predictions import Given, read_predictions
-    from nnunet_rs.report.statistics import Place, measure_predictions
+    from nnunet_rs.report.statistics import StatisticsPlace, measure_predictions
     from nnunet_rs.report.tables import structures_table
 
     found = read_predictions(arguments.predictions, Given(arguments.images, None, arguments.dataset_json))
     for remark in found.remarks:
         console.say(f"remark: {remark}")
-    where = Place.of(arguments.output) if arguments.output else Place.beside(arguments.predictions)
+    where = StatisticsPlace.of(arguments.output) if arguments.output else StatisticsPlace.beside(arguments.predictions)
     place = replace(where, overwrite=arguments.overwrite)
     measured = measure_predictions(found, place, threads=arguments.threads, memory=arguments.memory, progress=console)
     measured.require_all()

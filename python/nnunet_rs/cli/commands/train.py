@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nnunet_rs.evaluate.summary import Summary
     from nnunet_rs.model.options import TrainOptions, TrainResult
     from nnunet_rs.run.one_model import ModelOptions
-    from nnunet_rs.run.queue import Outcome as Trained
+    from nnunet_rs.run.queue import ModelOutcome
 
 INTERRUPT = 2  # the signal of Ctrl-C
 AGAIN = "to resume, run the same command with --resume"
@@ -99,7 +99,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     cluster.require_cluster(arguments)
     if arguments.on and not several:
         raise UsageError("--on hands over several models: give --all or --folds")
-    with processes_joined(arguments, console) as is_rank_0, _changes_told(arguments, console):
+    with processes_joined(arguments, console) as is_rank_0, _staleness_reported(arguments, console):
         return (
             _train_many(arguments, console, is_rank_0) if several else _train_one(arguments, console, is_rank_0, begun)
         )
@@ -160,18 +160,18 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def _changes_told(arguments: argparse.Namespace, console: Console) -> Iterator[None]:
+def _staleness_reported(arguments: argparse.Namespace, console: Console) -> Iterator[None]:
     """Warn of models that no longer fit the work folder: those there are, and a cascade's second stage in the end.
 
     Before a first stage is trained, warn of folds that its second stage will refuse.
     """
-    from nnunet_rs.model.cascade import next_stages, tell_never_held_out
+    from nnunet_rs.model.cascade import next_stages, report_never_held_out
     from nnunet_rs.model.staleness import report_staleness_in
     from nnunet_rs.plan.files import read_plan
 
     plan = read_plan(WorkFolder(arguments.work).plan_file)
     names = (arguments.configuration,) if arguments.configuration else tuple(plan.configurations)
-    tell_never_held_out(arguments.work, plan, names, console)
+    report_never_held_out(arguments.work, plan, names, console)
     report_staleness_in(arguments.work, names, console)
     yield
     following = {stage for name in names for stage in next_stages(plan, name)}
@@ -222,7 +222,7 @@ def _train_many(arguments: argparse.Namespace, console: Console, is_rank_0: bool
     return outcome if is_rank_0 else Outcome({}, (), outcome.code)
 
 
-def _series_outcome(arguments: argparse.Namespace, outcomes: Sequence[Trained]) -> Outcome:
+def _series_outcome(arguments: argparse.Namespace, outcomes: Sequence[ModelOutcome]) -> Outcome:
     from nnunet_rs.run.series import outcomes_table
 
     lost = [outcome for outcome in outcomes if not outcome.usable]

@@ -1,4 +1,4 @@
-"""Headers of DICOM files as planes; what is no image is told instead."""
+"""Headers of DICOM files as planes; what is no image is reported instead."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def read_dataset(path: Path, tags: list[Any] | None = None, *, pixels: bool = Tr
         `missing`, `unreadable`, `file-empty`.
     """
     module = pydicom()
-    # What it warns of is told as an issue, or of no matter; a filter is kept once, however often it is asked for.
+    # What it warns of is reported as an issue, or of no matter; a filter is kept once, however often it is asked for.
     warnings.filterwarnings("ignore", module=r"pydicom(\..*)?")
     size = path.stat().st_size if path.is_file() else len(read_content(path, 1))
     if not size:

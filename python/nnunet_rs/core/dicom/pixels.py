@@ -140,7 +140,7 @@ def _tags() -> list[Any]:
 
 
 def _require_whole(path: Path, dataset: Any, plane: Plane) -> None:
-    """See that the pixels are there, all of them where they are not compressed."""
+    """Check that the pixels are there, all of them where they are not compressed."""
     stored = next((dataset[keyword].value for keyword in _PIXELS if dataset.get(keyword)), None)
     if stored is None:
         value = "the header describes an image, and no pixels follow, or not all of them"

@@ -1,4 +1,4 @@
-"""Series found in a folder, however named and nested: told apart, put in order, named; what is left out is told."""
+"""Series found in a folder, however named and nested: told apart, put in order, named; what is left out is reported."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def _grid_text(plane: Plane, rule: str) -> str:
 
 
 def _by_traits(planes: Sequence[Plane]) -> list[tuple[str, Sequence[Plane]]]:
-    """Tell images at one position apart by echo, b-value, time …, where a value of the header does."""
+    """Separate images at one position by echo, b-value, time …, where a value of the header does."""
     parts: list[tuple[str, Sequence[Plane]]] = [("", planes)]
     for trait in TRAITS:
         parts = [piece for named, part in parts for piece in _by_trait(named, part, trait)]

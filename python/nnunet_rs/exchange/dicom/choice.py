@@ -13,14 +13,14 @@ from nnunet_rs.exchange.dicom.series_table import by_table
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SeriesChoice:
     """Rules, a table, or neither."""
 
     rules: tuple[Rule, ...] = ()
     table: Path | None = None
 
     @classmethod
-    def of(cls, rules: Sequence[str], table: Path | None) -> Choice:
+    def of(cls, rules: Sequence[str], table: Path | None) -> SeriesChoice:
         """Read what was given; errors as `read_rules`, and a DatasetError where both are."""
         if rules and table is not None:
             raise DatasetError("--channels and --series-table say the same in two ways; give one of them")
@@ -50,4 +50,4 @@ class Choice:
         return found.ordered(channels) if channels else found
 
 
-EACH = Choice()  # each series is a case
+EACH = SeriesChoice()  # each series is a case

@@ -17,7 +17,7 @@ from nnunet_rs.core.names import CHANNEL
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.text import examples
 from nnunet_rs.exchange.dicom.channels import EXAMPLE
-from nnunet_rs.exchange.dicom.choice import EACH, Choice
+from nnunet_rs.exchange.dicom.choice import EACH, SeriesChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class DicomInput:
 def dicom_input(
     paths: Sequence[Path],
     progress: Progress,
-    choice: Choice = EACH,
+    choice: SeriesChoice = EACH,
     channels: Callable[[], Sequence[str]] = tuple,
 ) -> Iterator[DicomInput]:
-    """Find the series in what a user names; what is left out is told.
+    """Find the series in what a user names; what is left out is reported.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def dicom_input(
     ------
     DatasetError
         No series at all; one of several holds not exactly one series; a model of several channels, and nobody says
-        which series they are; a damaged zip; as `Choice.studies`.
+        which series they are; a damaged zip; as `SeriesChoice.studies`.
     """
     with ExitStack() as stack:
         folders = [stack.enter_context(opened(path)) for path in paths]
@@ -75,11 +75,11 @@ def dicom_input(
 
 
 def _of_folder(
-    folder: Path, named: Path, progress: Progress, choice: Choice, channels: Callable[[], Sequence[str]]
+    folder: Path, named: Path, progress: Progress, choice: SeriesChoice, channels: Callable[[], Sequence[str]]
 ) -> tuple[tuple[StandIn, ...], tuple[Issue, ...]]:
     """Return the series of a folder as cases, and the cases that cannot be used."""
     found = find_series(folder, named=named)
-    tell_left_out(found, named, progress)
+    report_left_out(found, named, progress)
     if not found.series:
         raise DatasetError(
             f"{named}: holds no series of DICOM images ({len(found.left_out)} files of DICOM left out, "
@@ -123,7 +123,7 @@ def _of_channels(folders: Sequence[Path], paths: Sequence[Path]) -> tuple[StandI
     return tuple(StandIn(f"{case}_{number:04d}", one) for number, one in enumerate(channels))
 
 
-def tell_left_out(found: Found, root: Path, progress: Progress) -> None:
+def report_left_out(found: Found, root: Path, progress: Progress) -> None:
     """Say which files of a folder make no image, by kind, with examples."""
     rules = Counter(issue.rule for issue in found.left_out)
     for rule, count in rules.most_common():

@@ -23,7 +23,7 @@ from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.exchange.dicom.rtstruct import write_rtstruct
 from nnunet_rs.exchange.dicom.seg import Form, write_seg
 from nnunet_rs.exchange.dicom.source import Source
-from nnunet_rs.exchange.dicom.structures import Structure, structures_of
+from nnunet_rs.exchange.dicom.structures import DicomStructure, structures_of
 from nnunet_rs.predict.probabilities import ENDING, Probabilities, open_probabilities
 
 SEG, RTSTRUCT = "seg", "rtstruct"  # folders within the outputs
@@ -58,7 +58,7 @@ class Writer:
     folder: Path
     wanted: DicomOutputs
     labels: LabelSet  # of the segmentations
-    structures: tuple[Structure, ...]
+    structures: tuple[DicomStructure, ...]
     progress: Progress
 
     @classmethod
@@ -88,7 +88,7 @@ class Writer:
         return Outputs(self.folder, made_with, overwrite=self.wanted.overwrite, say=self.progress.say)
 
     def require(self, cases: Sequence[str]) -> None:
-        """See that the cases' files may be written; errors as `Outputs.require`."""
+        """Check that the cases' files may be written; errors as `Outputs.require`."""
         with self.outputs() as outputs:
             outputs.require([file for case in cases for file in self.wanted.files(case, self.folder)])
 
@@ -126,7 +126,7 @@ class Writer:
 class _Channels(Sequence["NDArray[Any]"]):
     """The probabilities of each structure, read one at a time."""
 
-    def __init__(self, probabilities: Probabilities, structures: Sequence[Structure]) -> None:
+    def __init__(self, probabilities: Probabilities, structures: Sequence[DicomStructure]) -> None:
         labels = probabilities.labels
         names = [region.name for region in labels.regions] or list(labels.names)
         self._array = probabilities.array

@@ -25,15 +25,15 @@ from nnunet_rs.exchange.dicom.source import (
     reference,
     references,
 )
-from nnunet_rs.exchange.dicom.structures import Structure
+from nnunet_rs.exchange.dicom.structures import DicomStructure
 
-Box: TypeAlias = tuple[slice, slice, slice]  # z, y, x
+BoxSlices: TypeAlias = tuple[slice, slice, slice]  # z, y, x
 
 _KIND = "1.2.840.10008.5.1.4.1.1.481.3"
 _STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which references of studies are of
 
 
-def write_rtstruct(path: Path, labels: IntArray, source: Source, structures: Sequence[Structure]) -> None:
+def write_rtstruct(path: Path, labels: IntArray, source: Source, structures: Sequence[DicomStructure]) -> None:
     """Write a segmentation of a series as an RTSTRUCT file; the same arguments make the same bytes.
 
     Parameters
@@ -82,7 +82,7 @@ def _frame_of_reference(source: Source) -> Any:
     return frame
 
 
-def _roi(number: int, structure: Structure, source: Source) -> Any:
+def _roi(number: int, structure: DicomStructure, source: Source) -> Any:
     item = pydicom().Dataset()
     item.ROINumber, item.ROIName = number, structure.name[:64]
     item.ReferencedFrameOfReferenceUID = source.frame_of_reference
@@ -90,7 +90,7 @@ def _roi(number: int, structure: Structure, source: Source) -> Any:
     return item
 
 
-def _observation(number: int, structure: Structure) -> Any:
+def _observation(number: int, structure: DicomStructure) -> Any:
     item = pydicom().Dataset()
     item.ObservationNumber = item.ReferencedROINumber = number
     item.ROIObservationLabel = structure.name[:16]
@@ -100,7 +100,9 @@ def _observation(number: int, structure: Structure) -> Any:
     return item
 
 
-def _contours(number: int, structure: Structure, labels: IntArray, source: Source, boxes: Sequence[Box | None]) -> Any:
+def _contours(
+    number: int, structure: DicomStructure, labels: IntArray, source: Source, boxes: Sequence[BoxSlices | None]
+) -> Any:
     item = pydicom().Dataset()
     item.ReferencedROINumber, item.ROIDisplayColor = number, list(structure.colour)
     found = list(_outlines(structure, labels, source, boxes))
@@ -109,7 +111,9 @@ def _contours(number: int, structure: Structure, labels: IntArray, source: Sourc
     return item
 
 
-def _outlines(structure: Structure, labels: IntArray, source: Source, boxes: Sequence[Box | None]) -> Iterator[Any]:
+def _outlines(
+    structure: DicomStructure, labels: IntArray, source: Source, boxes: Sequence[BoxSlices | None]
+) -> Iterator[Any]:
     turn, first = source.affine[:3, :2], source.affine[:3]
     box = _box(structure, boxes)
     corner = np.array([box[2].start, box[1].start])  # column, row
@@ -120,7 +124,7 @@ def _outlines(structure: Structure, labels: IntArray, source: Source, boxes: Seq
             yield _contour((polygon + corner) @ turn.T + origin, source, index)
 
 
-def _box(structure: Structure, boxes: Sequence[Box | None]) -> Box:
+def _box(structure: DicomStructure, boxes: Sequence[BoxSlices | None]) -> BoxSlices:
     """Return the smallest box that holds a structure's voxels; an empty one where there is none."""
     found = [boxes[value - 1] for value in structure.values if value <= len(boxes)]
     there = [box for box in found if box is not None]

@@ -34,7 +34,7 @@ from nnunet_rs.exchange.dicom.source import (
     references,
     uid,
 )
-from nnunet_rs.exchange.dicom.structures import Code, Structure
+from nnunet_rs.exchange.dicom.structures import Code, DicomStructure
 
 Form = Literal["binary", "labelmap", "fractional"]
 _KIND = {"binary": "1.2.840.10008.5.1.4.1.1.66.4", "labelmap": "1.2.840.10008.5.1.4.1.1.66.7"}
@@ -53,7 +53,7 @@ def write_seg(
     path: Path,
     labels: IntArray,
     source: Source,
-    structures: Sequence[Structure],
+    structures: Sequence[DicomStructure],
     form: Form = "binary",
     probabilities: Sequence[NDArray[Any]] = (),
 ) -> None:
@@ -91,7 +91,7 @@ def write_seg(
 class _Writer:
     labels: IntArray
     source: Source
-    structures: tuple[Structure, ...]
+    structures: tuple[DicomStructure, ...]
     form: Form
     probabilities: Sequence[NDArray[Any]]
 

@@ -54,7 +54,7 @@ class Source:
         return affine
 
     def require_shape(self, path: Path, shape: Shape) -> None:
-        """See that labels (z, y, x) are of the series' grid.
+        """Check that labels (z, y, x) are of the series' grid.
 
         Raises
         ------

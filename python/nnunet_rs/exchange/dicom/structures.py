@@ -44,7 +44,7 @@ PRIVATE = "99NNUNETRS"
 
 
 @dataclass(frozen=True, slots=True)
-class Structure:
+class DicomStructure:
     """One label, or one region of labels."""
 
     name: str
@@ -77,7 +77,7 @@ def _root(number: float) -> float:
 
 def structures_of(
     labels: LabelSet, content: Mapping[str, Any] | None = None, file: Path = Path(DATASET_JSON)
-) -> tuple[Structure, ...]:
+) -> tuple[DicomStructure, ...]:
     """Return the structures of a label set, the background and the ignore label left out.
 
     Parameters
@@ -110,12 +110,12 @@ def structures_of(
 
 def _structure(
     name: str, values: tuple[int, ...], paint: int, code: Code | None, colour: tuple[int, int, int]
-) -> Structure:
+) -> DicomStructure:
     known, abnormal, side = coded(name)
     kind = code or known or _private(name)
     if code is not None:
         abnormal = code.value in {value[1] for value in _table()["lesions"].values()}
-    return Structure(name, values, paint, colour, kind, ABNORMAL if abnormal else ANATOMY, side)
+    return DicomStructure(name, values, paint, colour, kind, ABNORMAL if abnormal else ANATOMY, side)
 
 
 def coded(name: str) -> tuple[Code | None, bool, Code | None]:

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any, Protocol
 
 from nnunet_rs.core.types import FloatArray, Shape
-from nnunet_rs.predict.blend import Activation, HostAccumulator, WindowAccumulator
+from nnunet_rs.predict.blend import HostAccumulator, OutputActivation, WindowAccumulator
 from nnunet_rs.predict.window_grid import WindowGrid
 from nnunet_rs.predict.window_source import HostSource, Previous, WindowSource
 
@@ -46,7 +46,7 @@ class Engine(Protocol):
     def source(self, image: FloatArray, previous: Previous | None, grid: WindowGrid) -> WindowSource:
         """Return what windows for `scores` are cut out of; `image` is (c, z, y, x) in working axes."""
 
-    def scores(self, windows: Any, mirror_axes: Shape, activation: Activation) -> Iterator[Scored]:
+    def scores(self, windows: Any, mirror_axes: Shape, activation: OutputActivation) -> Iterator[Scored]:
         """Yield the scores of every mirror image of windows (b, c, *tile) by every network, or their mean.
 
         Each is to be used up before the next is asked for: its memory may be used again.
@@ -66,7 +66,7 @@ class Engine(Protocol):
             They do not fit into the device's memory, and nothing was yielded yet; fewer at a time may.
         """
 
-    def accumulator(self, classes: int, grid: WindowGrid, span: int, activation: Activation) -> WindowAccumulator:
+    def accumulator(self, classes: int, grid: WindowGrid, span: int, activation: OutputActivation) -> WindowAccumulator:
         """Return empty sums for the scores of a volume; `span` as in `DeviceAccumulator`."""
 
     def memory(self) -> AbstractContextManager[None]:
@@ -109,7 +109,7 @@ class HostEngine:
         classes: int,
         grid: WindowGrid,
         span: int,  # noqa: ARG002 (these sums grow as windows come)
-        activation: Activation,
+        activation: OutputActivation,
     ) -> WindowAccumulator:
         """See Engine."""
         return HostAccumulator(classes, grid, activation)

@@ -48,7 +48,7 @@ def open_models(folders: Sequence[Path], device: str, options: PredictOptions) -
     Raises
     ------
     CheckpointError
-        A model is damaged, or has weights of another network than its card describes.
+        A model is damaged, or has weights of another network than its model.json describes.
     NnunetError
         No such device; a precision that it does not have; or an engine that is not installed and has no substitute.
     """
@@ -115,7 +115,7 @@ def _open_openvino(folders: Sequence[Path], options: PredictOptions) -> Opened:
     loaded = [_read(folder, options) for folder in folders]
     all_metadata = tuple(metadata for _, metadata in loaded)
     precision = choose_precision(_precision(all_metadata, options))
-    graphs = [build_graph(m.settings, m.channels[0], m.network, weights) for weights, m in loaded]
+    graphs = [build_graph(m.plan_configuration, m.channels[0], m.network, weights) for weights, m in loaded]
     return Opened(compile_graphs(graphs, precision, options.threads, options.cache), all_metadata)
 
 
@@ -133,6 +133,6 @@ def _read(folder: Path, options: PredictOptions) -> tuple[dict[str, NDArray[Any]
         metadata = read_metadata(folder)
         weights = read_weights(folder / WEIGHTS, metadata.digest)
     source = str(folder / WEIGHTS)
-    require_weights(weights, metadata.settings, metadata.channels, metadata.network, source)
-    require_more_than_a_voxel(metadata.settings, metadata.network)
+    require_weights(weights, metadata.plan_configuration, metadata.channels, metadata.network, source)
+    require_more_than_a_voxel(metadata.plan_configuration, metadata.network)
     return weights, metadata

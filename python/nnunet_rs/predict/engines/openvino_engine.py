@@ -19,7 +19,7 @@ from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.resources import processor, processors
 from nnunet_rs.core.types import FloatArray, Shape
-from nnunet_rs.predict.blend import Activation
+from nnunet_rs.predict.blend import OutputActivation
 from nnunet_rs.predict.engines.engine import HostEngine, Scored, mirror_images
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class OpenvinoEngine(HostEngine):
         self,
         windows: FloatArray,
         mirror_axes: Shape,
-        activation: Activation = "none",  # noqa: ARG002 (these scores are logits)
+        activation: OutputActivation = "none",  # noqa: ARG002 (these scores are logits)
     ) -> Iterator[Scored]:
         """See Engine.
 

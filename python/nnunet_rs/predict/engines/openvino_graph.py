@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_rs.core.types import Size
 from nnunet_rs.model.network_options import NORM_EPS, NetworkOptions, activation_slope
 from nnunet_rs.model.weights import Arrays
 from nnunet_rs.plan.schema import Configuration
-from nnunet_rs.predict.engines.unet_graph import Size, unet_graph
+from nnunet_rs.predict.engines.unet_graph import unet_graph
 
 if TYPE_CHECKING:
     from openvino import Model

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nnunet_rs.core.types import FloatArray, Shape
 from nnunet_rs.model.device import Compute, kernels_measured, release_memory, require_unforked
-from nnunet_rs.predict.blend import Activation, WindowAccumulator
+from nnunet_rs.predict.blend import OutputActivation, WindowAccumulator
 from nnunet_rs.predict.engines.device_memory import fitting, idle_memory
 from nnunet_rs.predict.engines.device_source import DeviceSource
 from nnunet_rs.predict.engines.engine import HostEngine, Scored, mirror_images
@@ -59,7 +59,7 @@ class TorchEngine(HostEngine):
         classes: int,
         grid: WindowGrid,
         span: int,  # noqa: ARG002 (these sums grow as windows come)
-        activation: Activation,
+        activation: OutputActivation,
     ) -> WindowAccumulator:
         """See Engine."""
         return TensorAccumulator(classes, grid, activation)
@@ -68,7 +68,7 @@ class TorchEngine(HostEngine):
         self,
         windows: FloatArray,
         mirror_axes: Shape,
-        activation: Activation = "none",  # noqa: ARG002 (these scores are logits)
+        activation: OutputActivation = "none",  # noqa: ARG002 (these scores are logits)
     ) -> Iterator[Scored]:
         """See Engine; scores are float32 tensors."""
         require_unforked()
@@ -136,7 +136,7 @@ class DeviceEngine:
         classes: int,
         grid: WindowGrid,
         span: int,
-        activation: Activation,  # noqa: ARG002 (scores have been through it)
+        activation: OutputActivation,  # noqa: ARG002 (scores have been through it)
     ) -> WindowAccumulator:
         """See Engine."""
         return device_accumulator(classes, grid, span, self.compute.device, max(self.taken.values(), default=0))
@@ -145,7 +145,7 @@ class DeviceEngine:
         """See Engine."""
         release_memory(self.compute.device)
 
-    def scores(self, windows: Tensor, mirror_axes: Shape, activation: Activation = "none") -> Iterator[Scored]:
+    def scores(self, windows: Tensor, mirror_axes: Shape, activation: OutputActivation = "none") -> Iterator[Scored]:
         """See Engine; the mean of all scores, a float32 tensor on the device."""
         require_unforked()
         size, device = len(windows), self.compute.device
@@ -159,7 +159,7 @@ class DeviceEngine:
         yield Scored(mean, (), slice(0, size))
 
     @torch.inference_mode()
-    def _mean(self, windows: Tensor, mirror_axes: Shape, activation: Activation) -> Tensor:
+    def _mean(self, windows: Tensor, mirror_axes: Shape, activation: OutputActivation) -> Tensor:
         images = mirror_images(mirror_axes)
         total: Tensor | None = None
         for axes in images:
@@ -184,7 +184,7 @@ def _forward(network: Network, batch: Tensor, compute: Compute) -> Tensor:
         return network(batch)
 
 
-def _activated(scores: Tensor, activation: Activation) -> Tensor:
+def _activated(scores: Tensor, activation: OutputActivation) -> Tensor:
     """Turn logits, (b, classes, *tile), into what is averaged."""
     if activation == "softmax":
         return scores.softmax(1, dtype=torch.float32)

@@ -50,7 +50,7 @@ def _load(folder: Path, device: torch.device, options: PredictOptions) -> tuple[
 
 
 def _ready(network: nn.Module, metadata: ModelMetadata, options: PredictOptions, compute: Compute) -> nn.Module:
-    """Let errors of a network of the user's own be told as the user's; bring one of ours to the number type."""
+    """Let errors of a network of the user's own be reported as the user's; bring one of ours to the number type."""
     if metadata.own_network is not None:
         own = as_own("network", options.network)
         return network if own is None else PluginNetwork(network, own)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from nnunet_rs.core.types import Size
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.weights import Arrays
 from nnunet_rs.plan.schema import Configuration
-
-Size = Sequence[int]
 
 
 class Operators(Protocol):

@@ -10,7 +10,7 @@ from nnunet_rs.core.types import Shape
 from nnunet_rs.core.workspace import ModelFolder
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.nnunet_models import holds_nnunet_models, read_nnunet_model
-from nnunet_rs.predict.blend import Activation
+from nnunet_rs.predict.blend import OutputActivation
 from nnunet_rs.predict.engines.engine import HostEngine, Scored
 from nnunet_rs.predict.engines.opening import Opened
 from nnunet_rs.predict.options import PredictOptions
@@ -26,7 +26,7 @@ class Unloaded(HostEngine):
         """See Engine."""
         return "nothing: the networks are not loaded"
 
-    def scores(self, windows: Any, mirror_axes: Shape, activation: Activation) -> Iterator[Scored]:
+    def scores(self, windows: Any, mirror_axes: Shape, activation: OutputActivation) -> Iterator[Scored]:
         """Raise a RuntimeError: there is no network."""
         raise RuntimeError(f"{len(windows)} windows, {mirror_axes}, {activation}: the networks are not loaded")
 

@@ -30,7 +30,7 @@ CHANNELS = 4  # of an image shown at most
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class CasesShown:
     """How many cases and slices a page holds."""
 
     cases: int = 3
@@ -46,12 +46,12 @@ class Candidates:
     dice: Mapping[str, float]  # mean over the case's classes
 
 
-def cases_section(work: WorkContents, steps: tuple[Step, ...], shown: Shown, progress: Progress) -> Section:
+def cases_section(work: WorkContents, steps: tuple[Step, ...], shown: CasesShown, progress: Progress) -> Section:
     """Draw a few cases, from the best to the worst."""
     return Section("cases", "Cases", tuple(_blocks(work, steps, shown, progress)))
 
 
-def _blocks(work: WorkContents, steps: tuple[Step, ...], shown: Shown, progress: Progress) -> Iterator[Block]:
+def _blocks(work: WorkContents, steps: tuple[Step, ...], shown: CasesShown, progress: Progress) -> Iterator[Block]:
     candidates = _candidates(work)
     chosen = ranked(candidates.dice, shown.cases)
     if not chosen:
@@ -113,7 +113,7 @@ def _mean_dice(summaries: Sequence[Summary]) -> dict[str, float]:
     return {name: float(np.mean(means)) for name, means in collected.items()}
 
 
-def _viewer(work: WorkContents, candidates: Candidates, chosen: Ranked, shown: Shown) -> Viewer:
+def _viewer(work: WorkContents, candidates: Candidates, chosen: Ranked, shown: CasesShown) -> Viewer:
     case = work.cases().get(chosen.name)
     if case is None or case.label is None:
         raise NnunetError(f"its files are not where {work.files.dataset_file} says; put them back and report again")

@@ -11,7 +11,7 @@ from nnunet_rs.report.workfolder import WorkContents
 
 
 def choice_section(work: WorkContents, steps: tuple[Step, ...]) -> Section:
-    """Tell what predicting with the work folder follows."""
+    """Report what predicting with the work folder follows."""
     return Section("choice", "The choice", tuple(_blocks(work, steps)))
 
 

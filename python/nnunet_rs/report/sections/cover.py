@@ -45,10 +45,10 @@ def _deck(work: WorkContents) -> str:
     what = f"{counted(len(work.names), 'case')} of {', '.join(work.plan.channels)}; to be segmented: {wanted}."
     finished = [training for training in work.trainings if training.metadata]
     if not finished:
-        return f"{what} Planned by the recipe {work.plan.recipe}; no training is finished yet."
+        return f"{what} Planned by the rules of {work.plan.recipe}; no training is finished yet."
     configurations = list(dict.fromkeys(training.configuration for training in finished))
     trained = f"{counted(len(finished), 'training')} of {_listed(configurations)} finished"
-    return f"{what} Planned by the recipe {work.plan.recipe}; {trained}."
+    return f"{what} Planned by the rules of {work.plan.recipe}; {trained}."
 
 
 def _listed(names: Sequence[str]) -> str:

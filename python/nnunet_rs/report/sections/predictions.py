@@ -11,7 +11,7 @@ import numpy as np
 
 from nnunet_rs.core.text import counted
 from nnunet_rs.evaluate.scores import scored_targets
-from nnunet_rs.evaluate.structures import Structure
+from nnunet_rs.evaluate.structures import StructureStatistics
 from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.report.blocks import Block, Charts, Cover, Figure, Folded, LegendEntry, Missing, Section, Text, Viewer
 from nnunet_rs.report.charts import Row, Scale, strips
@@ -55,7 +55,7 @@ def prediction_cover(seen: Seen) -> Cover:
         title=seen.found.name,
         deck=f"{counted(len(cases), 'case')} with {counted(len(structures), 'structure')}"
         + (f", segmented by {by}. " if by else ". ")
-        + _order_told(seen),
+        + _order_text(seen),
         figures=tuple(_figures(seen)),
         status=structures_table(cases),
         steps=(),
@@ -64,7 +64,7 @@ def prediction_cover(seen: Seen) -> Cover:
     )
 
 
-def _order_told(seen: Seen) -> str:
+def _order_text(seen: Seen) -> str:
     if seen.summary is not None:
         return "The case with the lowest Dice comes first."
     if len(seen.cases) < LEAST:
@@ -180,7 +180,7 @@ def _volume_by_class(case: PredictedCase, seen: Seen) -> dict[int, str]:
     return {target.classes[0]: _ml(structure) for target, structure in targets if len(target.classes) == 1}
 
 
-def _ml(structure: Structure) -> str:
+def _ml(structure: StructureStatistics) -> str:
     volume = structure.volume / 1000
     return "–" if not structure.voxels else f"{volume:.3g}" if volume < 1 else f"{volume:.1f}"
 
@@ -212,7 +212,7 @@ def _volumes(seen: Seen) -> Iterator[Block]:
     yield Table("Volumes, case by case", ("case", *names), body, note)
 
 
-def _cell(structure: Structure) -> str:
+def _cell(structure: StructureStatistics) -> str:
     several = f" ({structure.components})" if structure.components > 1 else ""
     return _ml(structure) + several
 

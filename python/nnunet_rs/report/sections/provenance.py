@@ -68,7 +68,7 @@ def _mirrored(metadata: ModelMetadata) -> str:
     """Name the axes of the image along which training mirrored, and prediction does."""
     if metadata.mirror_axes is None:
         return "not known"
-    return axes_named(image_axes(metadata.mirror_axes, metadata.settings.dims, metadata.plan.transpose))
+    return axes_named(image_axes(metadata.mirror_axes, metadata.plan_configuration.dims, metadata.plan.transpose))
 
 
 def _same_plan(now: Plan, then: Plan, name: str) -> str:

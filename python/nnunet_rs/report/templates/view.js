@@ -42,7 +42,7 @@ const dress = () => {
 const nth = (step) => `every ${step}${{ 2: "nd", 3: "rd" }[step] ?? "th"} voxel`;
 const note = (remarks) => { state.remarks.push(...remarks); $("remarks").textContent = state.remarks.join("\n"); $("remarks").hidden = !state.remarks.length; };
 
-// A layer that cannot be read is told, and the others are shown.
+// A layer that cannot be read is reported, and the others are shown.
 const fetched = async (layer, step) => {
   try {
     const answer = await fetch(`case/${state.number}/${layer.key}?${step}`);

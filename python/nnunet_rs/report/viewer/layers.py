@@ -14,7 +14,7 @@ from nnunet_rs.core.image_file import ImageFile
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.report.palette import class_colour
 
-Kind = Literal["image", "labels", "difference", "probability"]
+LayerKind = Literal["image", "labels", "difference", "probability"]
 FIRST = 4_000_000  # voxels of what is sent first
 SECOND = 32_000_000  # and after that by itself; all of them on request
 _TYPES = ("uint8", "int16", "uint16", "int32", "float32")  # that the browser's side reads
@@ -38,7 +38,7 @@ class Layer:
 
     key: str  # in the page's addresses
     name: str
-    kind: Kind
+    kind: LayerKind
     read: Callable[[], Voxels]
 
 

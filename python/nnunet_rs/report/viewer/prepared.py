@@ -18,7 +18,7 @@ from nnunet_rs.data.prepared_dataset import PreparedDataset
 from nnunet_rs.data.store import Store, open_store
 from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.schema import Plan
-from nnunet_rs.report.viewer.layers import Kind, Layer, ViewCase, Voxels
+from nnunet_rs.report.viewer.layers import Layer, LayerKind, ViewCase, Voxels
 
 PATCHES = 24  # shown at most
 
@@ -125,7 +125,7 @@ class _Patch:
         yield _layer(self.spacing, f"labels-{key}", f"Labels, {told}", "labels", labels)
 
 
-def _layer(spacing: Spacing3, key: str, name: str, kind: Kind, read: Callable[[], NDArray[Any]]) -> Layer:
+def _layer(spacing: Spacing3, key: str, name: str, kind: LayerKind, read: Callable[[], NDArray[Any]]) -> Layer:
     z, y, x = spacing
     affine = np.diag([x, y, z, 1.0])
     return Layer(key, name, kind, lambda: Voxels(read(), affine))

@@ -17,12 +17,12 @@ from nnunet_rs.report.viewer.layers import Voxels, colour_table, nifti, of_file,
 if TYPE_CHECKING:
     from ipyniivue import NiiVue
 
-Shown: TypeAlias = "str | Path | Volume | Labels | NDArray[Any]"
+Viewable: TypeAlias = "str | Path | Volume | Labels | NDArray[Any]"
 
 
 def view(
-    image: Shown,
-    labels: Shown | None = None,
+    image: Viewable,
+    labels: Viewable | None = None,
     *,
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     names: LabelSet | None = None,
@@ -79,7 +79,7 @@ def view(
     return widget
 
 
-def _voxels(shown: Shown, spacing: Sequence[float]) -> Voxels:
+def _voxels(shown: Viewable, spacing: Sequence[float]) -> Voxels:
     if isinstance(shown, str | Path):
         return of_file(read_scan(Path(shown)))
     if isinstance(shown, Volume | Labels):

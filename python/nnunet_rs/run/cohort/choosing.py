@@ -18,7 +18,7 @@ from nnunet_rs.predict.ensemble import Pairs
 from nnunet_rs.predict.folder import begin_results
 from nnunet_rs.predict.options import PredictOptions
 from nnunet_rs.predict.pipeline import open_results
-from nnunet_rs.predict.prediction_json import settings
+from nnunet_rs.predict.prediction_json import prediction_content
 from nnunet_rs.predict.predictor import Predictor
 from nnunet_rs.run.cohort.files import Cohort, CohortFolder, as_options, begin
 from nnunet_rs.run.cohort.predicting import Predicting, body_of, plain_options, predict_options, require_same_models
@@ -80,9 +80,9 @@ def _contents(
     """Return what each folder's prediction.json says."""
     labels = loaded.plan.labels
     if isinstance(loaded, Predictor):
-        return {held_out_folder(work, names, fold): settings(loaded.describe(), labels)}
+        return {held_out_folder(work, names, fold): prediction_content(loaded.describe(), labels)}
     return {
-        held_out_folder(work, pair, fold): settings(ensemble.describe(), labels)
+        held_out_folder(work, pair, fold): prediction_content(ensemble.describe(), labels)
         for pair, ensemble in zip(combinations(names, 2), loaded.ensembles, strict=True)
     }
 

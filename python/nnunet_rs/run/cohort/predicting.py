@@ -23,10 +23,10 @@ from nnunet_rs.predict.ensemble import Pairs
 from nnunet_rs.predict.folder import begin_results
 from nnunet_rs.predict.options import PredictOptions
 from nnunet_rs.predict.pipeline import CasePredictor, FolderOptions, Pipeline, half_of_memory, kept_labels, open_results
-from nnunet_rs.predict.prediction_json import settings
+from nnunet_rs.predict.prediction_json import prediction_content
 from nnunet_rs.predict.results import Results
 from nnunet_rs.run.cohort.files import Cohort, CohortFolder, Item, as_options, begin
-from nnunet_rs.run.cohort.work import Settled
+from nnunet_rs.run.cohort.work import ItemSettled
 from nnunet_rs.run.executor import Resources
 from nnunet_rs.select.selection import load_predictor
 
@@ -60,7 +60,7 @@ class Prediction:
 
     def content(self, predictor: CasePredictor) -> dict[str, Any]:
         """Return the content of prediction.json."""
-        return settings(predictor.describe(), kept_labels(predictor.plan, self.written))
+        return prediction_content(predictor.describe(), kept_labels(predictor.plan, self.written))
 
     def to_options(self, content: dict[str, Any]) -> dict[str, str]:
         """Return what workers are told."""
@@ -169,7 +169,7 @@ class Predicting:
     resources: Resources
     progress: Progress
 
-    def run(self, items: Iterator[Item], settled: Settled) -> None:
+    def run(self, items: Iterator[Item], settled: ItemSettled) -> None:
         """See Work."""
         in_hand: dict[str, Item] = {}
 

@@ -19,7 +19,7 @@ from nnunet_rs.data.pipeline import PrepareOptions, open_runner, plan_dataset
 from nnunet_rs.data.runner import PreprocessingRunner
 from nnunet_rs.run.cohort.files import Cohort, CohortFolder, Item, as_options, begin
 from nnunet_rs.run.cohort.threads import side_by_side
-from nnunet_rs.run.cohort.work import Settled
+from nnunet_rs.run.cohort.work import ItemSettled
 from nnunet_rs.run.executor import Job, Resources
 
 KIND = "preprocess"
@@ -85,7 +85,7 @@ class Preparing:
     cases: Mapping[str, Case]
     threads: int
 
-    def run(self, items: Iterator[Item], settled: Settled) -> None:
+    def run(self, items: Iterator[Item], settled: ItemSettled) -> None:
         """See Work."""
 
         def do(item: Item) -> None:

@@ -21,7 +21,7 @@ from nnunet_rs.evaluate.scores import METRICS, Score, scored_targets
 from nnunet_rs.evaluate.summary import CaseScores, Summary
 from nnunet_rs.run.cohort.files import Cohort, CohortFolder, Item, as_options, create, newest
 from nnunet_rs.run.cohort.threads import side_by_side
-from nnunet_rs.run.cohort.work import Settled
+from nnunet_rs.run.cohort.work import ItemSettled
 from nnunet_rs.run.executor import Resources
 
 KIND = "evaluate"
@@ -91,7 +91,7 @@ class Scoring:
     threads: int
     progress: Progress
 
-    def run(self, items: Iterator[Item], settled: Settled) -> None:
+    def run(self, items: Iterator[Item], settled: ItemSettled) -> None:
         """See Work."""
         warn = Warnings(self.progress.say)
 

@@ -19,7 +19,7 @@ from nnunet_rs.run.slurm import queued_states
 
 _RECENT = 20  # cases of a worker that tell how fast it is
 
-State = Literal["done", "running", "queued", "stopped", "cancelled"]
+CohortState = Literal["done", "running", "queued", "stopped", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class CohortStatus:
 
     kind: str  # predict, preprocess, evaluate, best
     where: str  # the folder that it is for
-    state: State
+    state: CohortState
     count: int  # cases
     done: int
     failed: int
@@ -97,7 +97,7 @@ def _status(folder: CohortFolder, cohort: Cohort) -> CohortStatus:
     )
 
 
-def _state(board: Board, alive: Sequence[WorkerState], jobs: Sequence[JobRecord]) -> State:
+def _state(board: Board, alive: Sequence[WorkerState], jobs: Sequence[JobRecord]) -> CohortState:
     if board.finished:
         return "done"
     if board.cancelled:

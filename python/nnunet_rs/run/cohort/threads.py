@@ -7,10 +7,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from nnunet_rs.run.cohort.files import Item
-from nnunet_rs.run.cohort.work import Settled
+from nnunet_rs.run.cohort.work import ItemSettled
 
 
-def side_by_side(items: Iterator[Item], settled: Settled, threads: int, do: Callable[[Item], Any]) -> None:
+def side_by_side(items: Iterator[Item], settled: ItemSettled, threads: int, do: Callable[[Item], Any]) -> None:
     """Do cases in threads, and tell of each, in this thread, what came of it.
 
     After Ctrl-C those in hand become whole, and no other is begun.

@@ -10,13 +10,14 @@ from nnunet_rs.core.progress import Progress
 from nnunet_rs.run.cohort.files import Cohort, Item
 from nnunet_rs.run.executor import Resources
 
-Settled = Callable[[Item, "BaseException | None", Any], None]  # what came of a case: an error, or nothing and a value
+# what came of a case: an error, or nothing and a value
+ItemSettled = Callable[[Item, "BaseException | None", Any], None]
 
 
 class Work(Protocol):
     """What is loaded for a group of blocks, and does a kind of work with cases."""
 
-    def run(self, items: Iterator[Item], settled: Settled) -> None:
+    def run(self, items: Iterator[Item], settled: ItemSettled) -> None:
         """Do cases as they come, reading some ahead, and tell of each what came of it.
 
         Both are called in the thread that calls this.

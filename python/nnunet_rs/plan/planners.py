@@ -1,4 +1,4 @@
-"""The planning recipes: tables of constants over one planner. Where recipes differ, the difference stands here."""
+"""The planners: a table of constants each. Where planners differ, the difference stands here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nnunet_rs.core.choices import PLAN_RECIPES, complete
+from nnunet_rs.core import choices
 from nnunet_rs.core.errors import PlanError, among
 from nnunet_rs.plan.spacing import Floats, has_one_slice, has_short_axis
 from nnunet_rs.plan.topology import (
@@ -30,7 +30,7 @@ from nnunet_rs.plan.topology import (
 
 @dataclass(frozen=True, slots=True)
 class DimensionRules:
-    """What a recipe does in two or in three dimensions."""
+    """What a planner does in two or in three dimensions."""
 
     max_features: int
     reference: int  # feature-map elements of one sample that fill reference_gb at reference_batch
@@ -41,7 +41,7 @@ class DimensionRules:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanRecipe:
+class Planner:
     """The constants of one way of planning."""
 
     name: str
@@ -86,9 +86,9 @@ def _v2(
     blocks: tuple[tuple[int, ...], tuple[int, ...]] = ((2,), (2,)),
     residual: bool = False,
     cover: float = 0.05,
-) -> PlanRecipe:
-    """Return a recipe of the v2 family; pairs are of 2-D and 3-D, or of encoder and decoder."""
-    return PlanRecipe(
+) -> Planner:
+    """Return a planner of the v2 family; pairs are of 2-D and 3-D, or of encoder and decoder."""
+    return Planner(
         name=name,
         summary=summary,
         reference_gb=gb,
@@ -113,7 +113,7 @@ def _v2(
     )
 
 
-PAPER = PlanRecipe(
+PAPER = Planner(
     name="paper",
     summary="the paper's rules and the constants of its code (2019)",
     reference_gb=12.0,
@@ -139,9 +139,9 @@ PAPER = PlanRecipe(
 
 _RESIDUAL = ((1, 3, 4, 6), (1,))
 
-_RECIPES = {
-    recipe.name: recipe
-    for recipe in (
+_PLANNERS = {
+    planner.name: planner
+    for planner in (
         PAPER,
         _v2("v2", "nnU-Net v2's default planner", gb=8.0, references=(85_000_000, 560_000_000)),
         _v2(
@@ -176,17 +176,17 @@ _RECIPES = {
         ),
     )
 }
-RECIPES = complete(PLAN_RECIPES, _RECIPES)
+PLANNERS = choices.complete(choices.PLANNER_NAMES, _PLANNERS)
 
 
-def find_planner(name: str) -> PlanRecipe:
-    """Return the recipe of a name.
+def find_planner(name: str) -> Planner:
+    """Return the planner of a name.
 
     Raises
     ------
     PlanError
         There is none of this name.
     """
-    if name not in RECIPES:
-        raise PlanError(f"recipe {name!r} is unknown; {among(name, RECIPES)}")
-    return RECIPES[name]
+    if name not in PLANNERS:
+        raise PlanError(f"planner {name!r} is unknown; {among(name, PLANNERS)}")
+    return PLANNERS[name]
