@@ -23,7 +23,7 @@ from nnunet_rs.plan.schema import Plan
 NAME = "3d_fullres"
 WHERE = Path("fold_0")
 # What is no part of what a training is: how it is begun, where it runs.
-ELSEWHERE = {"resume", "fresh", "device", "compile", "threads", "cache"}
+ELSEWHERE = {"resume", "fresh", "device", "compile", "threads", "cache", "on_epoch", "new_cycle"}
 
 
 def test_every_option_is_recorded_or_known_not_to_be() -> None:
@@ -55,6 +55,9 @@ def test_nothing_is_left_open(work: Path) -> None:
         "--recipe fast --deep-supervision --mirror-axes 0,2",
         "--mirror-axes none",
         "--channels-last",
+        "--keep-best --class-weights background=0.5 small=3",
+        "--oversample-foreground 0.75 --class-sampling balanced",
+        "--oversample-foreground 0 --class-sampling small=3 large=0.5",
     ],
 )
 def test_the_command_makes_the_same_training(work: Path, small_plan: Plan, line: str) -> None:
@@ -105,6 +108,8 @@ def test_a_changed_recipe_asks_for_what_it_changes(work: Path) -> None:
         (TrainOptions(recipe=PAPER), r"fold_0: was begun with --recipe fast \(now paper\): leave that out to go on"),
         (TrainOptions(recipe=replace(FAST, gradient_clip=1.0)), r"gradient_clip 12.0 of the recipe \(now 1.0\)"),
         (TrainOptions(deep_supervision=True, seed=1), r"--seed 0 \(now 1\); --no-deep-supervision \(now True\)"),
+        (TrainOptions(oversample_foreground=0.5), r"no --oversample-foreground \(now 0.5\)"),
+        (TrainOptions(class_sampling={"small": 2}), r"--class-sampling uniform \(now small=2\)"),
         (TrainOptions(loss="ce"), r"--loss own.py:f \(now ce\)"),
         (TrainOptions(loss="other.py:f"), r"--loss own.py:f \(now .*other.py:f\)"),
     ],
@@ -137,6 +142,10 @@ def test_an_own_optimiser_brings_its_rate(small_plan: Plan) -> None:
         (TrainOptions(learning_rate=float("inf")), "learning rate is inf: must be a number above 0"),
         (TrainOptions(batch_size=0), "batch size is 0: must be at least 1"),
         (TrainOptions(features=0), "features is 0: must be at least 1"),
+        (TrainOptions(oversample_foreground=1.5), r"oversample foreground is 1.5: must be a share .* from 0 to 1"),
+        (TrainOptions(oversample_foreground=float("nan")), "oversample foreground is nan"),
+        (TrainOptions(class_sampling="rarest"), "class sampling 'rarest' is unknown"),
+        (TrainOptions(class_sampling={"tumor": 2.0}), "class sampling: 'tumor' is unknown"),
     ],
 )
 def test_numbers_out_of_range(small_plan: Plan, options: TrainOptions, said: str) -> None:

@@ -680,3 +680,31 @@ def test_the_model_knows_what_it_was_trained_mirrored_along(work: Path, configur
     folder = train_fold(work, configuration, 0, replace(SHORT, epochs=1, batches=1, **changes), heard).folder
     assert read_metadata(folder).mirror_axes == axes
     assert any(re.fullmatch(f"mirrored in training, and so in prediction: {said}.*", line) for line in heard.lines)
+
+
+def test_a_function_of_the_users_own_is_called_after_each_epoch(work: Path, tmp_path: Path) -> None:
+    """By name, as the command line gives it; a class is made once and told what the training is."""
+    file = tmp_path / "logger.py"
+    file.write_text(
+        "made = []\n"
+        "class Logger:\n"
+        "    def __init__(self, context):\n"
+        "        made.append((context.configuration.name, context.fold, context.config.seed))\n"
+        "        self.rows = []\n"
+        "    def __call__(self, history):\n"
+        "        made.append(history.epochs[-1].loss)\n"
+        "def broken(history):\n"
+        "    raise RuntimeError('no connection')\n"
+    )
+    drawn: list[History] = []
+    result = train_fold(work, "3d_fullres", 0, replace(SHORT, on_epoch=f"{file}:Logger"), None, drawn.append)
+    module = next(module for module in sys.modules.values() if getattr(module, "__file__", None) == str(file))
+    assert module.made == [("3d_fullres", 0, 3), *losses(result)]
+    assert drawn[-1] == result.history
+    again = train_fold(work, "3d_fullres", 0, ANEW)
+    assert losses(again) == losses(result)  # it changes nothing
+    told = r"--on-epoch logger.py:broken: RuntimeError: no connection \(.*logger.py, line 9.*then --resume goes on"
+    with pytest.raises(NnunetError, match=told):
+        train_fold(work, "3d_fullres", 0, replace(ANEW, on_epoch=f"{file}:broken"))
+    resumed = train_fold(work, "3d_fullres", 0, replace(SHORT, resume=True))  # without it
+    assert losses(resumed) == losses(result)

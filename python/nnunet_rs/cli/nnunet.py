@@ -45,7 +45,7 @@ _TRAINERS: Mapping[str, str] = {  # how the names of nnU-Net's trainers end, and
     "onlyMirror01": "--mirror-axes z,y",
 }
 
-_NO_BEST = "there is no best checkpoint, the weights are the last epoch's; leave it out"
+_NO_BEST = "the last epoch's weights are scored; train --keep-best and predict --checkpoint best use the best one's"
 _ONE_PLAN = "a work folder has one plan: leave it out, or name another work folder"
 
 ACCEPTED: Mapping[str, Mapping[str, Any]] = {  # ask for what happens anyway, or for processes that there are not

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nnunet_rs.predict.results import FolderResult
 
 OWN = "your own as MODULE:FUNCTION or FILE.py:FUNCTION"
-FINAL = "checkpoint_final.pth"
+FINAL, BEST = "checkpoint_final.pth", "checkpoint_best.pth"
 
 
 def listed(kind: Any) -> str:
@@ -142,14 +142,23 @@ def add_nnunet_choice(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("models of nnU-Net v2", "Which of several that lie in one folder.")
     group.add_argument("--trainer", "-tr", metavar="NAME", help="as nnUNetTrainer (default: the only one there is)")
     group.add_argument("--plans-name", "-p", metavar="NAME", help="as nnUNetPlans (default: the only one there is)")
-    group.add_argument("--checkpoint", "-chk", metavar="FILE", default=FINAL, help=f"(default: {FINAL})")
+    group.add_argument(
+        "--checkpoint",
+        "-chk",
+        metavar="FILE",
+        default=FINAL,
+        help=f"final (default), best, or a file's name, as {FINAL}; best also of models of this program that were "
+        "trained with --keep-best",
+    )
 
 
 def nnunet_choice(arguments: argparse.Namespace) -> NnunetChoice:
     """Return which of nnU-Net's models were asked for."""
     from nnunet_rs.model.nnunet_models import NnunetChoice
 
-    return NnunetChoice(arguments.trainer, arguments.plans_name, arguments.checkpoint or FINAL)
+    named = {"final": FINAL, "best": BEST}
+    checkpoint = named.get(arguments.checkpoint, arguments.checkpoint) or FINAL
+    return NnunetChoice(arguments.trainer, arguments.plans_name, checkpoint)
 
 
 def add_configurations(parser: Any, text: str) -> None:

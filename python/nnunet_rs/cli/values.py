@@ -97,6 +97,29 @@ def step(text: str) -> float:
     return value
 
 
+def fraction(text: str) -> float:
+    """Read a share, a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"'{text}' is not a number from 0 to 1; write a share, as in 0.5")
+    return value
+
+
+def weight(text: str) -> tuple[str, float]:
+    """Read a name and its weight from `liver=2.5`."""
+    name, _, number = text.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if not name or not 0 <= value < float("inf"):
+        raise ArgumentTypeError(f"'{text}' is not a weight; write a name and a number from 0, as in liver=2.5")
+    return name, value
+
+
 def spacing(text: str) -> tuple[float, ...]:
     """Read millimetres of z, y, x from `3,1,1`."""
     values = tuple(_numbers(text, "a spacing; write z, y and x in mm, as in 3,1,1"))

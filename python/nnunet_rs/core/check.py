@@ -17,6 +17,7 @@ from nnunet_rs.core.labels import encode_labels, present_classes
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.names import TAKEN, result_ending
 from nnunet_rs.core.outliers import ComparedCase, outliers
+from nnunet_rs.core.partial_labels import KEY as PARTIAL
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import Case, Dataset, IntArray, Labels, LabelSet, Volume
@@ -47,11 +48,14 @@ def check_case(dataset: Dataset, case: Case) -> tuple[Volume | None, Labels | No
         First the image's, then the label's. Fatal: `missing`, `unreadable`, `file-empty`, `not-gzip`, `gzip-truncated`,
         `gzip-corrupt`, `not-nifti`, `header-invalid`, `voxel-type`, `dimensions`, `file-truncated`, `format`, `memory`,
         `channels`, `spacing-invalid`, `spacing-affine`, `non-finite`, `shape-mismatch`, `spacing-mismatch`,
-        `orientation-mismatch`, `origin-mismatch`, `label-not-integral`, `label-undeclared`, `case-name`. Warnings:
-        `qform-sform`, `units`, `image-constant`, `no-foreground`, and mismatches within rounding.
+        `orientation-mismatch`, `origin-mismatch`, `label-not-integral`, `label-undeclared`, `label-unannotated`,
+        `case-name`. Warnings: `qform-sform`, `units`, `image-constant`, `no-foreground`, and mismatches within
+        rounding.
     """
     volume, grid, found = _check_image(dataset, case)
-    labels, more = (None, ()) if case.label is None else _check_label(case.label, grid, dataset.labels)
+    labels, more = (None, []) if case.label is None else _check_label(case.label, grid, dataset.labels)
+    if labels is not None:
+        more += _annotation_issues(case, labels, dataset.labels)
     return (
         volume,
         labels,
@@ -207,6 +211,17 @@ def _check_label(path: Path, image: Grid | None, labels: LabelSet) -> tuple[Labe
     if classes is None or fatal(tuple(issues)):
         return None, issues
     return Labels(classes, scan.spacing, scan.header), issues
+
+
+def _annotation_issues(case: Case, labels: Labels, declared: LabelSet) -> list[Issue]:
+    """See that a case holds nothing of the classes that dataset.json says it is not annotated for."""
+    if not case.unannotated or case.label is None or declared.regions:  # a voxel may be of regions of both kinds
+        return []
+    present = present_classes(labels.data, declared)
+    names = [declared.score_names[target] for target in case.unannotated if present[1 + target]]
+    value = f"holds {', '.join(names)}, and {DATASET_JSON} says that it is not annotated for that"
+    advice = f"name it in {PARTIAL} too, or correct the file"
+    return [Issue(case.label, "label-unannotated", value, advice)] if names else []
 
 
 def _classes(scan: ImageFile, labels: LabelSet) -> tuple[IntArray | None, list[Issue]]:

@@ -13,6 +13,7 @@ TrainRecipeName = Literal["paper", "v2", "fast"]
 OptimiserName = Literal["adam_amsgrad", "muon", "sgd_nesterov"]
 ScheduleName = Literal["plateau", "polynomial", "one_cycle"]
 LossTerms = Literal["ce_dice", "ce", "dice"]
+ClassSamplingName = Literal["uniform", "balanced", "inverse_frequency"]  # which class a foreground patch is centred on
 AugmentationName = Literal["paper", "paper-batchgenerators", "v2", "light", "none"]
 Activation = Literal["leaky_relu", "relu"]
 Norm = Literal["instance", "batch"]

@@ -16,6 +16,7 @@ from nnunet_rs.core.io import can_read
 from nnunet_rs.core.io import endings as known_endings
 from nnunet_rs.core.issues import Issue
 from nnunet_rs.core.names import HIDDEN, count_endings, ending_of, strip_ending, without_ending
+from nnunet_rs.core.partial_labels import require_cases, unannotated_targets
 from nnunet_rs.core.regions import dataset_json_issues
 from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Case, Dataset
@@ -62,6 +63,9 @@ def read_dataset(root: str | Path, environment: Mapping[str, str] | None = None)
     channels, labels = read_channels(file, content), read_labels(file, content)
     source = _Source(root, file, content, len(channels), _ending(file, content, layout), Folders(), environment or {})
     cases, issues = _training(source, layout)
+    partly = unannotated_targets(file, content, labels)
+    require_cases(file, partly, {case.name for case in cases} | {issue.case for issue in issues})
+    cases = [replace(case, unannotated=partly.get(case.name, ())) for case in cases]
     test, of_test = _test(source, layout)
     issues += dataset_json_issues(file, labels)
     issues += of_test

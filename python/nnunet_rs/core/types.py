@@ -96,6 +96,11 @@ class LabelSet:
         return len(self.regions) or self.count
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the channels of the network's output stand for: the regions, or the classes with the background."""
+        return tuple(region.name for region in self.regions) or self.names
+
+    @property
     def score_names(self) -> tuple[str, ...]:
         """What is scored: the regions, or the classes without the background."""
         return tuple(region.name for region in self.regions) or self.names[1:]
@@ -119,6 +124,7 @@ class Case:
     images: tuple[Path, ...]  # one file per channel, or a single file whose last axis holds the channels
     label: Path | None = None
     output: str = ""  # where a list wants its result, with slashes, within the outputs' folder; empty: by its name
+    unannotated: Shape = ()  # indices into `LabelSet.score_names`: what of it may be there and is not in the label file
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ PREPARED_CASE = ".zip"  # the ending of a prepared case
 ENSEMBLES = "ensembles"  # in nnU-Net's results too
 _PREPARED, _PREVIOUS_STAGE, _MODELS = "prepared", "previous", "models"
 _VALIDATION, _PICTURES, _JOBS = "validation", "pictures", "jobs"
+_BEST, _NEXT = "best", "next"  # in a fold's folder: the best epoch's model, and a training on top of the finished one
+_TAKING = ".taking"  # what was `next` and finished, on its way to be the fold's model
 _ASIDE = "previous_"  # and a number: what a fold's folder held before
 _MOVING = ".keeping"  # becomes the next of these as soon as everything is in it
 _FOLD = re.compile(r"fold_(\d+|all)")
@@ -217,6 +219,21 @@ class ModelFolder:
         """Pictures of the best, the median and the worst held-out case."""
         return self.path / _PICTURES
 
+    @property
+    def best(self) -> ModelFolder:
+        """The model of the epoch with the best Dice on validation patches, where that was asked for."""
+        return ModelFolder(self.path / _BEST)
+
+    @property
+    def next_cycle(self) -> ModelFolder:
+        """Where the finished model is trained further, until that is finished too."""
+        return ModelFolder(self.path / _NEXT)
+
+    @property
+    def taking_folder(self) -> Path:
+        """Where the finished next cycle lies while it takes the model's place."""
+        return self.path / _TAKING
+
     def is_finished(self) -> bool:
         """Whether there is a whole model to predict with: its metadata is written last, and removed first.
 
@@ -231,21 +248,26 @@ class ModelFolder:
     @property
     def fold(self) -> FoldName | None:
         """By the folder's name; None: it has another."""
-        return fold_of(_named(self.path).name)
+        return fold_of(_fold_folder(self.path).name)
+
+    @property
+    def home(self) -> Path:
+        """The folder of the configuration's models."""
+        return _fold_folder(self.path).parent
 
     @property
     def configuration(self) -> str:
         """By the name of the folder above."""
-        return _named(self.path).parent.name
+        return self.home.name
 
     @property
     def work(self) -> WorkFolder | None:
         """The work folder it lies in; None: it lies elsewhere, as a copy does."""
-        return WorkFolder.holding(_named(self.path).parent)
+        return WorkFolder.holding(self.home)
 
     def beside(self, configuration: str) -> tuple[ModelFolder, ...]:
         """Return the models of another configuration of the same work folder, or copy, by fold."""
-        return model_folders(_named(self.path).parent.parent / configuration)
+        return model_folders(self.home.parent / configuration)
 
     @property
     def moving_folder(self) -> Path:
@@ -260,7 +282,7 @@ class ModelFolder:
 
     def contents(self, stay: Collection[str] = ()) -> list[Path]:
         """List what belongs to the model: not what was kept aside before, nor the lock, nor what is to stay."""
-        out = (LOCK, _MOVING, *stay)
+        out = (LOCK, _MOVING, _TAKING, *stay)
         return sorted(path for path in self.path.iterdir() if path.name not in out and not path.name.startswith(_ASIDE))
 
 
@@ -273,6 +295,13 @@ def model_folders(folder: Path) -> tuple[ModelFolder, ...]:
 def _named(path: Path) -> Path:
     """Return a path that names the folders above it, which `fold_0` and `../fold_0` do not."""
     return path if len(path.parents) > 2 and ".." not in path.parts else path.resolve()
+
+
+def _fold_folder(path: Path) -> Path:
+    """Return the fold's folder of a model that lies in it: the best, the next or a previous one."""
+    named = _named(path)
+    inside = named.name in (_BEST, _NEXT) or named.name.startswith(_ASIDE)
+    return named.parent if inside and fold_of(named.parent.name) is not None else named
 
 
 def _by_fold(path: Path) -> tuple[bool, int]:

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, named
+from nnunet_rs.core.partial_labels import PartialLabels
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3
 from nnunet_rs.data.augment import Augmentation
 from nnunet_rs.data.patches import PatchRule, choose_start, oversamples_foreground
 from nnunet_rs.data.previous_stage import PreviousStore
+from nnunet_rs.data.sampling import AS_NNUNET, CaseSampler, Sampling
 from nnunet_rs.data.store import Store
 from nnunet_rs.plan.schema import Configuration
 
@@ -34,7 +36,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class LoaderOptions:
-    """How a Loader works; none of it but `seed`, `purpose`, `batch_size` and `share` changes a batch."""
+    """How a Loader works; of it `seed`, `purpose`, `batch_size`, `share` and `sampling` alone change a batch."""
 
     seed: int = 0
     purpose: Purpose = "training"
@@ -42,6 +44,7 @@ class LoaderOptions:
     threads: int | None = None  # None: one per processor this process may use
     ahead: int = 2  # batches that are made while one is used
     share: tuple[int, int] = (0, 1)  # (k, n): the samples k, k + n, k + 2n … of every batch, of n processes' k-th
+    sampling: Sampling = AS_NNUNET
     empty: Callable[[Shape, Any], NDArray[Any]] = np.empty  # (shape, number type) -> memory for a batch, as pinned
 
 
@@ -54,8 +57,10 @@ class PatchSampler:
     augmentation: Augmentation  # for the rule's patch
     previous: PreviousStore | None = None  # a cascade's second stage: the segmentations of its first
 
-    def __call__(self, name: str, foreground: bool, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
-        """Make a sample of the case `name`, about its foreground if `foreground`.
+    def __call__(
+        self, name: str, foreground: bool, rng: np.random.Generator, centre: tuple[int, ...] | None = None
+    ) -> tuple[FloatArray, IntArray]:
+        """Make a sample of the case `name`, about its foreground if `foreground`, about the classes `centre` if given.
 
         Returns
         -------
@@ -64,7 +69,7 @@ class PatchSampler:
         labels
             Class indices (*patch).
         """
-        start = choose_start(self.rule, self.store.class_locations(name), foreground, rng)
+        start = choose_start(self.rule, self.store.class_locations(name), foreground, rng, centre)
         drawn = self.augmentation.draw(rng)
         region = self.augmentation.region(drawn)
         size = (1, *region)[-3:]
@@ -112,6 +117,8 @@ class Loader:
         Seed, purpose, threads.
     previous
         For the second stage of a cascade: its first stage's segmentations; the augmentation makes channels of them.
+    partial
+        Cases that are annotated in part: their samples' labels say so, see `core.partial_labels`.
 
     Raises
     ------
@@ -133,15 +140,18 @@ class Loader:
         options: LoaderOptions | None = None,
         *,
         previous: PreviousStore | None = None,
+        partial: PartialLabels | None = None,
     ) -> None:
         if not names:
             raise DatasetError("no case to draw patches from")
         self.options = options or LoaderOptions()
         self.batch_size = self.options.batch_size or configuration.batch_size
-        self._names, self.augmentation = tuple(names), augmentation
+        self.augmentation = augmentation
         self._samples = range(self.options.share[0], self.batch_size, self.options.share[1])
         rule = PatchRule.of(configuration.patch_size, labels)
         self._sampler = PatchSampler(store, rule, augmentation, previous)
+        self._cases = CaseSampler(store, names, rule, labels, self.options.sampling)
+        self._offsets = {name: partial.offset(name, labels) for name in names} if partial else {}
         self._channels = {name: store.record(name).channels for name in names}[names[0]]
         if previous is not None:
             self._channels += labels.count - 1
@@ -207,12 +217,15 @@ class Loader:
         sample = self._samples[slot]
         stream = _STREAMS[self.options.purpose]
         rng = np.random.default_rng((self.options.seed, stream, epoch, index, sample))
-        name = self._names[rng.integers(len(self._names))]
-        foreground = oversamples_foreground(sample, self.batch_size, index)
+        share = self.options.sampling.foreground
+        foreground = oversamples_foreground(sample, self.batch_size, index, share, epoch)
+        name, centre = self._cases.draw(foreground, rng)
         try:
-            batch.data[slot], batch.labels[slot] = self._sampler(name, foreground, rng)
+            batch.data[slot], batch.labels[slot] = self._sampler(name, foreground, rng, centre)
         except Exception as error:
             raise DatasetError(f"case {name}, batch {index} of epoch {epoch}: {named(error)}") from error
+        if offset := self._offsets.get(name, 0):
+            batch.labels[slot] += offset
         return name
 
 

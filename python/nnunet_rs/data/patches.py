@@ -12,6 +12,7 @@ from nnunet_rs.core.types import LabelSet, Shape3
 from nnunet_rs.data.class_locations import ClassLocations
 
 FOREGROUND_SHARE = 0.33  # of the samples of a batch that are centred on foreground
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +32,27 @@ class PatchRule:
         return cls((size[0], size[1], size[2]), foreground_classes, annotated)
 
 
-def oversamples_foreground(sample: int, batch_size: int, index: int, share: float = FOREGROUND_SHARE) -> bool:
-    """Whether a sample of the `index`-th batch is centred on foreground.
+def oversamples_foreground(
+    sample: int, batch_size: int, index: int, share: float | None = None, epoch: int = 0
+) -> bool:
+    """Whether a sample of the `index`-th batch of an epoch is centred on foreground.
 
-    The last third of every batch is, and at least one of its samples; of batches of one, every second.
+    Without a share the last third of every batch is, and at least one of its samples; of batches of one, every second.
+    With one, so many of a batch's last samples that the share is met over the batches, and over the epochs.
     """
-    if batch_size == 1:
-        return index % 2 == 1
-    return sample >= batch_size - math.ceil(share * batch_size)
+    if share is None:
+        return index % 2 == 1 if batch_size == 1 else sample >= batch_size - math.ceil(FOREGROUND_SHARE * batch_size)
+    begun = epoch * _GOLDEN % 1  # spread evenly: epochs of few batches would else all be rounded down
+    before, after = (math.floor(begun + share * batch_size * batches) for batches in (index, index + 1))
+    return sample >= batch_size - (after - before)
 
 
 def choose_start(
-    rule: PatchRule, class_locations: ClassLocations, foreground: bool, rng: np.random.Generator
+    rule: PatchRule,
+    class_locations: ClassLocations,
+    foreground: bool,
+    rng: np.random.Generator,
+    centre: tuple[int, ...] | None = None,
 ) -> Shape3:
     """Draw where a patch starts in a case.
 
@@ -56,6 +66,8 @@ def choose_start(
         Centre on a voxel of a random class (or region) among those that occur; where none does, anywhere.
     rng
         The sample's own generator.
+    centre
+        Classes, one of which occurs, to centre on instead.
 
     Returns
     -------
@@ -65,7 +77,7 @@ def choose_start(
         hang over the far end, as nnU-Net's `get_bbox` lets it.
     """
     bounds = [_bounds(size, length) for size, length in zip(rule.patch, class_locations.shape, strict=True)]
-    target = _target(rule, class_locations, foreground, rng)
+    target = _target(rule, class_locations, foreground, rng) if centre is None else centre
     if target is None:
         z, y, x = (int(rng.integers(low, high + 1)) for low, high in bounds)
         return z, y, x

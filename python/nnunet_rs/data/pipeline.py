@@ -17,6 +17,7 @@ from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import keep_aside, read_json, remove_leftovers, write_json
 from nnunet_rs.core.issues import Issue, fatal
 from nnunet_rs.core.locks import exclusive
+from nnunet_rs.core.partial_labels import KEY as PARTIAL
 from nnunet_rs.core.progress import Progress, Share, Silent, Task
 from nnunet_rs.core.resources import peak_memory, processors
 from nnunet_rs.core.types import Case, Dataset
@@ -354,6 +355,17 @@ def _wanted(plan: Plan, names: Sequence[str]) -> tuple[Configuration, ...]:
     return tuple(plan.configurations[name] for name in shared)
 
 
+def _annotated(dataset: Dataset, cases: Sequence[Case]) -> dict[str, Any]:
+    """Say, as dataset.json does, what the cases are annotated for that are not in full."""
+    names = dataset.labels.score_names
+    partly = {
+        case.name: [name for index, name in enumerate(names) if index not in case.unannotated]
+        for case in cases
+        if case.unannotated
+    }
+    return {PARTIAL: partly} if partly else {}
+
+
 _KEPT = ("labels", "regions_class_order", "codes", "colours", "colors")  # the last three: for DICOM
 
 
@@ -372,6 +384,7 @@ def _dataset_json(dataset: Dataset, cases: Sequence[Case]) -> dict[str, Any]:
         "name": dataset.name,
         "channel_names": {str(number): name for number, name in enumerate(dataset.channels)},
         **declared_labels,
+        **_annotated(dataset, cases),
         "numTraining": len(cases),
         "file_ending": dataset.ending,
         "dataset": listed,

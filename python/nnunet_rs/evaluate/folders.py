@@ -22,8 +22,8 @@ from nnunet_rs.core.names import strip_ending
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.resources import processors
 from nnunet_rs.core.text import examples
-from nnunet_rs.core.types import Labels, LabelSet
-from nnunet_rs.evaluate.scores import score_case, scored_targets
+from nnunet_rs.core.types import Labels, LabelSet, Shape
+from nnunet_rs.evaluate.scores import score_case, scored_targets, without
 from nnunet_rs.evaluate.summary import CaseScores, Summary
 
 TOLERANCE = 1.0  # mm; of the normalised surface Dice
@@ -38,6 +38,7 @@ class CasePair:
     name: str
     prediction: Path
     reference: Path
+    unannotated: Shape = ()  # targets that the reference is not annotated for, indices into `LabelSet.score_names`
 
 
 def evaluate_folders(
@@ -111,6 +112,7 @@ def score_pair(
     with doing(pair.prediction):
         prediction, reference = read_pair(pair, labels, warn)
         scores = score_case(prediction.data, reference.data, labels, reference.spacing, tolerance)
+    scores = without(scores, pair.unannotated)
     extent = (n * mm for n, mm in zip(reference.data.shape, reference.spacing, strict=True))
     return CaseScores(pair.name, str(pair.prediction), str(pair.reference), scores, math.hypot(*extent))
 

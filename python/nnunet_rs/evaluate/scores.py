@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from math import nan
 from typing import Any
@@ -58,6 +58,7 @@ class Score:
 
 
 METRICS = tuple(field.name for field in fields(Score))
+UNKNOWN = Score(nan, nan, nan, nan, 0, 0, 0, 0, 0, 0, nan, nan, nan, nan, nan)  # of what a reference says nothing of
 
 
 def scored_targets(labels: LabelSet) -> tuple[Target, ...]:
@@ -128,6 +129,11 @@ def score_case(
     return tuple(
         _score(*overlap(pairs, target.classes), voxel, apart) for target, apart in zip(targets, distances, strict=True)
     )
+
+
+def without(scores: Sequence[Score], targets: Collection[int]) -> tuple[Score, ...]:
+    """Leave out what a reference is not annotated for: nothing is known of it, and it counts in no mean."""
+    return tuple(UNKNOWN if index in targets else score for index, score in enumerate(scores))
 
 
 def _score(tp: int, fp: int, fn: int, tn: int, voxel: float, apart: SurfaceDistances) -> Score:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.progress import Progress
@@ -14,6 +15,7 @@ from nnunet_rs.data.augment import Augmentation, build_augmentation, with_first_
 from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.mirroring import axes_named, declares_mirror_axes, image_axes, mirrored_axes
 from nnunet_rs.data.resampling import resampled_shape
+from nnunet_rs.data.sampling import Sampling
 from nnunet_rs.data.store import Store, normalization_key, open_store
 from nnunet_rs.model.device import Compute, batch_memory
 from nnunet_rs.model.plugin_checks import check_augmentation
@@ -42,15 +44,17 @@ def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator
         setup.config.seed,
         threads=options.threads or min(MOST_THREADS, max(1, processors() // setup.group.size)),
         share=(setup.group.rank, setup.group.size),
+        sampling=Sampling(setup.config.oversample_foreground, setup.config.class_sampling),
         empty=partial(batch_memory, compute.device),
     )
     augmentation = _augmentation(setup)
     _report_mirroring(augmentation, setup, progress)
-    yield Loader(store, setup.cases.train, configuration, plan.labels, augmentation, loading, previous=previous)
+    more: dict[str, Any] = {"previous": previous, "partial": setup.partial}
+    yield Loader(store, setup.cases.train, configuration, plan.labels, augmentation, loading, **more)
     still = build_augmentation("none", configuration, plan.normalization, plan.labels.count)
     loading = replace(loading, purpose="validation")
     held_out = setup.cases.validation or setup.cases.train  # which no patch is drawn from if none is held out
-    yield Loader(store, held_out, configuration, plan.labels, still, loading, previous=previous)
+    yield Loader(store, held_out, configuration, plan.labels, still, loading, **more)
 
 
 def _augmentation(setup: Setup) -> Augmentation:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.progress import Progress
-from nnunet_rs.core.workspace import CHECKPOINT, METRICS, ModelFolder, model_folders
+from nnunet_rs.core.workspace import CHECKPOINT, METRICS, ModelFolder, WorkFolder
 from nnunet_rs.data.mirroring import axes_named, image_axes, patch_axes
 from nnunet_rs.model.config import TrainingConfig, unlike
 from nnunet_rs.model.header import ADVICE, read_config
@@ -39,8 +39,8 @@ def finished_before(model: ModelFolder, options: TrainOptions, progress: Progres
         return None
     if not options.resume:
         raise CheckpointError(
-            f"{folder}: is trained already; --resume keeps it and scores it, --fresh trains anew and keeps the old "
-            "model aside"
+            f"{folder}: is trained already; --resume keeps it and scores it, --new-cycle trains it further, --fresh "
+            "trains anew and keeps the old model aside"
         )
     if model.has_checkpoint():  # killed between the model and the end
         return None
@@ -111,10 +111,11 @@ def _keep_another(job: TrainingJob, state: TrainingState, progress: Progress) ->
 def report_recipe(setup: Setup, asked: TrainOptions, saved: TrainingConfig | None, progress: Progress) -> None:
     """Say by which recipe is trained, and warn where other folds were trained by another."""
     name, plan = setup.config.recipe, setup.plan.recipe
-    why = "" if asked.recipe else f", the recipe of plans by {plan}" if saved is None else ", as it was begun"
+    begun = saved is not None or setup.config.cycle > 1
+    why = "" if asked.recipe else ", as it was begun" if begun else f", the recipe of plans by {plan}"
     progress.say(f"training recipe: {name}{why}")
-    for other in model_folders(setup.model.path.parent):
-        if other == setup.model or not other.is_finished():
+    for other in WorkFolder(setup.work).models(setup.configuration.name):
+        if other.fold == setup.fold or not other.is_finished():
             continue
         with suppress(CheckpointError):  # whoever uses that model says what is wrong with it
             metadata = read_metadata(other.path)

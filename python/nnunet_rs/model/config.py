@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from nnunet_rs.core.choices import Activation, Downsampling, Norm, Precision, ScheduleName
 from nnunet_rs.core.errors import CheckpointError, PlanError
-from nnunet_rs.core.types import Shape
+from nnunet_rs.core.types import LabelSet, Shape
+from nnunet_rs.data.sampling import require_weights, target_weights
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.plugins import is_own, same_function, spelled
@@ -72,6 +73,14 @@ class TrainingConfig:
     channels_last: bool | None = None  # the memory layout; None: what was measured, else contiguous
     measured: MeasuredCompute | None = None  # None: nothing was (see model.measured_compute)
 
+    # Of each class: in which patches (see `data.sampling`), and how much in the loss
+    oversample_foreground: float | None = None  # share of the samples that are centred on foreground; None: nnU-Net's
+    class_sampling: str | dict[str, float] = "uniform"  # on which class: or balanced, inverse_frequency, weights
+    class_weights: dict[str, float] | None = None  # of classes or regions, by name; None, or no name: 1
+
+    keep_best: bool = False  # the epoch with the best Dice on validation patches is kept beside the last one
+    cycle: int = 1  # 2: of a finished model that was trained further, and so on
+
     # Fields that an earlier version, or another program, did not record: they hold what the recipe says.
     unknown: tuple[str, ...] = ()
 
@@ -84,7 +93,7 @@ class TrainingConfig:
 OWN = ("network", "loss", "optimiser", "augmentation")  # what a function of the user's own may be
 _CONSTANTS = ("weight_decay", "momentum", "gradient_clip", "schedule", "plateau", "ema_decay")  # of a recipe alone
 # What may change when a training is resumed: it bounds the training or says how exactly it computes.
-_FREE = ("epochs", "time_budget", "validation_batches", "precision", "channels_last")
+_FREE = ("epochs", "time_budget", "validation_batches", "precision", "channels_last", "keep_best")
 _NAMES = tuple(
     field.name
     for field in fields(TrainingConfig)
@@ -122,7 +131,7 @@ def new_config(options: TrainOptions, plan: Plan, configuration: str, *, on_gpu:
     config = replace(usual_config(plan.recipe, plan.configurations[configuration], recipe, on_gpu=on_gpu), **asked)
     if config.time_budget is not None and config.schedule == "one_cycle" and "epochs" not in asked:
         config = replace(config, epochs=None)
-    _require_range(config)
+    _require_range(config, plan.labels)
     return config
 
 
@@ -163,8 +172,23 @@ def resumed_config(
     fresh = new_config(replace(options, recipe=recipe), plan, configuration) if saved.unknown else saved
     known_now = {name: getattr(fresh, name) for name in saved.unknown}
     config = replace(saved, **{**known_now, **asked, "unknown": ()})
-    _require_range(config)
+    _require_range(config, plan.labels)
     return config
+
+
+def next_cycle_config(
+    options: TrainOptions, before: TrainingConfig, plan: Plan, configuration: str, where: Path
+) -> TrainingConfig:
+    """Return the configuration of a new cycle on top of a finished model: as its was, over the length now asked for.
+
+    Parameters and errors as `resumed_config`; `before` is the finished model's.
+    """
+    config = resumed_config(options, before, plan, configuration, where)
+    if options.epochs is not None and options.time_budget is None:
+        config = replace(config, time_budget=None)
+    if options.time_budget is not None and options.epochs is None and config.schedule == "one_cycle":
+        config = replace(config, epochs=None)
+    return replace(config, cycle=before.cycle + 1, measured=None)
 
 
 def asked_for(options: TrainOptions, name: str) -> Any:
@@ -172,6 +196,8 @@ def asked_for(options: TrainOptions, name: str) -> Any:
     value = getattr(options, name)
     if name in OWN and is_own(value):
         return spelled(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if value not in (None, "auto"):
         return value
     usual = None if options.recipe is None else RECIPES.get(options.recipe.name)
@@ -223,6 +249,8 @@ def _recipe_differences(options: TrainOptions, saved: TrainingConfig) -> list[st
         return []
     if wanted.name != saved.recipe:
         return [f"--recipe {saved.recipe} (now {wanted.name})"]
+    if wanted == RECIPES.get(wanted.name):
+        return []  # it is asked for by its name: its constants may have been others when the training was begun
     constants = _CONSTANTS if is_own(saved.optimiser) else (*_CONSTANTS, "optimiser")
     return [
         f"{name} {getattr(saved, name)} of the recipe (now {getattr(wanted, name)})"
@@ -231,7 +259,16 @@ def _recipe_differences(options: TrainOptions, saved: TrainingConfig) -> list[st
     ]
 
 
-def _require_range(config: TrainingConfig) -> None:
+def _require_range(config: TrainingConfig, labels: LabelSet) -> None:
+    share = config.oversample_foreground
+    if share is not None and not 0 <= share <= 1:
+        raise PlanError(f"oversample foreground is {share:g}: must be a share of the samples, from 0 to 1")
+    if config.class_sampling != "uniform":
+        target_weights(labels, config.class_sampling)
+    if config.class_weights is not None:
+        require_weights("class weights", config.class_weights, labels.output_names)
+        if not any(config.class_weights.get(name, 1) for name in labels.score_names):
+            raise PlanError("class weights: every class has the weight 0; nothing would be learnt")
     if not 0 < config.learning_rate < math.inf:
         raise PlanError(f"learning rate is {config.learning_rate:g}: must be a number above 0")
     if config.batch_size < 1:
@@ -254,14 +291,14 @@ def command_words(config: TrainingConfig, plan: Plan, configuration: str) -> tup
     for name in ("learning_rate", *_NAMES):
         value = getattr(config, name)
         if name not in (*silent, *config.unknown) and value != getattr(usual, name) and value is not None:
-            words += _words(name, value).split(" ", 1)
+            words += _typed(name, value)
     return tuple(words)
 
 
 def own_words(config: TrainingConfig) -> tuple[str, ...]:
     """Return the options that name the functions of the user's own: what resuming cannot take from a file."""
     named = [(name, getattr(config, name)) for name in OWN]
-    return tuple(word for name, value in named if is_own(value) for word in _words(name, value).split(" ", 1))
+    return tuple(word for name, value in named if is_own(value) for word in _typed(name, value))
 
 
 def usual_config(
@@ -306,7 +343,19 @@ def _words(name: str, value: object) -> str:
     return f"no --{option}" if value is None else f"--{option} {_value(value)}"
 
 
+def _typed(name: str, value: object) -> list[str]:
+    """Return an option of the command as it is typed, word by word."""
+    option, *rest = _words(name, value).split(" ", 1)
+    return [option, *(_pairs(value) if isinstance(value, Mapping) else rest)]
+
+
+def _pairs(weights: Mapping[str, float]) -> list[str]:
+    return [f"{name}={weight:.12g}" for name, weight in weights.items()]
+
+
 def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(_pairs(value))
     if isinstance(value, tuple):  # mirror axes
         return ",".join(map(str, value)) or "none"
     return f"{value:.12g}" if isinstance(value, float) else str(value)

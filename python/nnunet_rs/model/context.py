@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from nnunet_rs.core.choices import LossTerms
-from nnunet_rs.core.types import LabelSet
-from nnunet_rs.model.losses import build_loss, region_table
+from nnunet_rs.core.partial_labels import NONE, PartialLabels, step
+from nnunet_rs.core.types import FoldName, LabelSet
+from nnunet_rs.model.config import TrainingConfig
+from nnunet_rs.model.losses import build_loss, region_table, split_target
 from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.plan.schema import Configuration, Plan
 
@@ -20,6 +23,9 @@ class Context:
     plan: Plan  # channels, normalisation, labels
     configuration: Configuration  # spacing (z, y, x) in mm, patch and batch size
     network: NetworkOptions  # deep supervision and other options
+    fold: FoldName | None = None  # None, as the next: of a network that is built to predict
+    config: TrainingConfig | None = None  # all that the training is: epochs, learning rate, ...
+    partial: PartialLabels = NONE  # cases that are annotated in part: see `split_target`
 
     @property
     def labels(self) -> LabelSet:
@@ -29,7 +35,7 @@ class Context:
     @property
     def outputs(self) -> tuple[str, ...]:
         """What the channels of the network's output are called: classes with the background, or regions."""
-        return tuple(region.name for region in self.labels.regions) or self.labels.names
+        return self.labels.output_names
 
     @property
     def inputs(self) -> int:
@@ -76,6 +82,27 @@ class Context:
         -------
         Module
             Called with logits (b, outputs, *size) and class indices (b, *size), gives a scalar. Regions and voxels to
-            ignore are heeded; under torchrun Dice is that of a process's own samples.
+            ignore are heeded, class weights and cases that are annotated in part too; under torchrun Dice is that of a
+            process's own samples.
         """
-        return build_loss(self.labels, terms, batch_dice=self.configuration.batch_dice)
+        return build_loss(
+            self.labels,
+            terms,
+            batch_dice=self.configuration.batch_dice,
+            weights=None if self.config is None else self.config.class_weights,
+            partial=self.partial,
+        )
+
+    def split_target(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Take apart what a loss is given as the target, where cases are annotated in part.
+
+        Returns
+        -------
+        target
+            Class indices (b, *size).
+        known
+            (b, targets), float32: 1 where a sample is annotated for a class (the background not among them) or region;
+            what it has of the others is labelled background.
+        """
+        table = torch.tensor(self.partial.table(self.labels), device=target.device)
+        return split_target(target, step(self.labels), table)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_rs.core.errors import TrainingError, doing
+from nnunet_rs.core.partial_labels import NONE, PartialLabels
 from nnunet_rs.core.progress import Progress, Silent, Task
 from nnunet_rs.core.stop_request import StopRequest
 from nnunet_rs.core.text import clock, counted
@@ -70,8 +71,10 @@ class TrainingJob:
     training: Batches
     validation: Batches
     dims: int
+    partial: PartialLabels = NONE  # cases that are annotated in part
     mirror_axes: Shape = ()  # of the patch, along which training samples are mirrored
     on_epoch: Callable[[History], None] | None = None
+    keep: Callable[[TrainingJob, TrainingState], None] | None = None  # called where an epoch is the best so far
     group: ProcessGroup = field(default_factory=ProcessGroup)
     overhead: Overhead | None = None
 
@@ -210,7 +213,11 @@ class Loop:
         )
         if job.group.is_rank_0:
             state.history.write(job.model.metrics_file)
-        if is_over(job.config, state.position) or state.position.seconds - self._saved > self._save_seconds / SAVE_COST:
+        improved = job.config.keep_best and state.history.best == epoch
+        if improved and job.keep is not None and job.group.is_rank_0:
+            job.keep(job, state)  # before the checkpoint: what is resumed from is never further than the best
+        late = state.position.seconds - self._saved > self._save_seconds / SAVE_COST
+        if improved or late or is_over(job.config, state.position):
             self._save()
         if job.on_epoch is not None and job.group.is_rank_0:
             job.on_epoch(state.history)
@@ -229,7 +236,7 @@ class Loop:
             with job.compute.autocast():
                 logits = model(data)
             losses += pending.put(job.loss(logits, labels), batch)
-            found = count_voxels(logits, labels, job.labels)
+            found = count_voxels(logits, labels, job.labels, job.partial)
             counts = found if counts is None else counts + found
             done += 1
             if math.isfinite(allowed) and (self._tick().seconds - begun) * (done + 1) / done > allowed:

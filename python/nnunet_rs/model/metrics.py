@@ -10,8 +10,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from nnunet_rs.core.partial_labels import NONE, PartialLabels, step
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.model.losses import Total, region_table, region_truth
+from nnunet_rs.model.losses import Total, region_table, region_truth, split_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Counts:
         return tuple((sums[0] / sums.sum(0)).tolist())
 
 
-def count_voxels(logits: Tensor, target: Tensor, labels: LabelSet) -> Counts:
+def count_voxels(logits: Tensor, target: Tensor, labels: LabelSet, partial: PartialLabels = NONE) -> Counts:
     """Compare a prediction with its labels.
 
     Parameters
@@ -53,12 +54,18 @@ def count_voxels(logits: Tensor, target: Tensor, labels: LabelSet) -> Counts:
         Class indices (b, *size); the ignore label's voxels are not counted.
     labels
         What the outputs stand for.
+    partial
+        Samples that are annotated in part: a class counts where they are annotated for it.
 
     Returns
     -------
     Counts
         As nnU-Net's "pseudo Dice" collects them: foreground classes only, or all regions.
     """
+    known: Tensor | None = None
+    if partial:
+        annotated = torch.tensor(partial.table(labels), device=logits.device)
+        target, known = split_target(target, step(labels), annotated)
     if labels.regions:
         table = _region_table(tuple(region.classes for region in labels.regions), labels.count, logits.device)
         truth, predicted = region_truth(table, target) > 0, logits >= 0  # (b, outputs, *size)
@@ -67,6 +74,9 @@ def count_voxels(logits: Tensor, target: Tensor, labels: LabelSet) -> Counts:
         truth, predicted = target.unsqueeze(1) == classes, logits.argmax(1, keepdim=True) == classes
     if labels.ignore_index is not None:
         counted = (target != labels.ignore_index).unsqueeze(1)
+        truth, predicted = truth & counted, predicted & counted
+    if known is not None:
+        counted = known.bool().view(*known.shape, *(1,) * (logits.ndim - 2))
         truth, predicted = truth & counted, predicted & counted
     axes = (0, *range(2, logits.ndim))
     both = (truth & predicted).sum(axes)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.unzip import is_zip, unpacked
-from nnunet_rs.core.workspace import DATASET_JSON, fold_name, fold_of
+from nnunet_rs.core.workspace import DATASET_JSON, ModelFolder, fold_name, fold_of
 from nnunet_rs.model.config import TrainingConfig, usual_config
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.recipe import V2
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nnunet_rs.model.nnunet_weights import NnunetCheckpoint
 
 PLANS, DATASET, FINAL = "plans.json", DATASET_JSON, "checkpoint_final.pth"
+BEST = "checkpoint_best.pth"
 _MODEL = re.compile(r"(?P<trainer>.+?)__(?P<plans>.+)__(?P<configuration>.+)")
 _KNOWN = ("recipe", "epochs", "network", "features", "norm", "activation", "downsampling", "decoder_kernels", "unknown")
 _UNKNOWN = tuple(field.name for field in fields(TrainingConfig) if field.name not in _KNOWN)  # of their trainings
@@ -170,7 +171,7 @@ def choose_folders(found: Sequence[NnunetFolder], choice: NnunetChoice) -> tuple
 
 def first_stage_folder(fold_folder: Path, configuration: str) -> Path:
     """Return where the first stage of a cascade lies, whose second stage is this fold: beside it."""
-    home = fold_folder.parent
+    home = ModelFolder(fold_folder).home
     named = _MODEL.fullmatch(home.name)
     name = configuration if named is None else f"{named['trainer']}__{named['plans']}__{configuration}"
     return home.parent / name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_rs.core.choices import Activation, Downsampling, Norm, Precision
 from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.model.history import History
-from nnunet_rs.model.plugins import LossFunction, NetworkFunction, OptimiserFunction
+from nnunet_rs.model.plugins import EpochFunction, LossFunction, NetworkFunction, OptimiserFunction
 from nnunet_rs.model.recipe import TrainRecipe
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class TrainOptions:
     epochs: int | None = None  # None: the recipe's
     batches: int | None = None  # an epoch's
     validation_batches: int | None = None
+    keep_best: bool | None = None  # keep the epoch with the best Dice on validation patches too; None: no
     time_budget: float | None = None  # seconds
     batch_size: int | None = None  # None: the plan's, within the recipe's limit
     features: int | None = None  # of the first stage; the others keep their ratio to it
@@ -50,12 +51,19 @@ class TrainOptions:
     norm: Norm | None = None
     downsampling: Downsampling | None = None
     deep_supervision: bool | None = None
+    class_weights: Mapping[str, float] | None = None  # in the loss, of classes (the background too) or regions, by name
     loss: str | LossFunction | None = None  # ce_dice, ce, dice, or the user's own
     augmentation: str | AugmentationFunction | None = None  # a name that data.augment knows, or the user's own
+    # Share of the samples that are centred on foreground, 0 to 1; None: as nnU-Net, a third of each batch, rounded up.
+    oversample_foreground: float | None = None
+    # On which class: uniform (one of those in the case, as nnU-Net), balanced, inverse_frequency, or weights by name.
+    class_sampling: str | Mapping[str, float] | None = None
     mirror_axes: Shape | None = None  # of the image: 0 is z, 1 is y, 2 is x; None: the augmentation's
     pretrained: str | None = None  # a model, ours or nnU-Net's, whose weights training begins with
     seed: int | None = None  # None: 0
+    on_epoch: str | EpochFunction | None = None  # called after every epoch, with all epochs so far
     resume: bool = False  # go on with a training that was interrupted; a finished one stays
+    new_cycle: bool = False  # train a finished model further, by a whole schedule; it stays until that is finished
     fresh: bool = False  # train anew what is finished, and keep the old model aside
     device: str = "auto"
     precision: Precision = "auto"

@@ -27,11 +27,16 @@ if TYPE_CHECKING:  # a name for the types' sake
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from nnunet_rs.model.history import History
+
 # (configuration, input channels, output channels, options) → a network of (b, inputs, *patch_size) to logits
 NetworkFunction: TypeAlias = Callable[[Configuration, int, int, NetworkOptions], "nn.Module"]
 # (logits (b, outputs, *size), class indices (b, *size)) → a scalar
 LossFunction: TypeAlias = Callable[["Tensor", "Tensor"], "Tensor"]
 OptimiserFunction: TypeAlias = "Callable[[Iterable[nn.Parameter]], Optimizer]"
+
+# (all epochs so far) → nothing
+EpochFunction: TypeAlias = "Callable[[History], object]"
 
 CONTEXT = "context"  # a parameter of this name is given what the training is about
 
@@ -41,7 +46,7 @@ class Plugin:
     """A user's own function or class, which is called like it; another process finds it again by its name."""
 
     function: Callable[..., Any]
-    option: str  # network, loss, optimiser, augmentation, function
+    option: str  # network, loss, optimiser, augmentation, on-epoch, function
     name: str = ""  # module:function or /path/file.py:function, as it can be found again; empty: given in Python
     context: Any = None  # for a parameter of that name
 
@@ -53,7 +58,7 @@ class Plugin:
         PluginError
             In place of whatever it raises, but for errors of nnunet_rs and memory that does not suffice.
         """
-        named = {CONTEXT: self.context} if self.context is not None and self._asks() else {}
+        named = {CONTEXT: self.context} if self.context is not None and self.asks() else {}
         with self.errors_named():
             return self.function(*arguments, **named)
 
@@ -100,7 +105,8 @@ class Plugin:
                 raise
             raise PluginError(f"{self}: {named(error)}{_at(error) or self._where()}") from error
 
-    def _asks(self) -> bool:
+    def asks(self) -> bool:
+        """Whether it has a parameter for the context."""
         try:
             parameter = inspect.signature(self.function).parameters.get(CONTEXT)
         except (TypeError, ValueError):  # some functions in C do not tell
@@ -144,6 +150,9 @@ def plain_name(name: str) -> str:
     return f"{Path(place).stem if place.endswith('.py') else place}:{function}"
 
 
+_NAMELESS = ("network", "optimiser", "on-epoch")  # of which there are no names to choose by
+
+
 def as_plugin(option: str, value: object) -> Plugin | None:
     """Return the function that an option is, given or named as `module:function`; None: it is a built-in one's name.
 
@@ -153,7 +162,7 @@ def as_plugin(option: str, value: object) -> Plugin | None:
         There is no such function.
     """
     if isinstance(value, str):
-        named = is_own(value) or option in ("network", "optimiser")  # of which there are no names to choose by
+        named = is_own(value) or option in _NAMELESS
         return own_function(option, value) if named else None
     return as_own(option, value if callable(value) else None)
 

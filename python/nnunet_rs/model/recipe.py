@@ -87,7 +87,7 @@ FAST = TrainRecipe(
     augmentation="light",
     gradient_clip=12.0,
     most_samples=(8, 2),  # many steps of few samples: where time is short they learn most
-    ema_decay=0.999,
+    ema_decay=0.9999,  # reached after 90 000 iterations: until then the average reaches over a tenth of all so far
 )
 
 RECIPES = complete(TrainRecipeName, {recipe.name: recipe for recipe in (PAPER, V2, FAST)})

@@ -8,14 +8,17 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_rs.core.dataset_json import read_document
 from nnunet_rs.core.document import encode
+from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.partial_labels import KEY, NONE, PartialLabels, unannotated_targets
 from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.augment import AUGMENTATIONS, default_mirror_axes
 from nnunet_rs.data.folds import Fold, read_plan_and_fold
 from nnunet_rs.data.mirroring import patch_axes
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
-from nnunet_rs.model.config import OWN, TrainingConfig, new_config, resumed_config
+from nnunet_rs.model.config import OWN, TrainingConfig, new_config, next_cycle_config, resumed_config
 from nnunet_rs.model.context import Context
 from nnunet_rs.model.device import find_device
 from nnunet_rs.model.distributed import ProcessGroup, current_group
@@ -34,6 +37,7 @@ class Setup:
     """What one training is about."""
 
     work: Path
+    model: ModelFolder  # where the model goes
     plan: Plan  # with batch size and features of the training
     configuration: Configuration
     fold: FoldName
@@ -43,11 +47,7 @@ class Setup:
     plugins: tuple[Plugin, ...]  # the user's own functions
     group: ProcessGroup
     first: FirstStage | None = None  # of a cascade's second stage
-
-    @property
-    def model(self) -> ModelFolder:
-        """Where the model goes."""
-        return WorkFolder(self.work).model(self.configuration.name, self.fold)
+    partial: PartialLabels = NONE  # cases that are annotated in part
 
     @property
     def mirror_axes(self) -> Shape | None:
@@ -62,10 +62,10 @@ class Setup:
     @property
     def context(self) -> Context:
         """What own functions may know."""
-        return Context(self.plan, self.configuration, self.config.network_options)
+        return Context(self.plan, self.configuration, self.config.network_options, self.fold, self.config, self.partial)
 
     def plugin(self, option: str) -> Plugin | None:
-        """Return the user's own function for an option (network, loss, optimiser, augmentation), if there is one."""
+        """Return the user's own function for an option (network, loss, ..., on-epoch), if there is one."""
         return next((own.with_context(self.context) for own in self.plugins if own.option == option), None)
 
     @property
@@ -75,7 +75,7 @@ class Setup:
             configuration=self.configuration.name,
             plan=plan_digest(self.plan, self.configuration),
             fold=self.fold,
-            cases=_digest(encode(self.cases)),
+            cases=_digest(encode(self.cases), *([encode(self.partial)] if self.partial else [])),
             mirror_axes=self.mirror_axes,
             first_stage=None if self.first is None else self.first.digest,
         )
@@ -88,8 +88,26 @@ def set_up(
     options: TrainOptions,
     group: ProcessGroup | None = None,
     saved: TrainingConfig | None = None,
+    *,
+    folder: ModelFolder | None = None,
+    finished: TrainingConfig | None = None,
 ) -> Setup:
     """Read the work folder, and resolve what the training is: from recipe and options, or as a checkpoint has it.
+
+    Parameters
+    ----------
+    work, configuration, fold
+        What is trained.
+    options
+        What is asked for.
+    group
+        The processes that train.
+    saved
+        The configuration in the checkpoint that is resumed.
+    folder
+        Where the model goes; None: the fold's folder.
+    finished
+        The configuration of the finished model that is trained further.
 
     Raises
     ------
@@ -99,22 +117,39 @@ def set_up(
         A function of the user's own is not found.
     """
     plan, cases = read_plan_and_fold(work, configuration, fold)
-    plugins = tuple(own for option in OWN if (own := as_plugin(option, getattr(options, option))) is not None)
-    path = WorkFolder(work).model(configuration, fold).checkpoint_file
-    if saved is None:
+    given = {**{option: getattr(options, option) for option in OWN}, "on-epoch": options.on_epoch}
+    plugins = tuple(own for option, value in given.items() if (own := as_plugin(option, value)) is not None)
+    folder = folder or WorkFolder(work).model(configuration, fold)
+    if saved is not None:
+        config = resumed_config(options, saved, plan, configuration, folder.checkpoint_file)
+    elif finished is not None:
+        config = next_cycle_config(options, finished, plan, configuration, folder.path.parent)
+    else:
         on_gpu = find_device(options.device).type != "cpu"
         config = new_config(options, plan, configuration, on_gpu=on_gpu)
-    else:
-        config = resumed_config(options, saved, plan, configuration, path)
     if not cases.validation:
         config = replace(config, validation_batches=0)
+    if config.keep_best and not config.validation_batches:
+        raise PlanError("keep best: there are no validation batches to choose an epoch by; leave it out")
     group = group or current_group()
     plan = training_plan(plan, configuration, batch_size=config.batch_size, features=config.features)
     group.check_batch(config.batch_size)
     first = None
     if plan.configurations[configuration].previous is not None:
         first = open_first_stage(work, plan, configuration, (*cases.train, *cases.validation))
-    return Setup(work, plan, plan.configurations[configuration], fold, cases, config, options, plugins, group, first)
+    configured, partial = plan.configurations[configuration], read_partial(work, plan, cases)
+    return Setup(work, folder, plan, configured, fold, cases, config, options, plugins, group, first, partial)
+
+
+def read_partial(work: Path, plan: Plan, cases: Fold) -> PartialLabels:
+    """Read which cases of a fold are annotated in part; a DatasetError where dataset.json says so in a wrong way."""
+    file = WorkFolder(work).dataset_file
+    if not file.is_file():
+        return NONE
+    content = read_document(file)
+    if KEY not in content:
+        return NONE
+    return PartialLabels.of(unannotated_targets(file, content, plan.labels)).among({*cases.train, *cases.validation})
 
 
 def plan_digest(plan: Plan, configuration: Configuration) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -44,13 +45,14 @@ from nnunet_rs.model.losses import DeepSupervision, build_loss
 from nnunet_rs.model.measured_compute import with_measured_compute
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.network_options import network_channels
+from nnunet_rs.model.next_cycle import finished_config, take_finished, trained_in
 from nnunet_rs.model.optimiser import build_optimiser
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.plugin_checks import check_network, check_optimiser
 from nnunet_rs.model.plugin_trial import try_plugins
 from nnunet_rs.model.plugins import plugin_errors_named
 from nnunet_rs.model.pretrained import take_pretrained
-from nnunet_rs.model.previous_models import fold_lock
+from nnunet_rs.model.previous_models import fold_lock, take_next_cycle
 from nnunet_rs.model.schedule import Overhead
 from nnunet_rs.model.setup import Setup, set_up
 from nnunet_rs.model.state import TrainingState
@@ -118,19 +120,20 @@ def train_locked(
     overhead: Overhead | None = None,
 ) -> TrainResult:
     """Do what `train_fold` does, for who holds the fold's lock; `overhead` belongs to the time budget as well."""
-    folder = WorkFolder(work).model(model.configuration, model.fold)
+    home = WorkFolder(work).model(model.configuration, model.fold)
     group = current_group()
     group.wait()  # for rank 0 to have put the folder in order
     progress = progress if group.is_rank_0 else Silent()
 
     # What is there: a finished model stays, and what was begun is resumed, if that is asked for.
+    folder = trained_in(home, options)
     if kept := finished_before(folder, options, progress):
         return kept
-    saved = read_saved(folder) if options.resume else None
+    finished = finished_config(home, folder)
+    saved = read_saved(folder) if options.resume and finished is None else None
 
     # What is to be trained: plan and cases, and one configuration from recipe, options and checkpoint.
-    setup = set_up(work, model.configuration, model.fold, options, group, saved)
-
+    setup = set_up(work, model.configuration, model.fold, options, group, saved, folder=folder, finished=finished)
     device = _find_device(options.device, progress)
 
     with ExitStack() as stack:
@@ -148,24 +151,25 @@ def train_locked(
         _say_remarks(compute, progress)
 
         # Network and optimiser as they are before the first iteration; where batches come from; the loss.
-        state = _first_state(setup, compute, progress, resumed=saved is not None)
+        state = _first_state(setup, compute, progress, resumed=saved is not None, finished=home if finished else None)
         setup = _with_rate(setup, state.optimiser)
         training, validation = (stack.enter_context(loader) for loader in open_loaders(setup, compute, progress))
         loss = _loss(setup).to(compute.device)
-        job = replace(_job(setup, compute, loss, training, validation), on_epoch=on_epoch, overhead=overhead)
+        job = replace(_job(setup, compute, loss, training, validation, on_epoch), overhead=overhead)
 
         # A user's own functions are tried before anything that is there is moved.
         try_plugins(job, state, setup.context, setup.plugins)
         job = with_measured_compute(job, state, setup, progress, resumed=saved is not None)
         report_recipe(setup, options, saved, progress)
-        resume_or_begin(job, state, options.resume, progress)
+        folder.path.mkdir(exist_ok=True)
+        resume_or_begin(job, state, options.resume and finished is None, progress)
         report_changed_rate(job, state, saved, progress)
 
         # Epoch after epoch, then the model.
-        finished = _run(job, state, stop_request, progress, compiled=options.compile)
-        if finished and group.is_rank_0:
-            _write_model(setup, job, state)
-        return TrainResult(folder.path, state.history, state.position.seconds, finished, stop_request.signal)
+        over = _run(job, state, stop_request, progress, compiled=options.compile)
+        if over and group.is_rank_0:
+            _write_model(setup, job, state, home, progress)
+        return TrainResult(home.path, state.history, state.position.seconds, over, stop_request.signal)
 
 
 def _say_remarks(compute: Compute, progress: Progress) -> None:
@@ -176,11 +180,15 @@ def _say_remarks(compute: Compute, progress: Progress) -> None:
         progress.say(f"warning: {busy}")
 
 
-def _first_state(setup: Setup, compute: Compute, progress: Progress, *, resumed: bool) -> TrainingState:
+def _first_state(
+    setup: Setup, compute: Compute, progress: Progress, *, resumed: bool, finished: ModelFolder | None
+) -> TrainingState:
     """Build network, optimiser and EMA as they are before the first iteration."""
     config = setup.config
     drawn = _network(setup)
-    if config.pretrained is not None and not resumed:
+    if finished is not None:
+        take_finished(drawn, finished, setup, progress)
+    elif config.pretrained is not None and not resumed:
         take_pretrained(drawn, config.pretrained, setup.configuration, setup.fold, progress)
     network = compute.to_device(setup.group.prepare(drawn, compute.device), setup.configuration.dims)
     own = setup.plugin("optimiser")
@@ -210,7 +218,21 @@ def _loss(setup: Setup) -> nn.Module:
     own, labels, batch_dice = setup.plugin("loss"), setup.plan.labels, setup.configuration.batch_dice
     if own is None:
         terms = cast("LossTerms", setup.config.loss)  # which build_loss checks
-        return DeepSupervision(build_loss(labels, terms, batch_dice=batch_dice, total=setup.group.total))
+        return DeepSupervision(
+            build_loss(
+                labels,
+                terms,
+                batch_dice=batch_dice,
+                total=setup.group.total,
+                weights=setup.config.class_weights,
+                partial=setup.partial,
+            )
+        )
+    if setup.partial and not own.asks():
+        raise own.wrong(
+            "some cases are annotated for some classes only, and this loss would take the rest for background; let it "
+            "have a parameter named context, and use context.build_loss or context.split_target"
+        )
     made = own.made()
     loss = DeepSupervision(SharedLoss(made, setup.group))
     if isinstance(made.function, nn.Module):
@@ -218,13 +240,38 @@ def _loss(setup: Setup) -> nn.Module:
     return loss
 
 
-def _job(setup: Setup, compute: Compute, loss: nn.Module, training: Loader, validation: Loader) -> TrainingJob:
+def _listeners(setup: Setup, first: Callable[[History], None] | None) -> Callable[[History], None]:
+    """Return what calls those who want to know of each epoch: the program, and the function that the user named."""
+    own = setup.plugin("on-epoch")
+    # Of several processes the first alone calls it, so a class of the user's is made there alone.
+    listening: list[Callable[[History], object] | None] = [
+        first,
+        own.made() if own is not None and setup.group.is_rank_0 else None,
+    ]
+
+    def tell(history: History) -> None:
+        for listener in listening:
+            if listener is not None:
+                listener(history)
+
+    return tell
+
+
+def _job(
+    setup: Setup,
+    compute: Compute,
+    loss: nn.Module,
+    training: Loader,
+    validation: Loader,
+    on_epoch: Callable[[History], None] | None,
+) -> TrainingJob:
     """Gather what stays the same while the network is trained."""
     return TrainingJob(
         model=setup.model,
         identity=setup.identity,
         config=setup.config,
         labels=setup.plan.labels,
+        partial=setup.partial,
         compute=compute,
         loss=loss,
         training=training,
@@ -232,6 +279,8 @@ def _job(setup: Setup, compute: Compute, loss: nn.Module, training: Loader, vali
         mirror_axes=mirrored_axes(training.augmentation),
         dims=setup.configuration.dims,
         group=setup.group,
+        on_epoch=_listeners(setup, on_epoch),
+        keep=partial(_keep_best, setup),
     )
 
 
@@ -265,10 +314,37 @@ def _resuming_explained(model: ModelFolder) -> Iterator[None]:
         ) from error
 
 
-def _write_model(setup: Setup, job: TrainingJob, state: TrainingState) -> None:
-    """Write weights and metadata, then drop the checkpoint: a kill in between leaves something to resume."""
+def _write_model(setup: Setup, job: TrainingJob, state: TrainingState, home: ModelFolder, progress: Progress) -> None:
+    """Write weights and metadata, then drop the checkpoint: a kill in between leaves something to resume.
+
+    A new cycle's then takes the place of the model in `home` that it was trained on top of.
+    """
+    state.history.write(job.model.metrics_file)
+    save_model(job.model.path, state.model.state_dict(), _metadata(setup, job, state))
+    job.model.checkpoint_file.unlink(missing_ok=True)
+    _report_best(job, state, home, progress)
+    if job.model != home:
+        progress.say(f"the model before this cycle is kept in {take_next_cycle(home)}")
+
+
+def _keep_best(setup: Setup, job: TrainingJob, state: TrainingState) -> None:
+    """Write the network of this epoch as a model of its own."""
+    setup.model.best.path.mkdir(exist_ok=True)
+    save_model(setup.model.best.path, state.model.state_dict(), _metadata(setup, job, state))
+
+
+def _report_best(job: TrainingJob, state: TrainingState, home: ModelFolder, progress: Progress) -> None:
+    best = state.history.best
+    if job.config.keep_best and best is not None:
+        progress.say(
+            f"best of {len(state.history.epochs)} epochs: {best.epoch + 1} (Dice {best.mean_dice:.3f} on validation "
+            f"patches), kept in {home.best.path}; predict --checkpoint best uses it"
+        )
+
+
+def _metadata(setup: Setup, job: TrainingJob, state: TrainingState) -> ModelMetadata:
     epochs = state.history.epochs
-    metadata = ModelMetadata(
+    return ModelMetadata(
         plan=setup.plan,
         configuration=setup.configuration.name,
         fold=setup.fold,
@@ -280,9 +356,6 @@ def _write_model(setup: Setup, job: TrainingJob, state: TrainingState) -> None:
         cases=setup.cases,
         first_stage=None if setup.first is None else setup.first.models,
     )
-    state.history.write(job.model.metrics_file)
-    save_model(job.model.path, state.model.state_dict(), metadata)
-    job.model.checkpoint_file.unlink(missing_ok=True)
 
 
 def _find_device(name: str, progress: Progress) -> torch.device:

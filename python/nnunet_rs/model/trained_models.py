@@ -10,7 +10,7 @@ from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.types import FoldName
 from nnunet_rs.core.workspace import MODEL_JSON, ModelFolder, WorkFolder, fold_name, model_folders
 from nnunet_rs.data.folds import count_folds
-from nnunet_rs.model.nnunet_models import ANY, NnunetChoice, find_nnunet_models, holds_nnunet_models
+from nnunet_rs.model.nnunet_models import ANY, BEST, FINAL, NnunetChoice, find_nnunet_models, holds_nnunet_models
 
 
 def find_models(
@@ -33,7 +33,7 @@ def find_models(
     folds
         Which folds; None: all that are trained, but for the network of all cases where there are others.
     choice
-        Of models of nnU-Net's: which.
+        Of models of nnU-Net's: which. Its checkpoint also of ours: the last epoch's, or the best one's.
     unfinished
         Also folds whose training is not finished, by their last checkpoint.
 
@@ -50,7 +50,7 @@ def find_models(
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; give a work folder or a model folder")
     if _is_model(folder, unfinished):
-        return _single(folder, configuration, folds)
+        return _chosen(_single(folder, configuration, folds), choice)
     if holds_nnunet_models(folder):
         return find_nnunet_models(folder, configuration, folds, choice)
     home = folder if _trained(folder, unfinished) else _configuration_folder(folder, configuration, unfinished)
@@ -67,7 +67,7 @@ def find_models(
         raise CheckpointError(
             f"{home}: fold {missing[0]} is not trained; there {_are(trained)}; train it, or name others"
         )
-    return tuple(trained[fold] for fold in sorted(set(wanted), key=str))
+    return _chosen([trained[fold] for fold in sorted(set(wanted), key=str)], choice)
 
 
 def trained_configurations(work: Path, *, unfinished: bool = False) -> tuple[str, ...]:
@@ -90,6 +90,22 @@ def missing_folds(home: Path) -> tuple[int, ...]:
         with suppress(DatasetError):  # whoever needs the folds says what is wrong with them
             wanted.update(range(count_folds(work.splits_file)))
     return tuple(sorted(fold for fold in wanted - _trained(home).keys() if fold != "all"))
+
+
+def _chosen(folders: Sequence[Path], choice: NnunetChoice) -> tuple[Path, ...]:
+    """Return the models of folds by their last epoch, or by the best one where that is asked for."""
+    if choice.checkpoint == FINAL:
+        return tuple(folders)
+    if choice.checkpoint != BEST:
+        raise CheckpointError(
+            f"{folders[0]}: checkpoint {choice.checkpoint!r} is of models of nnU-Net's; here there are final and best"
+        )
+    for folder in folders:
+        if not ModelFolder(folder).best.is_finished():
+            raise CheckpointError(
+                f"{folder}: the best checkpoint was not kept; train with --keep-best, or leave --checkpoint out"
+            )
+    return tuple(ModelFolder(folder).best.path for folder in folders)
 
 
 def _single(folder: Path, configuration: str | None, folds: Sequence[FoldName] | None) -> tuple[Path, ...]:

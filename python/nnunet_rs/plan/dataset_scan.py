@@ -112,6 +112,7 @@ def case_signature(dataset: Dataset, case: Case) -> str:
     """Hash what a case's files are (place, size, time of the last change) and how they are to be understood."""
     files = [*case.images, *([case.label] if case.label else [])]
     declared = [dataclasses.astuple(dataset.labels), dataset.channels]
+    declared += [case.unannotated] if case.unannotated else []
     content = [declared, [_file_signature(dataset.root, path) for path in files]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

@@ -24,7 +24,7 @@ from nnunet_rs.data.previous_stage import on_grid
 from nnunet_rs.data.resampling import described, require_memory, scores_axis
 from nnunet_rs.model.metadata import ModelMetadata, common_mirror_axes
 from nnunet_rs.model.model_file import model_source
-from nnunet_rs.model.nnunet_models import first_stage_folder
+from nnunet_rs.model.nnunet_models import FINAL, first_stage_folder, holds_nnunet_models
 from nnunet_rs.model.staleness import plan_differences
 from nnunet_rs.model.trained_models import find_models
 from nnunet_rs.plan.schema import Configuration, Plan
@@ -125,7 +125,9 @@ class Predictor:
             return predictor
         home = first_stage_folder(folders[0], lower)
         _require_first_stage(home, predictor)
-        first = cls._load(home, device, previous_folds, None, options, None, networks)
+        last = replace(options, nnunet=replace(options.nnunet, checkpoint=FINAL))  # what the second stage has learnt by
+        first_options = options if holds_nnunet_models(home) else last
+        first = cls._load(home, device, previous_folds, None, first_options, None, networks)
         _require_same_data(home, first.plan, predictor.plan)
         return replace(predictor, previous=first)
 

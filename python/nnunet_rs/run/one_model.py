@@ -16,6 +16,7 @@ from nnunet_rs.evaluate.summary import Summary
 from nnunet_rs.model.cascade import next_stages
 from nnunet_rs.model.distributed import current_group, is_rank_0
 from nnunet_rs.model.history import History
+from nnunet_rs.model.next_cycle import trained_in
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import fold_lock
 from nnunet_rs.model.schedule import Overhead
@@ -35,7 +36,7 @@ class Trained:
     """A model that is there, and what it scored on the cases that it did not see."""
 
     training: TrainResult
-    summary: Summary | None  # None: the training was stopped, or another process of it scores
+    summary: Summary | None  # None: the training was stopped, nothing is to be scored, or another process of it scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class ModelOptions:
     training: TrainOptions  # its device predicts too
     predicting: PredictOptions | None = None  # of held-out cases; None: as `predict` does
     tensorboard: bool = False  # write its event files as well
+    score: bool = True  # predict and score the held-out cases; False: `resume` does so later
     begun: float | None = None  # when the time budget's clock began, by `time.monotonic`; None: with `train_model`
 
 
@@ -75,7 +77,8 @@ def train_model(work: Path, model: Model, options: ModelOptions, progress: Progr
     progress = progress or Silent()
     _, cases = read_plan_and_fold(work, model.configuration, model.fold)
     with fold_lock(WorkFolder(work).model(model.configuration, model.fold).path, progress, is_rank_0=is_rank_0()):
-        require_scans(work, read_dataset(work), cases.validation)
+        if options.score:
+            require_scans(work, read_dataset(work), cases.validation)
         return _train_and_score(work, model, options, progress)
 
 
@@ -89,6 +92,9 @@ def _train_and_score(work: Path, model: Model, options: ModelOptions, progress: 
         return Trained(trained, None)
     if model.fold == "all" or not read_plan_and_fold(work, model.configuration, model.fold)[1].validation:
         progress.say("no case is held out: nothing is scored")
+        return Trained(trained, None)
+    if not options.score:
+        progress.say("the held-out cases are not scored, as asked for; train --resume scores them")
         return Trained(trained, None)
     device, predicting = options.training.device, options.predicting
     summary = validate_fold(work, model.configuration, model.fold, device=device, options=predicting, progress=progress)
@@ -108,10 +114,12 @@ def _segment(
 
 def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, is_rank_0: bool) -> TrainResult:
     """Train; after each epoch draw the curves. A process that follows reports no epoch."""
-    files = WorkFolder(work).model(model.configuration, model.fold)
+    home = WorkFolder(work).model(model.configuration, model.fold)
+    files = trained_in(home, options.training)
     plan, cases = read_plan_and_fold(work, model.configuration, model.fold)
-    follows = estimate_scoring_cost(work, plan, model.configuration, cases.validation, options.predicting)
-    count = len(cases.validation)
+    held_out = cases.validation if options.score else ()
+    follows = estimate_scoring_cost(work, plan, model.configuration, held_out, options.predicting)
+    count = len(held_out)
     what = f"predicting and scoring {count} held-out case{'s' if count > 1 else ''}" if count else ""
     mirror = options.predicting is None or options.predicting.mirror
     overhead = Overhead(options.begun or time.monotonic(), follows.windows, follows.seconds, what, mirror)
@@ -125,5 +133,5 @@ def _train(work: Path, model: Model, options: ModelOptions, progress: Progress, 
 
         trained = train_locked(work, model, options.training, progress, on_epoch, overhead=overhead)
     if is_rank_0 and trained.finished:
-        training_curves(files.curves_file, trained.history, str(model))
+        training_curves(home.curves_file, trained.history, str(model))
     return trained

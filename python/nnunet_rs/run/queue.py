@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from nnunet_rs.core.errors import DatasetError, NnunetError
+from nnunet_rs.core.errors import CheckpointError, DatasetError, NnunetError
 from nnunet_rs.core.locks import is_held
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.evaluate.summary import Summary, read_summary
 from nnunet_rs.model.begin import require_same_training
+from nnunet_rs.model.next_cycle import is_done
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.run.one_model import ModelOptions
@@ -137,7 +139,7 @@ class ModelQueue:
 
     def _there(self, model: Model) -> ModelOutcome | None:
         """Return the outcome of a model that is finished and stays."""
-        found = _finished(self.work, model) if self._stays(model) else None
+        found = _finished(self.work, model) if self._stays(model) and not self._goes_on(model) else None
         if found is None:
             return None
         try:
@@ -147,6 +149,15 @@ class ModelQueue:
             return ModelOutcome(model, "failed", reason=str(error))
         self.progress.say(f"{model}: is trained and scored already")
         return ModelOutcome(model, "done", found)
+
+    def _goes_on(self, model: Model) -> bool:
+        """Whether a finished model is trained further: a new cycle is under way, or asked for and was not there."""
+        options, folder = replace(self.options.training, resume=True), folder_of(self.work, model)
+        if not folder.is_finished():
+            return False
+        with suppress(CheckpointError):  # of a damaged model `_there` tells
+            return folder.next_cycle.has_checkpoint() or (options.new_cycle and not is_done(folder, options))
+        return False
 
     def _needed(self, model: Model) -> tuple[Model, ...]:
         """List the models of this series that a model's training builds on."""

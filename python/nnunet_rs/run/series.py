@@ -117,7 +117,7 @@ def train_series(
 
 
 def _refuse_finished(work: Path, models: Sequence[Model], options: TrainOptions) -> None:
-    if options.resume or options.fresh:
+    if options.resume or options.fresh or options.new_cycle:
         return
     finished = [model for model in models if folder_of(work, model).is_finished()]
     if finished:

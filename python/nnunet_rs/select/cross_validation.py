@@ -144,4 +144,8 @@ def require_scans(work: Path, dataset: Dataset, names: Sequence[str]) -> tuple[C
 
 def pairs_of(cases: Sequence[Case], folder: Path) -> tuple[CasePair, ...]:
     """Match the segmentations in a folder with the cases' labels; a case without labels cannot be scored."""
-    return tuple(CasePair(case.name, segmentation_path(case, folder), case.label) for case in cases if case.label)
+    return tuple(
+        CasePair(case.name, segmentation_path(case, folder), case.label, case.unannotated)
+        for case in cases
+        if case.label
+    )

@@ -117,7 +117,9 @@ class _Trial:
                 after -= gone
                 after[0] += gone.sum(axis=0)
             tables.append(after)
-        return np.asarray([[dice(*overlap(table, t.classes)[:3]) for t in self.targets] for table in tables])
+        dices = np.asarray([[dice(*overlap(table, t.classes)[:3]) for t in self.targets] for table in tables])
+        dices[:, list(pair.unannotated)] = np.nan
+        return dices
 
 
 def _mean(dices: NDArray[np.float64]) -> float:

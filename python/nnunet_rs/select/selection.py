@@ -180,7 +180,7 @@ def _load_predictor(
         if any(metadata.source or metadata.unfinished for metadata in predictor.all_metadata):
             return predictor  # of another program's training nothing is known that could have changed
         chosen = folds is not None or ModelFolder(model_or_work).is_finished()
-        _report_missing(predictor.folders[0].parent, predictor, chosen, progress)
+        _report_missing(ModelFolder(predictor.folders[0]).home, predictor, chosen, progress)
         report_staleness(predictor.folders, progress)
         return predictor
 

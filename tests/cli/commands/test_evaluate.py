@@ -157,3 +157,17 @@ def test_two_files_are_scored_whatever_their_names(folders, capsys) -> None:
     assert [known["name"] for known in result["classes"].values()] == ["liver", "spleen"]
     assert main(["evaluate", str(ours / "case_0.nii.gz"), str(reference), "-q"]) == 1
     assert "are a file and a folder" in capsys.readouterr().err
+
+
+def test_what_a_reference_is_not_annotated_for_counts_nowhere(folders, capsys) -> None:
+    ours, _, reference = folders
+    labels = {"background": 0, "liver": 1, "spleen": 2}
+    content = {"labels": labels, "annotated_labels": {"case_0": ["spleen"], "case_1": ["spleen"]}}
+    (reference / "dataset.json").write_text(json.dumps(content))
+    assert main(["evaluate", str(ours), str(reference), "--json"]) == 0
+    out = capsys.readouterr()
+    result = json.loads(out.out)
+    assert result["mean"]["1"]["Dice"] == pytest.approx(2 * 5 / 13)  # of case_2 alone
+    assert result["mean"]["2"]["Dice"] == 1
+    assert "liver is not scored in 2 cases that are not annotated for it: case_0, case_1" in out.err
+    assert result["metric_per_case"][0]["metrics"]["1"]["Dice"] is None

@@ -24,6 +24,7 @@ ELSEWHERE = {
     "folds",
     "all",
     "tensorboard",
+    "no_validation",
     "json",
     "quiet",
     "verbose",
@@ -51,6 +52,14 @@ def asked(line: str) -> TrainOptions:
         ("--loss dice --augmentation light", TrainOptions(loss="dice", augmentation="light")),
         ("--resume --compile", TrainOptions(resume=True, compile=True)),
         ("--fresh --learning-rate 1e-3", TrainOptions(fresh=True, learning_rate=1e-3)),
+        (
+            "--oversample-foreground 0.5 --class-sampling balanced",
+            TrainOptions(oversample_foreground=0.5, class_sampling="balanced"),
+        ),
+        (
+            "--class-sampling tumour=3 a=b=0 --class-weights background=0.5 tumour=2e1",
+            TrainOptions(class_sampling={"tumour": 3, "a=b": 0}, class_weights={"background": 0.5, "tumour": 20}),
+        ),
     ],
 )
 def test_what_the_user_wants(line: str, expected: TrainOptions) -> None:

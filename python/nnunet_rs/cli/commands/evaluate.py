@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from nnunet_rs.core.workspace import DATASET_JSON, SUMMARY_JSON
 
 if TYPE_CHECKING:
     from nnunet_rs.core.outputs import Outputs
-    from nnunet_rs.core.types import LabelSet
+    from nnunet_rs.core.types import LabelSet, Shape
     from nnunet_rs.evaluate.folders import CasePair
     from nnunet_rs.evaluate.summary import Summary
 
@@ -134,7 +134,10 @@ def _score(arguments: argparse.Namespace, console: Console) -> list[Summary] | O
     if arguments.partial:
         _report_left_out(arguments.reference, folders, common, console)
     pairs = [[pair for pair in pairs if pair.name in common] for pairs in found]
-    labels = _declared_labels(arguments) or found_labels([pair for some in pairs for pair in some])
+    declared, unannotated = _declared_labels(arguments)
+    labels = declared or found_labels([pair for some in pairs for pair in some])
+    pairs = [[replace(pair, unannotated=unannotated.get(pair.name, ())) for pair in some] for some in pairs]
+    _tell_unannotated([pair for pair in pairs[0] if pair.unannotated], labels, console)
     tolerance = None if arguments.no_distances else arguments.tolerance or TOLERANCE
     if arguments.on:
         return _on_cluster(arguments, folders, pairs, labels, tolerance, console)
@@ -182,9 +185,23 @@ def _report_left_out(reference: Path, folders: list[Path], scored: set[str], con
         console.say(f"left out, without prediction in {where}: {len(missing)} of {len(names)}: {examples(missing)}")
 
 
-def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:
-    """Take the labels from the dataset.json that was named or lies beside either folder, or as they were predicted."""
-    from nnunet_rs.core.dataset_json import read_declared_labels
+def _tell_unannotated(pairs: Sequence[CasePair], labels: LabelSet, console: Console) -> None:
+    """Say which classes count nowhere in which cases, because their references are not annotated for them."""
+    from nnunet_rs.core.text import examples
+
+    for index, name in enumerate(labels.score_names):
+        cases = [pair.name for pair in pairs if index in pair.unannotated]
+        if cases:
+            console.say(f"{name} is not scored in {len(cases)} cases that are not annotated for it: {examples(cases)}")
+
+
+def _declared_labels(arguments: argparse.Namespace) -> tuple[LabelSet | None, dict[str, Shape]]:
+    """Take the labels from the dataset.json that was named or lies beside either folder, or as they were predicted.
+
+    With the labels, what of them cases are not annotated for.
+    """
+    from nnunet_rs.core.dataset_json import read_document, read_labels
+    from nnunet_rs.core.partial_labels import unannotated_targets
     from nnunet_rs.predict.prediction_json import labels_of
 
     named = (arguments.predictions, arguments.reference)
@@ -193,8 +210,10 @@ def _declared_labels(arguments: argparse.Namespace) -> LabelSet | None:
     files = [arguments.dataset_json] if arguments.dataset_json else [folder / DATASET_JSON for folder in folders]
     for file in files:
         if arguments.dataset_json or file.is_file():
-            return read_declared_labels(file)
-    return labels_of(predictions)
+            content = read_document(file)
+            labels = read_labels(file, content)
+            return labels, unannotated_targets(file, content, labels)
+    return labels_of(predictions), {}
 
 
 COMMAND = Command(

@@ -53,10 +53,33 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="resume an interrupted training, with its options; a finished one is kept, and scored",
     )
     parser.add_argument(
+        "--new-cycle",
+        action="store_true",
+        help="more epochs for a finished model: a new cycle of the schedule from its weights, over --epochs or "
+        "--time-budget; the finished model stays until that is done, and is then kept aside",
+    )
+    parser.add_argument(
         "--fresh", action="store_true", help="train again what is finished or begun; the old model is kept aside"
     )
     _add_schedule(parser)
+    _add_sampling(parser)
     _add_network(parser)
+    _add_resources(parser)
+    cluster.add_cluster(parser, workers=False)
+    parser.add_argument(
+        "--no-validation",
+        action="store_true",
+        help="do not predict and score the held-out cases at the end; --resume does so later",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="also record the epochs for TensorBoard")
+    parser.add_argument(
+        "--on-epoch",
+        metavar="MODULE:FUNCTION",
+        help=f"called after every epoch with all epochs so far, for a logger: {shared.OWN}",
+    )
+
+
+def _add_resources(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resources")
     shared.add_device(group, "; several models: cuda:0,cuda:1 trains one on each (auto: on every GPU)")
     shared.add_threads(group)
@@ -72,8 +95,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile network and loss first, by torch.compile (default: on a GPU, where a C compiler is there, unless "
         "the training is short)",
     )
-    cluster.add_cluster(parser, workers=False)
-    parser.add_argument("--tensorboard", action="store_true", help="also record the epochs for TensorBoard")
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -90,6 +111,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         )
     if arguments.resume and arguments.fresh:
         raise UsageError("--resume continues what is there, --fresh starts again: give one of them")
+    if arguments.new_cycle and arguments.fresh:
+        raise UsageError("--new-cycle trains a finished model further, --fresh trains anew: give one of them")
     if "," in arguments.device and not several:
         raise UsageError("one model trains on one device; for several GPUs start the command by torchrun")
     if arguments.fold == "all":
@@ -121,6 +144,11 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         help="be done within this time, validation included, as in 20m or 1h30; a line says how it is shared",
     )
     group.add_argument(
+        "--keep-best",
+        action=argparse.BooleanOptionalAction,
+        help="keep the epoch of the best Dice on validation patches beside the last one: predict --checkpoint best",
+    )
+    group.add_argument(
         "--pretrained",
         "-pretrained_weights",
         metavar="MODEL",
@@ -133,6 +161,13 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         help="seed of weights, patches and augmentation (default: 0)",
     )
     group.add_argument("--loss", metavar="NAME", help=f"{shared.listed(LossTerms)}, or {shared.OWN}")
+    group.add_argument(
+        "--class-weights",
+        metavar="NAME=W",
+        type=values.weight,
+        nargs="+",
+        help="weights of classes in the loss, as in background=0.5 tumour=3; classes that are not named have 1",
+    )
     group.add_argument("--optimiser", metavar="MODULE:FUNCTION", help="instead of the recipe's: " + shared.OWN)
     group.add_argument("--augmentation", metavar="NAME", help=f"{shared.listed(AugmentationName)}, or {shared.OWN}")
     group.add_argument(
@@ -141,6 +176,24 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         type=values.axes,
         help="mirror samples, and images in prediction, along these axes of the image only: none, all, or some of "
         "z,y,x or 0,1,2 (default: the augmentation's, all or none)",
+    )
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("samples")
+    group.add_argument(
+        "--oversample-foreground",
+        metavar="FRACTION",
+        type=values.fraction,
+        help="share of the samples that are centred on foreground, 0 to 1 (default: as nnU-Net, a third of each batch, "
+        "rounded up to whole samples)",
+    )
+    group.add_argument(
+        "--class-sampling",
+        metavar="WAY",
+        nargs="+",
+        help="on which class: uniform (default, as nnU-Net: one of those in the case), balanced (every class equally "
+        "often, however few cases have it), inverse_frequency (by its voxels), or weights as NAME=3 NAME=0.5",
     )
 
 
@@ -191,7 +244,8 @@ def _train_one(arguments: argparse.Namespace, console: Console, is_rank_0: bool,
         return Outcome({"folds": [], "finished": False}, (), 128 + (done.training.signal or INTERRUPT))
     if done.summary is None and is_rank_0:
         entry = _model_json(model.fold, done.training, None)
-        line = f"{model}: model and curves: {done.training.folder}; nothing was held out to score it by"
+        why = "not scored yet (--resume)" if arguments.no_validation else "nothing was held out to score it by"
+        line = f"{model}: model and curves: {done.training.folder}; {why}"
         return Outcome({"configuration": model.configuration, "folds": [entry], "finished": True}, (line,))
     if done.summary is None or not is_rank_0:
         return Outcome({})
@@ -259,9 +313,22 @@ def train_options(arguments: argparse.Namespace) -> TrainOptions:
     wanted = vars(arguments)
     given = {field.name: wanted[field.name] for field in fields(TrainOptions) if field.name in wanted}
     given |= {name: as_plugin(name, given[name]) or given[name] for name in OWN}  # what is not found is told now
+    given["on_epoch"] = as_plugin("on-epoch", arguments.on_epoch)
+    given["class_sampling"] = _class_sampling(arguments.class_sampling)
+    given["class_weights"] = dict(arguments.class_weights) if arguments.class_weights else None
     given["recipe"] = None if arguments.recipe is None else find_recipe(arguments.recipe)
     given["resume"] = arguments.resume or (arguments.all and not arguments.fresh)
     return TrainOptions(**given)
+
+
+def _class_sampling(words: list[str] | None) -> str | dict[str, float] | None:
+    """Read a name, or weights of classes."""
+    if not words or (len(words) == 1 and "=" not in words[0]):
+        return words[0] if words else None
+    try:
+        return dict(map(values.weight, words))
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"--class-sampling: {error}") from error
 
 
 def _model_options(arguments: argparse.Namespace) -> ModelOptions:
@@ -271,7 +338,7 @@ def _model_options(arguments: argparse.Namespace) -> ModelOptions:
 
     training = train_options(arguments)
     predicting = PredictOptions(precision=training.precision, network=as_plugin("network", training.network))
-    return ModelOptions(training, predicting, arguments.tensorboard)
+    return ModelOptions(training, predicting, arguments.tensorboard, score=not arguments.no_validation)
 
 
 def _model_json(fold: FoldName, trained: TrainResult | None, summary: Summary | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from nnunet_rs.core.issues import Warnings
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.record import digest
 from nnunet_rs.core.resources import processors
-from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.types import LabelSet, Shape
 from nnunet_rs.core.workspace import jobs_beside
 from nnunet_rs.evaluate.folders import CasePair, score_pair
 from nnunet_rs.evaluate.scores import METRICS, Score, scored_targets
@@ -49,7 +49,8 @@ def begin_scoring(
     where = (predictions if predictions.is_dir() else predictions.parent).absolute()
     bodies = [[pair.name, str(pair.prediction.absolute()), str(pair.reference.absolute())] for pair in pairs]
     stamps = [_stamp(Path(file)) for body in bodies for file in body[1:]]
-    wanted = as_options(labels=labels, tolerance=tolerance)
+    unannotated = {pair.name: pair.unannotated for pair in pairs if pair.unannotated}
+    wanted = as_options(labels=labels, tolerance=tolerance, unannotated=unannotated)
     key, home = digest({"pairs": bodies, "stamps": stamps, **wanted}), jobs_beside(where)
     there = newest(home, KIND)
     if there is not None and there[1].key == key and not there[0].board(there[1]).cancelled:
@@ -88,6 +89,7 @@ class Scoring:
 
     labels: LabelSet
     tolerance: float | None
+    unannotated: Mapping[str, Shape]
     threads: int
     progress: Progress
 
@@ -96,7 +98,8 @@ class Scoring:
         warn = Warnings(self.progress.say)
 
         def score(item: Item) -> dict[str, Any]:
-            pair = CasePair(item.name, *map(Path, item.body))
+            prediction, reference = map(Path, item.body)
+            pair = CasePair(item.name, prediction, reference, self.unannotated.get(item.name, ()))
             scored = score_pair(pair, self.labels, self.tolerance, warn)
             rows = [[getattr(score, metric) for metric in METRICS] for score in scored.scores]
             return {"files": [scored.prediction, scored.reference], "scores": rows, "diagonal": scored.diagonal}
@@ -109,4 +112,5 @@ class Scoring:
 def open_work(cohort: Cohort, _group: str, resources: Resources, progress: Progress) -> Iterator[Scoring]:
     """Read what is scored; see `kinds.opener`."""
     labels = decode(LabelSet, cohort.option("labels"), "labels")
-    yield Scoring(labels, cohort.option("tolerance"), resources.threads or processors(), progress)
+    unannotated = decode(dict[str, Shape], cohort.option("unannotated"), "unannotated")
+    yield Scoring(labels, cohort.option("tolerance"), unannotated, resources.threads or processors(), progress)
