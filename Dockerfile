@@ -33,7 +33,9 @@ RUN --mount=type=bind,source=requirements-predict.txt,target=/requirements.txt \
     --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir -r /requirements.txt \
     && pip install --no-cache-dir --no-deps /wheels/*.whl
-RUN useradd --create-home --uid 10001 nnunet
+# A volume that is mounted on .cache belongs to the user then; compiled networks are kept there.
+RUN useradd --create-home --uid 10001 nnunet \
+    && install --directory --owner nnunet --group nnunet /home/nnunet/.cache
 USER 10001
 WORKDIR /data
 ENTRYPOINT ["nnunet-rs"]

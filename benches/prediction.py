@@ -135,6 +135,43 @@ def ours_memory(folder: Path, spacing: float) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "imports": before, "network": network, "peak": peak}
 
 
+def ours_by_engine(folder: Path, engine: str, folds: int, threads: int) -> dict[str, float]:
+    """Predict 105 classes by a network of one convolution, so many times averaged; the peak and what imports took."""
+    from dataclasses import replace
+
+    from nnunet_rs.predict.folder import FolderOptions, predict_folder
+
+    tile = (128, 128, 128)
+    predictor = our_predictor(105, COARSE, False, threads, tile)
+    network = predictor.engine.networks[0]
+    if engine == "openvino":
+        made = compiled(network, tile, folds, threads)
+    else:
+        made = replace(predictor.engine, networks=(network,) * folds)
+    predictor = replace(predictor, engine=made, all_metadata=predictor.all_metadata * folds)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    start = time.perf_counter()
+    predict_folder(predictor, folder / "images", folder / f"by_{engine}", FolderOptions(overwrite=True))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": time.perf_counter() - start, "imports": before, "peak": peak}
+
+
+def compiled(network: Any, tile: tuple[int, ...], folds: int, threads: int) -> Any:
+    """The same convolution by OpenVINO, once for each fold."""
+    import openvino
+    from nnunet_rs.predict.engines.openvino_engine import compile_graphs
+
+    graphs = []
+    for _ in range(folds):
+        op = openvino.opset13
+        window = op.parameter(openvino.Shape([1, 1, *tile]), np.float32)
+        kernel = op.constant(network.weight.detach().numpy())
+        scores = op.convolution(window, kernel, [1] * 3, [0] * 3, [0] * 3, [1] * 3)
+        scores = op.add(scores, op.constant(network.bias.detach().numpy().reshape(1, -1, 1, 1, 1)))
+        graphs.append(openvino.Model([scores], [window], "one convolution"))
+    return compile_graphs(graphs, "float32", threads)
+
+
 def ours_classes(folder: Path, threads: int) -> dict[str, float]:
     """Blend and export 3 and 118 classes of one prepared scan; without the network's time, the best of two."""
     from nnunet_rs.core.io import read_volume
@@ -228,6 +265,9 @@ CALLS: dict[str, Callable[..., dict[str, float]]] = {
     "ours_around": lambda folder, mirror, threads: ours_around(Path(folder), mirror == "True", int(threads)),
     "theirs_around": lambda folder, mirror, threads: theirs_around(Path(folder), mirror == "True", int(threads)),
     "ours_memory": lambda folder, spacing: ours_memory(Path(folder), float(spacing)),
+    "ours_by_engine": lambda folder, engine, folds, threads: ours_by_engine(
+        Path(folder), engine, int(folds), int(threads)
+    ),
     "ours_classes": lambda folder, threads: ours_classes(Path(folder), int(threads)),
 }
 
@@ -269,6 +309,22 @@ def memory(folder: Path, _: str, threads: int) -> None:
         )
 
 
+def engines(folder: Path, _: str, threads: int) -> None:
+    """Peak memory of 105 classes by each engine, of one network and of three.
+
+    More slices add the scan itself: the sums of windows reach over as many planes as windows do.
+    """
+    save_scan(folder / "images" / "scan_0000.nii.gz", (200, 512, 512), FINE)
+    for engine in ("torch", "openvino"):
+        for folds in (1, 3):
+            found = alone(sys.executable, __file__, "ours_by_engine", threads, folder, engine, folds, threads)
+            print(
+                f"| 105 classes, {engine}, folds: {folds} | peak {found['peak'] / 1e9:.2f} GB | | | imports "
+                f"{found['imports'] / 1e9:.2f} GB; {found['seconds']:.0f} s |",
+                flush=True,
+            )
+
+
 def classes(folder: Path, _: str, threads: int) -> None:
     """Sums and export of 118 classes against 3."""
     save_scan(folder / "images" / "scan_0000.nii.gz", (200, 512, 512), FINE)
@@ -280,7 +336,7 @@ def classes(folder: Path, _: str, threads: int) -> None:
     )
 
 
-MEASUREMENTS = {"around": around, "mirrored": mirrored, "memory": memory, "classes": classes}
+MEASUREMENTS = {"around": around, "mirrored": mirrored, "memory": memory, "engines": engines, "classes": classes}
 
 
 def main() -> None:

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from nnunet_rs.cli import installation, main
 from nnunet_rs.core.resources import processors
+from nnunet_rs.predict.engines import openvino_engine
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +63,7 @@ def test_what_is_missing_makes_the_command_fail(
     def missing(name: str) -> None:
         raise ImportError(f"no {name}")
 
+    monkeypatch.setattr(openvino_engine, "why_not_openvino", lambda: "OpenVINO is not installed")
     monkeypatch.setattr(installation, "import_module", missing)
     monkeypatch.setattr(installation, "PACKAGES", ("nnunet-rs", "no-such-package"))
     assert main(["doctor", str(tmp_path / "nowhere"), "--json"]) == 1
@@ -73,6 +77,27 @@ def test_what_is_missing_makes_the_command_fail(
         "cannot be written",
     ):
         assert text in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ModuleNotFoundError("No module named 'torch'", name="torch"), 0), (OSError("libtorch.so: damaged"), 1)],
+)
+def test_without_pytorch_an_installation_predicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    """What is not installed is no fault, what is damaged is one."""
+
+    def without_torch(name: str) -> Any:
+        if name in ("torch", "nnunet_rs.model.device", "nnunet_rs.model.instructions"):
+            raise error
+        return import_module(name)
+
+    monkeypatch.setattr(installation, "import_module", without_torch)
+    assert main(["doctor", str(tmp_path), "--json"]) == code
+    told = json.loads(capsys.readouterr().out)
+    assert "OpenVINO computes predictions" in "".join(told["missing"] if code else told["advice"])
+    assert told["devices"]["computes"]["cpu"] in ("cpu, float32", "cpu, bfloat16")
 
 
 def test_convolutions_are_tried_in_a_process_of_their_own(tmp_path: Path) -> None:

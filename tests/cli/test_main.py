@@ -252,6 +252,11 @@ def failing(error: BaseException):
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), 1, "error: out of memory (cuDNN error: CUDNN_STATUS"),
         (RuntimeError("CUDA error: out of memory\nmore"), 1, "error: out of memory (CUDA error: out of memory more)"),
         (OSError(errno.EACCES, "Permission denied", "b.json"), 1, "error: b.json: Permission denied"),
+        (
+            ModuleNotFoundError("No module named 'cc3d'", name="cc3d"),
+            1,
+            "error: cc3d is not installed, and this takes it; pip install connected-components-3d",
+        ),
         (ValueError("two\nlines"), 1, "error: ValueError: two lines; this should not happen"),
     ],
 )

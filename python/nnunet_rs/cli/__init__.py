@@ -17,6 +17,7 @@ from nnunet_rs.cli.renamed import remarks
 from nnunet_rs.core.termination import Terminated, termination_unwinds
 
 WRONG_USAGE = 2  # as argparse has it
+_CALLED = {"cc3d": "connected-components-3d", "PIL": "pillow"}  # packages that are not named as their modules
 UNHEARD = 141  # what shells report for a closed pipe
 BY_SIGNAL = 128  # and, with the signal's number added, for a program that a signal ended: 130 for Ctrl-C
 
@@ -103,4 +104,8 @@ def _explain(error: Exception) -> tuple[str, str]:
         where = f"{error.filename}: " if error.filename else ""
         during = "".join(f", in {what}" for what in noted(error))
         return f"{where}{error.strerror or text}{during}", ""
+    if isinstance(error, ModuleNotFoundError) and (error.name or "nnunet_rs").partition(".")[0] != "nnunet_rs":
+        package = (error.name or "").partition(".")[0]
+        during = "".join(f", in {what}" for what in noted(error))
+        return f"{package} is not installed, and this takes it{during}", f"pip install {_CALLED.get(package, package)}"
     return named(error), "this should not happen; run again with -v and report what it prints"

@@ -21,7 +21,8 @@ from nnunet_rs.cli.paths import VARIABLES
 from nnunet_rs.core.resources import available_memory, busy_remark, processor, processors, total_memory
 from nnunet_rs.report.tables import Table
 
-PACKAGES = ("nnunet-rs", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "blosc2", "isal", "connected-components-3d")
+PACKAGES = ("nnunet-rs", "numpy", "scipy", "nibabel", "SimpleITK", "blosc2", "isal", "connected-components-3d")
+ENGINES = ("torch", "openvino")  # either predicts; PyTorch trains
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")  # as Linux spells them
 _TRIAL = "from nnunet_rs.model.instructions import try_convolutions; try_convolutions()"
@@ -71,11 +72,13 @@ def examine(folder: Path, environment: Mapping[str, str]) -> Findings:
 
 def _versions(found: Findings, *_: object) -> dict[str, Any]:
     known: dict[str, Any] = {}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *ENGINES):
         try:
             known[package] = version(package)
+            continue
         except PackageNotFoundError:
             known[package] = None
+        if package in PACKAGES:
             found.missing.append(f"{package} is not installed; pip install {package}")
     return {**known, "python": platform.python_version(), "system": platform.platform()}
 
@@ -125,8 +128,7 @@ def _devices(found: Findings, *_: object) -> dict[str, Any]:
         torch = import_module("torch")
         device = import_module("nnunet_rs.model.device")
     except (ImportError, OSError) as error:
-        found.missing.append(f"PyTorch does not load ({error}); nothing can be trained or predicted; pip install torch")
-        return {}
+        return _without_torch(found, error)
     names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     names += ["mps"] if torch.backends.mps.is_available() else []
     if len(names) == 1 and shutil.which("nvidia-smi"):
@@ -154,6 +156,22 @@ def _advise_on_gpus(found: Findings, torch: Any, gpus: Sequence[Any]) -> None:
         )
     lacking = {reason for gpu in gpus if (reason := compiled.missing_for_compiling(gpu.device))}
     found.advice += [f"trainings on the GPU are not compiled: {reason}" for reason in sorted(lacking)]
+
+
+def _without_torch(found: Findings, error: Exception) -> dict[str, Any]:
+    """Tell what an installation without PyTorch can do; one that does not load is to be fixed all the same."""
+    from nnunet_rs.predict.engines.openvino_engine import choose_precision, why_not_openvino
+
+    why = why_not_openvino()
+    if why:
+        found.missing.append(f"PyTorch does not load ({error}), nor {why}: nothing can be computed; pip install torch")
+        return {}
+    told = found.advice if isinstance(error, ModuleNotFoundError) and error.name == "torch" else found.missing
+    told.append(
+        f"PyTorch does not load ({error}): OpenVINO computes predictions on the processor, nothing can be trained; pip "
+        "install torch"
+    )
+    return {"auto": "cpu", "threads": processors(), "computes": {"cpu": f"cpu, {choose_precision('auto')}"}}
 
 
 def _convolutions(found: Findings, _: Path, environment: Mapping[str, str]) -> dict[str, Any]:
