@@ -159,16 +159,18 @@ def ours_by_engine(folder: Path, engine: str, folds: int, threads: int) -> dict[
 def compiled(network: Any, tile: tuple[int, ...], folds: int, threads: int) -> Any:
     """The same convolution by OpenVINO, once for each fold."""
     import openvino
-    from nnunet_rs.predict.engines.openvino_engine import compile_graphs
+    from nnunet_rs.predict.engines.openvino_engine import MOST_CHANNELS, compile_graphs
 
     graphs = []
     for _ in range(folds):
         op = openvino.opset13
         window = op.parameter(openvino.Shape([1, 1, *tile]), np.float32)
-        kernel = op.constant(network.weight.detach().numpy())
-        scores = op.convolution(window, kernel, [1] * 3, [0] * 3, [0] * 3, [1] * 3)
-        scores = op.add(scores, op.constant(network.bias.detach().numpy().reshape(1, -1, 1, 1, 1)))
-        graphs.append(openvino.Model([scores], [window], "one convolution"))
+        weight, bias = network.weight.detach().numpy(), network.bias.detach().numpy().reshape(1, -1, 1, 1, 1)
+        scores = []
+        for part in (slice(k, k + MOST_CHANNELS) for k in range(0, len(weight), MOST_CHANNELS)):
+            x = op.convolution(window, op.constant(weight[part]), [1] * 3, [0] * 3, [0] * 3, [1] * 3)
+            scores.append(op.add(x, op.constant(bias[:, part])))
+        graphs.append(openvino.Model(scores, [window], "one convolution"))
     return compile_graphs(graphs, "float32", threads)
 
 

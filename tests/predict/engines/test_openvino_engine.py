@@ -34,7 +34,10 @@ def engines(make_plan):
     return compile_graphs(graphs, "float32", 1), TorchEngine(tuple(networks), compute)
 
 
-def test_folds_and_mirror_images_are_those_of_torch(engines):
+@pytest.mark.parametrize("large", [openvino_engine.LARGE, 0])
+def test_folds_and_mirror_images_are_those_of_torch(engines, monkeypatch, large: int):
+    """Two windows at a time, or one where their scores are large."""
+    monkeypatch.setattr(openvino_engine, "LARGE", large)
     windows = np.random.default_rng(0).normal(size=(3, 1, 8, 8, 8)).astype(np.float32)
     sums = []
     for engine in engines:
@@ -44,6 +47,13 @@ def test_folds_and_mirror_images_are_those_of_torch(engines):
         sums.append(total)
     for axes, expected in sums[1].items():
         np.testing.assert_allclose(sums[0][axes], expected, atol=2e-5)
+
+
+def test_folds_share_the_memory_of_windows_and_scores(engines):
+    engine, windows = engines[0], np.ones((3, 1, 8, 8, 8), np.float32)
+    places = {scored.scores.ctypes.data for scored in engine.scores(windows, (0,))}
+    assert len(places) == 2
+    assert {scored.scores.ctypes.data for scored in engine.scores(windows, ())} == places
 
 
 def test_a_caller_that_stops_half_way_can_begin_again(engines):

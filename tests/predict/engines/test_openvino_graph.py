@@ -69,6 +69,18 @@ def test_every_kind_of_network_computes_what_torch_computes(dims, residual, norm
     close(np.concatenate([scores for _, scores in found]), expected)
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_many_channels_come_in_several_outputs(most: int) -> None:
+    c, options = configuration(3, False), NetworkOptions()
+    built = network(c, options)
+    weights = {name: tensor.numpy() for name, tensor in built.state_dict().items()}
+    window = np.random.default_rng(0).normal(size=(1, 2, *c.patch_size)).astype(np.float32)
+    graph = build_graph(c, 2, options, weights, most=most)
+    assert [output.shape[1] for output in graph.outputs] == [most] * (3 // most) + [1] * (3 % most)
+    (scored,) = compile_graphs([graph], "float32", 1).scores(window, ())
+    close(scored.scores, built(torch.from_numpy(window)).numpy())
+
+
 def test_a_patch_too_small_to_be_pooled_has_one_stage():
     c, options = configuration(3, False, stages=1), NetworkOptions()
     built = network(c, options)

@@ -109,13 +109,16 @@ def _may_have_gpu() -> bool:
 
 
 def _open_openvino(folders: Sequence[Path], options: PredictOptions) -> Opened:
-    from nnunet_rs.predict.engines.openvino_engine import choose_precision, compile_graphs
+    from nnunet_rs.predict.engines.openvino_engine import MOST_CHANNELS, choose_precision, compile_graphs
     from nnunet_rs.predict.engines.openvino_graph import build_graph
 
     loaded = [_read(folder, options) for folder in folders]
     all_metadata = tuple(metadata for _, metadata in loaded)
     precision = choose_precision(_precision(all_metadata, options))
-    graphs = [build_graph(m.plan_configuration, m.channels[0], m.network, weights) for weights, m in loaded]
+    graphs = [
+        build_graph(m.plan_configuration, m.channels[0], m.network, weights, most=MOST_CHANNELS)
+        for weights, m in loaded
+    ]
     return Opened(compile_graphs(graphs, precision, options.threads, options.cache), all_metadata)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 OLDEST = (2025, 1)  # the first release with `CompiledModel.release_memory`
 CACHE_BYTES = 2 << 30
+MOST_CHANNELS = 32  # of an output: `build_graph`
 LARGE = 256 << 20  # bytes of one window's scores: beyond, one window is computed at a time
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
@@ -146,15 +147,19 @@ class _Slot:
         """Take the memory, once for all networks: of many classes and several folds it would be most that there is."""
         from openvino import Tensor
 
-        (given,), (made,) = networks[0].inputs, networks[0].outputs
+        (given,) = networks[0].inputs
         slot = cls(
             np.zeros(list(given.shape), np.float32),
-            np.empty(list(made.shape), np.float32),
+            np.empty(_scores_shape(networks[0]), np.float32),
             tuple(network.create_infer_request() for network in networks),
         )
         for request in slot.requests:
             request.set_input_tensor(Tensor(slot.window, shared_memory=True))
-            request.set_output_tensor(Tensor(slot.scores, shared_memory=True))
+            first = 0
+            for number, output in enumerate(request.model_outputs):  # parts of the channels, which lie together
+                part = slot.scores[:, first : first + output.shape[1]]
+                request.set_output_tensor(number, Tensor(part, shared_memory=True))
+                first += output.shape[1]
         return slot
 
     def start(self, network: int, window: FloatArray, axes: Shape) -> None:
@@ -162,6 +167,12 @@ class _Slot:
         seen = np.flip(window, tuple(axis + 1 for axis in axes)) if axes else window
         np.copyto(self.window[0], seen)
         self.requests[network].start_async()
+
+
+def _scores_shape(network: CompiledModel) -> Shape:
+    """Return (1, classes, *tile)."""
+    outputs = network.outputs
+    return (1, sum(output.shape[1] for output in outputs), *list(outputs[0].shape)[2:])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,7 +214,7 @@ class OpenvinoEngine(HostEngine):
     @contextmanager
     def _slots(self) -> Iterator[list[_Slot]]:
         """Lend two slots, or one of large scores, to one thread."""
-        count = 1 if 4 * prod(self.networks[0].outputs[0].shape) > LARGE else 2
+        count = 1 if 4 * prod(_scores_shape(self.networks[0])) > LARGE else 2
         with self._lock:
             taken = [self._idle.pop() for _ in range(min(count, len(self._idle)))]
         taken += [_Slot.of(self.networks) for _ in range(count - len(taken))]

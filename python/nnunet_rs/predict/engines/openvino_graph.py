@@ -12,14 +12,14 @@ from nnunet_rs.core.types import Size
 from nnunet_rs.model.network_options import NORM_EPS, NetworkOptions, activation_slope
 from nnunet_rs.model.weights import Arrays
 from nnunet_rs.plan.schema import Configuration
-from nnunet_rs.predict.engines.unet_graph import unet_graph
+from nnunet_rs.predict.engines.unet_graph import UNetGraph
 
 if TYPE_CHECKING:
     from openvino import Model
 
 
 def build_graph(
-    configuration: Configuration, in_channels: int, options: NetworkOptions, weights: Arrays, batch: int = 1
+    configuration: Configuration, in_channels: int, options: NetworkOptions, weights: Arrays, *, most: int | None = None
 ) -> Model:
     """Build the network that `model.unet.build_unet` builds, for windows of one size.
 
@@ -33,24 +33,27 @@ def build_graph(
         As of `build_unet`; deep supervision makes no difference, for the finest head alone is computed.
     weights
         float32, as `UNet.state_dict` names them.
-    batch
-        Windows at a time.
+    most
+        Channels of an output: of more the model has several outputs, one after the other, and OpenVINO holds one of
+        them at a time in its own memory layout. None: one output, whatever it holds.
 
     Returns
     -------
     Model
-        Maps (batch, in_channels, *patch_size), float32, to logits (batch, outputs, *patch_size).
+        Maps (1, in_channels, *patch_size), float32, to logits (1, outputs, *patch_size).
     """
     import openvino
 
     op = _Operators(openvino.opset13, configuration.dims)
-    shape = openvino.Shape([batch, in_channels, *configuration.patch_size])
+    shape = openvino.Shape([1, in_channels, *configuration.patch_size])
     window = op.library.parameter(shape, np.float32, name="window")
-    scores = unet_graph(op, window, configuration, options, weights, activation_slope(options))
-    model = openvino.Model([scores], [window], configuration.name)
+    unet = UNetGraph(op, weights, options, activation_slope(options))
+    scores = unet.heads(unet.decoded(window, configuration), most or len(weights["heads.0.weight"]))
+    model = openvino.Model(scores, [window], configuration.name)
     for number, operator in enumerate(model.get_ordered_ops()):  # named by a counter of the process otherwise
         operator.set_friendly_name(f"{operator.get_type_name()}_{number}")
-    model.outputs[0].get_tensor().set_names({"scores"})
+    for number, output in enumerate(model.outputs):
+        output.get_tensor().set_names({f"scores_{number}" if number else "scores"})
     return model
 
 

@@ -57,6 +57,17 @@ class UNetGraph:
     slope: float  # of the activation
 
     def network(self, x: Any, c: Configuration) -> Any:
+        """Follow `UNet.forward` up to the finest head, and through it."""
+        return self.convolution("heads.0.", self.decoded(x, c))
+
+    def heads(self, x: Any, most: int) -> list[Any]:
+        """Compute the finest head of what `decoded` returns, in parts of at most so many channels."""
+        weight, bias = self.weights["heads.0.weight"], self.weights["heads.0.bias"]
+        ones = (1,) * (weight.ndim - 2)
+        parts = [slice(start, start + most) for start in range(0, len(weight), most)]
+        return [self.op.convolution(x, weight[part], bias[part], ones) for part in parts]
+
+    def decoded(self, x: Any, c: Configuration) -> Any:
         """Follow `UNet.forward` up to the finest head."""
         if c.residual:
             x = self.block("stem.", x)
@@ -68,7 +79,7 @@ class UNetGraph:
         for i in range(len(c.features) - 1):
             x = self.op.transposed(x, self.weights[f"up.{i}.weight"], self.weights[f"up.{i}.bias"])
             x = self.stack(f"decoder.{i}.", self.op.join(x, skips.pop()), c.blocks_decoder[i])
-        return self.convolution("heads.0.", x)
+        return x
 
     def encoder(self, at: str, x: Any, c: Configuration, stage: int) -> Any:
         """Compute one stage of the encoder."""
