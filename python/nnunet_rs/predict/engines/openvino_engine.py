@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 OLDEST = (2025, 1)  # the first release with `CompiledModel.release_memory`
 CACHE_BYTES = 2 << 30
-MOST_CHANNELS = 32  # of an output: `build_graph`
+MOST_CHANNELS = 16  # of an output: `build_graph`
 LARGE = 256 << 20  # bytes of one window's scores: beyond, one window is computed at a time
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
@@ -208,8 +208,8 @@ class OpenvinoEngine(HostEngine):
         with self._slots() as slots:
             for number, network in enumerate(self.networks):
                 yield from _computed(number, slots, windows, images)
-                if len(self.networks) > 1:
-                    network.release_memory()  # of feature maps: the next network takes as much
+                if len(self.networks) > 1 or len(slots) == 1:
+                    network.release_memory()  # of feature maps: the next network takes as much, or the sums do
 
     @contextmanager
     def _slots(self) -> Iterator[list[_Slot]]:
