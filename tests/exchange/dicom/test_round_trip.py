@@ -24,7 +24,7 @@ from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.exchange.dicom.rtstruct import write_rtstruct
 from nnunet_rs.exchange.dicom.seg import Form, write_seg
 from nnunet_rs.exchange.dicom.source import Source
-from nnunet_rs.exchange.dicom.structures import Structure, structures_of
+from nnunet_rs.exchange.dicom.structures import DicomStructure, structures_of
 
 LABELS = LabelSet(("background", "liver", "kidney_left", "odd thing"), (0, 1, 2, 3))
 SHAPE = (9, 26, 23)
@@ -221,7 +221,9 @@ def test_contours_hold_the_voxels_centres_by_matplotlib_too(tmp_path: Path, axes
 KINDS_OF_OUTPUT = ("binary", "labelmap", "fractional", "rtstruct")
 
 
-def write_kind(kind: str, path: Path, labels: NDArray[Any], source: Source, structures: tuple[Structure, ...]) -> None:
+def write_kind(
+    kind: str, path: Path, labels: NDArray[Any], source: Source, structures: tuple[DicomStructure, ...]
+) -> None:
     """Write any kind of output of a segmentation."""
     if kind == "rtstruct":
         write_rtstruct(path, labels, source, structures)
