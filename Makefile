@@ -55,7 +55,7 @@ test: setup ## Python and Rust tests
 	$(BIN)/python -m pytest
 	cargo test --quiet --release
 
-cluster-test: setup ## trainings through a real SLURM and a real Ray on this machine, where they can be started; minutes
+cluster-test: setup ## trainings and scans through a real SLURM and a real Ray on this machine, where they can be started; minutes
 	$(BIN)/python -m pip install --quiet 'submitit>=1.5' 'ray>=2.30'
 	CLUSTER_TESTS=1 $(BIN)/python -m pytest tests/cluster
 

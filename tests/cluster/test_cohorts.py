@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from nnunet_rs.predict.options import PredictOptions
 from nnunet_rs.run.cluster import ClusterOptions
 from nnunet_rs.run.cohort.board import WORKERS
 from nnunet_rs.run.cohort.follow import Followed, follow
-from nnunet_rs.run.cohort.predicting import Begun, Prediction, begin_prediction
+from nnunet_rs.run.cohort.predicting import Begun, Prediction, begin_prediction, end_prediction
 from nnunet_rs.run.executor import Executor
 from nnunet_rs.run.jobs import jobs_of
 from nnunet_rs.run.ray import Ray
@@ -129,6 +130,7 @@ def require_as_alone(images: Path, output: Path, cohort: Begun, alone: Path) -> 
     """See that every result is there and as one process makes it; returns how often each case was done."""
     wanted = Prediction(images.parents[1] / "work", alone, "cpu", options=PredictOptions(threads=1))
     predict_folder(wanted.load(Silent()), images, alone)
+    end_prediction(replace(wanted, output=output), wanted.load(Silent(), networks=False), cohort)
     names = sorted(path.name for path in alone.glob("*.nii.gz"))
     assert names == sorted(path.name for path in output.glob("*.nii.gz"))
     assert all((alone / name).read_bytes() == (output / name).read_bytes() for name in names)
@@ -229,6 +231,6 @@ def test_a_cohort_is_cancelled(address: str, scans: Callable[[int], Path], tmp_p
     found, _ = disturbed(cohort, executor, 2, [lambda _: main(["cancel", str(output), "-q"])])
     assert found.cancelled
     assert 0 < len(found.done) < SCANS
-    assert len(list(output.glob("*.nii.gz"))) == len(found.done)
+    assert len(list(output.glob("[!.]*.nii.gz"))) == len(found.done)
     again = begun(images, output, 2)
     assert len(again.todo) == SCANS - len(found.done)

@@ -12,7 +12,7 @@ import pytest
 from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.run import status
-from nnunet_rs.run.jobs import JobRecord, add_job
+from nnunet_rs.run.jobs import JobRecord, add_job, want
 from nnunet_rs.run.status import work_status
 
 
@@ -57,3 +57,16 @@ def test_every_state(make_work: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert found[3].note == "slurmstepd: error: Detected 1 oom_kill event"
     assert (found[4].where, found[4].note) == ("SLURM job 8", "PENDING Priority")
     assert fourth.path.exists() is False
+
+
+def test_what_waits_says_how_many_epochs_it_is_to_have(make_work: Any) -> None:
+    work = make_work({})
+    for _ in range(2):
+        want(WorkFolder(work).jobs_folder, {"3d_fullres, fold 2": 30, "3d_fullres, fold 3": None})
+    found = {each.fold: each for each in work_status(work)}
+    assert [(found[fold].state, found[fold].of) for fold in (1, 2, 3)] == [
+        ("waiting", None),
+        ("waiting", 30),
+        ("waiting", None),
+    ]
+    assert len((WorkFolder(work).jobs_folder / "jobs.jsonl").read_text().splitlines()) == 1

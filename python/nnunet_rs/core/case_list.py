@@ -61,12 +61,13 @@ def read_case_list(file: Path, channels: int, folder: Path) -> tuple[Case, ...]:
 
 def _cases(file: Path, lines: Iterator[list[str]], channels: int, folder: Path) -> Iterator[Case]:
     columns = _columns(file, next(lines, []), channels)
-    home, names, outputs = file.absolute().parent, set[str](), set[str]()
+    home, names, outputs = str(file.absolute().parent), set[str](), set[str]()
+    within = os.path.normpath(folder.absolute())
     for number, line in enumerate(lines, start=2):
         if not any(cell.strip() for cell in line):
             continue
         where = f"{file}: line {number}"
-        case = _case(where, [cell.strip() for cell in line], columns, home, folder)
+        case = _case(where, [cell.strip() for cell in line], columns, home, within)
         if case.name in names:
             raise DatasetError(f"{where}: the id {case.name} is there twice; give each case one of its own")
         output = case.output or case.name + result_ending(case.images[0].name)
@@ -91,7 +92,7 @@ def _columns(file: Path, head: Sequence[str], channels: int) -> _Columns:
     return _Columns(names.index("id"), images, names.index("output") if "output" in names else None)
 
 
-def _case(where: str, cells: Sequence[str], columns: _Columns, home: Path, folder: Path) -> Case:
+def _case(where: str, cells: Sequence[str], columns: _Columns, home: str, folder: str) -> Case:
     wanted = max((columns.id, *columns.images)) + 1
     if len(cells) < wanted or not all(cells[index] for index in (columns.id, *columns.images)):
         raise DatasetError(f"{where}: an id or an image is missing; fill it in, or take the line out")
@@ -100,18 +101,19 @@ def _case(where: str, cells: Sequence[str], columns: _Columns, home: Path, folde
         raise DatasetError(f"{where}: the id {name!r} cannot be a file's name; give it another")
     if any("\0" in cells[index] for index in columns.images):
         raise DatasetError(f"{where}: an image's name holds a zero byte; write it anew")
-    images = tuple(home / cells[index] for index in columns.images)
+    images = tuple(Path(os.path.join(home, cells[index])) for index in columns.images)  # noqa: PTH118 (100 000 lines)
     output = cells[columns.output] if columns.output is not None and columns.output < len(cells) else ""
     return Case(name, images, output=_output(where, output, folder) if output else "")
 
 
-def _output(where: str, output: str, folder: Path) -> str:
+def _output(where: str, output: str, folder: str) -> str:
     """Return an output as it lies in the folder, with slashes."""
-    path = os.path.normpath(folder.absolute() / output)
-    within = os.path.relpath(path, folder.absolute())
-    if within.startswith(os.pardir) or "\0" in output or any(part.startswith(HIDDEN) for part in Path(within).parts):
+    path = os.path.normpath(os.path.join(folder, output))  # noqa: PTH118
+    within = path[len(folder) :].lstrip(os.sep) if path.startswith(folder.rstrip(os.sep) + os.sep) else ""
+    parts = Path(within).parts
+    if not within or "\0" in output or any(part.startswith(HIDDEN) for part in parts):
         raise DatasetError(f"{where}: the output {output} lies not in {folder}; name a folder above all outputs (-o)")
-    known = find_format(Path(within))
-    if known is None or known.results or Path(within).name.lower() in TAKEN:
+    known = find_format(Path(parts[-1]))
+    if known is None or known.results or parts[-1].lower() in TAKEN:
         raise DatasetError(f"{where}: the output {output} is of no format that is written; end it in .nii.gz")
-    return Path(within).as_posix()
+    return "/".join(parts)

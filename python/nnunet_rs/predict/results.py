@@ -62,9 +62,8 @@ class Results:
     def files(self, case: Case) -> tuple[Path, ...]:
         """List what a case gets: the segmentation, the probabilities, these in other forms, and binary masks."""
         segmentation = segmentation_path(case, self.outputs.folder, self.ending)
-        stem = _stem(case)
-        names = [stem + ENDING] if self.probabilities else []
-        names += [PLACES[form].format(case=stem) for form in self.forms]
+        names = [_stem(case) + ENDING] if self.probabilities else []
+        names += [PLACES[form].format(case=_stem(case)) for form in self.forms]
         masks = (self.mask_path(case, structure) for structure in self.masks)
         return (segmentation, *(self.outputs.folder / name for name in names), *masks)
 
@@ -143,10 +142,13 @@ class Results:
     def begin(self, cases: Sequence[Case], *, alone: bool) -> None:
         """Write prediction.json, and remove what a killed run left; not another part's, unless this is all."""
         with suppress(OSError):  # a folder that is read only and finished
-            own = {self._within(file) for case in cases for file in self.files(case)}
-            self.outputs.tidy(own | ({PREDICTION_JSON} if alone else set()))
+            self.tidy(cases, {PREDICTION_JSON} if alone else set())
         if not self.ending:
             write_prediction_json(self.outputs, self.content)
+
+    def tidy(self, cases: Sequence[Case], others: Collection[str] = ()) -> None:
+        """Remove what killed runs left half-written of these cases, or of other files within the folder."""
+        self.outputs.tidy({self._within(file) for case in cases for file in self.files(case)} | set(others))
 
     def _made_so(self, file: Path) -> bool:
         return self.outputs.made_with in (self.outputs.record.made_with(file, glance=True) or ())

@@ -84,6 +84,16 @@ def test_a_damaged_image_is_recorded_and_the_others_are_done(images: Path, tmp_p
     assert again.folder.names() == ["case_1"]  # is tried again where the command is given again
 
 
+def test_an_image_that_is_not_there_is_tried_elsewhere_before_it_is_recorded(images: Path, tmp_path: Path) -> None:
+    cohort = begun(images, tmp_path / "out")
+    assert cohort is not None
+    (images / "case_1_0000.nii.gz").unlink()
+    found = followed(cohort)
+    assert len(found.done) == 4
+    assert "case_1_0000.nii.gz: is not there on " in found.failed[1]
+    assert len(cohort.folder.board(cohort.cohort).failures[1]) == TRIES
+
+
 def die_with(cohort: Begun, case: int) -> None:
     """A worker takes all it can get, has a case in hand, and ends without a word."""
     claims = Claims(cohort.folder.path, cohort.cohort.sizes, cohort.cohort.groups, this_process("dead"))

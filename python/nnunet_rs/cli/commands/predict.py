@@ -247,7 +247,7 @@ def _on_cluster(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.predict.folder import kept_labels
     from nnunet_rs.predict.results import FolderResult
     from nnunet_rs.run.cohort.follow import require_all
-    from nnunet_rs.run.cohort.predicting import begin_prediction
+    from nnunet_rs.run.cohort.predicting import begin_prediction, end_prediction
 
     asked = _prediction(arguments)
     more = Wanted.of(arguments, asked.written.part[1])
@@ -263,6 +263,7 @@ def _on_cluster(arguments: argparse.Namespace, console: Console) -> Outcome:
         left = cohort.unfinished(followed, begun.cohort)
         if left is not None:
             return left
+        end_prediction(asked, predictor, begun)
     with more.missed(asked.output, console):
         if begun is not None:
             require_all(followed, begun.folder.names(), str(asked.output))

@@ -70,7 +70,8 @@ def _cohort_line(each: CohortStatus) -> str:
     parts += [f"{each.waiting} waiting"] if each.waiting else []
     parts += [f"{_per_hour(each.rate)} an hour"] if each.rate is not None else []
     parts += [f"{clock(each.seconds_left)} left"] if each.seconds_left is not None else []
-    return f"{each.kind} {each.where}: {each.state}; {', '.join(parts)}"
+    state = f"{each.state} ({each.note})" if each.note else each.state
+    return f"{each.kind} {each.where}: {state}; {', '.join(parts)}"
 
 
 def _per_hour(rate: float) -> str:

@@ -161,6 +161,7 @@ def begin(
     home: Path, cohort: Cohort, groups: Mapping[str, Sequence[Sequence[Any]]], workers: int, progress: Progress
 ) -> tuple[CohortFolder, Cohort]:
     """Join the last cohort of this kind, if exactly what it has left is to be done, or make one; as `create`."""
+    home = home.absolute()  # nodes have other current folders
     there = newest(home, cohort.kind)
     if there is not None and there[1].key == cohort.key:
         folder, made = there

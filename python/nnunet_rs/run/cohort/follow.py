@@ -19,6 +19,7 @@ from nnunet_rs.run.cohort.worker import work
 from nnunet_rs.run.executor import Done, Executor, Handle, Job, Lost, Said
 
 _PATIENCE = 0.5  # seconds between two looks
+_ENDING = 10.0  # seconds in which workers end by themselves when nothing is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class _Following:
     lost_since: int = 0  # workers that were lost since a case was settled
     at: int = -1  # settled cases when the last worker was lost
     reason: str = ""
+    finished: float | None = None  # since when every case is settled
 
     def begin(self, workers: int) -> None:
         """List the jobs of the workers."""
@@ -115,7 +117,10 @@ class _Following:
             return False
         if self.stop.made or self.board.cancelled:  # then workers stop by themselves, after what they have in hand
             self.waiting.clear()
-        if self.stop.made:
+        if self.board.finished and self.finished is None:
+            self.finished = time.monotonic()
+        idle = self.finished is not None and time.monotonic() - self.finished > _ENDING
+        if self.stop.made or idle:  # a worker that still waits in a queue has nothing to do any more
             for handle in self.handles:
                 self.executor.cancel(handle)
         while self.waiting and self.executor.free and not self.board.finished:
@@ -147,7 +152,7 @@ class _Following:
     def _ended(self, name: str, event: Done | Lost) -> None:
         self.board.refresh()
         reason = event.value.problem if isinstance(event, Done) else event.reason
-        if not reason:
+        if not reason or self.board.finished:
             return
         self.reason = reason
         tokens = [worker.token for worker in self.board.workers.values() if worker.job == name and not worker.finished]

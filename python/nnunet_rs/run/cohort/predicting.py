@@ -26,7 +26,7 @@ from nnunet_rs.predict.pipeline import CasePredictor, FolderOptions, Pipeline, h
 from nnunet_rs.predict.prediction_json import prediction_content
 from nnunet_rs.predict.results import Results
 from nnunet_rs.run.cohort.files import Cohort, CohortFolder, Item, as_options, begin
-from nnunet_rs.run.cohort.work import ItemSettled
+from nnunet_rs.run.cohort.work import ItemSettled, as_seen_here
 from nnunet_rs.run.executor import Resources
 from nnunet_rs.select.selection import load_predictor
 
@@ -154,6 +154,13 @@ def begin_prediction(
     return Begun(*begin(home, cohort, {"": [body_of(case) for case in todo]}, workers, progress), todo)
 
 
+def end_prediction(wanted: Prediction, predictor: CasePredictor, begun: Begun) -> None:
+    """Remove what workers that died left half-written; errors as `open_results`."""
+    with open_results(predictor.plan, {wanted.output: wanted.content(predictor)}, wanted.written, Silent()) as results:
+        for each in results:
+            each.tidy(begun.todo)
+
+
 def body_of(case: Case) -> list[Any]:
     """Return a case as workers are told of it."""
     return [case.name, [str(image.absolute()) for image in case.images], case.output]
@@ -180,7 +187,7 @@ class Predicting:
                 yield Case(item.name, tuple(map(Path, images)), output=output)
 
         def ended(case: Case, error: BaseException | None) -> None:
-            settled(in_hand.pop(case.name), error, None)
+            settled(in_hand.pop(case.name), as_seen_here(error, case.images), None)
 
         share = half_of_memory() if self.resources.memory is None else Budget(max(1, self.resources.memory // 2))
         warn = Warnings(self.progress.say)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.issues import IssueError
@@ -19,7 +20,7 @@ from nnunet_rs.data.pipeline import PrepareOptions, open_runner, plan_dataset
 from nnunet_rs.data.runner import PreprocessingRunner
 from nnunet_rs.run.cohort.files import Cohort, CohortFolder, Item, as_options, begin
 from nnunet_rs.run.cohort.threads import side_by_side
-from nnunet_rs.run.cohort.work import ItemSettled
+from nnunet_rs.run.cohort.work import ItemSettled, as_seen_here
 from nnunet_rs.run.executor import Job, Resources
 
 KIND = "preprocess"
@@ -93,7 +94,15 @@ class Preparing:
             if result.issues:
                 raise IssueError(result.issues[0])
 
-        side_by_side(items, settled, self.threads, do)
+        def told(item: Item, error: BaseException | None, value: Any) -> None:
+            settled(item, as_seen_here(error, files_of(self.cases[item.name])), value)
+
+        side_by_side(items, told, self.threads, do)
+
+
+def files_of(case: Case) -> tuple[Path, ...]:
+    """Return the files of a case."""
+    return (*case.images, *(() if case.label is None else (case.label,)))
 
 
 @contextmanager

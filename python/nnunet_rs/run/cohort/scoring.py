@@ -21,7 +21,7 @@ from nnunet_rs.evaluate.scores import METRICS, Score, scored_targets
 from nnunet_rs.evaluate.summary import CaseScores, Summary
 from nnunet_rs.run.cohort.files import Cohort, CohortFolder, Item, as_options, create, newest
 from nnunet_rs.run.cohort.threads import side_by_side
-from nnunet_rs.run.cohort.work import ItemSettled
+from nnunet_rs.run.cohort.work import ItemSettled, as_seen_here
 from nnunet_rs.run.executor import Resources
 
 KIND = "evaluate"
@@ -104,7 +104,10 @@ class Scoring:
             rows = [[getattr(score, metric) for metric in METRICS] for score in scored.scores]
             return {"files": [scored.prediction, scored.reference], "scores": rows, "diagonal": scored.diagonal}
 
-        side_by_side(items, settled, self.threads, score)
+        def told(item: Item, error: BaseException | None, value: Any) -> None:
+            settled(item, as_seen_here(error, map(Path, item.body)), value)
+
+        side_by_side(items, told, self.threads, score)
         warn.finish()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,7 @@ class CohortStatus:
     workers: tuple[WorkerStatus, ...]
     failures: tuple[FailedCase, ...]
     folder: str  # of its files
+    note: str = ""  # why its jobs wait, in SLURM's words
 
 
 def cohort_statuses(folder: Path) -> tuple[CohortStatus, ...]:
@@ -80,10 +81,11 @@ def _status(folder: CohortFolder, cohort: Cohort) -> CohortStatus:
     in_hand = {case for worker in alive for case in worker.in_hand if not board.is_settled(case)}
     rates = [rate for worker in alive if (rate := _rate(worker)) is not None]
     left = board.count - board.settled
+    queued = queued_states([job.id for job in jobs.values() if job.engine == SLURM]) if left and not alive else {}
     return CohortStatus(
         cohort.kind,
         cohort.where,
-        _state(board, alive, list(jobs.values())),
+        _state(board, alive, queued),
         board.count,
         len(board.done),
         len(board.failed),
@@ -94,17 +96,18 @@ def _status(folder: CohortFolder, cohort: Cohort) -> CohortStatus:
         tuple(_worker(worker, board, blocks, jobs.get(worker.job), silent[worker.token]) for worker in workers),
         tuple(FailedCase(_name(board, blocks, case), why) for case, why in sorted(board.failed.items())),
         str(folder.path),
+        "; ".join(sorted(set(queued.values()))),
     )
 
 
-def _state(board: Board, alive: Sequence[WorkerState], jobs: Sequence[JobRecord]) -> CohortState:
+def _state(board: Board, alive: Sequence[WorkerState], queued: Mapping[str, str]) -> CohortState:
     if board.finished:
         return "done"
     if board.cancelled:
         return "cancelled"
     if alive:
         return "running"
-    return "queued" if queued_states([job.id for job in jobs if job.engine == SLURM]) else "stopped"
+    return "queued" if queued else "stopped"
 
 
 def _worker(worker: WorkerState, board: Board, blocks: Blocks, job: JobRecord | None, quiet: float) -> WorkerStatus:
