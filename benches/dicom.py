@@ -4,14 +4,14 @@
 
 Both readers are held to the same processors (one, then all of them), in turn; the best of the runs counts. SimpleITK
 finds its files and reads them; this library finds the series, orders it, reads it and gives float32. Memory is what a
-process of its own needed at most, above what it needed before. Files are in the page cache.
+process of its own needed at most, above what it needed before. Files are in the page cache. Where other work runs on
+the machine, seconds of processors say more than those of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -104,11 +104,11 @@ def read_theirs(folder: Path) -> NDArray[Any]:
 READERS = {"ours": read_ours, "SimpleITK": read_theirs}
 
 
-def measured(kind: str, folder: Path, cores: int) -> tuple[float, int]:
-    """Seconds and bytes of one read, in a process of its own."""
+def measured(kind: str, folder: Path, cores: int) -> tuple[float, float, int]:
+    """Seconds, seconds of processors, and bytes of one read, in a process of its own."""
     command = [sys.executable, __file__, "--read", kind, str(folder), "--cores", str(cores)]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    return float(told[0]), int(told[1])
+    return float(told[0]), float(told[1]), int(told[2])
 
 
 def read_once(kind: str, folder: Path, cores: int) -> None:
@@ -117,12 +117,18 @@ def read_once(kind: str, folder: Path, cores: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         write_series(Path(name), "uncompressed", 3, 16)
         READERS[kind](Path(name))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = peak_memory()
+    start, used = time.perf_counter(), time.process_time()
     voxels = READERS[kind](folder)
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(seconds, peak * 1024, voxels.shape)
+    seconds, used = time.perf_counter() - start, time.process_time() - used
+    print(seconds, used, peak_memory() - before, voxels.shape)
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def bench_reading(syntax: str, count: int, size: int, runs: int) -> None:
@@ -132,14 +138,16 @@ def bench_reading(syntax: str, count: int, size: int, runs: int) -> None:
         np.testing.assert_array_equal(read_ours(folder), read_theirs(folder))
         volume = count * size * size * 4
         for cores in dict.fromkeys((1, len(os.sched_getaffinity(0)))):
-            best = dict.fromkeys(KINDS, (1000000000.0, 0))
+            runs_of = {kind: list[tuple[float, float, int]]() for kind in KINDS}
             for _ in range(runs):
                 for kind in KINDS:
-                    best[kind] = min(best[kind], measured(kind, folder, cores))
-            (ours, held), (theirs, theirs_held) = best["ours"], best["SimpleITK"]
+                    runs_of[kind].append(measured(kind, folder, cores))
+            best = {kind: [min(column) for column in zip(*found, strict=True)] for kind, found in runs_of.items()}
+            (wall, used, held), (their_wall, their_used, their_held) = best["ours"], best["SimpleITK"]
             print(
-                f"{syntax:14} {cores} cores: ours {ours:6.2f} s, SimpleITK {theirs:6.2f} s, ratio {ours / theirs:.2f}; "
-                f"memory {held / volume:.2f} x the volume (float32), SimpleITK {theirs_held / volume:.2f}",
+                f"{syntax:14} {cores} cores: {wall:.2f} s, ITK {their_wall:.2f} s, ratio {wall / their_wall:.2f}; "
+                f"of processors {used:.2f} s and {their_used:.2f} s, ratio {used / their_used:.2f}; "
+                f"memory {held / volume:.2f} and {their_held / volume:.2f} x the volume (float32)",
                 flush=True,
             )
 

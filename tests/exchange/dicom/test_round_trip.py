@@ -69,6 +69,22 @@ def test_a_seg_gives_the_labels_back(tmp_path: Path, axes: str, downwards: bool,
         np.testing.assert_array_equal(found.labels(), labels)
 
 
+@pytest.mark.parametrize("size", [(1, 8), (26, 24), (25, 40), (26, 23), (3, 3)])
+def test_a_seg_of_any_size_gives_the_labels_back(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Rows that fill whole bytes are packed row by row, others eight frames at a time."""
+    labels = np.random.default_rng(0).choice(np.array([0, 0, 1, 2, 3], np.uint8), (9, *size))
+    labels[:, : size[0] // 2] *= labels[:, : size[0] // 2] != 2
+    series = series_of(write_series(tmp_path / "s", picture(labels.shape)))
+    write_seg(tmp_path / "seg.dcm", labels, Source(series), structures_of(LABELS))
+    np.testing.assert_array_equal(read_labels_on(tmp_path / "seg.dcm", grid_of(series), LABELS).labels(), labels)
+    regions = LabelSet(("background", "a", "b", "c"), (0, 1, 2, 3), (Region("all", (1, 2, 3), 1), Region("c", (3,), 3)))
+    labels[labels == 2] = 1  # as files of these regions hold it
+    write_seg(tmp_path / "regions.dcm", labels, Source(series), structures_of(regions))
+    whole = read_labels_on(tmp_path / "regions.dcm", grid_of(series), regions).labels()
+    np.testing.assert_array_equal(whole > 0, labels > 0)
+    np.testing.assert_array_equal(whole == 3, labels == 3)
+
+
 @pytest.mark.parametrize("downwards", [False, True])
 @pytest.mark.parametrize("axes", AXES)
 def test_an_rtstruct_gives_the_labels_back(tmp_path: Path, axes: str, downwards: bool) -> None:

@@ -157,6 +157,8 @@ class _Writer:
             for frame in frames:
                 values = np.asarray(self.probabilities[frame.segment][frame.plane], np.float32)
                 yield np.rint(values * 255).clip(0, 255).astype(np.uint8).tobytes()
+        elif self.labels.shape[2] % 8 == 0:  # rows fill whole bytes: those without the structure are zeros
+            yield from self._packed_rows(frames)
         else:
             for first in range(0, len(frames), 8):  # eight frames fill whole bytes
                 yield np.packbits(
@@ -164,8 +166,22 @@ class _Writer:
                     bitorder="little",
                 ).tobytes()
 
-    def _mask(self, frame: _Frame) -> NDArray[np.bool_]:
-        values, plane = self.structures[frame.segment].values, self.labels[frame.plane]
+    def _packed_rows(self, frames: Sequence[_Frame]) -> Iterator[bytes]:
+        """Yield each frame's bits; only the rows that its structure reaches anywhere are looked at."""
+        from scipy.ndimage import find_objects
+
+        boxes = find_objects(self.labels)
+        columns = self.labels.shape[2] // 8
+        for frame in frames:
+            values = self.structures[frame.segment].values
+            rows = [box[1] for value in values if 0 < value <= len(boxes) and (box := boxes[value - 1]) is not None]
+            first, last = min((r.start for r in rows), default=0), max((r.stop for r in rows), default=0)
+            packed = np.zeros((self.labels.shape[1], columns), np.uint8)
+            packed[first:last] = np.packbits(self._mask(frame, first, last), axis=1, bitorder="little")
+            yield packed.tobytes()
+
+    def _mask(self, frame: _Frame, first: int = 0, last: int | None = None) -> NDArray[np.bool_]:
+        values, plane = self.structures[frame.segment].values, self.labels[frame.plane, first:last]
         return plane == values[0] if len(values) == 1 else np.isin(plane, values)
 
     def _painted(self, plane: int) -> NDArray[Any]:
