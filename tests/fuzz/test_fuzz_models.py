@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -29,6 +30,7 @@ from nnunet_rs.model.schedule import Position
 from nnunet_rs.model.state import TrainingState, load_state, save_state
 from nnunet_rs.model.tensors import read_tensors, write_tensors
 from nnunet_rs.model.unet import build_unet
+from nnunet_rs.model.validation_patch import ValidationPatch
 from nnunet_rs.plan.schema import Configuration, Normalization, Plan
 from nnunet_rs.select.choice import CHOICE, Candidate, Choice, read_choice
 from nnunet_rs.select.postprocessing import PostProcessing
@@ -78,6 +80,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metadata = ModelMetadata(PLAN, "3d_fullres", 0, config(), 6, last, first, mirror_axes=(0,))
     save_model(folder, trained.network.state_dict(), metadata)
     HISTORY.write(folder / "metrics.jsonl")
+    image = np.arange(64, dtype=np.uint8).reshape(1, 4, 4, 4)
+    ValidationPatch("case", 2, image, image[0] % 2, image[0] % 3).write(folder / "patch.npz")
     save_state(folder / CHECKPOINT, trained, IDENTITY, config())
     choice = Choice(("3d_fullres",), PostProcessing(), (0,), (Candidate(("3d_fullres",), 0.5, {"large": None}),))
     CHOICE.save(folder / BEST_JSON, choice)
@@ -94,6 +98,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "weights.safetensors": load_model,
     CHECKPOINT: resume,
     "metrics.jsonl": lambda folder: History.read(folder / "metrics.jsonl", ("large",)),
+    "patch.npz": lambda folder: ValidationPatch.read(folder / "patch.npz"),
     BEST_JSON: read_choice,
 }
 HASHED = ("weights.safetensors", CHECKPOINT)  # of which no changed byte goes unnoticed

@@ -85,7 +85,7 @@ def test_learns_and_leaves_a_model(work: Path) -> None:
     assert result.signal is None
     assert result.folder == WorkFolder(work).model("3d_fullres", 1).path
     assert sorted(path.name for path in result.folder.iterdir()) == [
-        ".lock", "metrics.jsonl", "model.json", "weights.safetensors",
+        ".lock", "metrics.jsonl", "model.json", "patch.npz", "weights.safetensors",
     ]  # fmt: skip
     last = result.history.epochs[-1]
     assert last.iterations == 240
@@ -207,11 +207,11 @@ def test_killed_while_it_writes_a_checkpoint(work: Path) -> None:
         path.unlink()
     killed = subprocess.run([sys.executable, "-c", KILLED, str(work), str(Path(__file__).parent)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert sorted(path.name[:4] for path in folder.iterdir()) == [".loc", ".tmp", "metr", "resu"]
+    assert sorted(path.name[:4] for path in folder.iterdir()) == [".loc", ".tmp", "metr", "patc", "resu"]
     rest = train_fold(work, "3d_fullres", 0, replace(SHORT, resume=True))
     assert losses(rest) == pytest.approx(losses(whole), abs=1e-6)
     assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in weights(folder).items())
-    assert sorted(path.name[:4] for path in folder.iterdir()) == [".loc", "metr", "mode", "weig"]
+    assert sorted(path.name[:4] for path in folder.iterdir()) == [".loc", "metr", "mode", "patc", "weig"]
 
 
 def stopped(work: Path, progress: Any = None, **changes: Any) -> TrainResult:

@@ -8,14 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import NARROW, WIDE, Open, Opened
-from nnunet_rs.report.blocks import Section, Text
+from nnunet_rs.model.validation_patch import ValidationPatch
 from nnunet_rs.report.page import Live, write_report
 from nnunet_rs.report.predictions import Given, read_predictions
 from nnunet_rs.report.predictions_page import write_predictions_report
 from nnunet_rs.report.sections.cases import CasesShown
+from nnunet_rs.run.status import work_status
+from nnunet_rs.run.watch import live_section
 
+WIDTH = 32  # of the patch of a running training
 MARKUP = "<img src=x onerror=document.title='no'>"
 
 
@@ -26,8 +30,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory, write_raw: Callable[..., Pat
     made = module_maker()
     made.trained()
     write_report(made.work, folder / "work.html", CasesShown(slices=6))
-    live = Live(Section("now", "Now", (Text("No training is running."),)), 1)
-    write_report(made.work, folder / "live.html", CasesShown(slices=6), live=live)
+    running = made.training("3d_fullres", 2, finished=False)
+    patch(WIDTH).write(running / "patch.npz")
+    for name, seconds in (("live", 600), ("anew", 1)):
+        live = Live(live_section(work_status(made.work)), seconds)
+        write_report(made.work, folder / f"{name}.html", CasesShown(slices=6), live=live)
     raw = write_raw(folder / "Dataset001_Made", cases=6)
     out = folder / "out"
     shutil.copytree(raw / "labelsTr", out)
@@ -40,7 +47,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory, write_raw: Callable[..., Pat
     return folder
 
 
-NAMES = ("work", "predictions", "compared")
+def patch(width: int) -> ValidationPatch:
+    """A patch whose prediction misses the lower half of what there is."""
+    image = np.indices((6, width, width), np.uint8)[2][None] * 5
+    reference = np.zeros((6, width, width), np.uint8)
+    reference[1:5, 8:24, 8:24] = 1
+    prediction = reference.copy()
+    prediction[:, 16:] = 0
+    return ValidationPatch("case_0", 4, image, reference, prediction)
+
+
+NAMES = ("work", "predictions", "compared", "live")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -149,18 +166,46 @@ def test_markup_in_names_stays_text(pages: Path, open_page: Open) -> None:
         assert opened.complaints == []
 
 
-def test_paper_shows_what_is_folded_and_no_controls(pages: Path, open_page: Open, screenshots: Path) -> None:
-    opened = open_page(pages / "work.html", scheme="dark")
+@pytest.mark.parametrize("name", ["work", "live"])
+def test_paper_shows_what_is_folded_and_no_controls(name: str, pages: Path, open_page: Open, screenshots: Path) -> None:
+    opened = open_page(pages / f"{name}.html", scheme="dark")
     page = opened.page
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == 0
     assert not page.locator(".controls").first.is_visible()
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
-    page.pdf(path=screenshots / "work.pdf")
-    assert (screenshots / "work.pdf").stat().st_size > 10_000
+    page.pdf(path=screenshots / f"{name}.pdf")
+    assert (screenshots / f"{name}.pdf").stat().st_size > 10_000
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details:not([open])").count() > 0
+    assert opened.complaints == []
+
+
+@pytest.mark.parametrize("name", ["predictions", "compared"])
+def test_paper_has_a_slice_of_every_case(name: str, pages: Path, open_page: Open, screenshots: Path) -> None:
+    opened = open_page(pages / f"{name}.html", scheme="dark")
+    page = opened.page
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert [image.is_visible() for image in page.locator("img.image").all()] == [True] * 6
+    assert not page.locator(".controls, nav").first.is_visible()
+    page.pdf(path=screenshots / f"{name}.pdf")
+    page.screenshot(path=screenshots / f"{name}-print.png", full_page=True)
+    assert opened.complaints == []
+
+
+def test_a_running_training_shows_its_validation_patch(pages: Path, open_page: Open) -> None:
+    opened = open_page(pages / "live.html")
+    found = viewer(opened)
+    assert "3d_fullres, fold 2, epoch 4" in found.locator(".rank").text_content()
+    found.locator(".stage").focus()
+    before = said(found)
+    opened.page.keyboard.press("ArrowUp")
+    assert said(found) != before
+    opened.page.keyboard.press("d")
+    assert found.locator("img.difference").is_visible()
+    assert found.locator(".score strong").inner_text() == "0.667"
     assert opened.complaints == []
 
 
@@ -174,7 +219,7 @@ def test_without_scripts_there_is_a_slice_and_every_word(pages: Path, chromium: 
 
 
 def test_a_page_of_running_trainings_loads_itself_anew(pages: Path, open_page: Open) -> None:
-    opened = open_page(pages / "live.html")
+    opened = open_page(pages / "anew.html")
     page = opened.page
     page.locator("details").last.locator("summary").click()
     page.evaluate("window.before = true")

@@ -79,7 +79,7 @@ def test_references_that_are_missing_are_told(folder: Path, tmp_path: Path, save
     save_nifti(tmp_path / "labels" / "a.nii.gz", LABELS)
     found = read_predictions(folder, Given(references=tmp_path / "labels"))
     assert list(found.references) == ["a"]
-    assert found.remarks == ("1 of 2 cases have no reference: b",)
+    assert found.remarks == ("1 of 2 cases has no reference: b",)
 
 
 def test_folders_that_are_not_there_are_told(folder: Path, tmp_path: Path) -> None:

@@ -51,3 +51,18 @@ def test_few_cases_stand_in_the_order_of_their_names() -> None:
     cases = [case("b", (1, 1)), case("a", (100, 50)), case("c", (0, 0))]
     assert [(row.case, row.score) for row in by_unusualness(cases)] == [("a", 0), ("b", 0), ("c", 0)]
     assert by_unusualness([]) == ()
+
+
+def test_a_case_on_which_the_folds_disagree_is_told() -> None:
+    cases = [case(f"c{k}", (100, 1)) for k in range(7)]
+    agreed = {f"c{k}": {"a": 0.95} for k in range(6)} | {"c6": {"a": 0.4}}
+    first, *rest = by_unusualness(cases, None, agreed)
+    assert (first.case, first.reasons) == ("c6", ("the folds agree on a by Dice 0.40, the median is 0.95",))
+    assert not any(row.reasons for row in rest)
+    assert not any(row.reasons for row in by_unusualness(cases, None, {name: {"a": 0.9} for name in agreed}))
+
+
+def test_of_few_cases_the_one_comes_first_on_which_the_folds_agree_least() -> None:
+    cases = [case("a", (1, 1)), case("b", (100, 50)), case("c", (0, 0))]
+    agreed = {"a": {"a": 0.9}, "b": {"a": 0.8}, "c": {"a": 0.95}}
+    assert [row.case for row in by_unusualness(cases, None, agreed)] == ["b", "a", "c"]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import TEMPORARY, require_writable, writing
@@ -143,17 +144,26 @@ class Outputs:
         if self.record.made_with(path) is None:
             self.record.add(self._made(path, path, ""))
 
-    def move(self, source: Path, target: Path, made_from: Sequence[Path] = ()) -> None:
-        """Give a new file its name; it stands in the record before."""
+    def move(
+        self, source: Path, target: Path, made_from: Sequence[Path] = (), notes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Give a new file its name; it stands in the record before, with what else is known of it."""
         with writing(target, source):
-            made = self._made(source, target, self.made_with, made_from)
+            made = self._made(source, target, self.made_with, made_from, notes)
             self._make_way(target, made)
             self.record.add(made)
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
 
-    def _made(self, path: Path, target: Path, made_with: str, sources: Sequence[Path] = ()) -> Made:
-        return Made.of(path, target.relative_to(self.folder).as_posix(), made_with, self.record.kind, sources)
+    def _made(
+        self,
+        path: Path,
+        target: Path,
+        made_with: str,
+        sources: Sequence[Path] = (),
+        notes: Mapping[str, Any] | None = None,
+    ) -> Made:
+        return Made.of(path, target.relative_to(self.folder).as_posix(), made_with, self.record.kind, sources, notes)
 
     def _make_way(self, path: Path, new: Made) -> None:
         """Leave a name free for a file of ours: what is there is ours, or the same, or is kept aside, or refused."""
@@ -205,10 +215,14 @@ class Outputs:
 
 
 class Staged:
-    """New files on their way: in a temporary folder beside their place, until all of them are whole; a context."""
+    """New files on their way: in a temporary folder beside their place, until all of them are whole; a context.
+
+    `notes` are what the record is to tell of the file that gets its name last.
+    """
 
     def __init__(self, outputs: Outputs, name: str, sources: Sequence[Path] = ()) -> None:
         self._outputs, self._name, self._sources = outputs, name, sources
+        self.notes: dict[str, Any] = {}
         self.folder = outputs.folder / f"{TEMPORARY}{outputs.record.token}-{_staged_name(name)}"
         with writing(outputs.folder / name, self.folder):
             _remove(self.folder)
@@ -238,7 +252,8 @@ class Staged:
         outputs, last = self._outputs, self.folder / self._name
         files = sorted(path for path in self.folder.rglob("*") if path.is_file() and path != last)
         for source in (*files, *((last,) if last.exists() else ())):
-            outputs.move(source, outputs.folder / source.relative_to(self.folder), self._sources)
+            notes = self.notes if source == last else None
+            outputs.move(source, outputs.folder / source.relative_to(self.folder), self._sources, notes)
 
     def discard(self) -> None:
         """Remove the temporary folder, and what is still in it."""

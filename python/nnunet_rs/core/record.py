@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
 from threading import Lock
@@ -26,6 +26,7 @@ from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.workspace import RECORD
 
 PREDICTION = "prediction"
+FOLD_DICE = "fold_dice"  # among the notes of a segmentation: how far the folds agree, by structure
 TOKEN = 4  # bytes of a run's name, as of temporary files' names
 _ENDING = ".jsonl"
 _BLOCK = 1 << 20
@@ -43,9 +44,18 @@ class Made:
     made_with: str  # tells what determines the content: `digest`; empty: unknown
     kind: str = PREDICTION  # what it is; only the same kind replaces it
     sources: tuple[str, ...] = ()  # absolute paths of the files that it was made from, where that was told
+    notes: Mapping[str, Any] = field(default_factory=dict)  # what else is known of it
 
     @classmethod
-    def of(cls, path: Path, name: str, made_with: str, kind: str, sources: Sequence[Path] = ()) -> Made:
+    def of(
+        cls,
+        path: Path,
+        name: str,
+        made_with: str,
+        kind: str,
+        sources: Sequence[Path] = (),
+        notes: Mapping[str, Any] | None = None,
+    ) -> Made:
         """Describe a file that is to get the name."""
         stat = path.stat()
         return cls(
@@ -56,7 +66,13 @@ class Made:
             made_with,
             kind,
             tuple(str(lasting(path).absolute()) for path in sources),
+            dict(notes or {}),
         )
+
+    def line(self) -> bytes:
+        """Return the entry as the record holds it; earlier releases know of no notes."""
+        content = {key: value for key, value in asdict(self).items() if key != "notes" or value}
+        return (json.dumps(content) + "\n").encode()
 
 
 class Record:
@@ -87,6 +103,14 @@ class Record:
 
         With `glance` size and time of change are believed where both are as they were; else the content is compared.
         """
+        return frozenset(made.made_with for made in self._as_made(path, glance=glance)) or None
+
+    def notes(self, path: Path) -> Mapping[str, Any]:
+        """Return what is known of a file besides; nothing where it was edited, or is not of this tool."""
+        return next((made.notes for made in reversed(self._as_made(path, glance=True)) if made.notes), {})
+
+    def _as_made(self, path: Path, *, glance: bool) -> list[Made]:
+        """List the entries of a file that is as it was written; see `made_with`."""
         try:
             stat = path.stat()
             there = [made for made in self._of(path) if made.size == stat.st_size]
@@ -94,8 +118,8 @@ class Record:
                 found = file_digest(path) if there else ""
                 there = [made for made in there if made.sha256 == found]
         except OSError:
-            return None
-        return frozenset(made.made_with for made in there) or None
+            return []
+        return there
 
     def sources(self, path: Path) -> tuple[Path, ...]:
         """Return the files that the newest version of a file was made from; empty: that was not told."""
@@ -122,7 +146,7 @@ class Record:
         """
         with self._lock, self._explained():
             stream = self._opened()
-            stream.write((json.dumps(asdict(made)) + "\n").encode())
+            stream.write(made.line())
             os.fsync(stream.fileno())
             self._made.setdefault(made.name, []).append(made)
 
@@ -178,7 +202,9 @@ class Record:
 
 
 def _made(content: Mapping[str, Any]) -> Made:
-    return Made(**{**content, "sources": tuple(content.get("sources", ()))})
+    notes = content.get("notes")
+    known = {"sources": tuple(content.get("sources", ())), "notes": notes if isinstance(notes, dict) else {}}
+    return Made(**{**content, **known})
 
 
 def digest(content: Mapping[str, Any]) -> str:

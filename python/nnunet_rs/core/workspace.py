@@ -37,6 +37,7 @@ WEIGHTS = "weights.safetensors"
 CHECKPOINT = "resume.safetensors"
 METRICS = "metrics.jsonl"
 CURVES = "progress.png"
+PATCH = "patch.npz"
 
 PREDICTION_JSON = "prediction.json"  # beside segmentations: what they were made with
 SUMMARY_JSON = "summary.json"  # beside segmentations: their scores
@@ -203,6 +204,11 @@ class ModelFolder:
     def curves_file(self) -> Path:
         """A picture of the epochs' losses and scores."""
         return self.path / CURVES
+
+    @property
+    def patch_file(self) -> Path:
+        """A validation patch as the training last saw it."""
+        return self.path / PATCH
 
     @property
     def validation_folder(self) -> Path:

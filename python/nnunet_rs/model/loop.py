@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ from nnunet_rs.model.pending_losses import PendingLosses
 from nnunet_rs.model.plugins import is_own
 from nnunet_rs.model.schedule import Overhead, Position, is_over, learning_rate, share
 from nnunet_rs.model.state import TrainingState, save_state
+from nnunet_rs.model.training_batch import Batches, TrainingBatch
+from nnunet_rs.model.validation_patch import PatchKeeper
 
 SAVE_EVERY = 300.0  # seconds, within an epoch
 SAVE_COST = 0.05  # at an epoch's end, unless saving would take more than this part of the time
@@ -37,25 +39,6 @@ VALIDATION_SHARE = 0.1  # of a time budget: at most so long takes one validation
 FOLLOWING_SHARE = 0.5  # of a time budget: what would take longer comes after it
 MARGIN = 1.3  # by which a prediction may be slower than the validation's passes
 MOST_SKIPPED = 20  # steps in a row that float16 may leave out: its scale was halved as often
-
-
-class TrainingBatch(Protocol):
-    """What a loader yields: arrays or tensors."""
-
-    @property
-    def data(self) -> Any:
-        """Float32 (b, c, *patch_size)."""
-
-    @property
-    def labels(self) -> Any:
-        """Class indices (b, 1, *patch_size) or (b, *patch_size)."""
-
-
-class Batches(Protocol):
-    """Where batches come from: a function of (seed, epoch, index) alone."""
-
-    def epoch(self, epoch: int, batches: int, start: int = 0) -> Iterator[TrainingBatch]:
-        """Yield batches `start` to `batches - 1` of an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +92,7 @@ class Loop:
         self._pass = 0.0  # seconds of one sample's forward pass, about
         self._cut = False  # whether a validation was cut short, and that said
         self._following = 0.0  # seconds that are kept for what follows
+        self._keep_patch = PatchKeeper(job.model.patch_file, job.labels)
 
     def run(self, progress: Progress) -> bool:
         """Train until the training is over, or a stop is requested; returns whether it is over."""
@@ -236,6 +220,8 @@ class Loop:
             with job.compute.autocast():
                 logits = model(data)
             losses += pending.put(job.loss(logits, labels), batch)
+            if not done and job.group.is_rank_0:
+                self._keep_patch(batch, logits, self.state.position.epoch + 1)
             found = count_voxels(logits, labels, job.labels, job.partial)
             counts = found if counts is None else counts + found
             done += 1

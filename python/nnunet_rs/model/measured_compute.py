@@ -15,10 +15,11 @@ from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.resources import available_memory, resident_memory
 from nnunet_rs.model.config import MeasuredCompute, TrainingConfig
 from nnunet_rs.model.device import Compute, choose_compute
-from nnunet_rs.model.loop import TrainingBatch, TrainingJob
+from nnunet_rs.model.loop import TrainingJob
 from nnunet_rs.model.plugin_trial import as_it_was
 from nnunet_rs.model.setup import Setup
 from nnunet_rs.model.state import TrainingState
+from nnunet_rs.model.training_batch import TrainingBatch
 
 SHARE = 0.01  # of a training: where measuring would take more, nothing is measured
 SECONDS = 5.0  # after which no further round begins

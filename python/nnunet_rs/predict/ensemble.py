@@ -16,6 +16,7 @@ from nnunet_rs.core.types import FloatArray, IntArray, Volume
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.export import OutputGrid, ScoreConverter
+from nnunet_rs.predict.fold_agreement import FoldAgreement
 from nnunet_rs.predict.prediction_json import PREDICTION
 from nnunet_rs.predict.predictor import Predictor, SinkMaker, as_volume, probabilities_of
 
@@ -61,10 +62,15 @@ class Ensemble:
         return _prepared(self.members, volume, overwrite)
 
     def predict_prepared(
-        self, prepared: tuple[Prepared, ...], task: Task | None = None, make_sink: SinkMaker | None = None
+        self,
+        prepared: tuple[Prepared, ...],
+        task: Task | None = None,
+        make_sink: SinkMaker | None = None,
+        agreement: FoldAgreement | None = None,
     ) -> IntArray:
         """Segment what `prepare` returned; as `Predictor.predict_prepared`."""
-        return _averaged(self.members, prepared, (tuple(range(len(self.members))),), task, make_sink)[0]
+        group = tuple(range(len(self.members)))
+        return _averaged(self.members, prepared, (group,), task, make_sink, agreement)[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,11 +94,15 @@ class Pairs:
         return _prepared(self.members, volume, overwrite)
 
     def predict_prepared(
-        self, prepared: tuple[Prepared, ...], task: Task | None = None, make_sink: SinkMaker | None = None
+        self,
+        prepared: tuple[Prepared, ...],
+        task: Task | None = None,
+        make_sink: SinkMaker | None = None,
+        agreement: FoldAgreement | None = None,
     ) -> IntArray:
         """Segment what `prepare` returned: (pairs, z, y, x), in the order of `ensembles`."""
         pairs = tuple(combinations(range(len(self.members)), 2))
-        return np.stack(_averaged(self.members, prepared, pairs, task, make_sink))
+        return np.stack(_averaged(self.members, prepared, pairs, task, make_sink, agreement))
 
 
 def _prepared(members: Sequence[Predictor], volume: Volume, overwrite: bool) -> tuple[Prepared, ...]:
@@ -106,9 +116,10 @@ def _averaged(
     groups: Sequence[tuple[int, ...]],
     task: Task | None,
     make_sink: SinkMaker | None,
+    agreement: FoldAgreement | None,
 ) -> list[IntArray]:
     """Segment by the mean probabilities of each group of members; those of the last group go to the sink."""
-    run = side_by_side(members, prepared, task)
+    run = side_by_side(members, prepared, task, agreement)
     converter, output = ScoreConverter(members[0].plan.labels, probabilities=True), run.output
     sink = None if make_sink is None else make_sink(output, prepared[0])
     labels: Any = None
@@ -131,12 +142,17 @@ class SideBySide:
     planes: Iterator[tuple[int, tuple[FloatArray, ...]]]  # first plane, each member's (c, planes, a, b)
 
 
-def side_by_side(members: Sequence[Predictor], prepared: Sequence[Prepared], task: Task | None = None) -> SideBySide:
+def side_by_side(
+    members: Sequence[Predictor],
+    prepared: Sequence[Prepared],
+    task: Task | None = None,
+    agreement: FoldAgreement | None = None,
+) -> SideBySide:
     """Predict one case with all members at once, turned along the same axis so that the same planes finish."""
     share = None if task is None else Share(task, 1.0 / len(members))
     outputs = [member.output_grid(case, axis=0) for member, case in zip(members, prepared, strict=True)]
     streams = [
-        member.stream_probabilities(case, output, share)
+        member.stream_probabilities(case, output, share, agreement)
         for member, case, output in zip(members, prepared, outputs, strict=True)
     ]
     return SideBySide(outputs[0], together(streams))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import FloatArray, Shape, Shape3
 from nnunet_rs.predict.blend import OutputActivation
-from nnunet_rs.predict.engines.engine import Engine, HostEngine, Scored, mirror_images
+from nnunet_rs.predict.engines.engine import Alone, Engine, HostEngine, Scored, mirror_images
 from nnunet_rs.predict.sliding_window import WindowOptions, sliding_window_scores
 from nnunet_rs.predict.window_grid import WindowGrid, sliding_window_grid
 
@@ -169,6 +169,7 @@ class NumpyEngine(HostEngine):
         windows: FloatArray,
         mirror_axes: Shape,
         activation: OutputActivation = "none",  # noqa: ARG002 (these scores are logits)
+        alone: Alone | None = None,  # noqa: ARG002 (there is one network)
     ) -> Iterator[Scored]:
         """See Engine."""
         network = _Checked(self.network, windows.ndim - 2)

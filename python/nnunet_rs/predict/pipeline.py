@@ -18,12 +18,13 @@ from nnunet_rs.core.label_subset import select_labels, structures_of
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.outputs import Outputs, Staged
 from nnunet_rs.core.progress import Progress, Task
-from nnunet_rs.core.record import digest
+from nnunet_rs.core.record import FOLD_DICE, digest
 from nnunet_rs.core.resources import available_memory
 from nnunet_rs.core.types import Case, Header, IntArray, LabelSet, Volume
 from nnunet_rs.data.resampling import spacing_remark
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.ensemble import Pairs
+from nnunet_rs.predict.fold_agreement import FoldAgreement
 from nnunet_rs.predict.predictor import SinkMaker
 from nnunet_rs.predict.probabilities import ProbabilityFile
 from nnunet_rs.predict.probability_forms import ProbabilityForm
@@ -45,7 +46,13 @@ class CasePredictor(Protocol):
     def prepare(self, volume: Volume, *, overwrite: bool = False) -> Any:
         """Bring an image to the network's grid; with `overwrite` its memory may be used."""
 
-    def predict_prepared(self, prepared: Any, task: Task | None = None, make_sink: SinkMaker | None = None) -> IntArray:
+    def predict_prepared(
+        self,
+        prepared: Any,
+        task: Task | None = None,
+        make_sink: SinkMaker | None = None,
+        agreement: FoldAgreement | None = None,
+    ) -> IntArray:
         """Segment what `prepare` returned: file values (z, y, x) on the image's grid."""
 
 
@@ -106,6 +113,15 @@ class _Ready:
     release: Callable[[], None]  # gives back the memory that it holds of the budget
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Predicted:
+    """A case that can be written."""
+
+    labels: IntArray  # file values (z, y, x), or (pairs, z, y, x)
+    fold_dice: Mapping[str, float]  # between the folds, by structure; empty: there is one fold
+    staged: Staged | None = None  # where its probabilities wait for the labels
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """Cases on their way: threads read and prepare the next ones, this one predicts, others write the last ones.
@@ -130,9 +146,7 @@ class Pipeline:
                 predicted = self._predict(case, ready.prepared, task)
                 ready.release()
                 if predicted is not None:
-                    labels, staged = predicted
-                    writing[writers.submit(self._write, case, labels, ready.header, staged)] = case
-                    del labels
+                    writing[writers.submit(self._write, case, predicted, ready.header)] = case
                 del ready, predicted  # the next case needs the room
                 self._written(writing, SIDE_BY_SIDE, task)
             self._written(writing, 0, task)
@@ -185,31 +199,36 @@ class Pipeline:
             kind = " (of a 4-D file the last axis counts as channels)" if many else ""
             raise DatasetError(f"{', '.join(map(str, case.images))}: {error}{kind}") from error
 
-    def _predict(self, case: Case, prepared: Any, task: Task) -> tuple[IntArray, Staged | None] | None:
-        """Segment a case; with its labels goes the place where its probabilities wait for them."""
-        first, staged = self.results[0], None
+    def _predict(self, case: Case, prepared: Any, task: Task) -> _Predicted | None:
+        """Segment a case; None: it failed."""
+        first, staged, agreement = self.results[0], None, FoldAgreement()
         try:
             if not first.probabilities:
-                return self.predictor.predict_prepared(prepared, task), None
+                labels = self.predictor.predict_prepared(prepared, task, None, agreement)
+                return _Predicted(labels, agreement.dice())
             saved = first.files(case)[1]
             staged = first.staged(case)
             temporary = staged.folder / saved.relative_to(first.outputs.folder)
             temporary.parent.mkdir(parents=True, exist_ok=True)
             labels = self.predictor.predict_prepared(
-                prepared, task, lambda output, case: ProbabilityFile(temporary, self.predictor.plan, output, case)
+                prepared,
+                task,
+                lambda output, case: ProbabilityFile(temporary, self.predictor.plan, output, case),
+                agreement,
             )
         except Exception as error:  # whatever is wrong with one case, the others go on
             self._fail(case, error if staged is None else staged.as_placed(error))
             if staged is not None:
                 staged.discard()
             return None
-        return labels, staged
+        return _Predicted(labels, agreement.dice(), staged)
 
-    def _write(self, case: Case, labels: IntArray, header: Header, staged: Staged | None) -> None:
+    def _write(self, case: Case, predicted: _Predicted, header: Header) -> None:
         """Write a case's files; they get their names together, when all are whole."""
-        parts = labels.reshape(len(self.results), *labels.shape[-3:])
+        parts = predicted.labels.reshape(len(self.results), *predicted.labels.shape[-3:])
         for each, part in zip(self.results, parts, strict=True):
-            with staged or each.staged(case) as place:
+            with predicted.staged or each.staged(case) as place:
+                place.notes.update({FOLD_DICE: predicted.fold_dice} if predicted.fold_dice else {})
                 each.write(case, part, header, place.folder)
 
     def _written(self, writing: dict[Future[None], Case], most: int, task: Task) -> None:

@@ -35,6 +35,7 @@ from nnunet_rs.predict.engines.engine import Engine
 from nnunet_rs.predict.engines.opening import open_models
 from nnunet_rs.predict.engines.unloaded import describe_models
 from nnunet_rs.predict.export import OutputGrid, ProbabilitySink, ScoreConverter, export_labels, export_probabilities
+from nnunet_rs.predict.fold_agreement import FoldAgreement
 from nnunet_rs.predict.options import PredictOptions as PredictOptions
 from nnunet_rs.predict.prediction_json import PREDICTION
 from nnunet_rs.predict.probabilities import ProbabilityArray
@@ -211,7 +212,11 @@ class Predictor:
         return replace(own, first=first)
 
     def predict_prepared(
-        self, prepared: Prepared, task: Task | None = None, make_sink: SinkMaker | None = None
+        self,
+        prepared: Prepared,
+        task: Task | None = None,
+        make_sink: SinkMaker | None = None,
+        agreement: FoldAgreement | None = None,
     ) -> IntArray:
         """Segment what `prepare` returned.
 
@@ -223,6 +228,8 @@ class Predictor:
             Where every window is reported, as its share of 1.
         make_sink
             Opens the place that takes the probabilities, once the way back is known.
+        agreement
+            Learns how far the networks agree.
 
         Returns
         -------
@@ -231,7 +238,7 @@ class Predictor:
         """
         output = self.output_grid(prepared)
         sink = None if make_sink is None else make_sink(output, prepared)
-        blocks = self._blocks(prepared, output, task, by_rows=sink is None)
+        blocks = self._blocks(prepared, output, task, agreement, by_rows=sink is None)
         converter, beside = self._converter(), self.engine.computes_elsewhere
         return export_labels(blocks, output, prepared.geometry, converter, sink, beside=beside)
 
@@ -258,10 +265,10 @@ class Predictor:
         return probabilities_of(self, as_volume(array, spacing))
 
     def stream_probabilities(
-        self, prepared: Prepared, output: OutputGrid, task: Task | None = None
+        self, prepared: Prepared, output: OutputGrid, task: Task | None = None, agreement: FoldAgreement | None = None
     ) -> Iterator[tuple[int, FloatArray]]:
         """Yield (first plane, probabilities (c, planes, a, b)) on the grid of `output`, a few planes at a time."""
-        blocks = self._blocks(prepared, output, task, by_rows=False)
+        blocks = self._blocks(prepared, output, task, agreement, by_rows=False)
         return export_probabilities(blocks, output, self._converter(), beside=self.engine.computes_elsewhere)
 
     def output_grid(self, prepared: Prepared, axis: int | None = None) -> OutputGrid:
@@ -271,14 +278,24 @@ class Predictor:
         return OutputGrid.of(window_grid, prepared.geometry, scores_axis(prepared.geometry, self.configuration))
 
     def _blocks(
-        self, prepared: Prepared, output: OutputGrid, task: Task | None, *, by_rows: bool
+        self,
+        prepared: Prepared,
+        output: OutputGrid,
+        task: Task | None,
+        agreement: FoldAgreement | None,
+        *,
+        by_rows: bool,
     ) -> Iterator[ScoreBlock]:
         self._require_room(prepared, output)
         windows = self._windows(prepared, output)
         known = self._first_segmentation(prepared, windows, task)
         share = None if task is None else Share(task, 1.0 / windows)
         options = WindowOptions(self.mirror_axes, self._activation(), self.options.batch, by_rows)
-        return sliding_window_scores(self.engine, prepared.image, output.window_grid, options, share, previous=known)
+        grid, counts = output.window_grid, None
+        if agreement is not None:
+            every = 2 if self.engine.computes_elsewhere else 1  # a device waits while voxels are counted
+            counts = agreement.counts(self.plan.labels, len(self.all_metadata), grid, every)
+        return sliding_window_scores(self.engine, prepared.image, grid, options, share, previous=known, counts=counts)
 
     def _require_room(self, prepared: Prepared, output: OutputGrid) -> None:
         """Refuse, before any window is predicted, a volume whose scores and labels do not fit into memory."""

@@ -14,6 +14,7 @@ from nnunet_rs.core.progress import Task
 from nnunet_rs.core.types import FloatArray, Shape, Shape3
 from nnunet_rs.predict.blend import OutputActivation, WindowAccumulator
 from nnunet_rs.predict.engines.engine import Engine, TooManyWindowsError
+from nnunet_rs.predict.fold_agreement import FoldCounts
 from nnunet_rs.predict.window_grid import WindowGrid
 from nnunet_rs.predict.window_source import Previous, WindowSource
 
@@ -57,6 +58,7 @@ def sliding_window_scores(
     task: Task | None = None,
     *,
     previous: Previous | None = None,
+    counts: FoldCounts | None = None,
 ) -> Iterator[ScoreBlock]:
     """Predict a prepared image window by window and yield parts as soon as no later window touches them.
 
@@ -77,6 +79,8 @@ def sliding_window_scores(
         Where every window is reported.
     previous
         Of a cascade's second stage; its one-hot channels follow those of the image.
+    counts
+        Told of what each network gives by itself.
 
     Yields
     ------
@@ -93,7 +97,7 @@ def sliding_window_scores(
     # One by one slices are too little to ask a device for.
     together = engine.computes_elsewhere and grid.flat
     finished = _finished(grid, options.by_rows and not together)
-    for sums, done in _Windows(engine, options, grid, source).run(task):
+    for sums, done in _Windows(engine, options, grid, source, counts).run(task):
         while finished and finished[0].after <= done:
             part = finished.pop(0)
             while together and finished and finished[0].after <= done:
@@ -141,6 +145,7 @@ class _Windows:
     options: WindowOptions
     grid: WindowGrid
     source: WindowSource
+    counts: FoldCounts | None = None
     limit: int | None = None  # windows at a time that the device's memory was found to hold
 
     def run(self, task: Task | None) -> Iterator[tuple[WindowAccumulator, int]]:
@@ -167,11 +172,14 @@ class _Windows:
     def _add(self, starts: Sequence[Shape3], size: int, sums: WindowAccumulator | None) -> WindowAccumulator | None:
         """Add all scores of a batch to the sums, which are opened as soon as the number of classes is known."""
         windows = self.source.windows(starts, size)
-        for scored in self.engine.scores(windows, self.options.mirror_axes, self.options.activation):
+        alone = None if self.counts is None else self.counts.begin(starts)
+        for scored in self.engine.scores(windows, self.options.mirror_axes, self.options.activation, alone):
             sums = sums or self._open(scored.scores.shape[1])
             places = starts[scored.windows]
             sums.add(scored.scores[: len(places)], places, scored.mirrored)
             del scored  # of many classes they are large: gone before the network makes the next
+        if self.counts is not None:
+            self.counts.settle()
         return sums
 
     def _open(self, classes: int) -> WindowAccumulator:

@@ -52,6 +52,7 @@ class LegendEntry:
     reference: str  # data URI; empty: there is no reference
     prediction: str  # data URI
     value: str  # its score, or its volume
+    agreement: str = ""  # Dice between the folds; empty: unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,11 @@ class Viewer:
     missed: str = ""  # data URI: what is in the reference alone; empty: there is no reference
     extra: str = ""  # data URI: what is in the prediction alone
     notes: tuple[str, ...] = ()  # sentences above the pictures
+
+    @property
+    def agreement(self) -> bool:
+        """Whether the legend tells how far the folds agree."""
+        return any(entry.agreement for entry in self.legend)
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.folders import Folders
 from nnunet_rs.core.io import can_read, endings, read_labels
 from nnunet_rs.core.names import CHANNEL, strip_ending
-from nnunet_rs.core.record import PREDICTION, Record
+from nnunet_rs.core.record import FOLD_DICE, PREDICTION, Record
 from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Case, LabelSet
 from nnunet_rs.core.unzip import is_zip
@@ -84,7 +84,8 @@ def read_predictions(path: Path, given: Given = Given()) -> Predictions:
     for what, found in (("image", images), ("reference", references if given.references else files)):
         missing = [name for name in files if not found.get(name)]
         if missing:
-            remarks.append(f"{len(missing)} of {len(files)} cases have no {what}: {examples(missing)}")
+            have = "has" if len(missing) == 1 else "have"
+            remarks.append(f"{len(missing)} of {len(files)} cases {have} no {what}: {examples(missing)}")
     document = _dataset_json(folder, given)
     return Predictions(
         folder=folder,
@@ -96,6 +97,24 @@ def read_predictions(path: Path, given: Given = Given()) -> Predictions:
         made_with=read_prediction_json(folder) or {},
         remarks=tuple(remarks),
     )
+
+
+def fold_dice(found: Predictions) -> dict[str, dict[str, float]]:
+    """Return, by case and structure, how far the folds agree, as `predict` recorded it of files that nobody edited.
+
+    A case of which nothing is known is left out; of a case the structures that no fold found.
+    """
+    record, names = Record(found.folder, PREDICTION), set(found.labels.score_names)
+    told = {}
+    for case in found.cases:
+        noted = {} if case.label is None else record.notes(case.label).get(FOLD_DICE)
+        if isinstance(noted, dict):
+            told[case.name] = {
+                name: float(value)
+                for name, value in noted.items()
+                if name in names and isinstance(value, int | float) and 0 <= value <= 1
+            }
+    return {name: dice for name, dice in told.items() if dice}
 
 
 def _segmentations(path: Path) -> dict[str, Path]:

@@ -22,7 +22,8 @@ from nnunet_rs.report.blocks import Section
 from nnunet_rs.report.detail import share
 from nnunet_rs.report.page import Report, render_page
 from nnunet_rs.report.predicted_case import Look, PredictedCase, look_at
-from nnunet_rs.report.predictions import Predictions
+from nnunet_rs.report.predictions import Predictions, fold_dice
+from nnunet_rs.report.sections.fold_agreement import FoldDice
 from nnunet_rs.report.sections.predictions import Seen, prediction_cover, prediction_sections
 from nnunet_rs.report.unusual import Unusual, by_unusualness
 
@@ -90,13 +91,16 @@ def _see(found: Predictions, shown: PredictionsShown, progress: Progress) -> See
     if not looked:
         raise DatasetError(f"{found.folder}: no case can be read: {'; '.join(seeing.failed.values())}")
     summary = _summary(found, looked)
-    order = _ordered(looked, summary)
+    agreement = fold_dice(found)
+    order = _ordered(looked, summary, agreement)
     names = [row.case for row in order][: shown.cases]
     drawn = {case.name: case for case in looked}
     if not once:
         wanted = [case for case in found.cases if case.name in set(names)]
         drawn |= {case.name: case for case in seeing.all(wanted, "draw", share(len(wanted)))}
-    return Seen(found, {row.case: drawn[row.case] for row in order}, tuple(order), len(names), summary, seeing.failed)
+    cases = {row.case: drawn[row.case] for row in order}
+    agreed = {name: agreement[name] for name in cases if name in agreement}
+    return Seen(found, cases, tuple(order), len(names), summary, seeing.failed, agreed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +146,10 @@ def _summary(found: Predictions, looked: Sequence[PredictedCase]) -> Summary | N
     return Summary(scored_targets(found.labels), scores, None) if scores else None
 
 
-def _ordered(looked: Sequence[PredictedCase], summary: Summary | None) -> list[Unusual]:
+def _ordered(looked: Sequence[PredictedCase], summary: Summary | None, agreement: FoldDice) -> list[Unusual]:
     """Order the cases: by Dice, the worst first, where there are references; those without follow, as unusual."""
     entropy = {case.name: case.entropy for case in looked if case.entropy is not None}
-    order = by_unusualness([case.structures for case in looked], entropy)
+    order = by_unusualness([case.structures for case in looked], entropy, agreement)
     dice = {} if summary is None else {name: mean for name, mean in summary.case_means().items() if mean == mean}
     return sorted(order, key=lambda row: dice.get(row.case, 2.0))
 
@@ -156,6 +160,7 @@ def _main_figures(seen: Seen) -> Mapping[str, Any]:
         "predictions": seen.found.folder,
         "cases": len(seen.cases),
         "shown": seen.shown,
+        "fold_dice": {name: dict(dice) for name, dice in seen.fold_dice.items()},
         "dice": None if seen.summary is None else seen.summary.foreground_mean(),
         "unusual": {row.case: row.reasons for row in seen.order if row.reasons},
         "failed": dict(seen.failed),

@@ -18,6 +18,7 @@ from nnunet_rs.run.cohort.status import CohortStatus
 from nnunet_rs.run.status import ModelStatus, work_status
 
 _FAILURES = 20  # cases that are listed
+_NOTHING = "–"  # in the table; columns that hold nothing else are left out
 Signature = tuple[tuple[str, int], ...]
 
 
@@ -100,18 +101,24 @@ def _blocks(models: tuple[ModelStatus, ...]) -> Iterator[Block]:
     order = sorted(models, key=lambda model: (model.state != "running", model.state in ("waiting", "done")))
     rows = tuple(_row(model) for model in order)
     head = ("model", "state", "epochs", "left", "Dice", "where", "note")
-    yield Table("Every model", head, rows, "Dice: of held-out cases where they are scored, else of validation patches.")
+    told = [place for place in range(len(head)) if any(row[place] != _NOTHING for row in rows)]
+    note = "Dice: of held-out cases where they are scored, else of validation patches."
+    yield Table("Every model", _of(head, told), tuple(_of(row, told) for row in rows), note)
+
+
+def _of(row: tuple[str, ...], places: list[int]) -> tuple[str, ...]:
+    return tuple(row[place] for place in places)
 
 
 def _row(model: ModelStatus) -> tuple[str, ...]:
-    epochs = f"{model.epochs} of {model.of}" if model.of else str(model.epochs) if model.epochs else "–"
-    left = "–" if model.seconds_left is None else clock(model.seconds_left)
+    epochs = f"{model.epochs} of {model.of}" if model.of else str(model.epochs) if model.epochs else _NOTHING
+    left = _NOTHING if model.seconds_left is None else clock(model.seconds_left)
     return (
         f"{model.configuration}, fold {model.fold}",
         model.state,
         epochs,
         left,
-        number(model.dice),
-        model.where or "–",
-        model.note or "–",
+        _NOTHING if model.dice is None else number(model.dice),
+        model.where or _NOTHING,
+        model.note or _NOTHING,
     )

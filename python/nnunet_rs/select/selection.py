@@ -31,6 +31,7 @@ from nnunet_rs.model.trained_models import (
 )
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.ensemble import Ensemble, Pairs
+from nnunet_rs.predict.fold_agreement import FoldAgreement
 from nnunet_rs.predict.folder import CasePredictor, FolderOptions, predict_cases, predict_pairs
 from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
 from nnunet_rs.select.choice import CHOICE, Candidate, Choice, read_choice
@@ -128,9 +129,15 @@ class Chosen:
         """Preprocess an image for the networks."""
         return self.predictor.prepare(volume, overwrite=overwrite)
 
-    def predict_prepared(self, prepared: Any, task: Task | None = None, make_sink: SinkMaker | None = None) -> IntArray:
-        """Segment and post-process; probabilities are those before post-processing."""
-        labels = self.predictor.predict_prepared(prepared, task, make_sink)
+    def predict_prepared(
+        self,
+        prepared: Any,
+        task: Task | None = None,
+        make_sink: SinkMaker | None = None,
+        agreement: FoldAgreement | None = None,
+    ) -> IntArray:
+        """Segment and post-process; probabilities and the folds' agreement are those before post-processing."""
+        labels = self.predictor.predict_prepared(prepared, task, make_sink, agreement)
         if not self.postprocessing.keep_largest:
             return labels
         classes = self.postprocessing.apply(encode_labels(labels, self.plan.labels))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.types import LabelSet
-from nnunet_rs.report.viewer.layers import Voxels, colour_table, difference, nifti, steps, window
+from nnunet_rs.report.viewer.layers import Voxels, colour_table, difference, distance, nifti, outlined, steps, window
 
 AFFINE = np.array([[-2.0, 0, 0, 5], [0, 1, 0, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
 
@@ -58,3 +58,29 @@ def test_labels_have_names_and_colours() -> None:
     assert [(row["value"], row["name"]) for row in rows] == [(1, "liver"), (7, "tumour")]
     assert rows[0]["colour"] != rows[1]["colour"]
     assert [row["name"] for row in colour_table(None, (3, 9))] == ["label 3", "label 9"]
+
+
+def test_grids_that_lie_elsewhere_are_told_by_their_corners() -> None:
+    data = np.zeros((2, 3, 4))
+    moved, shifted, turned = AFFINE.copy(), AFFINE.copy(), AFFINE.copy()
+    moved[:3, 3] += (30, 40, 0)
+    shifted[0, 3] += 0.4  # less than half of the smallest voxel, 1 mm
+    turned[0, 0] = 2
+    assert distance(Voxels(data, AFFINE), Voxels(data, moved)) == pytest.approx(50)
+    assert distance(Voxels(data, AFFINE), Voxels(data, shifted)) == 0
+    assert distance(Voxels(data, AFFINE), Voxels(data, turned)) == pytest.approx(12)  # 4 mm for each of 3 steps
+
+
+def test_an_outline_leaves_what_lies_within_free() -> None:
+    labels = np.zeros((5, 6, 7), np.uint8)
+    labels[1:4, 1:5, 1:6] = 1
+    labels[1:4, 1:5, 4:6] = 2
+    found = outlined(labels)
+    inside = np.zeros(labels.shape, bool)
+    inside[2, 2:4, 2] = True  # of the first; the second is two voxels wide
+    assert np.array_equal(found, np.where(inside, 0, labels))
+    flat = np.zeros((1, 6, 7), bool)
+    flat[0, 2:4, 2] = True
+    assert np.array_equal(outlined(labels[2:3]), np.where(flat, 0, labels[2:3]))  # a slice by itself
+    sent = opened(nifti(Voxels(labels, AFFINE), 1, outline=True))
+    assert np.array_equal(np.asarray(sent.dataobj).T, found)

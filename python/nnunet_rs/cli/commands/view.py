@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,26 +49,31 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     viewing = Viewing(path.resolve().name or str(path), cases, remarks)
     with serve(viewing, arguments.port) as server:
         where = address(viewing, server)
+        viewing.read_ahead()
         console.say(f"{len(cases)} case{'' if len(cases) == 1 else 's'} of {path}: {where}   (Ctrl-C ends)")
         if arguments.quiet and not arguments.json:
             print(where, flush=True)  # without it nobody could come in
         if not arguments.no_browser:
-            _open(where, console)
+            _open(where, server.server_port, console)
         with until_interrupted():
             server.serve_forever()
     return Outcome({"address": where, "cases": len(cases)}, ("closed",))
 
 
-def _open(where: str, console: Console) -> None:
-    """Open the browser, where there is one on this screen."""
+def _open(where: str, port: int, console: Console) -> None:
+    """Open the browser, where there is one on this screen; one of the terminal's would take that."""
+    import os
+    import sys
     import webbrowser
 
+    screen = not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
     try:
-        opened = webbrowser.open(where)
+        opened = screen and webbrowser.open(where)
     except webbrowser.Error:
         opened = False
     if not opened:
-        console.say("no browser here: open the address elsewhere; from another machine by `ssh -L PORT:127.0.0.1:PORT`")
+        tunnel = f"ssh -L {port}:127.0.0.1:{port} {platform.node() or 'MACHINE'}"
+        console.say(f"no browser here: open the address where there is one; on another machine first `{tunnel}`")
 
 
 def _cases(arguments: argparse.Namespace) -> tuple[tuple[ViewCase, ...], tuple[str, ...]]:
@@ -92,6 +98,8 @@ def _cases(arguments: argparse.Namespace) -> tuple[tuple[ViewCase, ...], tuple[s
         return _predicted(arguments)
     if not can_read(path):
         raise DatasetError(f"{path}: is no image that can be read")
+    if arguments.segmentation is not None and not arguments.segmentation.exists():
+        raise DatasetError(f"{arguments.segmentation}: no such file; name the segmentation of {path}")
     return of_image((path,), arguments.segmentation, None), ()
 
 

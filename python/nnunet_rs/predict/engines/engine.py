@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,6 +21,9 @@ class Scored:
     scores: Any  # (windows, classes, *tile): an array of the engine's own kind, mirrored as its input was
     mirrored: Shape  # axes of the tile along which the input was mirrored, 0 the first
     windows: slice  # of the batch
+
+
+Alone = Callable[[int, Any, slice], None]  # a network's number, its logits as of `Scored`, and which windows
 
 
 class Engine(Protocol):
@@ -46,7 +49,9 @@ class Engine(Protocol):
     def source(self, image: FloatArray, previous: Previous | None, grid: WindowGrid) -> WindowSource:
         """Return what windows for `scores` are cut out of; `image` is (c, z, y, x) in working axes."""
 
-    def scores(self, windows: Any, mirror_axes: Shape, activation: OutputActivation) -> Iterator[Scored]:
+    def scores(
+        self, windows: Any, mirror_axes: Shape, activation: OutputActivation, alone: Alone | None = None
+    ) -> Iterator[Scored]:
         """Yield the scores of every mirror image of windows (b, c, *tile) by every network, or their mean.
 
         Each is to be used up before the next is asked for: its memory may be used again.
@@ -59,6 +64,8 @@ class Engine(Protocol):
             Of the tile, 0 the first.
         activation
             What is averaged, where the mean is yielded; other scores are logits.
+        alone
+            Told of what each network gives by itself for the windows that are not mirrored; keeps nothing of it.
 
         Raises
         ------
@@ -122,6 +129,14 @@ class TooManyWindowsError(Exception):
         """Name the device."""
         super().__init__(device)
         self.device = device
+
+
+def told(scored: Iterator[Scored], network: int, alone: Alone | None) -> Iterator[Scored]:
+    """Yield a network's scores, and tell of those that are not mirrored."""
+    for each in scored:
+        if alone is not None and not each.mirrored:
+            alone(network, each.scores, each.windows)
+        yield each
 
 
 def mirror_images(axes: Shape) -> tuple[Shape, ...]:

@@ -20,7 +20,7 @@ from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.resources import processor, processors
 from nnunet_rs.core.types import FloatArray, Shape
 from nnunet_rs.predict.blend import OutputActivation
-from nnunet_rs.predict.engines.engine import HostEngine, Scored, mirror_images
+from nnunet_rs.predict.engines.engine import Alone, HostEngine, Scored, mirror_images, told
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core, InferRequest, Model
@@ -196,6 +196,7 @@ class OpenvinoEngine(HostEngine):
         windows: FloatArray,
         mirror_axes: Shape,
         activation: OutputActivation = "none",  # noqa: ARG002 (these scores are logits)
+        alone: Alone | None = None,
     ) -> Iterator[Scored]:
         """See Engine.
 
@@ -207,7 +208,7 @@ class OpenvinoEngine(HostEngine):
         images = mirror_images(mirror_axes)
         with self._slots() as slots:
             for number, network in enumerate(self.networks):
-                yield from _computed(number, slots, windows, images)
+                yield from told(_computed(number, slots, windows, images), number, alone)
                 if len(self.networks) > 1 or len(slots) == 1:
                     network.release_memory()  # of feature maps: the next network takes as much, or the sums do
 

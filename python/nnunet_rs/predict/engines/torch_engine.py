@@ -14,7 +14,7 @@ from nnunet_rs.model.device import Compute, kernels_measured, release_memory, re
 from nnunet_rs.predict.blend import OutputActivation, WindowAccumulator
 from nnunet_rs.predict.engines.device_memory import fitting, idle_memory
 from nnunet_rs.predict.engines.device_source import DeviceSource
-from nnunet_rs.predict.engines.engine import HostEngine, Scored, mirror_images
+from nnunet_rs.predict.engines.engine import Alone, HostEngine, Scored, mirror_images
 from nnunet_rs.predict.engines.torch_accumulator import TensorAccumulator, device_accumulator
 from nnunet_rs.predict.window_grid import WindowGrid
 from nnunet_rs.predict.window_source import Previous, WindowSource
@@ -69,18 +69,21 @@ class TorchEngine(HostEngine):
         windows: FloatArray,
         mirror_axes: Shape,
         activation: OutputActivation = "none",  # noqa: ARG002 (these scores are logits)
+        alone: Alone | None = None,
     ) -> Iterator[Scored]:
         """See Engine; scores are float32 tensors."""
         require_unforked()
         batch = torch.from_numpy(windows)
         every = slice(0, len(windows))
         for axes in mirror_images(mirror_axes):
-            for network in self.networks:
+            for number, network in enumerate(self.networks):
                 seen = batch.flip([axis + 2 for axis in axes]) if axes else batch
-                first = not axes and network is self.networks[0]
+                first = not axes and not number
                 # later parts of a batch may not be tried again: the first ones are in the sums already
                 with fitting(self.compute.device) if first else nullcontext():
                     scores = _forward(network, seen, self.compute).float()
+                if alone is not None and not axes:
+                    alone(number, scores, every)
                 yield Scored(scores, axes, every)
                 del scores
 
@@ -145,7 +148,9 @@ class DeviceEngine:
         """See Engine."""
         release_memory(self.compute.device)
 
-    def scores(self, windows: Tensor, mirror_axes: Shape, activation: OutputActivation = "none") -> Iterator[Scored]:
+    def scores(
+        self, windows: Tensor, mirror_axes: Shape, activation: OutputActivation = "none", alone: Alone | None = None
+    ) -> Iterator[Scored]:
         """See Engine; the mean of all scores, a float32 tensor on the device."""
         require_unforked()
         size, device = len(windows), self.compute.device
@@ -153,20 +158,23 @@ class DeviceEngine:
         if larger:  # what others have left idle would count as the networks'
             release_memory(device)
         with fitting(device):
-            mean = self._mean(windows, mirror_axes, activation)
+            mean = self._mean(windows, mirror_axes, activation, alone)
         if larger:
             self.taken[size] = idle_memory(device)
         yield Scored(mean, (), slice(0, size))
 
     @torch.inference_mode()
-    def _mean(self, windows: Tensor, mirror_axes: Shape, activation: OutputActivation) -> Tensor:
+    def _mean(self, windows: Tensor, mirror_axes: Shape, activation: OutputActivation, alone: Alone | None) -> Tensor:
         images = mirror_images(mirror_axes)
         total: Tensor | None = None
         for axes in images:
             turned = [axis + 2 for axis in axes]
             seen = windows.flip(turned) if axes else windows
-            for network in self.networks:
-                scores = _activated(_forward(network, seen, self.compute), activation)
+            for number, network in enumerate(self.networks):
+                scores = _forward(network, seen, self.compute)
+                if alone is not None and not axes:
+                    alone(number, scores, slice(0, len(windows)))
+                scores = _activated(scores, activation)
                 scores = scores.flip(turned) if axes else scores
                 total = scores.to(torch.float32, copy=True) if total is None else total.add_(scores)
                 del scores

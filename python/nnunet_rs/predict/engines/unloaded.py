@@ -11,7 +11,7 @@ from nnunet_rs.core.workspace import ModelFolder
 from nnunet_rs.model.metadata import ModelMetadata, read_metadata
 from nnunet_rs.model.nnunet_models import holds_nnunet_models, read_nnunet_model
 from nnunet_rs.predict.blend import OutputActivation
-from nnunet_rs.predict.engines.engine import HostEngine, Scored
+from nnunet_rs.predict.engines.engine import Alone, HostEngine, Scored
 from nnunet_rs.predict.engines.opening import Opened
 from nnunet_rs.predict.options import PredictOptions
 
@@ -26,7 +26,13 @@ class Unloaded(HostEngine):
         """See Engine."""
         return "nothing: the networks are not loaded"
 
-    def scores(self, windows: Any, mirror_axes: Shape, activation: OutputActivation) -> Iterator[Scored]:
+    def scores(
+        self,
+        windows: Any,
+        mirror_axes: Shape,
+        activation: OutputActivation,
+        alone: Alone | None = None,  # noqa: ARG002 (there is no network)
+    ) -> Iterator[Scored]:
         """Raise a RuntimeError: there is no network."""
         raise RuntimeError(f"{len(windows)} windows, {mirror_axes}, {activation}: the networks are not loaded")
 

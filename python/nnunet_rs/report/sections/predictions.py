@@ -17,6 +17,7 @@ from nnunet_rs.report.blocks import Block, Charts, Cover, Figure, Folded, Legend
 from nnunet_rs.report.charts import Row, Scale, strips
 from nnunet_rs.report.predicted_case import PredictedCase
 from nnunet_rs.report.predictions import Predictions
+from nnunet_rs.report.sections.fold_agreement import FoldDice, fold_section, mean_fold_dice
 from nnunet_rs.report.sections.provenance import PACKAGES, package_version
 from nnunet_rs.report.slices import difference_swatch, swatch
 from nnunet_rs.report.tables import Table, number, scores_table, structures_table
@@ -37,6 +38,7 @@ class Seen:
     shown: int  # cases of the order that are drawn
     summary: Summary | None  # None: no case could be scored
     failed: Mapping[str, str]  # cases that cannot be read, and why
+    fold_dice: FoldDice  # empty: predicted by one fold, or it was not recorded
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,13 +70,14 @@ def _order_text(seen: Seen) -> str:
     if seen.summary is not None:
         return "The case with the lowest Dice comes first."
     if len(seen.cases) < LEAST:
-        return f"Fewer than {LEAST} cases cannot be told usual or unusual; they stand in the order of their names."
+        order = "the one on which the folds agree least comes first" if seen.fold_dice else "they are ordered by name"
+        return f"Fewer than {LEAST} cases cannot be told usual or unusual; {order}."
     with_entropy = any(case.entropy is not None for case in seen.cases.values())
-    entropy = ", and how unsure the network was" if with_entropy else ""
-    return (
-        "The most unusual case comes first: compared are, structure by structure, what is missing, the volume and the "
-        f"number of components{entropy}."
-    )
+    compared = ["what is missing", "the volume", "the number of components"]
+    compared += ["how far the folds agree"] if seen.fold_dice else []
+    compared += ["how unsure the network was"] if with_entropy else []
+    listed = f"{', '.join(compared[:-1])} and {compared[-1]}"
+    return f"The most unusual case comes first: compared are, structure by structure, {listed}."
 
 
 def _figures(seen: Seen) -> Iterator[Figure]:
@@ -88,6 +91,9 @@ def _figures(seen: Seen) -> Iterator[Figure]:
     if len(seen.cases) >= LEAST:
         unusual = [row for row in seen.order if row.reasons]
         yield Figure(str(len(unusual)), "unusual cases", _shortened(", ".join(row.case for row in unusual)))
+    if seen.fold_dice:
+        agreed = [mean_fold_dice(dice) for dice in seen.fold_dice.values()]
+        yield Figure(number(float(np.mean(agreed))), "agreement of the folds", "mean Dice between two folds")
     entropies = [case.entropy for case in seen.cases.values() if case.entropy is not None]
     if entropies:
         yield Figure(f"{np.mean(entropies):.3f}", "mean entropy", "of what is foreground, or not surely background")
@@ -100,10 +106,12 @@ def _shortened(text: str) -> str:
 def prediction_sections(seen: Seen) -> tuple[Section, ...]:
     """Lay out the page."""
     parts = [("unusual", "What stands out", _unusual(seen)), ("cases", "Cases", _cases(seen))]
+    agreed = (fold_section(seen.fold_dice, list(seen.cases), seen.names),) if seen.fold_dice else ()
     if seen.summary is not None:
         parts.append(("scores", "Scores", _scores(seen.summary)))
     parts += [("volumes", "Volumes", _volumes(seen)), ("provenance", "Provenance", _provenance(seen))]
-    return tuple(Section(anchor, title, tuple(blocks)) for anchor, title, blocks in parts)
+    made = [Section(anchor, title, tuple(blocks)) for anchor, title, blocks in parts]
+    return (*made[:2], *agreed, *made[2:])
 
 
 def _unusual(seen: Seen) -> Iterator[Block]:
@@ -117,7 +125,7 @@ def _unusual(seen: Seen) -> Iterator[Block]:
     elif len(seen.cases) < LEAST:
         yield Text(f"From {LEAST} cases on, those unlike the others are listed here.")
     else:
-        yield Text("No case is far from the others, by volumes and components.")
+        yield Text("No case is far from the others.")
 
 
 def _cases(seen: Seen) -> Iterator[Block]:
@@ -138,6 +146,7 @@ def _cases(seen: Seen) -> Iterator[Block]:
 def _viewer(seen: Seen, case: PredictedCase, row: Unusual, place: int) -> Viewer:
     labels, scored = seen.found.labels, case.scores is not None and bool(case.views and case.views[0].reference)
     measure = _dice_by_class(case, seen) if scored else _volume_by_class(case, seen)
+    agreement = _agreement_by_class(case, seen)
     mean = seen.summary.case_means().get(case.name, float("nan")) if seen.summary else float("nan")
     total = sum(structure.volume for structure in case.structures.structures) / 1000
     return Viewer(
@@ -153,6 +162,7 @@ def _viewer(seen: Seen, case: PredictedCase, row: Unusual, place: int) -> Viewer
                 swatch(index, "reference") if scored else "",
                 swatch(index, "prediction"),
                 measure.get(index, "-"),
+                agreement.get(index, ""),
             )
             for index in case.present
         ),
@@ -178,6 +188,12 @@ def _dice_by_class(case: PredictedCase, seen: Seen) -> dict[int, str]:
 def _volume_by_class(case: PredictedCase, seen: Seen) -> dict[int, str]:
     targets = zip(scored_targets(seen.found.labels), case.structures.structures, strict=True)
     return {target.classes[0]: _ml(structure) for target, structure in targets if len(target.classes) == 1}
+
+
+def _agreement_by_class(case: PredictedCase, seen: Seen) -> dict[int, str]:
+    dice = seen.fold_dice.get(case.name, {})
+    targets = (target for target in scored_targets(seen.found.labels) if len(target.classes) == 1)
+    return {target.classes[0]: number(dice[target.name]) for target in targets if target.name in dice}
 
 
 def _ml(structure: StructureStatistics) -> str:

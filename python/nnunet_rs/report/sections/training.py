@@ -8,6 +8,7 @@ from nnunet_rs.core.text import clock, counted
 from nnunet_rs.model.history import Epoch
 from nnunet_rs.report.blocks import Block, Charts, Folded, Missing, Section
 from nnunet_rs.report.charts import Chart, Line, Scale, lines
+from nnunet_rs.report.sections.patches import patch_blocks
 from nnunet_rs.report.steps import Step, steps_of
 from nnunet_rs.report.tables import Table, number
 from nnunet_rs.report.workfolder import Training, WorkContents
@@ -28,6 +29,7 @@ def _blocks(work: WorkContents, steps: tuple[Step, ...]) -> Iterator[Block]:
         return
     for name in dict.fromkeys(training.configuration for training in begun):
         yield from _curves(name, [training for training in begun if training.configuration == name])
+    yield from patch_blocks(work)
     yield _times(begun)
     unfinished = tuple(step for step in steps_of(steps, "train") if "--resume" in step.command)
     if unfinished:

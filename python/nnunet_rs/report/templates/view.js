@@ -9,15 +9,26 @@ const ask = async (path) => {
 };
 const tell = (text, wrong = false) => { $("status").value = text; $("status").classList.toggle("wrong", wrong); };
 
-const OPACITY = { image: 1, labels: 0.5, difference: 0.8, probability: 0.6 };
+const OPACITY = { image: 1, labels: 0.5, outline: 1, difference: 0.8, probability: 0.6 };
+const COLOURED = new Set(["labels", "outline", "difference"]), CLASSES = new Set(["labels", "outline"]);
 const DIFFERENCE = { 1: [0xd5, 0x5e, 0x00], 2: [0x56, 0xb4, 0xe9] };
 const state = { cases: [], shown: [], number: -1, about: null, always: [], remarks: [], layers: [], hidden: new Set(), step: 0, turn: 0 };
 const nv = new Niivue({
   backColor: [0, 0, 0, 1], crosshairColor: [0.9, 0.9, 0.9, 0.6], isRadiologicalConvention: true, dragAndDropEnabled: false,
   isResizeCanvas: true, show3Dcrosshair: true, loadingText: "", multiplanarShowRender: 1, multiplanarLayout: 2, logLevel: "error",
-  crosshairWidth: 0.5, crosshairWidthUnit: "percent",
+  crosshairWidth: 0.15, crosshairWidthUnit: "percent",
 });
-nv.onLocationChange = (place) => { $("where").value = place.string; };
+// Where the crosshair is, and what the layers that are shown have there.
+nv.onLocationChange = ({ mm, values }) => {
+  const found = values.flatMap(({ name, value }) => {
+    const layer = state.layers.find((one) => `${one.key}.nii` === name);
+    if (!layer?.on || layer.kind === "difference") return [];
+    if (!CLASSES.has(layer.kind)) return [`${layer.name} ${Number(value.toPrecision(4))}`];
+    const label = state.about.labels.find((one) => one.value === Math.round(value));
+    return label ? [`${layer.name}: ${label.name}`] : [];
+  });
+  $("where").value = [`x ${mm[0].toFixed(1)}, y ${mm[1].toFixed(1)}, z ${mm[2].toFixed(1)} mm`, ...found].join(" · ");
+};
 
 const colormap = (layer) => {
   const rows = layer.kind === "difference"
@@ -26,14 +37,14 @@ const colormap = (layer) => {
   const table = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [""] };
   for (const { value, name, colour } of rows) {
     table.R.push(colour[0]); table.G.push(colour[1]); table.B.push(colour[2]);
-    table.A.push(layer.kind === "labels" && state.hidden.has(value) ? 0 : 255);
+    table.A.push(CLASSES.has(layer.kind) && state.hidden.has(value) ? 0 : 255);
     table.I.push(value); table.labels.push(name);
   }
   return table;
 };
 const dress = () => {
   state.layers.filter((layer) => layer.volume).forEach((layer) => {
-    if (layer.kind === "labels" || layer.kind === "difference") layer.volume.setColormapLabel(colormap(layer));
+    if (COLOURED.has(layer.kind)) layer.volume.setColormapLabel(colormap(layer));
     layer.volume.opacity = layer.on ? layer.opacity : 0;
   });
   nv.updateGLVolume();
@@ -77,6 +88,7 @@ const load = async (step, layers) => {
   state.step = step;
   listLayers();
   dress();
+  nv.createOnLocationChange(); // where the crosshair is, before it is moved
   const size = state.about.shape.toReversed().join(" × ");
   tell(step > 1 ? `${size} voxels, ${nth(step)} shown` : `${size} voxels`);
   $("full").hidden = step <= 1;
@@ -99,7 +111,7 @@ const open = async (number) => {
     state.about = about;
     state.layers = about.layers.map((layer, place) => ({
       ...layer, volume: null, ...(place === 0 && layer.kind === "image" ? { low: about.window[0], high: about.window[1] } : {}),
-      on: before.get(layer.key)?.on ?? (place === 0 || layer.kind === "labels"),
+      on: before.get(layer.key)?.on ?? (place === 0 || (CLASSES.has(layer.kind) && layer.shown)),
       opacity: before.get(layer.key)?.opacity ?? OPACITY[layer.kind],
     }));
     note([...state.always, ...about.remarks]);
@@ -111,7 +123,7 @@ const open = async (number) => {
     if (!state.layers.length) throw new Error("There is nothing to show of this case.");
     const [first, second] = about.steps, more = state.layers.length > 1;
     if (more && !(await load(first, state.layers.slice(0, 1)))) return;
-    if (!about.labels.length && state.layers.some((layer) => layer.kind === "labels")) {
+    if (!about.labels.length && state.layers.some((layer) => CLASSES.has(layer.kind))) {
       about.labels = await ask(`case/${number}/labels`).catch(() => []);
       listLabels();
     }
@@ -131,7 +143,7 @@ const listLayers = () => {
     const range = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: layer.opacity, ariaLabel: `Opacity of ${layer.name}` });
     box.addEventListener("change", () => turnOn(layer, box.checked));
     range.addEventListener("input", () => { layer.opacity = Number(range.value); dress(); });
-    const row = element("div", { className: "layer" }, element("label", {}, box, ` ${layer.name}`), range);
+    const row = element("div", { className: "layer" }, element("label", {}, box, layer.name), range);
     row.dataset.key = layer.key;
     return row;
   }));
@@ -159,7 +171,11 @@ const move = (by) => {
   const place = state.shown.indexOf(state.number), next = state.shown[place < 0 ? 0 : place + by];
   if (next !== undefined) open(next);
 };
-const turn = (slice) => {
+let slice = 3; // NiiVue's number of the view: axial, coronal, sagittal, all, 3-D
+const ACROSS = { 0: [0, 0, 1], 1: [0, 1, 0], 2: [1, 0, 0], 3: [0, 0, 1] }; // voxels (x, y, z) to the next slice
+const scroll = (by) => { if (ACROSS[slice] && nv.volumes.length) nv.moveCrosshairInVox(...ACROSS[slice].map((one) => one * by)); };
+const turn = (to) => {
+  slice = to;
   document.querySelectorAll("[data-slice]").forEach((button) => button.setAttribute("aria-pressed", Number(button.dataset.slice) === slice));
   nv.setSliceType(slice);
 };
@@ -182,11 +198,15 @@ const KEYS = { m: () => turn(3), a: () => turn(0), c: () => turn(1), s: () => tu
 for (const [key, layer] of Object.entries({ r: "reference", p: "prediction", d: "difference" })) {
   KEYS[key] = () => { const found = state.layers.find((one) => one.key === layer); if (found) turnOn(found, !found.on); };
 }
+const SLICES = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 5, PageDown: -5 };
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=checkbox]):not([type=range]), select")) return;
-  const act = KEYS[event.key.toLowerCase()];
+  const by = SLICES[event.key], act = by ? !event.target.matches("input") && (() => scroll(by)) : KEYS[event.key.toLowerCase()];
   if (act) { event.preventDefault(); event.stopPropagation(); act(); }
 }, true);
+
+// WebGL forgets what it drew: paper gets a picture of the canvas.
+addEventListener("beforeprint", () => { nv.drawScene(); $("paper").src = $("canvas").toDataURL(); });
 
 try {
   const { title, cases, remarks } = await ask("cases");

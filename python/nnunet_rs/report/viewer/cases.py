@@ -19,7 +19,7 @@ from nnunet_rs.evaluate.folders import label_files
 from nnunet_rs.plan.files import read_plan
 from nnunet_rs.predict.probabilities import open_probabilities
 from nnunet_rs.report.predictions import Predictions
-from nnunet_rs.report.viewer.layers import Layer, ViewCase, Voxels, difference, of_file
+from nnunet_rs.report.viewer.layers import Layer, LayerKind, ViewCase, Voxels, difference, of_file
 
 
 def of_image(images: Sequence[Path], segmentation: Path | None, labels: LabelSet | None) -> tuple[ViewCase, ...]:
@@ -76,7 +76,8 @@ def _layers(
     label, image = case.label, case.images[0] if case.images else None
     beside = label or image
     if reference is not None:
-        found.append(Layer("reference", "Reference", "labels", partial(_labels, reference, beside, labels)))
+        kind: LayerKind = "labels" if label is None else "outline"  # over a segmentation: both are to be seen
+        found.append(Layer("reference", "Reference", kind, partial(_labels, reference, beside, labels)))
     if label is not None:
         found.append(Layer("prediction", "Segmentation", "labels", partial(_labels, label, image, labels)))
     if label is not None and reference is not None:

@@ -14,7 +14,7 @@ from nnunet_rs.core.image_file import ImageFile
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.report.palette import class_colour
 
-LayerKind = Literal["image", "labels", "difference", "probability"]
+LayerKind = Literal["image", "labels", "outline", "difference", "probability"]
 FIRST = 4_000_000  # voxels of what is sent first
 SECOND = 32_000_000  # and after that by itself; all of them on request
 _TYPES = ("uint8", "int16", "uint16", "int32", "float32")  # that the browser's side reads
@@ -40,6 +40,7 @@ class Layer:
     name: str
     kind: LayerKind
     read: Callable[[], Voxels]
+    shown: bool = True  # of labels: from the beginning
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +55,15 @@ class ViewCase:
 def of_file(scan: ImageFile, channel: int = 0) -> Voxels:
     """Take a channel of an image file."""
     return Voxels(scan.voxels[channel], np.array(scan.header.affine), scan.slope, scan.intercept)
+
+
+def distance(one: Voxels, other: Voxels) -> float:
+    """Return how far corners of two grids of one size lie apart at most, in mm; 0: less than half a voxel."""
+    x, y, z = ((0, n - 1) for n in one.data.shape[::-1])
+    corners = np.array([(a, b, c, 1.0) for a in x for b in y for c in z])
+    apart = float(np.linalg.norm(corners @ (one.affine - other.affine)[:3].T, axis=1).max())
+    smallest = float(np.linalg.norm(one.affine[:3, :3], axis=0).min())
+    return apart if apart > smallest / 2 else 0.0
 
 
 def steps(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -77,11 +87,12 @@ def window(voxels: Voxels) -> tuple[float, float]:
     return float(low), float(high if high > low else low + 1)
 
 
-def nifti(voxels: Voxels, step: int) -> bytes:
-    """Return a NIfTI file of every `step`-th voxel along each axis."""
+def nifti(voxels: Voxels, step: int, *, outline: bool = False) -> bytes:
+    """Return a NIfTI file of every `step`-th voxel along each axis; with `outline`, of the borders of labels alone."""
     import nibabel
 
     data = voxels.data[::step, ::step, ::step]
+    data = outlined(data) if outline else data
     if data.dtype.newbyteorder("=").name not in _TYPES:
         data = data.astype(np.float32 if data.dtype.kind == "f" else _integer(data))
     data = np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
@@ -90,6 +101,20 @@ def nifti(voxels: Voxels, step: int) -> bytes:
     header["vox_offset"], header["magic"] = 352, b"n+1"
     header["scl_slope"], header["scl_inter"] = voxels.slope, voxels.intercept
     return bytes(header.binaryblock) + b"\0\0\0\0" + data.tobytes()
+
+
+def outlined(labels: NDArray[Any]) -> NDArray[Any]:
+    """Keep of each structure the voxels at its border, in the plane or to the next one: what lies below is seen."""
+    inside = np.ones(labels.shape, np.bool_)
+    for axis in range(labels.ndim):
+        if labels.shape[axis] < 3:
+            continue
+        one, other = (tuple(s if a == axis else slice(None) for a in range(3)) for s in (slice(1, None), slice(-1)))
+        same = labels[one] == labels[other]
+        inside[one] &= same
+        inside[other] &= same
+    found: NDArray[Any] = np.where(inside, 0, labels)
+    return found
 
 
 def _integer(data: NDArray[Any]) -> type[np.generic]:

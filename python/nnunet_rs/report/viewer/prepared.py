@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ class _Patch:
 
     def layers(self) -> tuple[Layer, ...]:
         found = [
-            *self._of(self.moved, "after", f"after {self.augmentation}"),
+            *self._of(self.moved, "after", f"augmented ({self.augmentation})"),
             *self._of(self.plain, "before", "before"),
         ]
         return tuple(sorted(found, key=lambda layer: layer.kind == "labels"))
@@ -122,7 +122,8 @@ class _Patch:
         for number, name in enumerate(self.channels):
             yield _layer(self.spacing, f"{key}{number}", f"{name}, {told}", "image", partial(channel, number))
         labels = lambda: _unsigned(_volume(item()["labels"]))  # noqa: E731
-        yield _layer(self.spacing, f"labels-{key}", f"Labels, {told}", "labels", labels)
+        made = _layer(self.spacing, f"labels-{key}", f"Labels, {told}", "labels", labels)
+        yield replace(made, shown=dataset is self.moved)  # two at once are hard to tell apart
 
 
 def _layer(spacing: Spacing3, key: str, name: str, kind: LayerKind, read: Callable[[], NDArray[Any]]) -> Layer:

@@ -25,7 +25,17 @@ from typing import Any
 import numpy as np
 
 from nnunet_rs.core.errors import NnunetError, named
-from nnunet_rs.report.viewer.layers import Layer, ViewCase, Voxels, colour_table, nifti, steps, window
+from nnunet_rs.report.viewer.layers import (
+    Layer,
+    LayerKind,
+    ViewCase,
+    Voxels,
+    colour_table,
+    distance,
+    nifti,
+    steps,
+    window,
+)
 from nnunet_rs.report.viewer.niivue import niivue_module
 
 ADDRESS = "127.0.0.1"
@@ -73,7 +83,9 @@ class Viewing:
         image = first is not None and layers[0].kind == "image"
         return {
             "name": case.name,
-            "layers": [{"key": layer.key, "name": layer.name, "kind": layer.kind} for layer in layers],
+            "layers": [
+                {"key": layer.key, "name": layer.name, "kind": layer.kind, "shown": layer.shown} for layer in layers
+            ],
             "labels": colour_table(case.labels) if case.labels else [],
             "window": window(first) if first is not None and image else (0.0, 1.0),
             "shape": [] if first is None else list(first.data.shape),
@@ -81,25 +93,35 @@ class Viewing:
             "remarks": remarks,
         }
 
+    def read_ahead(self) -> None:
+        """Read the first case in a thread of its own, while the browser starts; what is wrong is told when it asks."""
+
+        def read() -> None:
+            with suppress(Exception):
+                self.case(0)
+
+        threading.Thread(target=read, daemon=True).start()
+
     def found_labels(self, number: int) -> list[dict[str, Any]]:
         """List the values of label files that nobody has named."""
         values: set[int] = set()
         for layer in self.layers(number):
-            if layer.kind == "labels":
+            if layer.kind in ("labels", "outline"):
                 with suppress(NnunetError, OSError):
                     data = self.voxels(number, layer.key).data
                     values.update(int(value) for value in np.unique(data[data != 0])[:255])
         return colour_table(None, tuple(sorted(values)))
 
     def sized(self, number: int, key: str) -> Voxels:
-        """Read a layer of the first one's size; a ValueError where it has another, else errors as of the file."""
-        found, first = self.voxels(number, key), None
-        for layer in self.layers(number):
-            if (number, layer.key) in self._voxels:
-                first = self._voxels[number, layer.key].data.shape
-                break
-        if first is not None and found.data.shape != first:
-            raise NnunetError(f"it has {found.data.shape} voxels (z, y, x), the first layer {first}")
+        """Read a layer on the first one's grid; a NnunetError where it is on another, else errors as of the file."""
+        found = self.voxels(number, key)
+        known = (self._voxels.get((number, layer.key)) for layer in self.layers(number))
+        first = next((voxels for voxels in known if voxels is not None), found)
+        if found.data.shape != first.data.shape:
+            raise NnunetError(f"it has {found.data.shape} voxels (z, y, x), the first layer {first.data.shape}")
+        apart = distance(found, first)
+        if apart > 0:
+            raise NnunetError(f"it lies elsewhere: a corner is {apart:.3g} mm from that of the first layer")
         return found
 
     def layers(self, number: int) -> tuple[Layer, ...]:
@@ -107,6 +129,10 @@ class Viewing:
         if number not in self._layers:
             self._layers[number] = self.cases[number].layers()
         return self._layers[number]
+
+    def kind(self, number: int, key: str) -> LayerKind:
+        """Tell what a layer is; a KeyError where there is none of this key."""
+        return {layer.key: layer.kind for layer in self.layers(number)}[key]
 
     def voxels(self, number: int, key: str) -> Voxels:
         """Read a layer, or remember it; errors as of the file."""
@@ -202,7 +228,9 @@ class _Answer(BaseHTTPRequestHandler):
         step = int(query or 1)
         if not 1 <= step <= 64:
             raise KeyError(query)
-        return nifti(self.viewing.sized(int(number), key[0]), step), "application/octet-stream"
+        outline = self.viewing.kind(int(number), key[0]) == "outline"
+        voxels = self.viewing.sized(int(number), key[0])
+        return nifti(voxels, step, outline=outline), "application/octet-stream"
 
     def _send(self, content: bytes, kind: str, code: int = 200) -> None:
         self.send_response(code)
