@@ -1,6 +1,6 @@
 """Whole commands beside nnU-Net's own: `predict` with models that nnU-Net v2 trained, and `import`.
 
-.venv/bin/python benches/nnunet_models.py PEER_BIN SHARED [-r REPEATS] [-w ROW ...]
+.venv/bin/python benches/nnunet_models.py PEER_BIN SHARED [-r REPEATS] [-w ROW ...] [-n SCANS]
 
 PEER_BIN holds nnUNetv2_predict_from_modelfolder; SHARED is the folder with `oracles/models`, `peers` and `data`. Each
 command is a new process (cold start included); all sides take turns, and the table shows medians. Memory is the largest
@@ -82,10 +82,10 @@ def median(runs: list[Run]) -> Run:
     return Run(*(statistics.median(values) for values in zip(*runs, strict=True)))
 
 
-def images(shared: Path, kind: str, folder: Path) -> Path:
+def images(shared: Path, kind: str, folder: Path, scans: int) -> Path:
     """Collect the images of a row."""
     raw, peers = shared / "data" / "Dataset027_ACDC" / "imagesTr", shared / "oracles" / "models" / "05_resencm_3d"
-    found = sorted(raw.iterdir())[:8] if kind == "acdc" else sorted((peers / "images").iterdir())[:1]
+    found = sorted(raw.iterdir())[:scans] if kind == "acdc" else sorted((peers / "images").iterdir())[:1]
     (folder / kind).mkdir()
     for path in found:
         shutil.copy(path, folder / kind)
@@ -100,20 +100,20 @@ SIDES = (  # what is compared: engine and precision
 )
 
 
-def predicted(shared: Path, peer_bin: Path, repeats: int, folder: Path, wanted: list[int]) -> None:
+def predicted(shared: Path, peer_bin: Path, repeats: int, folder: Path, wanted: list[int], scans: int) -> None:
     """Print the rows of every model."""
     models = shared / "oracles" / "models"
     rows = (
         ("one hippocampus, residual encoder M", models / "05_resencm_3d", "hippocampus", ("0",)),
         ("one hippocampus, plain, 16 features", shared / "peers" / "nnunetv2_hippocampus", "hippocampus", ("0",)),
-        ("eight ACDC scans, two folds", models / "02_acdc_3d_fullres", "acdc", ("0", "1")),
+        (f"{scans} ACDC scans, two folds", models / "02_acdc_3d_fullres", "acdc", ("0", "1")),
     )
     print("| `predict`, mirrored | by | time | nnU-Net is | processor time | memory | of nnU-Net's |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for number, (name, model, kind, folds) in enumerate(rows):
         if number not in wanted:
             continue
-        source = folder / kind if (folder / kind).exists() else images(shared, kind, folder)
+        source = folder / kind if (folder / kind).exists() else images(shared, kind, folder, scans)
         commands = list(sides(model, source, folder, folds, peer_bin))
         measured: list[list[Run]] = [[] for _ in commands]
         for repeat in range(-1, repeats):  # the first warms up: files in memory, compiled modules and networks kept
@@ -195,10 +195,13 @@ def main() -> None:
     parser.add_argument("shared", type=Path, metavar="SHARED")
     parser.add_argument("-r", "--repeats", type=int, default=3)
     parser.add_argument("-w", "--rows", type=int, nargs="+", default=[0, 1, 2, 3], help="0 to 2: predict; 3: import")
+    parser.add_argument("-n", "--scans", type=int, default=8, help="of ACDC; nnU-Net takes minutes for each")
     arguments = parser.parse_args()
     print(f"{processor_name()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory() as folder:
-        predicted(arguments.shared, arguments.peer_bin, arguments.repeats, Path(folder), arguments.rows)
+        predicted(
+            arguments.shared, arguments.peer_bin, arguments.repeats, Path(folder), arguments.rows, arguments.scans
+        )
         if 3 in arguments.rows:
             imported(arguments.repeats, Path(folder))
 
