@@ -280,9 +280,9 @@ class _Writer:
 
     def _frame_items(self, frames: Sequence[_Frame]) -> Iterator[bytes]:
         """Encode what each frame says of itself; tags must grow: derivation, content, position, segment."""
-        planes = {frame.plane: self._plane_parts(frame.plane) for frame in frames}
+        planes = {plane: self._plane_parts(plane) for plane in {frame.plane for frame in frames}}
         places = {plane: index for index, plane in enumerate(sorted(planes), 1)}
-        segments = {frame.segment: self._segment_part(frame.segment) for frame in frames}
+        segments = {segment: self._segment_part(segment) for segment in {frame.segment for frame in frames}}
         for frame in frames:
             derivation, position = planes[frame.plane]
             indices = [places[frame.plane]] if self.form == "labelmap" else [frame.segment + 1, places[frame.plane]]
