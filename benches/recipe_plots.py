@@ -68,6 +68,9 @@ def _panel(axis: Any, lines: Sequence[dict[str, Any]], recipes: Sequence[str]) -
             times, dices = ([mean(map(f, group)) for group in ordered] for f in (minutes, lambda line: line["dice"]))
             axis.plot(times, dices, mark + "-", color=colour, label=recipe, markersize=6)
     axis.set_xscale("log")
+    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        which(lambda value, _: f"{value:.2g}")
+    axis.tick_params(axis="x", which="both", labelsize=8)
     axis.grid(True, which="both", color="#e5e5e5", linewidth=0.6)
     if any("detection" in line for line in lines):
         axis.text(0.02, 0.98, "×: F1 of lesions", transform=axis.transAxes, va="top", fontsize=8)

@@ -203,9 +203,10 @@ class Bench:
         environment = sides.environment(self.options.threads) | {
             f"nnUNet_{name}": str(home / name) for name in ("raw", "preprocessed", "results")
         }
-        tool = Path(self.options.peer).parent / "nnUNetv2_preprocess"
-        words = [tool, "-d", number, "-c", self.configuration(dataset), "-np", "2"]
-        subprocess.run([*map(str, words)], env=environment, check=True, stdout=subprocess.DEVNULL)
+        tools = Path(self.options.peer).parent
+        for tool, more in (("extract_fingerprint", ()), ("preprocess", ("-c", self.configuration(dataset)))):
+            words = [tools / f"nnUNetv2_{tool}", "-d", number, *more, "-np", "2"]
+            subprocess.run([*map(str, words)], env=environment, check=True, stdout=subprocess.DEVNULL)
         (home / "done").write_text("")
 
     def scores(self, dataset: str, predictions: Path) -> dict[str, Any]:

@@ -120,6 +120,12 @@ def test_another_training_is_refused_by_its_options(work: Path, options: TrainOp
         resumed(work, options, saved)
 
 
+def test_a_recipe_asked_for_by_its_name_may_have_had_other_constants(work: Path) -> None:
+    saved = replace(config(work, TrainOptions(recipe=FAST)), ema_decay=0.999)  # as versions before had it
+    assert resumed(work, TrainOptions(recipe=FAST), saved) == saved
+    assert unlike(TrainOptions(recipe=FAST), saved, WHERE) == ""
+
+
 def test_own_functions_are_named_again(work: Path) -> None:
     saved = replace(config(work, TrainOptions()), loss="own.py:f", network="mine:build")
     assert own_words(saved) == ("--network", "mine:build", "--loss", "own.py:f")

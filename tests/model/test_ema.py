@@ -1,6 +1,7 @@
 import pytest
 import torch
 from nnunet_rs.model.ema import WeightEMA
+from nnunet_rs.model.recipe import FAST
 from torch import nn
 
 
@@ -24,3 +25,12 @@ def test_buffers_are_copied() -> None:
     average.update()
     assert torch.equal(average.network.running_mean, network.running_mean)
     assert int(average.network.num_batches_tracked) == 1
+
+
+def test_fast_averages_over_a_tenth_as_far_as_it_was_tried_and_further() -> None:
+    """Up to 9000 iterations, longer than every trial, the recipe's limit changes nothing; then the share stays."""
+    limit = FAST.ema_decay
+    assert limit is not None
+    for updates in (1, 100, 8991):
+        assert min(limit, updates / (updates + 9)) == min(0.999, updates / (updates + 9))
+    assert min(limit, 50_000 / 50_009) == 50_000 / 50_009
