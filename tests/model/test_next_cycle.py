@@ -116,7 +116,7 @@ def test_a_cycle_that_was_there_is_not_added_again_on_resume(work: Path, fold: M
     assert (fold.path / "previous_2").is_dir()
 
 
-@pytest.mark.parametrize("moves", range(8))  # three files aside, their folder, the new one's folder, its three files
+@pytest.mark.parametrize("moves", range(10))  # four files aside, their folder, the new one's folder, its four files
 def test_a_kill_while_the_models_change_places_is_made_good(
     work: Path, fold: ModelFolder, monkeypatch: pytest.MonkeyPatch, moves: int
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_kill_while_the_models_change_places_is_made_good(
     assert read_metadata(fold.path).config.cycle == 2
     assert same(weights(fold.path / "previous_1"), first)
     assert sorted(path.name for path in fold.path.iterdir()) == [
-        ".lock", "metrics.jsonl", "model.json", "previous_1", "weights.safetensors",
+        ".lock", "metrics.jsonl", "model.json", "patch.npz", "previous_1", "weights.safetensors",
     ]  # fmt: skip
 
 
