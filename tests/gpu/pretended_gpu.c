@@ -1,6 +1,6 @@
 /* A CUDA runtime, driver and cuBLAS without a GPU, preloaded under PyTorch's own CUDA build.
  *
- * Memory is the computer's own, copies copy, and kernels do nothing but are counted. So PyTorch allocates, checks
+ * Memory is the computer's own, copies copy (what comes back is made finite), and kernels do nothing but are counted. So PyTorch allocates, checks
  * devices and types, launches and waits as it does on a GPU, and all of that can be counted; values and times cannot.
  * What stands here is what PyTorch calls; other functions are the real libraries', which say that there is no device.
  *
@@ -168,6 +168,12 @@ int cudaPointerGetAttributes(struct cudaPointerAttributes *found, const void *pl
     return 0;
 }
 
+/* Kernels do nothing: what comes from the device is of the memory's earlier owners. Where it would be no number, or a
+ * huge one (2^64 and more, in any type with the exponent of float32), it becomes 0. */
+static void make_numbers(uint16_t *halves, size_t size) {
+    for (size_t i = 0; i < size / 2; i++)
+        if ((halves[i] & 0x7F80) >= 0x5F80) halves[i] = 0;
+}
 static void copy(void *to, const void *from, size_t size) {
     Block target = owner(to), source = owner(from);
     int in = target.size && !target.pinned, out = source.size && !source.pinned;
@@ -177,6 +183,7 @@ static void copy(void *to, const void *from, size_t size) {
     if (in && !source.size) COUNT(pageable_in);
     if (out && !target.size) COUNT(pageable_out);
     memcpy(to, from, size);
+    if (out && !in) make_numbers(to, size);
 }
 int cudaMemcpy(void *to, const void *from, size_t size, int kind) {
     COUNT(waits);
