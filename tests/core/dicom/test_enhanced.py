@@ -31,6 +31,7 @@ SYNTAXES = {
     "JPEG 2000": "1.2.840.10008.1.2.4.90",
 }
 LOSSLESS = {"JPEG lossless": "1.2.840.10008.1.2.4.57", "JPEG lossless, first order": "1.2.840.10008.1.2.4.70"}
+ENCODERS = {"JPEG-LS": "jpeg_ls", "JPEG 2000": "openjpeg"}  # what pydicom compresses with, where it is installed
 HIGH_THROUGHPUT = "1.2.840.10008.1.2.4.201"
 
 
@@ -94,6 +95,8 @@ def test_enhanced_images_are_where_simpleitk_puts_them(tmp_path: Path, axes: str
 
 @pytest.mark.parametrize("syntax", ["RLE", "JPEG-LS", "JPEG 2000"])
 def test_compressed_enhanced_images(tmp_path: Path, syntax: str) -> None:
+    if syntax in ENCODERS:
+        pytest.importorskip(ENCODERS[syntax])
     data = enhanced(picture((5, 33, 41)))
     data.compress(pydicom.uid.UID(SYNTAXES[syntax]), generate_instance_uid=False)
     np.testing.assert_array_equal(intensities(read(save(data, tmp_path / "a.dcm"))), picture((5, 33, 41)) * 2.0 - 10)
@@ -132,9 +135,8 @@ def test_signs_and_transfer_syntaxes(tmp_path: Path, kind: str, syntax: str) -> 
     low, high = np.iinfo(kind).min, np.iinfo(kind).max
     voxels = np.random.default_rng(0).integers(low, high, (4, 33, 41), endpoint=True).astype(kind)
     native = {"implicit", "big endian", "deflated", "explicit"}
-    encoders = {"JPEG-LS": "jpeg_ls", "JPEG 2000": "openjpeg"}
-    if syntax in encoders:
-        pytest.importorskip(encoders[syntax])
+    if syntax in ENCODERS:
+        pytest.importorskip(ENCODERS[syntax])
 
     def change(index: int, data: Any) -> None:
         data.file_meta.TransferSyntaxUID = pydicom.uid.UID(SYNTAXES[syntax])
