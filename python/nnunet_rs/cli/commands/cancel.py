@@ -65,7 +65,7 @@ def _cancel_jobs(home: Path, console: Console, ended: list[str], refused: list[s
 
 COMMAND = Command(
     name="cancel",
-    group="learn",
+    group="follow",
     summary="end the jobs that a cluster has queued or runs for a folder",
     usage="WORK|OUT",
     description="End the jobs that were handed to a cluster with --on for a folder. What was trained stays and "

@@ -125,7 +125,7 @@ def _summary(found: tuple[ModelStatus, ...]) -> str:
 
 COMMAND = Command(
     name="status",
-    group="learn",
+    group="follow",
     summary="how far models and cases are: done, running (where, how long yet), queued, failed (why)",
     usage="WORK|OUT [--watch]",
     description="Tell how far the models of a work folder are, and the cases that a cluster does for a folder, from "
