@@ -74,6 +74,11 @@ def start_queued_jobs_at_once(done: threading.Event) -> None:
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False, capture_output=True)
 
 
+def submitted(work: Path) -> dict[str, str]:
+    """Names of SLURM's jobs; trainings that are only planned have none."""
+    return {job.id: job.name for job in jobs_of(WorkFolder(work).jobs_folder) if job.id}
+
+
 @pytest.mark.slow
 def test_what_is_killed_or_cancelled_is_begun_again(slurm: Path, work: Path, tmp_path: Path) -> None:
     undisturbed = tmp_path / "undisturbed"
@@ -88,7 +93,7 @@ def test_what_is_killed_or_cancelled_is_begun_again(slurm: Path, work: Path, tmp
     series.start()
     os.kill(process_of(work, 0), signal.SIGKILL)
     process_of(work, 1)
-    (job,) = (job.id for job in jobs_of(WorkFolder(work).jobs_folder) if job.name == f"{NAME}, fold 1")
+    (job,) = (job for job, name in submitted(work).items() if name == f"{NAME}, fold 1")
     subprocess.run(["scancel", job], check=True)
     series.join(300)
     assert [outcome.state for outcome in outcomes] == ["trained"] * 3
@@ -96,12 +101,12 @@ def test_what_is_killed_or_cancelled_is_begun_again(slurm: Path, work: Path, tmp
     assert all(weights(work, fold) == weights(undisturbed, fold) for fold in range(3))
     states = {each.fold: each.state for each in work_status(work) if each.configuration == NAME}
     assert [states[fold] for fold in range(3)] == ["done"] * 3
-    done = len(jobs_of(WorkFolder(work).jobs_folder))
+    done = submitted(work)
     again = ModelOptions(TrainOptions(resume=True))
     assert {o.state for o in train_series(work, models, again, executor=Slurm(WorkFolder(work).jobs_folder, JOB))} == {
         "done"
     }
-    assert len(jobs_of(WorkFolder(work).jobs_folder)) == done  # nothing is submitted for what is trained
+    assert submitted(work) == done  # nothing is submitted for what is trained
 
 
 def warn(work: Path) -> None:
