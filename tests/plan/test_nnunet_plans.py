@@ -73,12 +73,22 @@ def resampled(function: str = "resample_data_or_seg_to_shape", **options: Any) -
         for kind in ("data", "seg", "probabilities"):
             c[f"resampling_fn_{kind}"] = function
             own = c[f"resampling_fn_{kind}_kwargs"]
+            if "torch" in function:  # which has no orders
+                del own["order"], own["order_z"]
             for key, value in options.items():
                 named, _, rest = key.partition("_")
                 if named == kind:
                     own[rest] = value
                 elif named not in ("data", "seg", "probabilities"):
                     own[key] = value
+
+    return edit
+
+
+def left_out(option: str, *kinds: str) -> Callable[..., None]:
+    def edit(_: dict[str, Any], c: dict[str, Any]) -> None:
+        for kind in kinds or ("data", "seg", "probabilities"):
+            del c[f"resampling_fn_{kind}_kwargs"][option]
 
     return edit
 
@@ -92,7 +102,9 @@ def resampled(function: str = "resample_data_or_seg_to_shape", **options: Any) -
         (resampled(force_separate_z=True), Resampling(separate_z=True)),
         (resampled(force_separate_z=False), Resampling(separate_z=False)),
         (resampled("resample_torch_fornnunet", force_separate_z=False), Resampling(order=1, separate_z=False)),
-        (resampled("resample_torch_simple"), Resampling(order=1, separate_z=False)),
+        (left_out("force_separate_z"), Resampling(separate_z=False)),  # as the function has it, and not by the spacing
+        (left_out("order", "data"), Resampling()),
+        (resampled(separate_z_anisotropy_threshold=3), Resampling()),
         (resampled("no_resampling_hack"), Resampling(skip=True)),
         (resampled(seg_order=0, seg_order_z=1), Resampling()),  # only training resamples labels
     ],
@@ -158,6 +170,11 @@ NETWORK = ("architecture", "network_class_name")
         (within("inherits_from", value="4d"), "configuration 4d is not there"),
         (resampled("resample_data_or_seg_to_spacing"), "resampling_fn_data is 'resample_data_or_seg_to_spacing'"),
         (resampled(data_order=2), "resampling_fn_data_kwargs is"),
+        (resampled(separate_z_anisotropy_threshold=5), "separate_z_anisotropy_threshold 3 can be run"),
+        (resampled(of_next_year=1), "of_next_year is not known here"),
+        (resampled("resample_torch_fornnunet", mode="nearest"), "mode linear can be run"),
+        (left_out("order", "probabilities"), "resampling_fn_probabilities_kwargs is (3, 0, None)"),
+        (lambda content, _: content.update(label_manager="Mine"), "label_manager is 'Mine'"),
         (resampled(probabilities_order=0), "resampling_fn_probabilities_kwargs is"),
         (resampled(data_force_separate_z=True), "force_separate_z is"),
     ],

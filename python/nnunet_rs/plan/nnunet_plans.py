@@ -24,8 +24,15 @@ from nnunet_rs.plan.validation import check_plan
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
 REORIENTING = ("SimpleITKIOWithReorient", "NibabelIOWithReorient")
 SPLINES, TORCH, NOTHING = "resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack"
-SIMPLE = "resample_torch_simple"  # what TORCH does along all axes where none is taken apart
 _ORDERS = (0, 1, 3)
+_CHOSEN = {  # options of the functions that resample: those of which any value can be run, or that change no result
+    SPLINES: {"is_seg", "order", "order_z", "force_separate_z"},
+    TORCH: {"is_seg", "force_separate_z", "memefficient_seg_resampling", "num_threads", "device"},
+}
+_FIXED: dict[str, dict[str, tuple[object, ...]]] = {  # and those of which some can
+    SPLINES: {"separate_z_anisotropy_threshold": (3,)},
+    TORCH: {"separate_z_anisotropy_threshold": (3,), "mode": ("linear",), "aniso_axis_mode": ("nearest-exact",)},
+}
 _READ = {  # what is read of a network; everything else in a plan would change it, and is refused
     "n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_conv_per_stage", "n_blocks_per_stage",
     "n_conv_per_stage_decoder", "conv_bias", "norm_op", "norm_op_kwargs", "dropout_op", "dropout_op_kwargs", "nonlin",
@@ -145,6 +152,9 @@ def _content(plans_file: Path) -> Mapping[str, Any]:
     content = read_json(plans_file, PlanError)
     if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
         raise PlanError(f"{plans_file}: is no plans.json of nnU-Net v2: the key configurations is missing")
+    labels = content.get("label_manager", "LabelManager")
+    if labels != "LabelManager":
+        raise PlanError(f"{plans_file}: label_manager is {labels!r}: only LabelManager can be run")
     reader = content.get("image_reader_writer", "SimpleITKIO")
     readers = tuple(dict.fromkeys(reader for known in FORMATS for reader in known.endings.values()))
     if reader not in (*readers, *REORIENTING):
@@ -353,9 +363,8 @@ class _Reader:
         if not self.training and self.body.get("previous_stage") is None:
             del functions["seg"]  # only training and a cascade's second stage resample labels
         for key, function in functions.items():
-            if function not in (SPLINES, TORCH, SIMPLE):
-                known = f"{SPLINES}, {TORCH}, {SIMPLE}, {NOTHING} (all) can be run"
-                raise self.refused(f"resampling_fn_{key}", function, known)
+            if function not in (SPLINES, TORCH):
+                raise self.refused(f"resampling_fn_{key}", function, f"{SPLINES}, {TORCH}, {NOTHING} (all) can be run")
         found = {key: self._orders(key, function) for key, function in functions.items()}
         for key, allowed in {"seg": ((1, 0),), "probabilities": ((1, 0), (1, 1))}.items():
             if key in found and found[key][:2] not in allowed:
@@ -368,19 +377,22 @@ class _Reader:
         return Resampling(order=order, order_z=order_z, scores_order_z=scores[1], separate_z=axis)
 
     def _orders(self, key: str, function: str) -> tuple[int, int, bool | None]:
-        """Return order, order along a coarse axis, and whether that axis is taken apart (None: by the spacing)."""
-        given = self.body.get(f"resampling_fn_{key}_kwargs") or {}
-        separate = given.get("force_separate_z")
-        if function == SIMPLE:
-            separate = False
-        if function in (TORCH, SIMPLE):
-            if (given.get("mode", "linear"), given.get("aniso_axis_mode", "nearest-exact")) != (
-                "linear",
-                "nearest-exact",
-            ):
-                raise self.refused(f"resampling_fn_{key}_kwargs", given, "mode linear, nearest-exact can be run")
-            return 1, 0, separate
-        orders = given.get("order", 1 if key != "data" else 3), given.get("order_z", 0)
+        """Return order, order along a coarse axis, and whether that axis is taken apart (None: by the spacing).
+
+        What is left out has the value that nnU-Net's function gives it.
+        """
+        given = self.body.get(f"resampling_fn_{key}_kwargs")
+        if given is None:
+            return 1 if key != "data" or function == TORCH else 3, 0, None
+        for option, value in given.items():
+            fixed = _FIXED[function].get(option, ())
+            if option not in _CHOSEN[function] and value not in fixed:
+                advice = (
+                    f"{option} {' or '.join(map(str, fixed))} can be run" if fixed else f"{option} is not known here"
+                )
+                raise self.refused(f"resampling_fn_{key}_kwargs", given, advice)
+        separate = given.get("force_separate_z", None if function == TORCH else False)
+        orders = (1, 0) if function == TORCH else (given.get("order", 3), given.get("order_z", 0))
         if not set(orders) <= set(_ORDERS) or separate not in (None, True, False):
             raise self.refused(f"resampling_fn_{key}_kwargs", given, f"orders {_ORDERS} can be run")
         return *orders, separate
