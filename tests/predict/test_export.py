@@ -1,5 +1,6 @@
 import itertools
 import threading
+import weakref
 from functools import partial
 
 import numpy as np
@@ -135,6 +136,22 @@ def test_probabilities_are_made_in_place():
             np.testing.assert_array_equal(made, sigmoid)
         else:
             np.testing.assert_allclose(made.sum(axis=0), 1, atol=1e-6)
+
+
+def test_scores_are_gone_before_the_next_are_read():
+    scores, window_grid = np.zeros((3, 8, 4, 4), np.float32), sliding_window_grid((8, 4, 4), (4, 4, 4))
+    size, held = window_grid.size, []
+
+    def read(planes, rows):
+        assert not any(each() is not None for each in held)
+        lent = partial(np.ascontiguousarray, scores[:, slice(*planes), slice(*rows)])
+        held.append(weakref.ref(lent))
+        return lent
+
+    blocks = (Part((first, first + 2), (0, size[1]), read) for first in range(0, size[0], 2))
+    grid = geometry((8, 4, 4), (8, 4, 4))
+    export_labels(blocks, OutputGrid.of(window_grid, grid, None), grid, ScoreConverter(LABELS, True))
+    assert len(held) == size[0] // 2
 
 
 @pytest.mark.parametrize("beside", [True, False])

@@ -85,7 +85,10 @@ def test_several_configurations_must_be_chosen_from(train, make_plan):
     work = train(both, 0, "2d")
     with pytest.raises(CheckpointError, match="2d, 3d_fullres; name the configuration"):
         Predictor.load(work, "cpu")
-    assert Predictor.load(work, "cpu", configuration="2d").configuration.dims == 2
+    flat_one = Predictor.load(work, "cpu", configuration="2d")
+    assert flat_one.configuration.dims == 2
+    with pytest.warns(DeprecationWarning, match=r"Predictor\.settings is now Predictor\.configuration"):
+        assert flat_one.settings == flat_one.configuration
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def _check_label(path: Path, image: Grid | None, labels: LabelSet) -> tuple[Labe
 
 
 def _annotation_issues(case: Case, labels: Labels, declared: LabelSet) -> list[Issue]:
-    """See that a case holds nothing of the classes that dataset.json says it is not annotated for."""
+    """Check that a case holds nothing of the classes that dataset.json says it is not annotated for."""
     if not case.unannotated or case.label is None or declared.regions:  # a voxel may be of regions of both kinds
         return []
     present = present_classes(labels.data, declared)

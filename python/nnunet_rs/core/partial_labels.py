@@ -97,7 +97,7 @@ def unannotated_targets(file: Path, content: Mapping[str, Any], labels: LabelSet
 
 
 def require_cases(file: Path, unannotated: Mapping[str, Shape], cases: Collection[str]) -> None:
-    """See that only training cases are named: a name with a slip would count as annotated in full.
+    """Check that only training cases are named: a name with a slip would count as annotated in full.
 
     Raises
     ------

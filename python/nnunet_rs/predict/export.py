@@ -185,7 +185,7 @@ def export_probabilities(
         return slab.planes[0], converter.probabilities_of(slab, slab.fetched())
 
     slabs = iterate_slabs(blocks, output, converter.labels.outputs, probabilities=True)
-    yield from _in_order((partial(resample, slab) for slab in slabs), beside)
+    yield from _in_order(map(partial(partial, resample), slabs), beside)
 
 
 def export_labels(
@@ -229,7 +229,7 @@ def export_labels(
         return slab.planes, slab.rows, part  # and not the slab, which holds its scores
 
     slabs = iterate_slabs(blocks, output, converter.labels.outputs, probabilities=sink is not None)
-    for planes, rows, part in _in_order((partial(convert, slab) for slab in slabs), beside):
+    for planes, rows, part in _in_order(map(partial(partial, convert), slabs), beside):
         labels = np.empty(output.shape, part.dtype) if labels is None else labels
         labels[slice(*planes), slice(*rows)] = part
     return converter.on_image(labels, output, geometry)
@@ -238,7 +238,8 @@ def export_labels(
 def _in_order(work: Iterator[Callable[[], T]], beside: bool) -> Iterator[T]:
     """Yield what each part of the work returns, in order; `beside` lets a thread do it while the next parts are made.
 
-    No more than AHEAD parts are under way. An error of the work is raised here, and ends the making.
+    `work` keeps no part that it has given, as a generator expression would: parts hold scores. No more than AHEAD are
+    under way. An error of the work is raised here, and ends the making.
     """
     if not beside:
         for each in work:

@@ -9,7 +9,6 @@ from typing import Any
 
 from nnunet_rs.core.dataset import find_input_cases
 from nnunet_rs.core.errors import DatasetError, NnunetError, named
-from nnunet_rs.core.issues import Warnings
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.types import Case
 from nnunet_rs.plan.schema import Plan
@@ -24,14 +23,12 @@ from nnunet_rs.predict.pipeline import kept_labels as kept_labels
 from nnunet_rs.predict.prediction_json import prediction_content
 from nnunet_rs.predict.results import FolderResult, Results, report_left
 
-PLAIN = FolderOptions()  # segmentations, and nothing else
-
 
 def predict_folder(
     predictor: CasePredictor,
     input_dir: str | Path,
     output_dir: str | Path,
-    options: FolderOptions = PLAIN,
+    options: FolderOptions | None = None,
     progress: Progress | None = None,
 ) -> FolderResult:
     """Predict every image of a folder.
@@ -49,7 +46,7 @@ def predict_folder(
         that this tool did not make, are refused before anything is predicted. Where prediction.json says the same
         models and settings they are left as they are.
     options
-        See FolderOptions.
+        None: segmentations, and nothing else.
     progress
         Told of every case.
 
@@ -61,7 +58,7 @@ def predict_folder(
         Files that would be replaced and are not this tool's, or were edited (with `overwrite` they are kept in the
         folder `previous`). Cases that failed, each with its reason, after all others were written.
     """
-    input_dir, output_dir = Path(input_dir), Path(output_dir)
+    input_dir, output_dir, options = Path(input_dir), Path(output_dir), options or FolderOptions()
     cases, broken = cases_of_folder(input_dir, output_dir, predictor.plan, options, progress or Silent())
     return predict_cases(predictor, cases, output_dir, options, progress, broken=broken)
 
@@ -90,7 +87,7 @@ def predict_files(
     predictor: CasePredictor,
     images: Sequence[Path],
     output: Path,
-    options: FolderOptions = PLAIN,
+    options: FolderOptions | None = None,
     progress: Progress | None = None,
 ) -> FolderResult:
     """Predict one image, of one file or one a channel.
@@ -112,6 +109,7 @@ def predict_files(
     NnunetError
         As `predict_folder`.
     """
+    options = options or FolderOptions()
     case, folder, options = case_of_files(images, output, predictor.plan, options, progress or Silent())
     return predict_cases(predictor, (case,), folder, options, progress)
 
@@ -136,7 +134,7 @@ def predict_cases(
     predictor: CasePredictor,
     cases: Sequence[Case],
     output_dir: Path,
-    options: FolderOptions = PLAIN,
+    options: FolderOptions | None = None,
     progress: Progress | None = None,
     *,
     broken: Mapping[str, str] | None = None,
@@ -145,6 +143,7 @@ def predict_cases(
 
     `broken` names cases that cannot be read, with the reason; they are told with those that fail.
     """
+    options = options or FolderOptions()
     content = prediction_content(predictor.describe(), kept_labels(predictor.plan, options))
     return _run(predictor, cases, {output_dir: content}, options, progress, broken)
 
@@ -153,12 +152,12 @@ def predict_pairs(
     pairs: Pairs,
     cases: Sequence[Case],
     output_dirs: Sequence[Path],
-    options: FolderOptions = PLAIN,
+    options: FolderOptions | None = None,
     progress: Progress | None = None,
 ) -> FolderResult:
     """Predict cases by every pair of configurations, each into its folder; otherwise as `predict_cases`."""
     contents = [prediction_content(ensemble.describe(), ensemble.plan.labels) for ensemble in pairs.ensembles]
-    return _run(pairs, cases, dict(zip(output_dirs, contents, strict=True)), options, progress)
+    return _run(pairs, cases, dict(zip(output_dirs, contents, strict=True)), options or FolderOptions(), progress)
 
 
 def _run(
@@ -181,11 +180,9 @@ def _run(
         for name, reason in broken.items():
             failed[name] = reason
             progress.say(f"{name} failed: {reason}")
-        warn = Warnings(progress.say)
         with progress.task("predict", len(cases)) as task:
             task.advance(len(cases) - len(todo))
-            Pipeline(predictor, results, options, progress, warn, settled).all(todo, task)
-        warn.finish()
+            Pipeline(predictor, results, progress, settled).all(todo, task)
     if failed:
         raise NnunetError(_failures(failed, len(todo) + len(broken), next(iter(contents))))
     return FolderResult.of(cases, todo)

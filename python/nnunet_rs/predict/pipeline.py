@@ -131,18 +131,17 @@ class Pipeline:
 
     predictor: CasePredictor | Pairs
     results: tuple[Results, ...]  # one folder, or one for every pair
-    options: FolderOptions
     progress: Progress
-    warn: Warnings
-    settled: Settled  # is told of each case, in the thread that calls `all`
+    settled: Settled  # called for each case, in the thread that calls `all`
     memory: Budget = field(default_factory=half_of_memory)  # of cases that are being read or wait for their turn
 
     def all(self, cases: Iterable[Case], task: Task) -> None:
         """Predict and write cases as they come; once."""
         readers, writers = (ThreadPoolExecutor(SIDE_BY_SIDE) for _ in range(2))
         writing: dict[Future[None], Case] = {}
+        warn = Warnings(self.progress.say)
         try:
-            for case, ready in self._as_ready(cases, readers):
+            for case, ready in self._as_ready(cases, readers, warn):
                 predicted = self._predict(case, ready.prepared, task)
                 ready.release()
                 if predicted is not None:
@@ -154,21 +153,24 @@ class Pipeline:
             self.memory.stop()
             for pool in (readers, writers):
                 pool.shutdown(wait=True, cancel_futures=True)
+        warn.finish()
 
     def _fail(self, case: Case, error: BaseException) -> None:
         """Say at once that a case failed."""
         self.progress.say(f"{case.name} failed: {named(error)}")
         self.settled(case, error)
 
-    def _as_ready(self, cases: Iterable[Case], pool: ThreadPoolExecutor) -> Iterator[tuple[Case, _Ready]]:
+    def _as_ready(
+        self, cases: Iterable[Case], pool: ThreadPoolExecutor, warn: Warnings
+    ) -> Iterator[tuple[Case, _Ready]]:
         """Yield each case when it is ready, while the next ones are being read."""
         coming = iter(cases)
-        waiting = {pool.submit(self._read, case): case for case in islice(coming, SIDE_BY_SIDE)}
+        waiting = {pool.submit(self._read, case, warn): case for case in islice(coming, SIDE_BY_SIDE)}
         while waiting:
             wait(waiting, return_when=FIRST_COMPLETED)
             future = next(future for future in waiting if future.done())
             case = waiting.pop(future)
-            waiting |= {pool.submit(self._read, follower): follower for follower in islice(coming, 1)}
+            waiting |= {pool.submit(self._read, follower, warn): follower for follower in islice(coming, 1)}
             error = future.exception()
             if error is None:
                 ready = future.result()
@@ -178,11 +180,11 @@ class Pipeline:
             else:
                 self._fail(case, error)
 
-    def _read(self, case: Case) -> _Ready:
+    def _read(self, case: Case, warn: Warnings) -> _Ready:
         wanted = estimate_case_memory(case, len(self.predictor.plan.channels)).reading
         with ExitStack() as stack:
             stack.enter_context(self.memory.hold(min(wanted, self.memory.total)))
-            volume = read_volume(case.images, case.name, self.warn)
+            volume = read_volume(case.images, case.name, warn)
             z, y, x = volume.data.shape[1:]
             remark = spacing_remark((z, y, x), volume.spacing, self.predictor.plan)
             if remark:

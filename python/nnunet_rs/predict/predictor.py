@@ -143,7 +143,7 @@ class Predictor:
         return find_configuration(self.plan, self.all_metadata[0].configuration)
 
     @property
-    def prediction_content(self) -> Configuration:
+    def settings(self) -> Configuration:
         """The earlier name of `configuration`."""
         warnings.warn("Predictor.settings is now Predictor.configuration", DeprecationWarning, stacklevel=2)
         return self.configuration

@@ -11,11 +11,15 @@ import pytest
 
 pytest.importorskip("pydicom")
 
+import pydicom
 from dicom_files import picture, save, slice_file, write_series
+from nnunet_rs.core.dicom.private import HIDDEN
 from nnunet_rs.core.dicom.reader import read_series
 from nnunet_rs.core.dicom.series import find_series
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.issues import fatal
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 
 def parts(folder: Path) -> list[str]:
@@ -128,6 +132,16 @@ def test_damaged_files_stop_no_other(tmp_path: Path) -> None:
     found = find_series(folder)
     assert len(found.series) == 1
     assert [issue.file.name for issue in found.left_out] == ["broken.dcm"]
+
+
+def test_one_value_that_cannot_be_read_does_not_show_the_patients_name(tmp_path: Path) -> None:
+    file = sorted(write_series(tmp_path / "s").iterdir())[0]
+    data = pydicom.dcmread(file)
+    data[0x00101005] = RawDataElement(Tag(0x00101005), "US", 3, b"abc", 0, False, True)  # a birth name that is no text
+    (tmp_path / "alone").mkdir()
+    data.save_as(tmp_path / "alone" / "roe.dcm")
+    (issue,) = find_series(tmp_path / "alone").left_out
+    assert issue.file == tmp_path / "alone" / HIDDEN
 
 
 def test_no_such_folder(tmp_path: Path) -> None:

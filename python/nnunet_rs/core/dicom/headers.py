@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -91,11 +92,14 @@ def read_planes(path: Path) -> tuple[Plane, ...]:
 
 
 def personal_words(path: Path) -> frozenset[str]:
-    """Return the words of the patient's name and ID in a file that is no image; none where it cannot be read."""
-    try:
-        return _personal(read_dataset(path, ["SpecificCharacterSet", *_PATIENT], pixels=False)[0])
-    except Exception:  # pydicom converts a value when it is asked for, and raises anything
-        return frozenset()
+    """Return the words of the patient's name and ID in a file that is no image; of what cannot be read none."""
+    found: frozenset[str] = frozenset()
+    with suppress(Exception):  # pydicom converts a value when it is asked for, and raises anything
+        dataset, _ = read_dataset(path, ["SpecificCharacterSet", *_PATIENT], pixels=False)
+        for keyword in _PATIENT:
+            with suppress(Exception):  # the others are to be hidden all the same
+                found |= words_of(str(dataset.get(keyword) or ""))
+    return found
 
 
 def _lacking(dataset: Any, rest: int) -> int:

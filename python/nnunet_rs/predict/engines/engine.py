@@ -74,7 +74,10 @@ class Engine(Protocol):
         """
 
     def accumulator(self, classes: int, grid: WindowGrid, span: int, activation: OutputActivation) -> WindowAccumulator:
-        """Return empty sums for the scores of a volume; `span` as in `DeviceAccumulator`."""
+        """Return empty sums for the scores of a volume.
+
+        `span`: by how many planes the starts of windows that are added together differ at most.
+        """
 
     def memory(self) -> AbstractContextManager[None]:
         """Return the context in which a volume is predicted."""
@@ -129,14 +132,6 @@ class TooManyWindowsError(Exception):
         """Name the device."""
         super().__init__(device)
         self.device = device
-
-
-def told(scored: Iterator[Scored], network: int, alone: Alone | None) -> Iterator[Scored]:
-    """Yield a network's scores, and tell of those that are not mirrored."""
-    for each in scored:
-        if alone is not None and not each.mirrored:
-            alone(network, each.scores, each.windows)
-        yield each
 
 
 def mirror_images(axes: Shape) -> tuple[Shape, ...]:

@@ -20,7 +20,7 @@ from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.resources import processor, processors
 from nnunet_rs.core.types import FloatArray, Shape
 from nnunet_rs.predict.blend import OutputActivation
-from nnunet_rs.predict.engines.engine import Alone, HostEngine, Scored, mirror_images, told
+from nnunet_rs.predict.engines.engine import Alone, HostEngine, Scored, mirror_images
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core, InferRequest, Model
@@ -208,7 +208,10 @@ class OpenvinoEngine(HostEngine):
         images = mirror_images(mirror_axes)
         with self._slots() as slots:
             for number, network in enumerate(self.networks):
-                yield from told(_computed(number, slots, windows, images), number, alone)
+                for scored in _computed(number, slots, windows, images):
+                    if alone is not None and not scored.mirrored:
+                        alone(number, scored.scores, scored.windows)
+                    yield scored
                 if len(self.networks) > 1 or len(slots) == 1:
                     network.release_memory()  # of feature maps: the next network takes as much, or the sums do
 

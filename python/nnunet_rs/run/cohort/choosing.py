@@ -140,4 +140,4 @@ def open_work(cohort: Cohort, group: str, resources: Resources, progress: Progre
     named = {str(path): content for path, content in contents.items()}
     require_same_models(work, named, cohort.option("contents")[group])
     with open_results(loaded.plan, contents, OWN, progress) as results:
-        yield Predicting(loaded, results, OWN, resources, progress)
+        yield Predicting(loaded, results, resources, progress)

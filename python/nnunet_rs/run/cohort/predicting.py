@@ -12,7 +12,6 @@ from typing import Any
 from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import CheckpointError
-from nnunet_rs.core.issues import Warnings
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.record import digest
 from nnunet_rs.core.types import Case, FoldName
@@ -172,7 +171,6 @@ class Predicting:
 
     predictor: CasePredictor | Pairs
     results: tuple[Results, ...]
-    written: FolderOptions
     resources: Resources
     progress: Progress
 
@@ -190,10 +188,7 @@ class Predicting:
             settled(in_hand.pop(case.name), as_seen_here(error, case.images), None)
 
         share = half_of_memory() if self.resources.memory is None else Budget(max(1, self.resources.memory // 2))
-        warn = Warnings(self.progress.say)
-        pipeline = Pipeline(self.predictor, self.results, self.written, self.progress, warn, ended, share)
-        pipeline.all(coming(), Silent())
-        warn.finish()
+        Pipeline(self.predictor, self.results, self.progress, ended, share).all(coming(), Silent())
 
 
 @contextmanager
@@ -210,7 +205,7 @@ def open_work(cohort: Cohort, _group: str, resources: Resources, progress: Progr
     content = wanted.content(predictor)
     require_same_models(wanted.model, content, cohort.option("content"))
     with open_results(predictor.plan, {wanted.output: content}, wanted.written, progress) as results:
-        yield Predicting(predictor, results, wanted.written, resources, progress)
+        yield Predicting(predictor, results, resources, progress)
 
 
 def require_same_models(where: Path, found: Any, wanted: Any) -> None:
