@@ -18,6 +18,7 @@ from nnunet_rs.evaluate.summary import CaseScores, Summary
 from nnunet_rs.model.history import History
 from nnunet_rs.model.options import Model, TrainOptions, TrainResult
 from nnunet_rs.run import queue, series
+from nnunet_rs.run.jobs import jobs_of
 from nnunet_rs.run.one_model import ModelOptions, Trained
 from nnunet_rs.run.queue import ModelOutcome
 from nnunet_rs.run.series import every_model, outcomes_table, train_series
@@ -98,6 +99,18 @@ def test_what_is_trained_and_scored_is_not_done_again(work: Path, monkeypatch: p
         train_series(work, ALL[:2], ANEW)
     fresh = ModelOptions(TrainOptions(fresh=True))
     assert [outcome.state for outcome in train_series(work, ALL[:2], fresh)] == ["trained", "trained"]
+
+
+def test_how_many_epochs_are_planned_is_noted_of_what_is_not_begun(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = work / "models" / "3d_lowres" / "fold_0"
+    EMPTY.write(folder / "validation" / "summary.json")
+    (folder / "model.json").touch()
+    os.utime(folder / "model.json", (0, 0))
+    monkeypatch.setattr(queue, "require_same_training", lambda *_: None)
+    monkeypatch.setattr(series, "train_model", MadeUp({}))
+    train_series(work, ALL[:2], ModelOptions(TrainOptions(resume=True, epochs=5)))
+    train_series(work, ALL[:2], ModelOptions(TrainOptions(resume=True, oversample_foreground=2)))  # is refused
+    assert [(job.name, job.epochs) for job in jobs_of(work / "jobs")] == [(str(ALL[1]), 5)]
 
 
 def test_a_model_of_other_options_is_told(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.run import status
-from nnunet_rs.run.jobs import JobRecord, add_job, want
+from nnunet_rs.run.jobs import JobRecord, add_job, note_planned
 from nnunet_rs.run.status import work_status
 
 
@@ -62,7 +62,7 @@ def test_every_state(make_work: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_what_waits_says_how_many_epochs_it_is_to_have(make_work: Any) -> None:
     work = make_work({})
     for _ in range(2):
-        want(WorkFolder(work).jobs_folder, {"3d_fullres, fold 2": 30, "3d_fullres, fold 3": None})
+        note_planned(WorkFolder(work).jobs_folder, {"3d_fullres, fold 2": 30, "3d_fullres, fold 3": None})
     found = {each.fold: each for each in work_status(work)}
     assert [(found[fold].state, found[fold].of) for fold in (1, 2, 3)] == [
         ("waiting", None),

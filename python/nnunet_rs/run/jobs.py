@@ -20,7 +20,7 @@ class JobRecord:
     """One job as it was submitted."""
 
     name: str  # "3d_fullres, fold 0"
-    engine: str  # slurm, ray; empty: it is wanted, and nothing has begun it
+    engine: str  # slurm, ray; empty: it is planned, and nothing has begun it
     id: str  # the engine's
     log: str  # path of what it prints; empty: the engine keeps it
     submitted: str = ""  # local time, with its offset
@@ -51,7 +51,7 @@ def add_job(folder: Path, job: JobRecord) -> None:
         ) from error
 
 
-def want(folder: Path, epochs: Mapping[str, int | None]) -> None:
+def note_planned(folder: Path, epochs: Mapping[str, int | None]) -> None:
     """Note how many epochs trainings are to have that may not begin for long; errors as `add_job`.
 
     Parameters

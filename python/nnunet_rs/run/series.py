@@ -27,7 +27,7 @@ from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.report.tables import Table, number
 from nnunet_rs.run.executor import Done, Executor, Handle, Job, Lost, Resources, Said
-from nnunet_rs.run.jobs import want
+from nnunet_rs.run.jobs import note_planned
 from nnunet_rs.run.local import local_executor
 from nnunet_rs.run.one_model import ModelOptions, train_model
 from nnunet_rs.run.queue import ModelOutcome, ModelQueue, OutcomeState, folder_of, resuming
@@ -111,7 +111,7 @@ def train_series(
     progress = progress or Silent()
     _refuse_finished(work, models, options.training)
     queue = ModelQueue(work, read_plan(WorkFolder(work).plan_file), tuple(models), options, progress)
-    want(WorkFolder(work).jobs_folder, {str(model): _epochs(queue, model) for model in queue.models})
+    note_planned(WorkFolder(work).jobs_folder, _planned_epochs(queue))
     _train_all(queue, executor or local_executor(devices, progress), progress)
     return tuple(queue.outcomes[model] for model in queue.models)
 
@@ -128,11 +128,18 @@ def _refuse_finished(work: Path, models: Sequence[Model], options: TrainOptions)
         )
 
 
-def _epochs(queue: ModelQueue, model: Model) -> int | None:
-    """Return how many epochs a model would have that is begun now."""
-    with suppress(NnunetError):  # whoever trains it says what is wrong
-        return new_config(queue.options.training, queue.plan, model.configuration).epochs
-    return None
+def _planned_epochs(queue: ModelQueue) -> dict[str, int | None]:
+    """Return how many epochs models will have that are begun anew; what is there already says so itself."""
+    found: dict[str, int | None] = {}
+    for model in queue.models:
+        if queue.options.training.fresh or not _is_begun(folder_of(queue.work, model)):
+            with suppress(NnunetError):  # whoever trains it says what is wrong
+                found[str(model)] = new_config(queue.options.training, queue.plan, model.configuration).epochs
+    return found
+
+
+def _is_begun(folder: ModelFolder) -> bool:
+    return folder.has_checkpoint() or folder.is_finished()
 
 
 def _with(resources: Resources, options: ModelOptions, folder: ModelFolder) -> ModelOptions:

@@ -62,7 +62,7 @@ def work_status(work: Path) -> tuple[ModelStatus, ...]:
     folder = WorkFolder(work)
     plan = read_plan(folder.plan_file)
     records = jobs_of(folder.jobs_folder)
-    wanted = {job.name: job.epochs for job in records if not job.engine}
+    planned = {job.name: job.epochs for job in records if not job.engine}
     jobs = {job.name: job for job in records if job.engine}
     states = queued_states([job.id for job in jobs.values() if job.engine == SLURM])
     folds = range(count_folds(folder.splits_file)) if folder.splits_file.is_file() else ()
@@ -72,7 +72,7 @@ def work_status(work: Path) -> tuple[ModelStatus, ...]:
         for fold in dict.fromkeys((*folds, *(m.fold for m in folder.models(name) if m.fold is not None)))
     ]
     return tuple(
-        _status(plan, place, model, jobs.get(str(place)), states, wanted.get(str(place))) for place, model in places
+        _status(plan, place, model, jobs.get(str(place)), states, planned.get(str(place))) for place, model in places
     )
 
 
@@ -82,11 +82,11 @@ def _status(
     model: ModelFolder,
     job: JobRecord | None,
     states: Mapping[str, str],
-    wanted: int | None,
+    planned: int | None,
 ) -> ModelStatus:
     name, fold = place.configuration, place.fold
     history, config = _history(plan, model), _config(model)
-    total, epochs = config.epochs if config else wanted, len(history.epochs)
+    total, epochs = config.epochs if config else planned, len(history.epochs)
     if model.is_finished():
         dice = _dice(model)
         return ModelStatus(name, fold, "done" if dice is not None else "unscored", epochs, total, dice)

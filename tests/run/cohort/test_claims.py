@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.run.cohort.board import CLAIMS, LEASE, TRIES, WORKERS, Board
-from nnunet_rs.run.cohort.claims import PATIENCE, Claim, Claims, cancel, tell_gone
+from nnunet_rs.run.cohort.claims import PATIENCE, Claim, Claims, cancel, report_lost
 
 
 class Clock:
@@ -91,8 +91,20 @@ def test_clocks_of_machines_need_not_agree(join: Callable[..., Claims]) -> None:
 def test_who_is_told_to_be_gone_is(join: Callable[..., Claims], tmp_path: Path) -> None:
     dead, other = join((1,)), join((1,))
     taken(dead)
-    tell_gone(tmp_path, [dead.token])
+    report_lost(tmp_path, [dead.token])
     assert other.take() == Claim(0, 2)
+
+
+def test_who_is_told_to_be_gone_and_works_on_keeps_what_it_takes_next(
+    join: Callable[..., Claims], tmp_path: Path
+) -> None:
+    one, other = join((1,)), join((1,))
+    taken(one)
+    report_lost(tmp_path, [one.token])
+    other.leave(taken(other).block)
+    one.leave_all()
+    assert one.take() == Claim(0, 3)
+    assert other.take() is None
 
 
 def test_a_case_that_was_in_hand_is_suspect_and_recorded_after_some_tries(join: Callable[..., Claims]) -> None:
@@ -267,7 +279,7 @@ class Cohorts(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from(self.live))
         self.die(worker)
         if told:
-            tell_gone(self.root, [worker.token])
+            report_lost(self.root, [worker.token])
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())

@@ -14,7 +14,7 @@ from nnunet_rs.core.types import Case
 from nnunet_rs.predict.folder import cases_of_folder, predict_folder
 from nnunet_rs.predict.pipeline import FolderOptions
 from nnunet_rs.run.cohort.board import LEASE, TRIES
-from nnunet_rs.run.cohort.claims import Claims, cancel, tell_gone
+from nnunet_rs.run.cohort.claims import Claims, cancel, report_lost
 from nnunet_rs.run.cohort.files import COHORT_JSON, this_process
 from nnunet_rs.run.cohort.follow import Followed, follow, require_all
 from nnunet_rs.run.cohort.predicting import Begun, Prediction, begin_prediction
@@ -101,7 +101,7 @@ def die_with(cohort: Begun, case: int) -> None:
         pass
     claims.begin(case)
     claims.journal.close()
-    tell_gone(cohort.folder.path, [claims.token])
+    report_lost(cohort.folder.path, [claims.token])
 
 
 def test_what_a_dead_worker_had_is_done_by_others(images: Path, tmp_path: Path) -> None:

@@ -41,3 +41,16 @@ def test_a_pair_that_does_not_fit_is_recorded(raw_dataset: Callable[..., Path], 
     found = follow(folder, cohort, InProcess("cpu", Silent()), 1, Silent())
     assert (len(found.done), list(found.failed)) == (2, [0])
     assert "case_0.nii.gz" in found.failed[0]
+
+
+def test_what_failed_is_tried_again_by_the_same_command(raw_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    reference, predictions = raw_dataset(cases=2, shape=(6, 20, 20)) / "labelsTr", tmp_path / "predictions"
+    shutil.copytree(reference, predictions)
+    pairs, hidden = pair_files(predictions, reference), tmp_path / "hidden.nii.gz"
+    folder, cohort = begin_scoring(predictions, pairs, LABELS, None, 1)
+    (predictions / "case_0.nii.gz").rename(hidden)  # as on a node that does not see it
+    assert follow(folder, cohort, InProcess("cpu", Silent()), 1, Silent()).failed.keys() == {0}
+    hidden.rename(predictions / "case_0.nii.gz")
+    folder, cohort = begin_scoring(predictions, pairs, LABELS, None, 1)
+    found = follow(folder, cohort, InProcess("cpu", Silent()), 1, Silent())
+    assert (len(found.done), found.failed) == (2, {})

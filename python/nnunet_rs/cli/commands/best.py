@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli import cluster, cohort, shared
 from nnunet_rs.cli.command import Command
@@ -13,7 +13,6 @@ from nnunet_rs.cli.console import Console, Outcome
 from nnunet_rs.core.workspace import WorkFolder
 
 if TYPE_CHECKING:
-    from nnunet_rs.predict.options import PredictOptions
     from nnunet_rs.select.choice import Choice
 
 
@@ -48,20 +47,18 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
         threads=arguments.threads,
         network=network,
     )
-    folds = None if arguments.fold in (None, ["all"]) else arguments.fold
+    given = {
+        "configurations": arguments.configuration,
+        "folds": None if arguments.fold in (None, ["all"]) else arguments.fold,
+        "pairs": not arguments.no_pairs,
+        "device": arguments.device,
+        "options": options,
+    }
     chosen: Choice | Outcome
     if arguments.on:
-        chosen = _on_cluster(arguments, folds, options, console)
+        chosen = _on_cluster(arguments, given, console)
     else:
-        chosen = choose_best(
-            arguments.work,
-            configurations=arguments.configuration,
-            folds=folds,
-            pairs=not arguments.no_pairs,
-            device=arguments.device,
-            options=options,
-            progress=console,
-        )
+        chosen = choose_best(arguments.work, **given, progress=console)
     return chosen if isinstance(chosen, Outcome) else _told(chosen, arguments)
 
 
@@ -73,21 +70,17 @@ def _told(choice: Choice, arguments: argparse.Namespace) -> Outcome:
     return Outcome(encode(choice), (choice_table(choice, note),))
 
 
-def _on_cluster(
-    arguments: argparse.Namespace, folds: Sequence[int] | None, options: PredictOptions, console: Console
-) -> Choice | Outcome:
+def _on_cluster(arguments: argparse.Namespace, given: Mapping[str, Any], console: Console) -> Choice | Outcome:
     """Let workers predict what is missing; one node scores and chooses."""
     from nnunet_rs.core.dataset import read_dataset
-    from nnunet_rs.run.cohort.choosing import begin_choosing, choosing_job
+    from nnunet_rs.run.cohort.choosing import ChoosingOptions, begin_choosing, choosing_job
     from nnunet_rs.run.cohort.follow import require_all, run_job
 
-    home = WorkFolder(arguments.work).jobs_folder
-    wanted = {"pairs": not arguments.no_pairs, "device": arguments.device}
-    which = (arguments.work, arguments.configuration, folds, options)
+    home, asked = WorkFolder(arguments.work).jobs_folder, ChoosingOptions(**given)
     if arguments.dry_run:
         return cluster.would_submit(arguments, [f"best {arguments.work}, worker 1", f"choose {arguments.work}"], home)
     workers = cohort.workers_for(arguments, len(read_dataset(arguments.work).training))
-    begun = begin_choosing(*which, workers, console, **wanted)
+    begun = begin_choosing(arguments.work, asked, workers, console)
     if begun is not None:
         followed = cohort.followed(arguments, *begun, console)
         left = cohort.unfinished(followed, begun[1])
@@ -95,7 +88,7 @@ def _on_cluster(
             return left
         require_all(followed, begun[0].names(), str(arguments.work))
     with closing(cluster.executor_in(home, arguments)) as executor:
-        chosen: Choice = run_job(executor, choosing_job(*which, **wanted), console)
+        chosen: Choice = run_job(executor, choosing_job(arguments.work, asked), console)
     return chosen
 
 

@@ -37,14 +37,14 @@ class WorkerState:
     in_hand: dict[int, tuple[int, int]] = field(default_factory=dict)  # cases, with block and attempt
     done: list[tuple[int, float]] = field(default_factory=list)  # cases, and when, in seconds since it began
     ended: bool = False  # by itself, properly
-    gone: bool = False  # says who started it
+    gone: int = -1  # bytes it had written when whoever started it said that it had ended; more is a sign of life
     read: int = 0  # bytes
     grown: float = 0.0  # when it was last seen to grow, by the clock of whoever looks
 
     @property
     def finished(self) -> bool:
         """Whether nothing more is to come."""
-        return self.ended or self.gone
+        return self.ended or self.read <= self.gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,8 @@ class Board:
         elif "left" in entry:
             self._left(worker, entry["left"])
         elif "gone" in entry:
-            self._worker(entry["gone"]).gone = True
+            lost = self._worker(entry["gone"])
+            lost.gone = max(lost.gone, entry["bytes"])
         elif "cancel" in entry:
             self.cancelled = True
         elif "end" in entry:

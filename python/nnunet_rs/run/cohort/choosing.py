@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -30,39 +30,42 @@ from nnunet_rs.select.selection import OWN, choose_best, held_out_folder, named_
 KIND = "best"
 
 
+@dataclass(frozen=True, slots=True)
+class ChoosingOptions:
+    """How is chosen: parameters of `choose_best`, by their names."""
+
+    configurations: Sequence[str] | None = None
+    folds: Sequence[int] | None = None
+    pairs: bool = True
+    device: str = "auto"
+    options: PredictOptions = field(default_factory=PredictOptions)
+
+
 def begin_choosing(
-    work: Path,
-    configurations: Sequence[str] | None,
-    folds: Sequence[int] | None,
-    options: PredictOptions,
-    workers: int,
-    progress: Progress,
-    *,
-    pairs: bool,
-    device: str,
+    work: Path, asked: ChoosingOptions, workers: int, progress: Progress
 ) -> tuple[CohortFolder, Cohort] | None:
     """Make a cohort of the predictions that `choose_best` would lack, or join the one that is there; None: it has all.
 
     Parameters and errors as `choose_best`; `workers` will share the cases.
     """
     work = work.absolute()
-    names = named_configurations(work, configurations)
+    names = named_configurations(work, asked.configurations)
     dataset, groups, contents = read_dataset(work), dict[str, list[Any]](), dict[str, Any]()
-    for fold in named_folds(work, names, folds):
+    for fold in named_folds(work, names, asked.folds):
         cases = validation_cases(work, dataset, fold)
-        several = [names] if pairs and len(names) > 1 else []
+        several = [names] if asked.pairs and len(names) > 1 else []
         for members in [*((name,) for name in names), *several]:
             group = json.dumps([fold, *members])
-            loaded = _load(work, members, fold, device, options, networks=False)
+            loaded = _load(work, members, fold, asked.device, asked.options, networks=False)
             found = _contents(work, members, fold, loaded)
             contents[group] = {str(folder): content for folder, content in found.items()}
             with open_results(loaded.plan, found, OWN, progress) as results:
                 todo = begin_results(results, cases, OWN, progress)
             if todo:
-                groups[group] = [body_of(replace(case, name=case.name)) for case in todo]
+                groups[group] = [body_of(case) for case in todo]
     if not groups:
         return None
-    wanted = as_options(work=work, device=device, contents=contents, **plain_options(options))
+    wanted = as_options(work=work, device=asked.device, contents=contents, **plain_options(asked.options))
     cohort = Cohort(KIND, str(work), digest(wanted), (), (), "", wanted)
     return begin(WorkFolder(work).jobs_folder, cohort, groups, workers, progress)
 
@@ -87,39 +90,25 @@ def _contents(
     }
 
 
-def choosing_job(
-    work: Path,
-    configurations: Sequence[str] | None,
-    folds: Sequence[int] | None,
-    options: PredictOptions,
-    *,
-    pairs: bool,
-    device: str,
-) -> Job:
-    """Return the job that scores and chooses, when everything is predicted; parameters as `choose_best`."""
-    return Job(f"choose {work.absolute()}", _choose, (work.absolute(), configurations, folds, options, pairs, device))
+def choosing_job(work: Path, asked: ChoosingOptions) -> Job:
+    """Return the job that scores and chooses, when everything is predicted."""
+    return Job(f"choose {work.absolute()}", _choose, (work.absolute(), asked))
 
 
-def _choose(
-    work: Path,
-    configurations: Sequence[str] | None,
-    folds: Sequence[int] | None,
-    options: PredictOptions,
-    pairs: bool,
-    device: str,
-    resources: Resources,
-    progress: Progress,
-) -> Choice:
-    options = options if options.threads else replace(options, threads=resources.threads)
+def _choose(work: Path, asked: ChoosingOptions, resources: Resources, progress: Progress) -> Choice:
     return choose_best(
         work,
-        configurations=configurations,
-        folds=folds,
-        pairs=pairs,
-        device=device,
-        options=options,
+        configurations=asked.configurations,
+        folds=asked.folds,
+        pairs=asked.pairs,
+        device=asked.device,
+        options=_with_threads(asked.options, resources),
         progress=progress,
     )
+
+
+def _with_threads(options: PredictOptions, resources: Resources) -> PredictOptions:
+    return options if options.threads else replace(options, threads=resources.threads)
 
 
 @contextmanager
@@ -132,8 +121,7 @@ def open_work(cohort: Cohort, group: str, resources: Resources, progress: Progre
         They are not those that the cohort was made with.
     """
     fold, *names = json.loads(group)
-    options = predict_options(cohort)
-    options = options if options.threads else replace(options, threads=resources.threads)
+    options = _with_threads(predict_options(cohort), resources)
     work = Path(cohort.option("work"))
     loaded = _load(work, names, fold, cohort.option("device"), options)
     contents = _contents(work, names, fold, loaded)

@@ -13,6 +13,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,10 +217,14 @@ def cancel(folder: Path) -> None:
     _say(folder, {"cancel": True})
 
 
-def tell_gone(folder: Path, tokens: Sequence[str]) -> None:
-    """Say of workers that they are gone, which whoever started them knows at once; errors as `cancel`."""
+def report_lost(folder: Path, tokens: Sequence[str]) -> None:
+    """Note that workers have ended, which whoever started them knows at once; errors as `cancel`.
+
+    One that writes on is alive all the same: another process may have begun a worker of the same name.
+    """
     for token in tokens:
-        _say(folder, {"gone": token})
+        with suppress(OSError):  # without a journal it has nothing
+            _say(folder, {"gone": token, "bytes": (folder / WORKERS / (token + ENDING)).stat().st_size})
 
 
 def _say(folder: Path, entry: dict[str, Any]) -> None:

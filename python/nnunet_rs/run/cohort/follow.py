@@ -13,7 +13,7 @@ from nnunet_rs.core.progress import Progress, Task
 from nnunet_rs.core.stop_request import StopRequest, stop_requests
 from nnunet_rs.core.text import counted
 from nnunet_rs.run.cohort.board import TRIES, Board
-from nnunet_rs.run.cohort.claims import tell_gone
+from nnunet_rs.run.cohort.claims import report_lost
 from nnunet_rs.run.cohort.files import Cohort, CohortFolder
 from nnunet_rs.run.cohort.worker import work
 from nnunet_rs.run.executor import Done, Executor, Handle, Job, Lost, Said
@@ -156,7 +156,7 @@ class _Following:
             return
         self.reason = reason
         tokens = [worker.token for worker in self.board.workers.values() if worker.job == name and not worker.finished]
-        tell_gone(self.folder.path, tokens)
+        report_lost(self.folder.path, tokens)
         self.progress.say(f"{_short(name)}: {reason}")
         wanted = isinstance(event, Lost) and event.wanted
         if not (wanted or self.stop.made or self.board.finished or self.board.cancelled):

@@ -53,8 +53,10 @@ def begin_scoring(
     wanted = as_options(labels=labels, tolerance=tolerance, unannotated=unannotated)
     key, home = digest({"pairs": bodies, "stamps": stamps, **wanted}), jobs_beside(where)
     there = newest(home, KIND)
-    if there is not None and there[1].key == key and not there[0].board(there[1]).cancelled:
-        return there
+    if there is not None and there[1].key == key:
+        board = there[0].board(there[1])
+        if not (board.cancelled or (board.finished and board.failed)):  # what failed is tried again
+            return there
     return create(home, Cohort(KIND, str(where), key, (), (), "", wanted), {"": bodies}, workers)
 
 
