@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nnunet_rs.core.dataset import read_dataset
@@ -41,6 +42,21 @@ def slurm(asked_for: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     finally:
         subprocess.run(["bash", SCRIPT, "down", folder], timeout=60, check=False, capture_output=True)
         os.environ.pop("SLURM_CONF", None)
+
+
+@pytest.fixture(scope="module")
+def address(asked_for: None) -> Iterator[str]:
+    """Where a cluster of two nodes with two processors each answers."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    cluster.add_node(num_cpus=2)
+    yield cluster.address
+    import ray
+
+    ray.shutdown()
+    cluster.shutdown()
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up import Lines
 from nnunet_rs.cli import main
 from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.workspace import jobs_beside
@@ -31,29 +32,6 @@ from nnunet_rs.run.slurm import Slurm
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Ray's own
 SCANS = int(os.environ.get("CLUSTER_SCANS", "200"))
-
-
-class Lines(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Where a cluster of two nodes with two processors each answers."""
-    pytest.importorskip("ray", reason="Ray is not installed")
-    from ray.cluster_utils import Cluster
-
-    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    cluster.add_node(num_cpus=2)
-    yield cluster.address
-    import ray
-
-    ray.shutdown()
-    cluster.shutdown()
 
 
 @pytest.fixture

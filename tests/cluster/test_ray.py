@@ -8,12 +8,10 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from nnunet_rs.core.progress import Silent
+from made_up import Lines
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.model.options import Model, TrainOptions
 from nnunet_rs.model.recipe import V2
@@ -25,29 +23,6 @@ from nnunet_rs.run.series import train_series
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 NAME = "3d_fullres"
 SHORT = ModelOptions(TrainOptions(recipe=V2, epochs=3, batches=30, precision="float32", threads=1))
-
-
-class Lines(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Where a cluster of two nodes with two processors each answers."""
-    pytest.importorskip("ray", reason="Ray is not installed")
-    from ray.cluster_utils import Cluster
-
-    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    cluster.add_node(num_cpus=2)
-    yield cluster.address
-    import ray
-
-    ray.shutdown()
-    cluster.shutdown()
 
 
 @pytest.mark.slow

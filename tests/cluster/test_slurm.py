@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up import Lines
 from nnunet_rs.cli import main
 from nnunet_rs.core.errors import NnunetError
-from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.model.options import Model, TrainOptions
 from nnunet_rs.model.recipe import V2
@@ -30,14 +30,6 @@ from nnunet_rs.run.status import work_status
 
 JOB = ClusterOptions(cpus=1, mem="900M")
 NAME = "3d_fullres"
-
-
-class Lines(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 def options(epochs: int, batches: int) -> ModelOptions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -88,6 +87,8 @@ def named(error: BaseException) -> str:
 
 def among(name: str, known: Iterable[str]) -> str:
     """Say which names there are, after the one that was probably meant."""
+    import difflib
+
     names = list(known)
     close = difflib.get_close_matches(name, names, 1)
     meant = f"did you mean {close[0]}? " if close else ""

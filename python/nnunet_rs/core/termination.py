@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
 
 SAME = 0.2  # seconds in which signals are one request: `timeout` signals the process and its group, others too
 PATIENCE = 1.0  # seconds that the interpreter has to heed a second signal
@@ -146,6 +148,8 @@ def _watched() -> Iterator[None]:
 @cache
 def _watchdog() -> int:
     """Start the watchdog of this process, once; returns what to tell it by. It ends with the process."""
+    import subprocess
+
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     process = subprocess.Popen(

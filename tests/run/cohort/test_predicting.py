@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up import Lines
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.types import Case
@@ -24,14 +25,6 @@ from nnunet_rs.run.local import InProcess, PerDevice
 from nnunet_rs.select.selection import load_predictor
 
 NAMES = [f"case_{number}" for number in range(5)]
-
-
-class Lines(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture

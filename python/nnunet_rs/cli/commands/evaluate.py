@@ -192,7 +192,8 @@ def _tell_unannotated(pairs: Sequence[CasePair], labels: LabelSet, console: Cons
     for index, name in enumerate(labels.score_names):
         cases = [pair.name for pair in pairs if index in pair.unannotated]
         if cases:
-            console.say(f"{name} is not scored in {len(cases)} cases that are not annotated for it: {examples(cases)}")
+            these = "case that is" if len(cases) == 1 else "cases that are"
+            console.say(f"{name} is not scored in {len(cases)} {these} not annotated for it: {examples(cases)}")
 
 
 def _declared_labels(arguments: argparse.Namespace) -> tuple[LabelSet | None, dict[str, Shape]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +62,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 def _open(where: str, port: int, console: Console) -> None:
     """Open the browser, where there is one on this screen; one of the terminal's would take that."""
     import os
+    import platform
     import sys
     import webbrowser
 
