@@ -26,7 +26,7 @@ def metadata(small_plan: Plan) -> ModelMetadata:
 
 @pytest.fixture
 def model(tmp_path: Path, metadata: ModelMetadata) -> tuple[Path, nn.Module]:
-    network = build_unet(metadata.settings, *metadata.channels, metadata.network)
+    network = build_unet(metadata.plan_configuration, *metadata.channels, metadata.network)
     save_model(tmp_path / "fold_2", network.state_dict(), metadata)
     return tmp_path / "fold_2", network
 
@@ -107,7 +107,7 @@ def test_a_network_of_the_users_own(tmp_path: Path, metadata: ModelMetadata) -> 
     def build(configuration, inputs, outputs, options):
         return nn.Conv3d(inputs, outputs, 1)
 
-    network = build(metadata.settings, 1, 3, metadata.network)
+    network = build(metadata.plan_configuration, 1, 3, metadata.network)
     save_model(tmp_path, network.state_dict(), replace(metadata, config=replace(metadata.config, network="mine:build")))
     loaded, _ = load_model(tmp_path, network=build)
     assert torch.equal(loaded.weight, network.weight)

@@ -10,7 +10,6 @@ import torch
 from nnunet_rs.core.progress import Silent
 from nnunet_rs.core.workspace import CHECKPOINT
 from nnunet_rs.model import measured_compute
-from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.config import MeasuredCompute
 from nnunet_rs.model.device import Compute, choose_compute
 from nnunet_rs.model.header import read_config
@@ -19,6 +18,7 @@ from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST
 from nnunet_rs.model.train import train_fold
 from torch import nn
+from trainings import weights
 
 CPU = torch.device("cpu")
 SHORT = TrainOptions(
@@ -71,10 +71,6 @@ def fast_in(precision: str, channels_last: bool) -> Seconds:
     return lambda compute: 1.0 if (compute.dtype, compute.channels_last) == (dtype, channels_last) else 2.0
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_model(folder)[0].state_dict()
-
-
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
@@ -85,9 +81,7 @@ def test_the_fastest_is_chosen_and_recorded(work: Path, takes: Any, channels_las
     heard = Lines()
     folder = train_fold(work, NAME, 0, SHORT, heard).folder
     said = "float32, channels last" if channels_last else "float32"
-    assert [line.partition(" (")[0] for line in heard.computing[:1]] in (
-        [f"computing in {said}, by a measurement of one batch"],
-    )
+    assert heard.computing[0].partition(" (")[0] == f"computing in {said}, by a measurement of one batch"
     assert f"training on cpu, {said}:" in heard.computing[1]
     assert read_metadata(folder).config.measured == MeasuredCompute("float32", channels_last)
     assert read_metadata(folder).config.precision == "auto"  # what was asked for

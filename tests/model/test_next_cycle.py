@@ -13,20 +13,15 @@ import pytest
 import torch
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
-from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.history import History
 from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.nnunet_models import BEST, NnunetChoice
 from nnunet_rs.model.options import TrainOptions, TrainResult
 from nnunet_rs.model.previous_models import take_next_cycle
-from nnunet_rs.model.recipe import FAST
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.trained_models import find_models
+from trainings import SHORT, weights
 
-SHORT = TrainOptions(
-    recipe=FAST, epochs=2, batches=4, validation_batches=2, augmentation="none", device="cpu", precision="float32",
-    threads=1, seed=3,
-)  # fmt: skip
 NAME = "3d_fullres"
 CLASSES = ("large", "small")
 
@@ -37,10 +32,6 @@ def train(work: Path, fold: int = 0, stop_after: int = 0, **options: Any) -> Tra
             os.kill(os.getpid(), signal.SIGTERM)
 
     return train_fold(work, NAME, fold, replace(SHORT, **options), on_epoch=stop)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_model(folder)[0].state_dict()
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

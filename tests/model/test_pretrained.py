@@ -19,19 +19,12 @@ from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unet import build_unet
 from nnunet_rs.plan.files import read_plan
 from nnunet_rs.plan.schema import Configuration, Plan
+from trainings import Heard
 
 SHORT = TrainOptions(
     recipe=FAST, epochs=1, batches=2, validation_batches=1, augmentation="none", device="cpu", precision="float32",
     threads=1,
 )  # fmt: skip
-
-
-class Heard:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture

@@ -214,3 +214,9 @@ def test_folds_mirror_along_the_axes_that_all_have(make_predictor):
         for metadata, axes in zip(pair.all_metadata, [(0, 1, 2), (0, 2)], strict=True)
     )
     assert replace(pair, all_metadata=all_metadata, options=PredictOptions()).mirror_axes == (0, 2)
+
+
+def test_the_earlier_name_of_the_configuration_is_taken_with_a_warning(make_predictor):
+    predictor = make_predictor()
+    with pytest.warns(DeprecationWarning, match=r"Predictor\.settings is now Predictor\.configuration"):
+        assert predictor.settings == predictor.configuration

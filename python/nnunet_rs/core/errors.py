@@ -85,6 +85,12 @@ def named(error: BaseException) -> str:
     return f"{known}, in {', '.join(noted(error))}" if noted(error) else known
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text; its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def among(name: str, known: Iterable[str]) -> str:
     """Say which names there are, after the one that was probably meant."""
     import difflib

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from nnunet_rs.core.errors import TrainingError, is_out_of_memory, named
+from nnunet_rs.core.errors import TrainingError, first_line, is_out_of_memory
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.device import Compute
 from nnunet_rs.model.plugins import is_own
@@ -64,7 +64,7 @@ class GradientStep:
                 _explain(error)
                 raise
             self.say(
-                f"warning: compiling failed, training goes on without ({_first_line(error)}); --no-compile skips it"
+                f"warning: compiling failed, training goes on without ({_shortened(error)}); --no-compile skips it"
             )
         else:
             self.worked = True
@@ -152,9 +152,8 @@ def _too_short(config: TrainingConfig) -> str:
     budget = config.time_budget or math.inf
     if budget < SHORTEST:
         return f"a training of {budget / 60:.3g} minutes ends before that pays (--compile does it all the same)"
-    iterations = math.inf if config.epochs is None else config.epochs * config.batches
-    if iterations < FEWEST_ITERATIONS:
-        return f"a training of {iterations} iterations ends before that pays (--compile does it all the same)"
+    if config.iterations < FEWEST_ITERATIONS:
+        return f"a training of {config.iterations} iterations ends before that pays (--compile does it all the same)"
     return ""
 
 
@@ -170,12 +169,12 @@ def _explain(error: Exception) -> None:
 
     if isinstance(error, TorchDynamoException):
         raise TrainingError(
-            f"the network cannot be compiled ({_first_line(error)}); see that there is a C and C++ compiler (gcc and "
+            f"the network cannot be compiled ({_shortened(error)}); see that there is a C and C++ compiler (gcc and "
             "g++, or what CC and CXX name) and Python's headers, or train with --no-compile"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def _shortened(error: Exception) -> str:
     """Return what an error says first; a command that failed is long."""
-    line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else named(error)
+    line = first_line(error)
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

@@ -85,6 +85,11 @@ class TrainingConfig:
     unknown: tuple[str, ...] = ()
 
     @property
+    def iterations(self) -> float:
+        """How many iterations the epochs have; infinitely many where the time budget alone ends them."""
+        return math.inf if self.epochs is None else self.epochs * self.batches
+
+    @property
     def network_options(self) -> NetworkOptions:
         """What the network is besides what the plan says."""
         return NetworkOptions(**{field.name: getattr(self, field.name) for field in fields(NetworkOptions)})

@@ -16,7 +16,7 @@ from torch import nn
 
 from nnunet_rs.core.allocator import freed_memory_kept
 from nnunet_rs.core.choices import Precision
-from nnunet_rs.core.errors import NnunetError, TrainingError, is_out_of_memory
+from nnunet_rs.core.errors import NnunetError, TrainingError, first_line, is_out_of_memory
 from nnunet_rs.core.restored import Restored
 from nnunet_rs.core.types import Shape
 from nnunet_rs.model.float32_precision import full_float32
@@ -220,7 +220,7 @@ def out_of_memory_explained(advice: str, device: torch.device | None = None) -> 
         on_gpu = isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _GPU_WORDS)
         which = "GPU memory" if on_gpu else "memory"
         # PyTorch goes on about its own settings.
-        said = f" ({_first_line(error).partition('. Of the allocated')[0]})" if str(error) else ""
+        said = f" ({first_line(error).partition('. Of the allocated')[0]})" if str(error) else ""
         others = taken_by_others(device) if on_gpu and device is not None else ""
         raise TrainingError(f"out of {which}{said}; {f'{others}; ' if others else ''}{advice}") from error
 
@@ -255,7 +255,3 @@ def _processor_has(instructions: str) -> bool:
     """Whether PyTorch finds these instructions; it tells since 2.5 or later, older ones count as no."""
     asked = getattr(torch.cpu, f"_is_{instructions}_supported", None)
     return bool(asked and asked())
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")

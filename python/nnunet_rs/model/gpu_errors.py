@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from nnunet_rs.core.errors import TrainingError, is_out_of_memory
+from nnunet_rs.core.errors import TrainingError, first_line, is_out_of_memory
 
+_MUCH = 0.1  # of a GPU's memory: more than what CUDA itself takes for a process
 # What CUDA's errors contain, and what to do; {device} and {version} (of PyTorch) are filled in.
 _CAUSES = {
     "no kernel image": "PyTorch {version} has no kernels for {device}: install a build for it (pytorch.org), or use "
@@ -52,10 +53,9 @@ def explained(error: RuntimeError, device: torch.device) -> str:
             return advice.format(device=device, version=torch.__version__)
     if "CUDA error" not in text and "CUDA driver error" not in text:
         return ""
-    line = text.strip().splitlines()[0].rstrip(".")
     return (
-        f"{device} failed ({line}): the system's log and nvidia-smi say more; `train --resume` goes on from the last "
-        "checkpoint. Should it come again in the same place, CUDA_LAUNCH_BLOCKING=1 and -v show where"
+        f"{device} failed ({first_line(error)}): the system's log and nvidia-smi say more; `train --resume` goes on "
+        "from the last checkpoint. Should it come again in the same place, CUDA_LAUNCH_BLOCKING=1 and -v show where"
     )
 
 
@@ -66,6 +66,3 @@ def taken_by_others(device: torch.device) -> str:
     free, total = torch.cuda.mem_get_info(device)
     others = total - free - torch.cuda.memory_reserved(device)
     return f"others hold {others / 1e9:.1f} of its {total / 1e9:.1f} GB" if others > _MUCH * total else ""
-
-
-_MUCH = 0.1  # of a GPU's memory: more than what CUDA itself takes for a process

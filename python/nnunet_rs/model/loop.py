@@ -79,8 +79,8 @@ class Loop:
         """Take what is fixed, what changes, and what computes a batch's gradients."""
         self.job, self.state, self.stop_request = job, state, stop_request
         self._gradients = gradients
-        timed = job.overhead is not None and job.config.time_budget is not None
-        self._clock = job.overhead.begun if timed and job.overhead is not None else time.monotonic()
+        overhead = None if job.config.time_budget is None else job.overhead
+        self._clock = time.monotonic() if overhead is None else overhead.begun
         self._stop = False  # what all processes agree on
         self._saved, self._save_seconds = state.position.seconds, 0.0
         self._pending = PendingLosses(job.compute.device)

@@ -20,8 +20,6 @@ _LEAST = 1e-12  # sum of weights that is divided by
 
 # Turns sums over this process's samples into sums over the whole batch.
 Total: TypeAlias = Callable[[Tensor], Tensor]
-
-
 # What a set of labels differs from the next by, and which targets each is annotated for: `core.partial_labels`.
 Annotated: TypeAlias = tuple[int, list[list[float]]]
 
@@ -228,7 +226,7 @@ class RegionLoss(nn.Module):
         if self.weights is None and known is None:
             entropy = entropy.mean(1, keepdim=True)
             return _masked_mean(entropy, entropy.numel(), mask, self.total)
-        share = torch.ones_like(entropy[:, :, :1].flatten(2)[:, :, 0])  # (b, regions)
+        share = entropy.new_ones(entropy.shape[:2])  # (b, regions)
         share = share if self.weights is None else share * self.weights
         share = share if known is None else share * known
         share = share.view(*share.shape, *(1,) * (entropy.ndim - 2)).expand_as(entropy)

@@ -13,7 +13,7 @@ import torch
 from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.resources import available_memory, resident_memory
-from nnunet_rs.model.config import MeasuredCompute, TrainingConfig
+from nnunet_rs.model.config import MeasuredCompute
 from nnunet_rs.model.device import Compute, choose_compute
 from nnunet_rs.model.loop import TrainingJob
 from nnunet_rs.model.plugin_trial import as_it_was
@@ -56,7 +56,11 @@ def with_measured_compute(
 
 
 def _recorded(known: MeasuredCompute, job: TrainingJob) -> Compute:
-    """Return what was measured when the training began, but for what is asked for now, or is not native here."""
+    """Return the compute that was fastest when the training began.
+
+    A precision or memory layout that is asked for now comes first, and bfloat16 is followed only where this processor
+    would take it by itself.
+    """
     usual, config = job.compute, job.config
     layout = known.channels_last if config.channels_last is None else config.channels_last
     follow = config.precision == "auto" and known.precision in ("float32", _precision(usual))
@@ -76,14 +80,14 @@ def _candidates(job: TrainingJob) -> tuple[Compute, ...]:
 def _measure(job: TrainingJob, state: TrainingState, candidates: Sequence[Compute]) -> list[float]:
     """Return the seconds of a batch for each candidate; empty: measuring takes too long, or too much memory."""
     least = 2 * len(candidates)  # iterations: one that warms up, one that counts
-    if _iterations(job.config) * SHARE < least:
+    if job.config.iterations * SHARE < least:
         return []
     batch = next(iter(job.training.epoch(0, 1)))
     begun, held = time.monotonic(), resident_memory()
     with torch.random.fork_rng([]), as_it_was(state.network):
         state.network.train()
         first = _iterate(job, state, candidates[0], batch)
-        allowed = SHARE * min(_iterations(job.config) * first, job.config.time_budget or math.inf)
+        allowed = SHARE * min(job.config.iterations * first, job.config.time_budget or math.inf)
         if least * first > allowed or available_memory() < 2 * (resident_memory() - held):
             return []
         for candidate in candidates[1:]:
@@ -95,10 +99,6 @@ def _measure(job: TrainingJob, state: TrainingState, candidates: Sequence[Comput
             if time.monotonic() - begun > min(SECONDS, allowed):
                 break
     return seconds
-
-
-def _iterations(config: TrainingConfig) -> float:
-    return math.inf if config.epochs is None else config.epochs * config.batches
 
 
 def _iterate(job: TrainingJob, state: TrainingState, compute: Compute, batch: TrainingBatch) -> float:

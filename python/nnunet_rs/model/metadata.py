@@ -50,11 +50,6 @@ class ModelMetadata:
         return self.plan.configurations[self.configuration]
 
     @property
-    def settings(self) -> Configuration:
-        """The earlier name of `plan_configuration`."""
-        return self.plan_configuration
-
-    @property
     def network(self) -> NetworkOptions:
         """What the network is besides what the plan says."""
         return self.config.network_options

@@ -76,7 +76,7 @@ def take_finished(network: nn.Module, model: ModelFolder, setup: Setup, progress
 
 
 def _require_same(metadata: ModelMetadata, setup: Setup, model: ModelFolder) -> None:
-    if plan_digest(metadata.plan, metadata.settings) != setup.identity.plan:
+    if plan_digest(metadata.plan, metadata.plan_configuration) != setup.identity.plan:
         raise CheckpointError(
             f"{model.path}: was trained by another plan than {PLAN_JSON} is now; restore it, or train anew with --fresh"
         )

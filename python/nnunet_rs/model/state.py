@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nnunet_rs.core.document import decode, encode
-from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.errors import CheckpointError, first_line
 from nnunet_rs.model.checkpoint import load_weights
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.ema import WeightEMA
@@ -93,8 +93,7 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
     try:
         _restore(state, document, tensors, path)
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:  # whatever PyTorch makes of it
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: is damaged ({said}); {ADVICE}") from error
+        raise CheckpointError(f"{path}: is damaged ({first_line(error)}); {ADVICE}") from error
     state.position, state.history = position, history
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.errors import CheckpointError, first_line
 from nnunet_rs.core.pickled import Name, Pickled, RefusedError
 
 _TYPES = {  # of storages, as NumPy calls them; bfloat16 is the upper half of a float32
@@ -74,8 +74,7 @@ def read_torch_file(path: Path) -> Any:
     except RefusedError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except _DAMAGED as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({said}); copy it again") from error
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); copy it again") from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)

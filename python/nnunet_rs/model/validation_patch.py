@@ -112,9 +112,8 @@ class PatchKeeper:
         if begun < self._next:
             return
         labels = np.asarray(batch.labels)
-        labels = (labels[:, 0] if labels.ndim == logits.ndim else labels) % step(
-            self._labels
-        )  # those annotated in part
+        labels = labels[:, 0] if labels.ndim == logits.ndim else labels
+        labels = labels % step(self._labels)  # of cases that are annotated in part too
         foreground = ((labels > 0) & (labels != self._labels.ignore_index)).reshape(len(labels), -1).sum(axis=1)
         sample = int(foreground.argmax())
         image = np.asarray(batch.data[sample][:CHANNELS])

@@ -58,9 +58,8 @@ class NnunetPlans:
     channels: tuple[str, ...]
     labels: LabelSet
     ending: str  # of the images' files
-    training: bool = (
-        False  # whether networks are trained by it, which is more than predicting with what nnU-Net trained
-    )
+    # Whether networks are trained by it, which asks for more than predicting with what nnU-Net trained.
+    training: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -113,6 +113,20 @@ def _v2(
     )
 
 
+def _residual(name: str, memory: str, *, gb: float, references: tuple[int, int]) -> Planner:
+    """Return a planner of networks with residual encoders; `memory` is that of the GPUs it is for."""
+    return _v2(
+        name,
+        f"nnU-Net v2's residual encoder for {memory}",
+        gb=gb,
+        references=references,
+        fit_batches=(12, 2),
+        blocks=((1, 3, 4, 6), (1,)),
+        residual=True,
+        cover=1.0,
+    )
+
+
 PAPER = Planner(
     name="paper",
     summary="the paper's rules and the constants of its code (2019)",
@@ -137,43 +151,14 @@ PAPER = Planner(
     three=DimensionRules(320, 520_000_000, 2, 2, start_by_edge, pool_late),
 )
 
-_RESIDUAL = ((1, 3, 4, 6), (1,))
-
 _PLANNERS = {
     planner.name: planner
     for planner in (
         PAPER,
         _v2("v2", "nnU-Net v2's default planner", gb=8.0, references=(85_000_000, 560_000_000)),
-        _v2(
-            "v2-resenc-m",
-            "nnU-Net v2's residual encoder for 9 to 11 GB",
-            gb=8.0,
-            references=(135_000_000, 680_000_000),
-            fit_batches=(12, 2),
-            blocks=_RESIDUAL,
-            residual=True,
-            cover=1.0,
-        ),
-        _v2(
-            "v2-resenc-l",
-            "nnU-Net v2's residual encoder for 24 GB",
-            gb=24.0,
-            references=(380_000_000, 2_100_000_000),
-            fit_batches=(12, 2),
-            blocks=_RESIDUAL,
-            residual=True,
-            cover=1.0,
-        ),
-        _v2(
-            "v2-resenc-xl",
-            "nnU-Net v2's residual encoder for 40 GB",
-            gb=40.0,
-            references=(560_000_000, 3_600_000_000),
-            fit_batches=(12, 2),
-            blocks=_RESIDUAL,
-            residual=True,
-            cover=1.0,
-        ),
+        _residual("v2-resenc-m", "9 to 11 GB", gb=8.0, references=(135_000_000, 680_000_000)),
+        _residual("v2-resenc-l", "24 GB", gb=24.0, references=(380_000_000, 2_100_000_000)),
+        _residual("v2-resenc-xl", "40 GB", gb=40.0, references=(560_000_000, 3_600_000_000)),
     )
 }
 PLANNERS = choices.complete(choices.PLANNER_NAMES, _PLANNERS)
