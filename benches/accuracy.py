@@ -19,9 +19,8 @@ EPOCHS, VALIDATION = 20, 5  # an epoch's validation batches
 WARMING, TIMED = 3, 20  # iterations
 
 
-def pace(folder: Path, build: Any) -> float:
-    """Seconds an iteration, augmentation included."""
-    trainer = build(folder, 0)
+def pace(trainer: Any) -> float:
+    """Seconds an iteration of one of nnU-Net's trainers, augmentation included."""
     trainer.initialize()
     batches, _ = trainer.get_dataloaders()
     trainer.network.train()
@@ -31,6 +30,14 @@ def pace(folder: Path, build: Any) -> float:
     for _ in range(TIMED):
         trainer.train_step(next(batches))
     return (time.perf_counter() - begun) / TIMED
+
+
+def shorten(trainer: Any, minutes: float, seconds: float) -> int:
+    """Give a trainer as many iterations as the minutes hold at `seconds` each; returns those of an epoch."""
+    iterations = max(1, int(60 * minutes / EPOCHS / seconds))
+    trainer.num_epochs, trainer.num_iterations_per_epoch = EPOCHS, iterations
+    trainer.num_val_iterations_per_epoch, trainer.save_every = VALIDATION, 10**6
+    return iterations
 
 
 def main() -> None:
@@ -44,12 +51,10 @@ def main() -> None:
     from training import trainer
 
     torch.manual_seed(0)
-    seconds = pace(options.folder, trainer)
-    iterations = max(1, int(60 * options.minutes / EPOCHS / seconds))
-    print(f"{seconds:.3f} s an iteration: {EPOCHS} epochs of {iterations}", flush=True)
+    seconds = pace(trainer(options.folder, 0))
     built = trainer(options.folder, 0)
-    built.num_epochs, built.num_iterations_per_epoch = EPOCHS, iterations
-    built.num_val_iterations_per_epoch, built.save_every = VALIDATION, 10**6
+    iterations = shorten(built, options.minutes, seconds)
+    print(f"{seconds:.3f} s an iteration: {EPOCHS} epochs of {iterations}", flush=True)
     begun = time.perf_counter()
     built.run_training()
     print(f"trained in {(time.perf_counter() - begun) / 60:.1f} minutes", flush=True)

@@ -16,8 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-EPOCHS, VALIDATION = 20, 5  # an epoch's validation batches
-WARMING, TIMED = 3, 20  # iterations
+from accuracy import EPOCHS, pace, shorten
 
 
 def build(folder: Path, configuration: str, fold: int, mirror: str) -> Any:
@@ -40,19 +39,6 @@ def build(folder: Path, configuration: str, fold: int, mirror: str) -> Any:
     return Trainer(plans, configuration, fold, dataset, torch.device("cpu"))
 
 
-def pace(trainer: Any) -> float:
-    """Seconds an iteration, augmentation included."""
-    trainer.initialize()
-    batches, _ = trainer.get_dataloaders()
-    trainer.network.train()
-    for _ in range(WARMING):
-        trainer.train_step(next(batches))
-    begun = time.perf_counter()
-    for _ in range(TIMED):
-        trainer.train_step(next(batches))
-    return (time.perf_counter() - begun) / TIMED
-
-
 def main() -> None:
     """Find the pace, train, predict the held-out cases."""
     folder, configuration, minutes, seed, mirror, fold = sys.argv[1:]
@@ -65,11 +51,9 @@ def main() -> None:
     torch.manual_seed(int(seed))
     begun = time.perf_counter()
     seconds = pace(build(home, configuration, int(fold), mirror))
-    iterations = max(1, int(60 * float(minutes) / EPOCHS / seconds))
     torch.manual_seed(int(seed))
     trainer = build(home, configuration, int(fold), mirror)
-    trainer.num_epochs, trainer.num_iterations_per_epoch = EPOCHS, iterations
-    trainer.num_val_iterations_per_epoch, trainer.save_every = VALIDATION, 10**6
+    iterations = shorten(trainer, float(minutes), seconds)
     measured = time.perf_counter()
     trainer.run_training()
     trained = time.perf_counter()

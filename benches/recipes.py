@@ -163,6 +163,8 @@ class Bench:
         (fold,) = told["folds"]
         predictions = home / "models" / configuration / "fold_0" / "validation"
         metrics = (predictions.parent / "metrics.jsonl").read_text().splitlines()
+        if not metrics:
+            raise RuntimeError(f"no iteration within {run.budget:g} s: give a longer budget")
         seconds = sum(json.loads(line)["seconds"] for line in metrics)
         return {
             "iterations": json.loads(metrics[-1])["iterations"],

@@ -57,7 +57,16 @@ def test_a_channel_that_no_series_is(studies: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "count"),
-    [("X=MR", 6), ("X=mr,flair*", 3), ("X=sag t1", 1), ("X=t1", 0), ("X=T1*", 2), (f"X={ROOT}51.1", 1), ("X=!mr", 0)],
+    [
+        ("X=MR", 6),
+        ("X=mr,flair*", 3),
+        ("X=sag t1", 1),
+        ("X=t1", 0),
+        ("X=T1*", 2),
+        (f"X={ROOT}51.1", 1),
+        ("X=!mr", 0),
+        ("X=*t1*, ! *gd*", 2),
+    ],
 )
 def test_what_patterns_are_held_against(studies: Path, rule: str, count: int) -> None:
     (read,) = read_rules([rule])

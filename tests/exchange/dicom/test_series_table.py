@@ -56,6 +56,7 @@ def test_a_case_without_a_channel_is_told(tmp_path: Path, series: tuple[Series, 
         ("case,channel,series\n../p,T1,a\n", "line 2: case '../p'"),
         ("case,channel,series\n,T1,a\n", "line 2: case ''"),
         (b"case,channel,series\np,T\xff,a\n", "is no text in UTF-8"),
+        ('case,channel,series\np,T1,"a' + 140_000 * "x", "is no CSV (field larger than field limit"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_told(

@@ -89,7 +89,7 @@ def read_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
     rules = []
     for text in texts:
         name, given, patterns = text.partition("=")
-        found = tuple(pattern.strip().lower() for pattern in patterns.split(",") if pattern.strip(" !"))
+        found = tuple(_pattern(pattern) for pattern in patterns.split(",") if pattern.strip(" !"))
         if not (name.strip() and given and found):
             raise DatasetError(f"channel {text!r}: is no NAME=PATTERN; write {EXAMPLE}")
         rules.append(Rule(name.strip(), found))
@@ -98,6 +98,12 @@ def read_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
     if twice:
         raise DatasetError(f"channel {twice[0]}: has several rules; write one, its patterns joined by commas")
     return tuple(rules)
+
+
+def _pattern(text: str) -> str:
+    """Return a pattern without the spaces around it, and behind its !."""
+    pattern = text.strip().lower()
+    return f"!{pattern[1:].lstrip()}" if pattern.startswith("!") else pattern
 
 
 def by_rules(rules: Sequence[Rule], series: Sequence[Series], root: Path) -> Studies:

@@ -68,7 +68,9 @@ def dicom_input(
         if len(paths) == 1:
             series, refused = _of_folder(folders[0], paths[0], progress, choice, channels)
         elif choice.is_made:
-            raise DatasetError(f"{paths[0]} and others: a folder for each channel is given; leave out --channels")
+            raise DatasetError(
+                f"{paths[0]} and others: a folder for each channel is given; leave out --channels and --series-table"
+            )
         else:
             series = _of_channels(folders, paths)
         yield DicomInput(stack.enter_context(stand_ins(series)), series, refused)

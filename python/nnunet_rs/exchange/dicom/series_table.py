@@ -18,15 +18,18 @@ from nnunet_rs.exchange.dicom.channels import Studies, Study, study_names, study
 COLUMNS = ("case", "channel", "series")
 
 
-def by_table(file: Path, series: Sequence[Series], channels: Sequence[str] = ()) -> Studies:
+def by_table(file: Path, series: Sequence[Series]) -> Studies:
     """Read a table of the columns case, channel and series; others are for people. Rows without a channel are left out.
 
     Parameters
     ----------
     file
         CSV with a first line of names. `series` is the name that `nnunet-rs dicom` lists, or a SeriesInstanceUID.
-    channels
-        Their order; empty: that of their first rows.
+
+    Returns
+    -------
+    Studies
+        The channels in the order of their first rows.
 
     Raises
     ------
@@ -45,7 +48,7 @@ def by_table(file: Path, series: Sequence[Series], channels: Sequence[str] = ())
         if channel in cases.setdefault(case, {}):
             raise DatasetError(f"{file}, line {line}: case {case} has channel {channel} already; leave one row")
         cases[case][channel] = named[name]
-    names = tuple(channels) or tuple(dict.fromkeys(channel for case in cases.values() for channel in case))
+    names = tuple(dict.fromkeys(channel for case in cases.values() for channel in case))
     used = {one.name for case in cases.values() for one in case.values()}
     studies = tuple(_tabled(file, case, names, found) for case, found in cases.items())
     return Studies(names, studies, tuple(one for one in series if one.name not in used))
@@ -66,6 +69,13 @@ def _rows(file: Path) -> Iterator[tuple[int, str, str, str]]:
         raise DatasetError(f"{file}: is no text in UTF-8 ({error.reason}); save it as CSV in UTF-8") from error
     first = text.split("\n", 1)[0]
     table = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
+    try:
+        yield from _named_rows(file, table)
+    except csv.Error as error:
+        raise DatasetError(f"{file}, line {table.line_num}: is no CSV ({error}); save it as CSV in UTF-8") from error
+
+
+def _named_rows(file: Path, table: csv.DictReader[str]) -> Iterator[tuple[int, str, str, str]]:
     missing = [column for column in COLUMNS if column not in (table.fieldnames or ())]
     if missing:
         raise DatasetError(f"{file}: has no column {', '.join(missing)}; the first line is {','.join(COLUMNS)}")
