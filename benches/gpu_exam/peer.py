@@ -74,7 +74,7 @@ class _Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 @contextmanager
 def _stubbed(peer: str) -> Iterator[None]:
-
+    """Let the peer be imported from its folder, with stubs for what is not there."""
     finder, before = _Stubs(), set(sys.modules)
     sys.path.append(peer)
     sys.meta_path.append(finder)
@@ -109,7 +109,7 @@ def peer_predictor(exam: Exam) -> Any:
         return None
 
 
-def their_labels(exam: Exam, predictor: Any, network: nn.Module, image: Any, c: Configuration, classes: int) -> Any:  # noqa: ARG001
+def their_labels(predictor: Any, network: nn.Module, image: Any, c: Configuration, classes: int) -> Any:
     predictor.network = network
     predictor.configuration_manager = types.SimpleNamespace(patch_size=list(c.patch_size))
     predictor.label_manager = types.SimpleNamespace(num_segmentation_heads=classes)

@@ -57,7 +57,7 @@ def predict(exam: Exam) -> None:
             (f"ours, {dtype}", partial(_ours, exam, network, image, sweep, dtype)) for dtype in kinds
         ]
         if peer is not None:
-            rows.append(("nnU-Net", partial(their_labels, exam, peer, network, image, c, classes)))
+            rows.append(("nnU-Net", partial(their_labels, peer, network, image, c, classes)))
         for who, work in rows:
             exam.clear()
             try:
