@@ -46,6 +46,7 @@ def test_channels_have_a_column_each_or_one_for_all(tmp_path: Path) -> None:
         ("id,image\n.a,a.nii\n", "cannot be a file's name"),
         ("id,image,output\na,a.nii,x.nii\nb,b.nii,x.nii\n", r"line 3: the output x\.nii is there twice"),
         ("id,image,output\na,a.nii,\nb,b.nii,a.nii\n", r"line 3: the output a\.nii is there twice"),
+        ("id,image,output\na,a.nii,1/x.nii.gz\nb,b.nii,1/x.nrrd\n", r"line 3: the output 1/x\.nrrd is there twice"),
         ("id,image,output\na,a.nii,../x.nii\n", r"the output \.\./x\.nii lies not in .*out; name a folder above"),
         ("id,image,output\na,a.nii,/x.nii\n", "lies not in"),
         ("id,image,output\na,a.nii,.x/x.nii\n", "lies not in"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.io import find_format
-from nnunet_rs.core.names import HIDDEN, TAKEN, result_ending
+from nnunet_rs.core.names import HIDDEN, TAKEN, result_ending, strip_ending
 from nnunet_rs.core.types import Case
 
 _NO_NAME = frozenset("/\\\0")  # characters that a case's name, which becomes file names, must not have
@@ -46,7 +46,8 @@ def read_case_list(file: Path, channels: int, folder: Path) -> tuple[Case, ...]:
     Raises
     ------
     DatasetError
-        The file cannot be read; a column or value is missing, a name or an output is there twice or cannot be one.
+        The file cannot be read; a column or value is missing; a name or an output cannot be one, or is there twice
+        (outputs: whatever their endings, for probabilities and masks are named alike).
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -71,10 +72,10 @@ def _cases(file: Path, lines: Iterator[list[str]], channels: int, folder: Path) 
         if case.name in names:
             raise DatasetError(f"{where}: the id {case.name} is there twice; give each case one of its own")
         output = case.output or case.name + result_ending(case.images[0].name)
-        if output in outputs:
+        if strip_ending(output) in outputs:  # whatever the endings: probabilities and masks are named alike
             raise DatasetError(f"{where}: the output {output} is there twice; give each case one of its own")
         names.add(case.name)
-        outputs.add(output)
+        outputs.add(strip_ending(output))
         yield case
     if not names:
         raise DatasetError(f"{file}: lists no case; give each a line under the first")

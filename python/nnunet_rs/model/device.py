@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +16,7 @@ from torch import nn
 from nnunet_rs.core.allocator import freed_memory_kept
 from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import NnunetError, TrainingError, first_line, is_out_of_memory
+from nnunet_rs.core.forked import Unforked
 from nnunet_rs.core.restored import Restored
 from nnunet_rs.core.types import Shape
 from nnunet_rs.model.float32_precision import full_float32
@@ -148,29 +148,21 @@ def choose_compute(device: torch.device, precision: Precision = "auto", channels
     return Compute(device, dtype, bool(channels_last), f"warning: {problem}" if problem else "")
 
 
-_process: int | None = None  # the one that first computed with PyTorch by this module
+_UNFORKED = Unforked("PyTorch", "call torch.set_num_threads(1) first")
 
 
 def require_unforked() -> None:
     """Check that this process was not forked from one that computes with PyTorch; to be called before it is used.
 
+    With a single thread there are none that a fork would leave behind.
+
     Raises
     ------
     NnunetError
-        It was: PyTorch's threads do not survive a fork, and the next convolution would wait for them for ever. With a
-        single thread there are none to wait for.
+        It was.
     """
-    global _process
-    if torch.get_num_threads() == 1:
-        return
-    if _process is None:
-        _process = os.getpid()
-    if _process != os.getpid():
-        raise NnunetError(
-            f"process {os.getpid()} was forked from one ({_process}) that had used PyTorch by nnunet_rs already, whose "
-            "threads do not survive a fork: load the model after forking and not before, start processes by spawn or "
-            "forkserver, or call torch.set_num_threads(1) first"
-        )
+    if torch.get_num_threads() > 1:
+        _UNFORKED.require()
 
 
 def batch_memory(device: torch.device, shape: Shape, kind: Any) -> NDArray[Any]:

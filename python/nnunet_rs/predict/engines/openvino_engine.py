@@ -17,6 +17,7 @@ import numpy as np
 
 from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import NnunetError
+from nnunet_rs.core.forked import Unforked
 from nnunet_rs.core.resources import processor, processors
 from nnunet_rs.core.types import FloatArray, Shape
 from nnunet_rs.predict.blend import OutputActivation
@@ -29,6 +30,7 @@ OLDEST = (2025, 1)  # the first release with `CompiledModel.release_memory`
 CACHE_BYTES = 2 << 30
 MOST_CHANNELS = 16  # of an output: `build_graph`
 LARGE = 256 << 20  # bytes of one window's scores: beyond, one window is computed at a time
+_UNFORKED = Unforked("OpenVINO")
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 
@@ -97,8 +99,7 @@ def compile_graphs(
         takes half as long. It is made; where it cannot be written nothing is kept. The oldest files beyond
         CACHE_BYTES are removed.
     """
-    _require_unforked()
-
+    _UNFORKED.require()
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],  # its own default on processors with bfloat16 is bfloat16
         "PERFORMANCE_HINT": "LATENCY",
@@ -204,7 +205,7 @@ class OpenvinoEngine(HostEngine):
         the scores are so large that two of them are too many. Windows are mirrored on their way into the network's
         input, and the outputs are lent, not copied.
         """
-        _require_unforked()
+        _UNFORKED.require()
         images = mirror_images(mirror_axes)
         with self._slots() as slots:
             for number, network in enumerate(self.networks):
@@ -230,28 +231,6 @@ class OpenvinoEngine(HostEngine):
                     request.wait()  # one that was started and not asked for, because the caller has stopped
             with self._lock:
                 self._idle.extend(taken)
-
-
-_process: int | None = None  # the one that first computed with OpenVINO by this module
-
-
-def _require_unforked() -> None:
-    """Check that this process was not forked from one that computes with OpenVINO.
-
-    Raises
-    ------
-    NnunetError
-        It was: OpenVINO's threads do not survive a fork, and the next window would wait for them for ever.
-    """
-    global _process
-    if _process is None:
-        _process = os.getpid()
-    if _process != os.getpid():
-        raise NnunetError(
-            f"process {os.getpid()} was forked from one ({_process}) that had used OpenVINO by nnunet_rs, whose "
-            "threads do not survive a fork: load the model after forking and not before, or start processes by spawn "
-            "or forkserver"
-        )
 
 
 def _computed(network: int, slots: Sequence[_Slot], windows: FloatArray, images: Sequence[Shape]) -> Iterator[Scored]:
