@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pretended
-from made import Said, make_work
+from made import make_work
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.train import train_fold
 
@@ -64,4 +65,4 @@ def options_of(recipe: Any, **more: Any) -> Any:
 
 
 def train(work: Path, options: Any, name: str = "3d_fullres", fold: int = 0) -> Any:
-    return train_fold(work, name, fold, options, Said())
+    return train_fold(work, name, fold, options, Silent())

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from made import CASCADE, FLAT, LABELS, LOW, PLAIN, RESIDUAL, Said, segment_first_stage
+from made import CASCADE, FLAT, LABELS, LOW, PLAIN, RESIDUAL, segment_first_stage
 from nnunet_rs.core.errors import TrainingError
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.model.recipe import FAST, PAPER, V2
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.plan.files import read_plan
@@ -111,7 +112,7 @@ def resuming(audit: Audit) -> None:
 
 def _stopped(work: Path, options: Any) -> Any:
 
-    return train_fold(work, "3d_fullres", 0, options, Said(), lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    return train_fold(work, "3d_fullres", 0, options, Silent(), lambda _: os.kill(os.getpid(), signal.SIGTERM))
 
 
 @section

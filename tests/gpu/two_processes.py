@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import pretended
 import torch
-from made import Said
+from nnunet_rs.core.progress import Silent
 from nnunet_rs.model.distributed import joined
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST, PAPER, V2
@@ -40,7 +40,7 @@ def main(work: Path) -> None:
                     recipe=recipe, epochs=1, batches=2, validation_batches=1, batch_size=3, device=str(device),
                     threads=1, fresh=True, **more,
                 )  # fmt: skip
-                result = train_fold(work, "3d_fullres", 0, options, Said())
+                result = train_fold(work, "3d_fullres", 0, options, Silent())
                 assert result.finished or int(os.environ["RANK"]) > 0, (recipe.name, more)
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from nnunet_rs.core.geometry import Geometry
-from nnunet_rs.core.types import Header, LabelSet
-from nnunet_rs.data.folds import make_folds, write_splits
-from nnunet_rs.data.preprocess import Prepared
-from nnunet_rs.data.store import Store, StoreLayout, normalization_key
-from nnunet_rs.plan.files import write_fingerprint, write_plan
-from nnunet_rs.plan.schema import CasePrint, ChannelStats, Configuration, Fingerprint, Normalization, Plan
+from nnunet_rs.core.types import LabelSet
+from nnunet_rs.plan.schema import Configuration, Normalization, Plan
+from prepared_cases import write_work
 
 
 @pytest.fixture
@@ -69,38 +64,7 @@ def small_plan(small3d: Configuration, small2d: Configuration) -> Plan:
     )
 
 
-SHAPE = (8, 16, 16)
-CASES = 6
-
-
-def prepared_case(seed: int) -> Prepared:
-    """A noisy image with a bright box (class 1) in whose middle lies a dark one (class 2)."""
-    rng = np.random.default_rng(seed)
-    labels = np.zeros(SHAPE, np.uint8)
-    z, y, x = rng.integers(0, [3, 7, 7])
-    labels[z : z + 5, y : y + 9, x : x + 9] = 1
-    labels[z + 1 : z + 4, y + 3 : y + 6, x + 3 : x + 6] = 2
-    image = (np.array([0, 2, -2], np.float32)[labels] + 0.5 * rng.standard_normal(SHAPE)).astype(np.float32)
-    box = tuple((0, length) for length in SHAPE)
-    header = Header("nifti", ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 2, 0), (0, 0, 0, 1)))
-    return Prepared(image[None], labels, None, Geometry(SHAPE, (2.0, 1.0, 1.0), (0, 1, 2), box, SHAPE, header))
-
-
 @pytest.fixture
 def work(tmp_path: Path, small_plan: Plan) -> Path:
     """A work folder as `preprocess` leaves it: six cases, 2d and 3d_fullres prepared."""
-    names = [f"case_{k}" for k in range(CASES)]
-    stats = (ChannelStats(0, 1, 0, -3, 3, -3, 3),)
-    prints = tuple(CasePrint(name, SHAPE, SHAPE, (2.0, 1.0, 1.0)) for name in names)
-    write_plan(tmp_path / "plan.json", small_plan)
-    write_fingerprint(tmp_path / "fingerprint.json", Fingerprint(prints, stats, 1.0))
-    write_splits(tmp_path / "splits.json", make_folds(names, count=3))
-    keys = (normalization_key(small_plan),)
-    for configuration in small_plan.configurations.values():
-        store, layout = (
-            Store(tmp_path / "prepared" / configuration.name),
-            StoreLayout.of(configuration, small_plan.labels),
-        )
-        for seed, name in enumerate(names):
-            store.write(name, prepared_case(seed), keys, layout)
-    return tmp_path
+    return write_work(tmp_path, small_plan, (8, 16, 16))
