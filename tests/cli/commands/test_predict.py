@@ -63,7 +63,7 @@ def test_a_dry_run_writes_nothing(listed: Path, capsys) -> None:
     assert main([*words, "--workers", "5", "--cpus", "3"]) == 0
     shown = capsys.readouterr().out
     assert "2 cases, shared by 2 workers" in shown
-    assert f"would submit: predict {listed}/out, worker 2 (3 processors, 0 GPUs)".replace(f"{listed}/", "") in shown
+    assert "would submit: predict out, worker 2 (3 processors, 0 GPUs)" in shown
     assert not (listed / "out").exists()
 
 

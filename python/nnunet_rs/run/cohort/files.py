@@ -93,6 +93,10 @@ class CohortFolder:
                 f"{installed_version()}; install the same version on all nodes, and run the same command again"
             )
 
+    def job_name(self, cohort: Cohort, worker: str) -> str:
+        """Name a worker's job: an executor that knows it by its name must not take another cohort's for it."""
+        return f"{cohort.kind} {cohort.where}, {self.path.name}, {worker}"
+
     def board(self, cohort: Cohort) -> Board:
         """Return what its journals say by now."""
         board = Board(self.path, cohort.sizes)

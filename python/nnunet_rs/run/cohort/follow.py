@@ -107,7 +107,7 @@ class _Following:
 
     def begin(self, workers: int) -> None:
         """List the jobs of the workers."""
-        self.waiting = [f"{self.cohort.kind} {self.cohort.where}, worker {n + 1}" for n in range(workers)]
+        self.waiting = [self.folder.job_name(self.cohort, f"worker {n + 1}") for n in range(workers)]
 
     def goes_on(self) -> bool:
         """Submit what there is room for; False: it is over."""

@@ -73,7 +73,7 @@ def cohort_statuses(folder: Path) -> tuple[CohortStatus, ...]:
 
 def _status(folder: CohortFolder, cohort: Cohort) -> CohortStatus:
     board, blocks = folder.board(cohort), folder.blocks(cohort)
-    ours = f"{cohort.kind} {cohort.where}, "
+    ours = folder.job_name(cohort, "")
     jobs = {job.name: job for job in jobs_of(folder.path.parent) if job.name.startswith(ours)}
     silent = {token: _silence(folder, token) for token, worker in board.workers.items() if not worker.finished}
     workers = [board.workers[token] for token in silent if board.workers[token].host]
