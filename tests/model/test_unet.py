@@ -140,3 +140,27 @@ def test_a_product_of_matrices_equals_the_convolution(layout: torch.memory_forma
     expected = torch.autograd.grad((wanted * factor).sum(), inputs)
     for one, other in zip(torch.autograd.grad((found * factor).sum(), inputs), expected, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_kernels_longer_than_the_feature_map_get_the_gradient_of_float32(
+    layout: torch.memory_format, depth: int, kernel: int
+) -> None:
+    """In bfloat16 oneDNN leaves parts of that gradient as the memory was (PyTorch 2.13, AVX-512 BF16)."""
+    torch.manual_seed(0)
+    block = ConvBlock(BlockStyle(3, "instance", "leaky_relu"), (16, 16), (kernel, 3, 3)).to(memory_format=layout)
+    x = torch.randn(2, 16, depth, 8, 8).to(memory_format=layout)
+    wanted = torch.randn(2, 16, depth, 8, 8)
+
+    def gradient(enabled: bool) -> torch.Tensor:
+        block.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = block(x)
+        (y.float() * wanted).sum().backward()
+        return block.conv.weight.grad.clone()
+
+    exact = gradient(False)
+    for _ in range(3):
+        assert (gradient(True) - exact).norm() < 0.1 * exact.norm()

@@ -66,7 +66,20 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, in, *size) to (b, out, *size / stride)."""
-        return _normalised(self.norm, self.activation, self.conv(x))
+        return _normalised(self.norm, self.activation, _convolved(self.conv, x))
+
+
+def _convolved(convolution: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+    """Return a convolution of (b, in, *size); in float32 where the gradient of its kernel in bfloat16 is wrong.
+
+    On processors with AVX-512 BF16 oneDNN leaves parts of that gradient as the memory was, where a 3-D kernel is longer
+    than the feature map along the first axis, and that has more than one voxel (seen with PyTorch 2.13).
+    """
+    learns = torch.is_grad_enabled() and x.device.type == "cpu" and x.ndim == 5
+    if not (learns and 1 < x.shape[2] < convolution.kernel_size[0]):
+        return convolution(x)  # type: ignore[no-any-return]
+    with torch.autocast("cpu", enabled=False):
+        return convolution(x.to(convolution.weight.dtype))  # type: ignore[no-any-return]
 
 
 def _normalised(norm: nn.Module, activation: nn.Module, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ pytest.importorskip("pydicom")
 from dicom_files import picture, write_series
 from nnunet_rs.core.dicom.folders import is_dicom_input, series_paths
 from nnunet_rs.core.dicom.listing import ENDING, StandIn, is_there, lasting, series_behind, stand_ins
-from nnunet_rs.core.dicom.reader import read, read_grid
+from nnunet_rs.core.dicom.reader import opened, read, read_grid
 from nnunet_rs.core.dicom.series import find_series
 from nnunet_rs.core.issues import IssueError
 from nnunet_rs.core.record import Made
@@ -78,6 +79,13 @@ def test_a_stand_in_leads_to_its_series_and_the_record_names_what_lasts(mixed: P
     assert not is_there(file)
     assert made.sources == (str(mixed / f"{other.name}.dcm"),)
     np.testing.assert_array_equal(read(Path(made.sources[0])).voxels, read(mixed / f"{other.name}.dcm").voxels)
+
+
+def test_a_stand_in_is_as_new_as_what_the_user_has(root: Path) -> None:
+    for file in (root, *root.glob("*")):
+        os.utime(file, (1e9, 1e9))
+    with opened(root) as folder, stand_ins([StandIn("a", find_series(folder, named=root).series[0])]) as place:
+        assert (place / "a.dcm").stat().st_mtime == 1e9
 
 
 def test_no_such_series_is_told(mixed: Path) -> None:

@@ -37,14 +37,16 @@ _standing_in: dict[Path, StandIn] = {}
 
 @contextmanager
 def stand_ins(series: Sequence[StandIn]) -> Iterator[Path]:
-    """Give a temporary folder with a file for each series, as new as the newest of the series' own files."""
+    """Give a temporary folder with a file for each series, as new as the newest of its files, or as the zip."""
     with tempfile.TemporaryDirectory(prefix="nnunet-rs-") as name:
         files = {Path(name, one.name + ENDING): one for one in series}
         _standing_in.update(files)
         try:
             for file, one in files.items():
                 file.touch()
-                newest = max(path.stat().st_mtime for path in one.series.files)
+                named = one.series.shown.named
+                sources = (named,) if named.is_file() else one.series.files  # what was unpacked from a zip is new
+                newest = max(path.stat().st_mtime for path in sources)
                 os.utime(file, (newest, newest))
             yield Path(name)
         finally:
