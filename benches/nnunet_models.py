@@ -24,7 +24,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from nnunet_rs.plan.schema import Plan
 
 
 class Run(NamedTuple):
@@ -100,21 +103,24 @@ SIDES = (  # what is compared: engine and precision
 )
 
 
-def predicted(shared: Path, peer_bin: Path, repeats: int, folder: Path, wanted: list[int], scans: int) -> None:
+def predicted(arguments: argparse.Namespace, folder: Path) -> None:
     """Print the rows of every model."""
+    shared, repeats, scans = arguments.shared, arguments.repeats, arguments.scans
     models = shared / "oracles" / "models"
     rows = (
         ("one hippocampus, residual encoder M", models / "05_resencm_3d", "hippocampus", ("0",)),
         ("one hippocampus, plain, 16 features", shared / "peers" / "nnunetv2_hippocampus", "hippocampus", ("0",)),
-        (f"{scans} ACDC scans, two folds", models / "02_acdc_3d_fullres", "acdc", ("0", "1")),
+        (f"{scans} ACDC scans, two folds, 8 features", models / "02_acdc_3d_fullres", "acdc", ("0", "1")),
+        (f"{scans} ACDC scans, two folds, 32 features", None, "acdc", ("0", "1")),
     )
     print("| `predict`, mirrored | by | time | nnU-Net is | processor time | memory | of nnU-Net's |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for number, (name, model, kind, folds) in enumerate(rows):
-        if number not in wanted:
+        if number not in arguments.rows:
             continue
+        model = model or of_default_features(shared / "data" / "Dataset027_ACDC", folder)
         source = folder / kind if (folder / kind).exists() else images(shared, kind, folder, scans)
-        commands = list(sides(model, source, folder, folds, peer_bin))
+        commands = list(sides(model, source, folder, folds, arguments))
         measured: list[list[Run]] = [[] for _ in commands]
         for repeat in range(-1, repeats):  # the first warms up: files in memory, compiled modules and networks kept
             for side, (_, command, env) in enumerate(commands):
@@ -131,53 +137,33 @@ def predicted(shared: Path, peer_bin: Path, repeats: int, folder: Path, wanted: 
 
 
 def sides(
-    model: Path, source: Path, folder: Path, folds: tuple[str, ...], peer_bin: Path
+    model: Path, source: Path, folder: Path, folds: tuple[str, ...], arguments: argparse.Namespace
 ) -> Iterator[tuple[str, list[str], dict[str, str]]]:
     """Yield names, commands and environments; nnU-Net's last."""
     kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "modules")}
     ours = {**os.environ, **kept, "XDG_CACHE_HOME": str(folder / "cache")}
     for engine, precision in SIDES:
+        if engine not in arguments.engines:
+            continue
         words = ["predict", model, "-i", source, "-o", folder / "out", "-f", *folds, "--device", "cpu", "-q"]
         words += ["--engine", engine, "--precision", precision]
         yield f"{engine}, {precision}", [sys.executable, "-m", "nnunet_rs", *map(str, words)], ours
     theirs = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | kept
     theirs |= {f"nnUNet_{name}": tempfile.gettempdir() for name in ("raw", "preprocessed", "results")}
-    peer = [peer_bin / "nnUNetv2_predict_from_modelfolder", "-i", source, "-o", folder / "out", "-m", model]
+    peer = [arguments.peer_bin / "nnUNetv2_predict_from_modelfolder", "-i", source, "-o", folder / "out", "-m", model]
     yield "nnU-Net, float32", list(map(str, (*peer, "-f", *folds, "-device", "cpu", "--disable_progress_bar"))), theirs
 
 
 def imported(repeats: int, folder: Path) -> None:
     """Print how long the import of a checkpoint of the usual size takes."""
-    import torch
     from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
-    from nnunet_rs.exchange.export_nnunet import export_nnunet
-    from nnunet_rs.model.checkpoint import save_model
-    from nnunet_rs.model.config import usual_config
-    from nnunet_rs.model.metadata import ModelMetadata
-    from nnunet_rs.model.network_options import NetworkOptions, network_channels
-    from nnunet_rs.model.recipe import V2
-    from nnunet_rs.model.unet import build_unet
     from nnunet_rs.plan.planner import make_plan
     from nnunet_rs.plan.schema import CasePrint, Fingerprint
 
-    torch.manual_seed(0)
     dataset = Dataset("Made", Path("made"), "nnunet", ("MRI",), LabelSet(("background", "a"), (0, 1)), ())
     print_ = CasePrint("a", (128, 128, 128), (128, 128, 128), (1.0, 1.0, 1.0))
     plan = make_plan(dataset, Fingerprint((print_,) * 30, (ChannelStats(5, 1, 5, 0, 9, 1, 8),), 1.0), "v2")
-    settings, network = plan.configurations["3d_fullres"], NetworkOptions(deep_supervision=True)
-    built = build_unet(settings, *network_channels(plan, settings), network)
-    metadata = ModelMetadata(
-        plan,
-        "3d_fullres",
-        0,
-        replace(usual_config(plan.recipe, plan.configurations["3d_fullres"], V2), **asdict(network)),
-        0,
-        None,
-        None,
-        mirror_axes=(0, 1, 2),
-    )
-    save_model(folder / "fold_0", built.state_dict(), metadata)
-    (home,) = export_nnunet([folder / "fold_0"], folder / "results")
+    home = untrained(plan, 1, folder)
     size = (home / "fold_0" / "checkpoint_final.pth").stat().st_size / 1e6
     runs = []
     for number in range(repeats):
@@ -188,21 +174,52 @@ def imported(repeats: int, folder: Path) -> None:
     print(f"\n`import` of a checkpoint of {size:.0f} MB: {used}.")
 
 
+def of_default_features(raw: Path, folder: Path) -> Path:
+    """Return a model of two folds, 3d_fullres, with as many features as the planner of nnU-Net v2 gives, untrained."""
+    from nnunet_rs.plan.files import read_plan
+
+    words = [sys.executable, "-m", "nnunet_rs", "plan", str(raw), "-o", str(folder / "work"), "--planner", "v2", "-q"]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    return untrained(read_plan(folder / "work" / "plan.json"), 2, folder)
+
+
+def untrained(plan: Plan, folds: int, folder: Path) -> Path:
+    """Return a model folder of nnU-Net's layout with random weights."""
+    import torch
+    from nnunet_rs.exchange.export_nnunet import export_nnunet
+    from nnunet_rs.model.checkpoint import save_model
+    from nnunet_rs.model.config import usual_config
+    from nnunet_rs.model.metadata import ModelMetadata
+    from nnunet_rs.model.network_options import NetworkOptions, network_channels
+    from nnunet_rs.model.recipe import V2
+    from nnunet_rs.model.unet import build_unet
+
+    settings, network = plan.configurations["3d_fullres"], NetworkOptions(deep_supervision=True)
+    config = replace(usual_config(plan.recipe, settings, V2), **asdict(network))
+    homes = [folder / "untrained" / f"fold_{fold}" for fold in range(folds)]
+    for fold, home in enumerate(homes):
+        torch.manual_seed(fold)
+        built = build_unet(settings, *network_channels(plan, settings), network)
+        metadata = ModelMetadata(plan, "3d_fullres", fold, config, 0, None, None, mirror_axes=(0, 1, 2))
+        save_model(home, built.state_dict(), metadata)
+    (exported,) = export_nnunet(homes, folder / "results")
+    return exported
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer_bin", type=Path, metavar="PEER_BIN")
     parser.add_argument("shared", type=Path, metavar="SHARED")
     parser.add_argument("-r", "--repeats", type=int, default=3)
-    parser.add_argument("-w", "--rows", type=int, nargs="+", default=[0, 1, 2, 3], help="0 to 2: predict; 3: import")
+    parser.add_argument("-w", "--rows", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="0 to 3: predict; 4: import")
+    parser.add_argument("-e", "--engines", nargs="+", default=["openvino", "torch"], help="ours, beside nnU-Net")
     parser.add_argument("-n", "--scans", type=int, default=8, help="of ACDC; nnU-Net takes minutes for each")
     arguments = parser.parse_args()
     print(f"{processor_name()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory() as folder:
-        predicted(
-            arguments.shared, arguments.peer_bin, arguments.repeats, Path(folder), arguments.rows, arguments.scans
-        )
-        if 3 in arguments.rows:
+        predicted(arguments, Path(folder))
+        if 4 in arguments.rows:
             imported(arguments.repeats, Path(folder))
 
 
