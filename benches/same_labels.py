@@ -20,7 +20,8 @@ from nnunet_models import processor_name
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.io import read_labels, read_volume
 from nnunet_rs.data.folds import make_folds
-from nnunet_rs.predict.predictor import PredictOptions, Predictor, probabilities_of
+from nnunet_rs.predict.predictor import PredictOptions, Predictor
+from nnunet_rs.predict.probabilities import probabilities_of
 
 TIE = 1e-4
 SIDES = (("torch", "float32"), ("torch", "bfloat16"), ("openvino", "float32"), ("openvino", "bfloat16"))

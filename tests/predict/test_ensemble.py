@@ -4,6 +4,7 @@ import pytest
 from nnunet_rs.core.errors import CheckpointError, DatasetError
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.predict.ensemble import Ensemble, side_by_side, together
+from nnunet_rs.predict.exporter import Exporter
 from nnunet_rs.predict.folder import FolderOptions, predict_folder
 from nnunet_rs.predict.probabilities import open_probabilities
 from nnunet_rs.select.ensemble_folders import ensemble_folders
@@ -40,7 +41,9 @@ def members(make_predictor):
 
 def whole(predictor, prepared):
     output = predictor.output_grid(prepared, axis=0)
-    return np.concatenate([values for _, values in predictor.stream_probabilities(prepared, output)], axis=1)
+    return np.concatenate(
+        [values for _, values in predictor.stream_probabilities(prepared, output, Exporter())], axis=1
+    )
 
 
 @pytest.mark.parametrize("changes", [{}, {"labels": REGIONS}, {"recipe": "v2"}, {"transpose": (2, 0, 1)}])
@@ -77,7 +80,7 @@ def test_the_task_hears_of_one_case(members, make_volume):
 
     pair, counter = members(), Counter()
     prepared = [member.prepare(make_volume((9, 11, 10))) for member in pair]
-    for _ in side_by_side(pair, prepared, counter).planes:
+    for _ in side_by_side(pair, prepared, Exporter(), counter).planes:
         pass
     assert counter.count == pytest.approx(1)
 

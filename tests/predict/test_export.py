@@ -1,5 +1,4 @@
 import itertools
-import threading
 import weakref
 from functools import partial
 
@@ -10,7 +9,8 @@ from hypothesis import strategies as st
 from nnunet_rs.core.geometry import Geometry, lowres_axis
 from nnunet_rs.core.kernels import logits_to_labels, resample_probabilities
 from nnunet_rs.core.types import Header, LabelSet, Region
-from nnunet_rs.predict.export import AHEAD, OutputGrid, ScoreConverter, _in_order, export_labels, to_probabilities
+from nnunet_rs.predict.export import OutputGrid, ScoreConverter, export_labels, to_probabilities
+from nnunet_rs.predict.exporter import Exporter
 from nnunet_rs.predict.sliding_window import ScoreBlock as Part
 from nnunet_rs.predict.window_grid import sliding_window_grid
 
@@ -62,16 +62,17 @@ def test_however_it_is_cut_the_labels_are_those_of_the_whole(size, shape, spacin
     grid = geometry(shape, size, spacing)
     output = OutputGrid.of(window_grid, grid, lowres_axis(grid.working_spacing, spacing))
     kept = CaseCache()
-    result = export_labels(parts(scores, window_grid, cuts), output, grid, ScoreConverter(LABELS, True), kept)
+    result = export_labels(parts(scores, window_grid, cuts), output, grid, ScoreConverter(LABELS, True), kept)()
     coarse = spacing.index(9.0) if 9.0 in spacing else None
     swept = np.ascontiguousarray(scores.transpose(0, *(axis + 1 for axis in window_grid.axes)))
     lowres = None if coarse is None else window_grid.axes.index(coarse)
     whole = logits_to_labels(swept, output.shape, lowres_axis=lowres).transpose(window_grid.back)
     np.testing.assert_array_equal(result, np.array(LABELS.values, np.uint8)[whole])
     smaller = parts(scores, window_grid, cuts, draw_cuts(data, window_grid.size[1]))
-    np.testing.assert_array_equal(export_labels(smaller, output, grid, ScoreConverter(LABELS, True)), result)
+    np.testing.assert_array_equal(export_labels(smaller, output, grid, ScoreConverter(LABELS, True))(), result)
     again, beside = parts(scores, window_grid, cuts), CaseCache()
-    decided = export_labels(again, output, grid, ScoreConverter(LABELS, True), beside, beside=True)
+    with Exporter() as exporter:
+        decided = export_labels(again, output, grid, ScoreConverter(LABELS, True), beside, exporter)()
     np.testing.assert_array_equal(decided, result)
     np.testing.assert_array_equal(np.concatenate(beside.groups, axis=1), np.concatenate(kept.groups, axis=1))
     np.testing.assert_array_equal(
@@ -86,7 +87,7 @@ def test_labels_take_the_smallest_type_and_lie_in_the_crop_box():
     grid = Geometry((4, 4, 4), (1.0,) * 3, (0, 1, 2), ((1, 3), (1, 3), (2, 4)), size, HEADER)
     window_grid = sliding_window_grid(size, size)
     output = OutputGrid.of(window_grid, grid, None)
-    result = export_labels(parts(scores, window_grid, []), output, grid, ScoreConverter(LABELS, True))
+    result = export_labels(parts(scores, window_grid, []), output, grid, ScoreConverter(LABELS, True))()
     assert result.dtype == np.uint8
     assert (result == 7).sum() == 8
     assert (result[1:3, 1:3, 2:4] == 7).all()
@@ -101,7 +102,7 @@ def test_regions_are_painted_in_order_at_one_half(probabilities, threshold):
     grid = geometry(size, size)
     window_grid = sliding_window_grid(size, size)
     output = OutputGrid.of(window_grid, grid, None)
-    result = export_labels(parts(scores, window_grid, []), output, grid, ScoreConverter(REGIONS, probabilities))
+    result = export_labels(parts(scores, window_grid, []), output, grid, ScoreConverter(REGIONS, probabilities))()
     assert result.dtype == np.uint16
     assert result[0, 0].tolist() == [1, 300, 300, 1]
 
@@ -114,7 +115,7 @@ def test_logits_become_probabilities_after_resampling(labels):
     window_grid = sliding_window_grid(size, (3, 4, 4))
     kept = CaseCache()
     output = OutputGrid.of(window_grid, grid, None)
-    export_labels(parts(logits, window_grid, [2]), output, grid, ScoreConverter(labels, False), kept)
+    export_labels(parts(logits, window_grid, [2]), output, grid, ScoreConverter(labels, False), kept)()
     swept = np.ascontiguousarray(logits.transpose(0, *(axis + 1 for axis in window_grid.axes)))
     whole = resample_probabilities(swept, output.shape).astype(np.float64)
     with np.errstate(over="ignore"):
@@ -150,51 +151,5 @@ def test_scores_are_gone_before_the_next_are_read():
 
     blocks = (Part((first, first + 2), (0, size[1]), read) for first in range(0, size[0], 2))
     grid = geometry((8, 4, 4), (8, 4, 4))
-    export_labels(blocks, OutputGrid.of(window_grid, grid, None), grid, ScoreConverter(LABELS, True))
+    export_labels(blocks, OutputGrid.of(window_grid, grid, None), grid, ScoreConverter(LABELS, True))()
     assert len(held) == size[0] // 2
-
-
-@pytest.mark.parametrize("beside", [True, False])
-def test_work_is_done_in_order_and_little_of_it_waits(beside):
-    made, done, most = [], [], []
-
-    def work():
-        for number in range(12):
-            made.append(number)
-            most.append(len(made) - len(done))
-            yield partial(do, number)
-
-    def do(number):
-        done.append(number)
-        return number, threading.current_thread() is threading.main_thread()
-
-    assert list(_in_order(work(), beside)) == [(number, not beside) for number in range(12)]
-    assert max(most) <= AHEAD
-
-
-def test_an_error_of_the_work_is_raised_and_ends_the_making():
-    made = []
-
-    def work():
-        for number in range(50):
-            made.append(number)
-            yield partial(do, number)
-
-    def do(number):
-        if number == 4:
-            raise OSError("the disk is full")
-        return number
-
-    found = []
-    with pytest.raises(OSError, match="disk is full"):
-        found.extend(_in_order(work(), True))
-    assert len(made) <= 4 + AHEAD
-    before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt):
-        list(_in_order(interrupted(), True))
-    assert threading.active_count() == before
-
-
-def interrupted():
-    yield int
-    raise KeyboardInterrupt

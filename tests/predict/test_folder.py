@@ -145,7 +145,7 @@ def test_a_case_that_is_slow_to_read_holds_up_no_other(images, tmp_path, make_pr
 
 def test_predicting_goes_on_while_cases_are_read_and_written(images, tmp_path, make_predictor, monkeypatch):
     predictor, two_predicted, seen = make_predictor(), threading.Event(), []
-    original = type(predictor).predict_prepared
+    original = type(predictor).predict_windows
 
     def predict(self, prepared, *arguments):
         result = original(self, prepared, *arguments)
@@ -154,7 +154,7 @@ def test_predicting_goes_on_while_cases_are_read_and_written(images, tmp_path, m
             two_predicted.set()
         return result
 
-    monkeypatch.setattr(type(predictor), "predict_prepared", predict)
+    monkeypatch.setattr(type(predictor), "predict_windows", predict)
     waiting_first(monkeypatch, "write_labels", two_predicted, "case_0", results)
     predict_folder(predictor, images, tmp_path / "out")
     assert len(stamps(tmp_path / "out")) == 4

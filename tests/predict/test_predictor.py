@@ -14,7 +14,9 @@ from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.network_options import NetworkOptions, network_channels
 from nnunet_rs.model.trained_models import find_models
 from nnunet_rs.model.unet import build_unet
-from nnunet_rs.predict.predictor import PredictOptions, as_volume
+from nnunet_rs.predict.arrays import as_volume
+from nnunet_rs.predict.exporter import Exporter
+from nnunet_rs.predict.predictor import PredictOptions
 
 
 @pytest.fixture
@@ -190,7 +192,7 @@ def test_prediction_mirrors_what_training_did(make_predictor, make_metadata, tra
     found = replace(plain, all_metadata=all_metadata, options=PredictOptions())
     assert (found.describe()["mirror_axes"], found.describe()["mirror"]) == (list(named), bool(named))
     prepared = found.prepare(as_volume(image(8, 8, 8), (1, 1, 1)))
-    (_, scores), *_ = found.stream_probabilities(prepared, found.output_grid(prepared, axis=0))
+    (_, scores), *_ = found.stream_probabilities(prepared, found.output_grid(prepared, axis=0), Exporter())
     network, window = plain.engine.networks[0], torch.from_numpy(prepared.image[None])
     axes = [axis + 2 for axis in trained or ()]
     sets = [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.types import Spacing3, Volume
+from nnunet_rs.core.types import Header, Spacing3, Volume
 
 _WANTED = "give an array (z, y, x) or (channels, z, y, x) and the spacing of z, y, x in mm"
 _SITK = "predictor(SimpleITK.GetArrayFromImage(image), image.GetSpacing()[::-1])"
@@ -50,6 +51,18 @@ def as_spacing(spacing: Any) -> Spacing3:
     if not all(np.isfinite(each) and each > 0 for each in (z, y, x)):
         raise DatasetError(f"the spacing is {(z, y, x)}; expected three positive numbers, z, y, x in mm")
     return z, y, x
+
+
+def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:
+    """Take an array (c, z, y, x) or (z, y, x) for an image with its corner at the origin; errors as `Predictor`."""
+    array, (z, y, x) = as_numbers(array), as_spacing(spacing)
+    if array.ndim not in (3, 4):
+        raise DatasetError(f"the image has shape {array.shape}; expected (z, y, x) or (channels, z, y, x)")
+    data = np.ascontiguousarray(array if array.ndim == 4 else array[None], dtype=np.float32)
+    if not np.isfinite(data).all():
+        raise DatasetError("the image holds values that are not finite; replace NaN and infinity before prediction")
+    affine = ((x, 0.0, 0.0, 0.0), (0.0, y, 0.0, 0.0), (0.0, 0.0, z, 0.0), (0.0, 0.0, 0.0, 1.0))
+    return Volume(data, (z, y, x), Header("array", affine))
 
 
 def require_volume(volume: object) -> None:

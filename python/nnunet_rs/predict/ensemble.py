@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -15,10 +16,13 @@ from nnunet_rs.core.progress import Share, Task
 from nnunet_rs.core.types import FloatArray, IntArray, Volume
 from nnunet_rs.data.preprocess import Prepared
 from nnunet_rs.plan.schema import Plan
+from nnunet_rs.predict.arrays import as_volume
 from nnunet_rs.predict.export import OutputGrid, ScoreConverter
+from nnunet_rs.predict.exporter import Exporter, do_parts
 from nnunet_rs.predict.fold_agreement import FoldAgreement
 from nnunet_rs.predict.prediction_json import PREDICTION
-from nnunet_rs.predict.predictor import Predictor, SinkMaker, as_volume, probabilities_of
+from nnunet_rs.predict.predictor import Predictor, SinkMaker
+from nnunet_rs.predict.probabilities import probabilities_of
 
 Planes = Iterator[tuple[int, FloatArray]]  # first plane, probabilities (c, planes, a, b)
 
@@ -69,8 +73,21 @@ class Ensemble:
         agreement: FoldAgreement | None = None,
     ) -> IntArray:
         """Segment what `prepare` returned; as `Predictor.predict_prepared`."""
+        with Exporter() as exporter:
+            return self.predict_windows(prepared, exporter, task, make_sink, agreement)()
+
+    def predict_windows(
+        self,
+        prepared: tuple[Prepared, ...],
+        exporter: Exporter,
+        task: Task | None = None,
+        make_sink: SinkMaker | None = None,
+        agreement: FoldAgreement | None = None,
+    ) -> Callable[[], IntArray]:
+        """Predict all windows of what `prepare` returned; as `Predictor.predict_windows`."""
         group = tuple(range(len(self.members)))
-        return _averaged(self.members, prepared, (group,), task, make_sink, agreement)[0]
+        finish = _averaged(self.members, prepared, (group,), exporter, task, make_sink, agreement)
+        return lambda: finish()[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,16 +110,21 @@ class Pairs:
         """Bring an image to every member's grid; as `Predictor.prepare`."""
         return _prepared(self.members, volume, overwrite)
 
-    def predict_prepared(
+    def predict_windows(
         self,
         prepared: tuple[Prepared, ...],
+        exporter: Exporter,
         task: Task | None = None,
         make_sink: SinkMaker | None = None,
         agreement: FoldAgreement | None = None,
-    ) -> IntArray:
-        """Segment what `prepare` returned: (pairs, z, y, x), in the order of `ensembles`."""
+    ) -> Callable[[], IntArray]:
+        """Predict all windows of what `prepare` returned: labels (pairs, z, y, x), in the order of `ensembles`.
+
+        Otherwise as `Predictor.predict_windows`.
+        """
         pairs = tuple(combinations(range(len(self.members)), 2))
-        return np.stack(_averaged(self.members, prepared, pairs, task, make_sink, agreement))
+        finish = _averaged(self.members, prepared, pairs, exporter, task, make_sink, agreement)
+        return lambda: np.stack(finish())
 
 
 def _prepared(members: Sequence[Predictor], volume: Volume, overwrite: bool) -> tuple[Prepared, ...]:
@@ -114,16 +136,20 @@ def _averaged(
     members: Sequence[Predictor],
     prepared: Sequence[Prepared],
     groups: Sequence[tuple[int, ...]],
+    exporter: Exporter,
     task: Task | None,
     make_sink: SinkMaker | None,
     agreement: FoldAgreement | None,
-) -> list[IntArray]:
+) -> Callable[[], list[IntArray]]:
     """Segment by the mean probabilities of each group of members; those of the last group go to the sink."""
-    run = side_by_side(members, prepared, task, agreement)
+    run = side_by_side(members, prepared, exporter, task, agreement)
     converter, output = ScoreConverter(members[0].plan.labels, probabilities=True), run.output
-    sink = None if make_sink is None else make_sink(output, prepared[0])
+    sink, geometry = None if make_sink is None else make_sink(output, prepared[0]), prepared[0].geometry
     labels: Any = None
-    for first, values in run.planes:
+
+    def convert(planes: tuple[int, tuple[FloatArray, ...]]) -> None:
+        nonlocal labels
+        first, values = planes
         for number, group in enumerate(groups):
             mean = mean_of([values[member] for member in group])
             part = converter.labels_same_grid(mean)
@@ -131,7 +157,10 @@ def _averaged(
             labels[number, first : first + len(part)] = part
         if sink is not None:
             sink.put(first, mean)
-    return [converter.on_image(each, output, prepared[0].geometry) for each in labels]
+
+    beside = exporter if any(member.engine.computes_elsewhere for member in members) else None
+    parts = map(partial(partial, convert), run.planes)
+    return do_parts(parts, lambda: [converter.on_image(each, output, geometry) for each in labels], beside)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,6 +174,7 @@ class SideBySide:
 def side_by_side(
     members: Sequence[Predictor],
     prepared: Sequence[Prepared],
+    exporter: Exporter,
     task: Task | None = None,
     agreement: FoldAgreement | None = None,
 ) -> SideBySide:
@@ -152,7 +182,7 @@ def side_by_side(
     share = None if task is None else Share(task, 1.0 / len(members))
     outputs = [member.output_grid(case, axis=0) for member, case in zip(members, prepared, strict=True)]
     streams = [
-        member.stream_probabilities(case, output, share, agreement)
+        member.stream_probabilities(case, output, exporter, share, agreement)
         for member, case, output in zip(members, prepared, outputs, strict=True)
     ]
     return SideBySide(outputs[0], together(streams))

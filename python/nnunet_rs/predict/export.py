@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +14,7 @@ from nnunet_rs.core.geometry import Geometry
 from nnunet_rs.core.kernels import logits_to_labels, logits_to_regions, resample_probabilities
 from nnunet_rs.core.labels import decode_labels
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape, Shape3
+from nnunet_rs.predict.exporter import Exporter, do_parts, in_order
 from nnunet_rs.predict.sliding_window import Interval, ScoreBlock
 from nnunet_rs.predict.window_grid import WindowGrid
 
@@ -23,10 +22,8 @@ from nnunet_rs.predict.window_grid import WindowGrid
 # share one: with many classes slabs of one plane would do that work several times.
 SCORE_BYTES = 1 << 27
 PROBABILITY_BYTES = 1 << 26  # on the output's grid
-AHEAD = 3  # slabs that wait, or are being converted, while a device computes the next
 HALF = np.float32(0.5)
 
-T = TypeVar("T")
 Neighbours = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -178,14 +175,14 @@ def export_probabilities(
 ) -> Iterator[tuple[int, FloatArray]]:
     """Yield (first plane, probabilities (c, planes, a, b)) of the cropped grid, a few planes at a time.
 
-    The blocks must reach over all rows; `beside` as of `export_labels`.
+    The blocks must reach over all rows; with `beside` a thread of its own resamples while a device predicts the next.
     """
 
     def resample(slab: Slab) -> tuple[int, FloatArray]:
         return slab.planes[0], converter.probabilities_of(slab, slab.fetched())
 
     slabs = iterate_slabs(blocks, output, converter.labels.outputs, probabilities=True)
-    yield from _in_order(map(partial(partial, resample), slabs), beside)
+    yield from in_order(map(partial(partial, resample), slabs), beside=beside)
 
 
 def export_labels(
@@ -194,15 +191,14 @@ def export_labels(
     geometry: Geometry,
     converter: ScoreConverter,
     sink: ProbabilitySink | None = None,
-    *,
-    beside: bool = False,
-) -> IntArray:
+    exporter: Exporter | None = None,
+) -> Callable[[], IntArray]:
     """Make the labels of a whole case while its scores arrive; all classes never exist at the image's resolution.
 
     Parameters
     ----------
     blocks
-        Of the scores, in order, from `sliding_window_scores`; for a sink they must reach over all rows.
+        Of the scores, in order, from `sliding_window_scores`; for a sink they must reach over all rows. All are taken.
     output
         The cropped grid.
     geometry
@@ -211,53 +207,28 @@ def export_labels(
         How scores become labels.
     sink
         Where probabilities go as well.
-    beside
-        Whether a thread makes labels while the next blocks are predicted: where a device predicts them.
+    exporter
+        Makes labels while a device predicts the next blocks; None: they are made here, before those are asked for.
 
     Returns
     -------
-    ndarray
-        File values (z, y, x) on the image's grid, uint8 or uint16.
+    callable
+        Waits for the exporter, in any thread; returns file values (z, y, x) on the image's grid, uint8 or uint16.
     """
     labels: Any = None
 
-    def convert(slab: Slab) -> tuple[Interval, Interval, IntArray]:
+    def convert(slab: Slab) -> None:
+        nonlocal labels
         scores = slab.fetched()
         part = converter.labels_of(slab, scores)
         if sink is not None:
             sink.put(slab.planes[0], converter.probabilities_of(slab, scores))
-        return slab.planes, slab.rows, part  # and not the slab, which holds its scores
+        labels = np.empty(output.shape, part.dtype) if labels is None else labels
+        labels[slice(*slab.planes), slice(*slab.rows)] = part
 
     slabs = iterate_slabs(blocks, output, converter.labels.outputs, probabilities=sink is not None)
-    for planes, rows, part in _in_order(map(partial(partial, convert), slabs), beside):
-        labels = np.empty(output.shape, part.dtype) if labels is None else labels
-        labels[slice(*planes), slice(*rows)] = part
-    return converter.on_image(labels, output, geometry)
-
-
-def _in_order(work: Iterator[Callable[[], T]], beside: bool) -> Iterator[T]:
-    """Yield what each part of the work returns, in order; `beside` lets a thread do it while the next parts are made.
-
-    `work` keeps no part that it has given, as a generator expression would: parts hold scores. No more than AHEAD are
-    under way. An error of the work is raised here, and ends the making.
-    """
-    if not beside:
-        for each in work:
-            yield each()
-            del each  # what it holds is gone before the next is made
-        return
-    under_way: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(1, "export") as thread:
-        try:
-            for each in work:
-                under_way.append(thread.submit(each))
-                del each
-                while len(under_way) >= AHEAD or (under_way and under_way[0].done()):
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            thread.shutdown(wait=True, cancel_futures=True)
+    parts = map(partial(partial, convert), slabs)
+    return do_parts(parts, lambda: converter.on_image(labels, output, geometry), exporter)
 
 
 def to_probabilities(logits: FloatArray, *, regions: bool) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Cases on their way through a prediction: reading, predicting and writing overlap."""
+"""Cases on their way through a prediction: reading, predicting, export and writing overlap."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from nnunet_rs.core.types import Case, Header, IntArray, LabelSet, Volume
 from nnunet_rs.data.resampling import spacing_remark
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.ensemble import Pairs
+from nnunet_rs.predict.exporter import Exporter
 from nnunet_rs.predict.fold_agreement import FoldAgreement
 from nnunet_rs.predict.predictor import SinkMaker
 from nnunet_rs.predict.probabilities import ProbabilityFile
@@ -34,7 +35,7 @@ SIDE_BY_SIDE = 2  # cases that are read, and cases that are written, at a time
 
 
 class CasePredictor(Protocol):
-    """What predicts a case in two steps, so that the first can run ahead: a Predictor, an Ensemble, the chosen one."""
+    """What predicts a case in three steps, so that others' overlap: a Predictor, an Ensemble, the chosen one."""
 
     @property
     def plan(self) -> Plan:
@@ -46,14 +47,18 @@ class CasePredictor(Protocol):
     def prepare(self, volume: Volume, *, overwrite: bool = False) -> Any:
         """Bring an image to the network's grid; with `overwrite` its memory may be used."""
 
-    def predict_prepared(
+    def predict_windows(
         self,
         prepared: Any,
+        exporter: Exporter,
         task: Task | None = None,
         make_sink: SinkMaker | None = None,
         agreement: FoldAgreement | None = None,
-    ) -> IntArray:
-        """Segment what `prepare` returned: file values (z, y, x) on the image's grid."""
+    ) -> Callable[[], IntArray]:
+        """Predict all windows of what `prepare` returned.
+
+        What is returned waits for the exporter, in any thread: file values (z, y, x) on the image's grid.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +120,10 @@ class _Ready:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Predicted:
-    """A case that can be written."""
+    """A case whose windows are predicted."""
 
-    labels: IntArray  # file values (z, y, x), or (pairs, z, y, x)
-    fold_dice: Mapping[str, float]  # between the folds, by structure; empty: there is one fold
+    labels: Callable[[], IntArray]  # waits for file values (z, y, x), or (pairs, z, y, x)
+    agreement: FoldAgreement
     staged: Staged | None = None  # where its probabilities wait for the labels
 
 
@@ -126,7 +131,9 @@ class _Predicted:
 class Pipeline:
     """Cases on their way: threads read and prepare the next ones, this one predicts, others write the last ones.
 
-    Cases are predicted in the order in which they become ready: one that is slow to read or to write holds up no other.
+    Where a device predicts, one more makes labels of what it has predicted, of a case's last windows while the device
+    has begun with the next case. Cases are predicted in the order in which they become ready: one that is slow to read
+    or to write holds up no other.
     """
 
     predictor: CasePredictor | Pairs
@@ -138,11 +145,12 @@ class Pipeline:
     def all(self, cases: Iterable[Case], task: Task) -> None:
         """Predict and write cases as they come; once."""
         readers, writers = (ThreadPoolExecutor(SIDE_BY_SIDE) for _ in range(2))
+        exporter = Exporter()
         writing: dict[Future[None], Case] = {}
         warn = Warnings(self.progress.say)
         try:
             for case, ready in self._as_ready(cases, readers, warn):
-                predicted = self._predict(case, ready.prepared, task)
+                predicted = self._predict(case, ready.prepared, exporter, task)
                 ready.release()
                 if predicted is not None:
                     writing[writers.submit(self._write, case, predicted, ready.header)] = case
@@ -151,6 +159,7 @@ class Pipeline:
             self._written(writing, 0, task)
         finally:  # after Ctrl-C too: files that are being written become whole, the rest is not begun
             self.memory.stop()
+            exporter.stop()
             for pool in (readers, writers):
                 pool.shutdown(wait=True, cancel_futures=True)
         warn.finish()
@@ -201,36 +210,35 @@ class Pipeline:
             kind = " (of a 4-D file the last axis counts as channels)" if many else ""
             raise DatasetError(f"{', '.join(map(str, case.images))}: {error}{kind}") from error
 
-    def _predict(self, case: Case, prepared: Any, task: Task) -> _Predicted | None:
-        """Segment a case; None: it failed."""
-        first, staged, agreement = self.results[0], None, FoldAgreement()
+    def _predict(self, case: Case, prepared: Any, exporter: Exporter, task: Task) -> _Predicted | None:
+        """Predict a case's windows; None: it failed."""
+        first, agreement = self.results[0], FoldAgreement()
         try:
-            if not first.probabilities:
-                labels = self.predictor.predict_prepared(prepared, task, None, agreement)
-                return _Predicted(labels, agreement.dice())
-            saved = first.files(case)[1]
-            staged = first.staged(case)
-            temporary = staged.folder / saved.relative_to(first.outputs.folder)
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            labels = self.predictor.predict_prepared(
-                prepared,
-                task,
-                lambda output, case: ProbabilityFile(temporary, self.predictor.plan, output, case),
-                agreement,
-            )
+            staged = first.staged(case) if first.probabilities else None
+            with _discarding(staged):
+                make_sink = None if staged is None else self._sink_maker(case, staged)
+                labels = self.predictor.predict_windows(prepared, exporter, task, make_sink, agreement)
+                return _Predicted(labels if exporter.busy else _known(labels()), agreement, staged)
         except Exception as error:  # whatever is wrong with one case, the others go on
-            self._fail(case, error if staged is None else staged.as_placed(error))
-            if staged is not None:
-                staged.discard()
+            self._fail(case, error)
             return None
-        return _Predicted(labels, agreement.dice(), staged)
+
+    def _sink_maker(self, case: Case, staged: Staged) -> SinkMaker:
+        """Return what opens the file of a case's probabilities."""
+        first = self.results[0]
+        temporary = staged.folder / first.files(case)[1].relative_to(first.outputs.folder)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        return lambda output, prepared: ProbabilityFile(temporary, self.predictor.plan, output, prepared)
 
     def _write(self, case: Case, predicted: _Predicted, header: Header) -> None:
-        """Write a case's files; they get their names together, when all are whole."""
-        parts = predicted.labels.reshape(len(self.results), *predicted.labels.shape[-3:])
+        """Write a case's files, once its labels are made; they get their names together, when all are whole."""
+        with _discarding(predicted.staged):
+            labels = predicted.labels()
+        fold_dice = predicted.agreement.dice()
+        parts = labels.reshape(len(self.results), *labels.shape[-3:])
         for each, part in zip(self.results, parts, strict=True):
             with predicted.staged or each.staged(case) as place:
-                place.notes.update({FOLD_DICE: predicted.fold_dice} if predicted.fold_dice else {})
+                place.notes.update({FOLD_DICE: fold_dice} if fold_dice else {})
                 each.write(case, part, header, place.folder)
 
     def _written(self, writing: dict[Future[None], Case], most: int, task: Task) -> None:
@@ -245,3 +253,23 @@ class Pipeline:
                     self.settled(case, None)
                 else:
                     self._fail(case, error)
+
+
+def _known(labels: IntArray) -> Callable[[], IntArray]:
+    """Return labels that nobody has to wait for."""
+    return lambda: labels
+
+
+@contextmanager
+def _discarding(staged: Staged | None) -> Iterator[None]:
+    """Let an error remove a case's new files, and name them where they would have been."""
+    try:
+        yield
+    except Exception as error:
+        if staged is None:
+            raise
+        staged.discard()
+        placed = staged.as_placed(error)
+        if placed is error:
+            raise
+        raise placed from error

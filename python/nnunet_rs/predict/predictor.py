@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.choices import EngineName
-from nnunet_rs.core.errors import CheckpointError, DatasetError
+from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.labels import encode_labels
 from nnunet_rs.core.progress import Share, Task
-from nnunet_rs.core.types import FloatArray, FoldName, Header, IntArray, Labels, Shape, Volume
+from nnunet_rs.core.resources import available_memory
+from nnunet_rs.core.types import FloatArray, FoldName, IntArray, Labels, Shape, Volume
 from nnunet_rs.core.workspace import fold_name
 from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare
@@ -28,17 +29,18 @@ from nnunet_rs.model.nnunet_models import FINAL, first_stage_folder, holds_nnune
 from nnunet_rs.model.staleness import plan_differences
 from nnunet_rs.model.trained_models import find_models
 from nnunet_rs.plan.schema import Configuration, Plan
-from nnunet_rs.predict.arrays import as_numbers, as_spacing, require_volume
+from nnunet_rs.predict.arrays import as_volume, require_volume
 from nnunet_rs.predict.blend import OutputActivation
 from nnunet_rs.predict.channels import require_channels
 from nnunet_rs.predict.engines.engine import Engine
 from nnunet_rs.predict.engines.opening import open_models
 from nnunet_rs.predict.engines.unloaded import describe_models
 from nnunet_rs.predict.export import OutputGrid, ProbabilitySink, ScoreConverter, export_labels, export_probabilities
+from nnunet_rs.predict.exporter import Exporter
 from nnunet_rs.predict.fold_agreement import FoldAgreement
 from nnunet_rs.predict.options import PredictOptions as PredictOptions
 from nnunet_rs.predict.prediction_json import PREDICTION
-from nnunet_rs.predict.probabilities import ProbabilityArray
+from nnunet_rs.predict.probabilities import probabilities_of
 from nnunet_rs.predict.sliding_window import ScoreBlock, WindowOptions, sliding_window_scores
 from nnunet_rs.predict.window_grid import sliding_window_grid
 from nnunet_rs.predict.window_source import Previous
@@ -236,11 +238,27 @@ class Predictor:
         ndarray
             File values (z, y, x) on the image's grid, uint8 or uint16.
         """
+        with Exporter() as exporter:
+            return self.predict_windows(prepared, exporter, task, make_sink, agreement)()
+
+    def predict_windows(
+        self,
+        prepared: Prepared,
+        exporter: Exporter,
+        task: Task | None = None,
+        make_sink: SinkMaker | None = None,
+        agreement: FoldAgreement | None = None,
+    ) -> Callable[[], IntArray]:
+        """Predict all windows of what `prepare` returned; what is returned waits for the labels, in any thread.
+
+        Where a device predicts, the exporter makes the last of them while the next case's windows are predicted; on
+        processors they are finished here. Otherwise as `predict_prepared`.
+        """
         output = self.output_grid(prepared)
         sink = None if make_sink is None else make_sink(output, prepared)
-        blocks = self._blocks(prepared, output, task, agreement, by_rows=sink is None)
-        converter, beside = self._converter(), self.engine.computes_elsewhere
-        return export_labels(blocks, output, prepared.geometry, converter, sink, beside=beside)
+        blocks = self._blocks(prepared, output, task, agreement, exporter, by_rows=sink is None)
+        beside = exporter if self.engine.computes_elsewhere else None
+        return export_labels(blocks, output, prepared.geometry, self._converter(), sink, beside)
 
     def predict_probabilities(self, array: NDArray[np.generic], spacing: Sequence[float]) -> FloatArray:
         """Predict the probabilities of an image in memory, on the image's whole grid.
@@ -265,10 +283,15 @@ class Predictor:
         return probabilities_of(self, as_volume(array, spacing))
 
     def stream_probabilities(
-        self, prepared: Prepared, output: OutputGrid, task: Task | None = None, agreement: FoldAgreement | None = None
+        self,
+        prepared: Prepared,
+        output: OutputGrid,
+        exporter: Exporter,
+        task: Task | None = None,
+        agreement: FoldAgreement | None = None,
     ) -> Iterator[tuple[int, FloatArray]]:
         """Yield (first plane, probabilities (c, planes, a, b)) on the grid of `output`, a few planes at a time."""
-        blocks = self._blocks(prepared, output, task, agreement, by_rows=False)
+        blocks = self._blocks(prepared, output, task, agreement, exporter, by_rows=False)
         return export_probabilities(blocks, output, self._converter(), beside=self.engine.computes_elsewhere)
 
     def output_grid(self, prepared: Prepared, axis: int | None = None) -> OutputGrid:
@@ -283,12 +306,13 @@ class Predictor:
         output: OutputGrid,
         task: Task | None,
         agreement: FoldAgreement | None,
+        exporter: Exporter,
         *,
         by_rows: bool,
     ) -> Iterator[ScoreBlock]:
-        self._require_room(prepared, output)
+        self._require_room(prepared, output, exporter)
         windows = self._windows(prepared, output)
-        known = self._first_segmentation(prepared, windows, task)
+        known = self._first_segmentation(prepared, windows, task, exporter)
         share = None if task is None else Share(task, 1.0 / windows)
         options = WindowOptions(self.mirror_axes, self._activation(), self.options.batch, by_rows)
         grid, counts = output.window_grid, None
@@ -297,12 +321,18 @@ class Predictor:
             counts = agreement.counts(self.plan.labels, len(self.all_metadata), grid, every)
         return sliding_window_scores(self.engine, prepared.image, grid, options, share, previous=known, counts=counts)
 
-    def _require_room(self, prepared: Prepared, output: OutputGrid) -> None:
-        """Refuse, before any window is predicted, a volume whose scores and labels do not fit into memory."""
+    def _require_room(self, prepared: Prepared, output: OutputGrid, exporter: Exporter) -> None:
+        """Refuse, before any window is predicted, a volume whose scores and labels do not fit into memory.
+
+        Where memory is short the case before is waited for, whose scores may still be there.
+        """
         window_grid, geometry = output.window_grid, prepared.geometry
         scores = 4 * (self.plan.labels.outputs + 1) * prod((window_grid.tile[0], *window_grid.padded[1:]))
+        needed = scores + prod(output.shape)
+        if needed > available_memory():
+            exporter.wait()
         said = described(geometry.cropped_shape, geometry.working_spacing, self.configuration)
-        require_memory(scores + prod(output.shape), f"{said}, with the scores of {self.plan.labels.outputs} outputs")
+        require_memory(needed, f"{said}, with the scores of {self.plan.labels.outputs} outputs")
 
     def _windows(self, prepared: Prepared, output: OutputGrid) -> int:
         """Count the windows of all stages."""
@@ -311,13 +341,16 @@ class Predictor:
             return own
         return own + self.previous._windows(prepared.first, self.previous.output_grid(prepared.first))
 
-    def _first_segmentation(self, prepared: Prepared, windows: int, task: Task | None) -> Previous | None:
+    def _first_segmentation(
+        self, prepared: Prepared, windows: int, task: Task | None, exporter: Exporter
+    ) -> Previous | None:
         """Segment by the first stage, and bring that to this stage's grid as training cases' were brought there."""
         if self.previous is None or prepared.first is None:
             return None
         own = self.previous._windows(prepared.first, self.previous.output_grid(prepared.first))
         share = None if task is None else Share(task, own / windows)
-        labels = encode_labels(self.previous.predict_prepared(prepared.first, share), self.plan.labels)
+        found = self.previous.predict_windows(prepared.first, exporter, share)()
+        labels = encode_labels(found, self.plan.labels)
         there = on_grid(labels, prepared.geometry, self.configuration, threads=self.options.threads)
         return Previous(there, self.plan.labels.count)
 
@@ -329,41 +362,6 @@ class Predictor:
         if self.plan.recipe != "paper":
             return "none"
         return "sigmoid" if self.plan.labels.regions else "softmax"
-
-
-class _Predicts(Protocol):
-    @property
-    def plan(self) -> Plan: ...
-
-    def prepare(self, volume: Volume, *, overwrite: bool = False) -> Any: ...
-
-    def predict_prepared(
-        self, prepared: Any, task: Task | None = None, make_sink: SinkMaker | None = None
-    ) -> IntArray: ...
-
-
-def probabilities_of(predictor: _Predicts, volume: Volume) -> FloatArray:
-    """Return the probabilities of an image, float32 (c, z, y, x), by whatever predicts in two steps."""
-    made: list[ProbabilityArray] = []
-
-    def make(output: OutputGrid, prepared: Prepared) -> ProbabilityArray:
-        made.append(ProbabilityArray(predictor.plan, output, prepared))
-        return made[0]
-
-    predictor.predict_prepared(predictor.prepare(volume), None, make)
-    return made[0].values
-
-
-def as_volume(array: NDArray[np.generic], spacing: Sequence[float]) -> Volume:
-    """Take an array (c, z, y, x) or (z, y, x) for an image with its corner at the origin; errors as `Predictor`."""
-    array, (z, y, x) = as_numbers(array), as_spacing(spacing)
-    if array.ndim not in (3, 4):
-        raise DatasetError(f"the image has shape {array.shape}; expected (z, y, x) or (channels, z, y, x)")
-    data = np.ascontiguousarray(array if array.ndim == 4 else array[None], dtype=np.float32)
-    if not np.isfinite(data).all():
-        raise DatasetError("the image holds values that are not finite; replace NaN and infinity before prediction")
-    affine = ((x, 0.0, 0.0, 0.0), (0.0, y, 0.0, 0.0), (0.0, 0.0, z, 0.0), (0.0, 0.0, 0.0, 1.0))
-    return Volume(data, (z, y, x), Header("array", affine))
 
 
 def _require_first_stage(home: Path, cascade: Predictor) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from nnunet_rs.core.document import Kind, decode, encode
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.files import blosc2_writes
-from nnunet_rs.core.types import FloatArray, LabelSet, Shape3
+from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Shape3, Volume
 
 if TYPE_CHECKING:  # whoever reads needs no torch
+    from nnunet_rs.core.progress import Task
     from nnunet_rs.data.preprocess import Prepared
     from nnunet_rs.plan.schema import Plan
     from nnunet_rs.predict.export import OutputGrid
@@ -92,6 +93,32 @@ class ProbabilityArray:
     def put(self, first: int, values: FloatArray) -> None:
         """Take probabilities (c, planes, a, b), in the grid's axes, of planes `first` and following of the crop."""
         self._turned[:, first : first + values.shape[1]] = values
+
+
+class _Predicts(Protocol):
+    @property
+    def plan(self) -> Plan: ...
+
+    def prepare(self, volume: Volume, *, overwrite: bool = False) -> Any: ...
+
+    def predict_prepared(
+        self,
+        prepared: Any,
+        task: Task | None = None,
+        make_sink: Callable[[OutputGrid, Prepared], ProbabilityArray] | None = None,
+    ) -> IntArray: ...
+
+
+def probabilities_of(predictor: _Predicts, volume: Volume) -> FloatArray:
+    """Return the probabilities of an image, float32 (c, z, y, x), by whatever predicts in two steps."""
+    made: list[ProbabilityArray] = []
+
+    def make(output: OutputGrid, prepared: Prepared) -> ProbabilityArray:
+        made.append(ProbabilityArray(predictor.plan, output, prepared))
+        return made[0]
+
+    predictor.predict_prepared(predictor.prepare(volume), None, make)
+    return made[0].values
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import isnan
@@ -31,6 +31,7 @@ from nnunet_rs.model.trained_models import (
 )
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.ensemble import Ensemble, Pairs
+from nnunet_rs.predict.exporter import Exporter
 from nnunet_rs.predict.fold_agreement import FoldAgreement
 from nnunet_rs.predict.folder import CasePredictor, FolderOptions, predict_cases, predict_pairs
 from nnunet_rs.predict.predictor import PredictOptions, Predictor, SinkMaker
@@ -137,7 +138,22 @@ class Chosen:
         agreement: FoldAgreement | None = None,
     ) -> IntArray:
         """Segment and post-process; probabilities and the folds' agreement are those before post-processing."""
-        labels = self.predictor.predict_prepared(prepared, task, make_sink, agreement)
+        with Exporter() as exporter:
+            return self.predict_windows(prepared, exporter, task, make_sink, agreement)()
+
+    def predict_windows(
+        self,
+        prepared: Any,
+        exporter: Exporter,
+        task: Task | None = None,
+        make_sink: SinkMaker | None = None,
+        agreement: FoldAgreement | None = None,
+    ) -> Callable[[], IntArray]:
+        """Predict all windows of what `prepare` returned; as `Predictor.predict_windows`."""
+        finish = self.predictor.predict_windows(prepared, exporter, task, make_sink, agreement)
+        return lambda: self._postprocessed(finish())
+
+    def _postprocessed(self, labels: IntArray) -> IntArray:
         if not self.postprocessing.keep_largest:
             return labels
         classes = self.postprocessing.apply(encode_labels(labels, self.plan.labels))
