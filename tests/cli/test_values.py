@@ -83,6 +83,8 @@ def test_fold() -> None:
         (values.patch, "64,64.5"),
         (values.fold, "-1"),
         (values.fold, "first"),
+        (values.num_folds, "1"),
+        (values.num_folds, "five"),
     ],
 )
 def test_nonsense_is_refused_and_repeated(read, text: str) -> None:

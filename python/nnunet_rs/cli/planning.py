@@ -63,6 +63,12 @@ def add_splits(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--strata", metavar="FILE", type=Path, help="spread strata evenly over folds: .csv of case and stratum"
     )
+    group.add_argument(
+        "--num-folds",
+        metavar="N",
+        type=values.num_folds,
+        help="folds of cross-validation (default: as many as splits.json has, else 5)",
+    )
 
 
 def prepare_options(arguments: argparse.Namespace, dataset: Dataset) -> PrepareOptions:
@@ -81,6 +87,7 @@ def prepare_options(arguments: argparse.Namespace, dataset: Dataset) -> PrepareO
         configurations=tuple(getattr(arguments, "configuration", None) or ()),
         groups=groups,
         strata=read_case_table(arguments.strata) if arguments.strata else None,
+        num_folds=arguments.num_folds,
         memory=arguments.memory,
         threads=arguments.threads,
         resume=not getattr(arguments, "fresh", False),

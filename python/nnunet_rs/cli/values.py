@@ -75,6 +75,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def num_folds(text: str) -> int:
+    """Read a whole number of at least 2."""
+    if not text.isdecimal() or int(text) < 2:
+        raise ArgumentTypeError(f"'{text}' is not a whole number of at least 2; train -f all holds no case out")
+    return int(text)
+
+
 def seed(text: str) -> int:
     """Read a whole number of at least 0."""
     if not text.isdecimal():

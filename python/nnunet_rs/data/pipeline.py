@@ -14,7 +14,7 @@ from typing import Any
 
 from nnunet_rs.core.budget import Budget, memory_for_cases
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.files import keep_aside, read_json, remove_leftovers, write_json
+from nnunet_rs.core.files import read_json, remove_leftovers, write_json
 from nnunet_rs.core.issues import Issue, fatal
 from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.partial_labels import KEY as PARTIAL
@@ -23,10 +23,10 @@ from nnunet_rs.core.resources import peak_memory, processors
 from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.core.workspace import DATASET_JSON, WorkFolder
 from nnunet_rs.data.chunked_arrays import warm_up
-from nnunet_rs.data.folds import Fold, make_folds, read_splits, report_likely_groups, write_splits
 from nnunet_rs.data.ownership import MARK, require_own
 from nnunet_rs.data.placement import Placement, place_prepared, prepared_cases, prepared_folder
 from nnunet_rs.data.preprocess import find_configuration
+from nnunet_rs.data.reconcile import reconcile_splits, require_number
 from nnunet_rs.data.runner import CaseCache, CaseResult, PreprocessingRunner, preprocessing_signature
 from nnunet_rs.data.store import prepared_name
 from nnunet_rs.plan.dataset_scan import DatasetScan, Visit, scan_dataset
@@ -48,6 +48,7 @@ class PrepareOptions:
     configurations: tuple[str, ...] = ()  # empty: all of the plan
     groups: Mapping[str, str] | None = None  # case → group that stays in one fold
     strata: Mapping[str, str] | None = None  # case → stratum that is spread evenly over folds
+    num_folds: int | None = None  # of cross-validation; None: as many as splits.json has, else five
     memory: int | None = None  # bytes that this process may hold; None: most of what is free
     threads: int | None = None  # None: one per processor this process may use
     resume: bool = True  # keep what is whole and unchanged
@@ -196,6 +197,8 @@ class _Run:
 
     def scan(self, task: Task, visit: Visit | None = None) -> DatasetScan:
         """Read the dataset; raise if a case has problems, unless they may be skipped."""
+        names = [case.name for case in self.dataset.training]
+        require_number(self.work.splits_file, names, self.options.groups, self.options.num_folds)
         if not self.options.resume:
             self.work.scan_file.unlink(missing_ok=True)
         scan = scan_dataset(
@@ -220,7 +223,14 @@ class _Run:
         plan = reconcile_plan(
             self.dataset, scan.fingerprint, self.work.path, asked.planner, asked.overrides, self.progress, asked.plans
         )
-        reconcile_splits(self.work.splits_file, names, self.options.groups, self.options.strata, self.progress)
+        reconcile_splits(
+            self.work.splits_file,
+            names,
+            self.progress,
+            groups=asked.groups,
+            strata=asked.strata,
+            num_folds=asked.num_folds,
+        )
         return plan
 
     def prepare(self, scan: DatasetScan, plan: Plan, cache: CaseCache, task: Task) -> dict[str, CaseResult]:
@@ -274,47 +284,6 @@ def _lock_prepared(work: Path, progress: Progress) -> AbstractContextManager[Non
     """Keep others out of prepared cases that lie outside of the work folder: it may not be the only one to use them."""
     prepared = prepared_folder(work)
     return nullcontext() if prepared.parent == work else exclusive(prepared, f"preprocess for {work}", progress)
-
-
-def reconcile_splits(
-    path: Path,
-    names: Sequence[str],
-    groups: Mapping[str, str] | None,
-    strata: Mapping[str, str] | None,
-    progress: Progress,
-) -> tuple[Fold, ...]:
-    """Return the folds to follow, and see that splits.json holds them.
-
-    A file that is there is followed as it is, edited or not, unless groups or strata are asked for.
-
-    Raises
-    ------
-    DatasetError
-        The file that is there does not fit the cases, or a case has no group or stratum.
-    """
-    if path.exists() and groups is None and strata is None:
-        try:
-            folds = read_splits(path, names)
-        except DatasetError as error:
-            raise DatasetError(f"{error}; correct it, or move it away for new folds") from error
-        unused = sorted(set(names) - {name for fold in folds for name in (*fold.train, *fold.validation)})
-        if unused:
-            progress.say(f"warning: {path} leaves out {len(unused)} cases ({unused[0]} …); move it away for new folds")
-        return folds
-    folds = make_folds(names, groups=groups, strata=strata, progress=progress)
-    if groups is None:
-        report_likely_groups(folds, progress)
-    if path.exists() and not _holds(path, names, folds):
-        progress.say(f"{path} had other folds: it is kept as {keep_aside(path).name}")
-    write_splits(path, folds)
-    return folds
-
-
-def _holds(path: Path, names: Sequence[str], folds: tuple[Fold, ...]) -> bool:
-    try:
-        return read_splits(path, names) == folds
-    except DatasetError:
-        return False
 
 
 def _counters(allowed: int | None) -> int:

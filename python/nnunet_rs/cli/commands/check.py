@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     from nnunet_rs.core.dataset import read_dataset
     from nnunet_rs.core.issues import fatal
     from nnunet_rs.core.resources import processors
-    from nnunet_rs.data.folds import grouping_hint
+    from nnunet_rs.data.patients import grouping_hint
     from nnunet_rs.report.tables import issues_table
 
     _require_dataset(arguments.data)
