@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.errors import DatasetError, PlanError
 from nnunet_rs.core.types import LabelSet, Region
 from nnunet_rs.data.patches import PatchRule, oversamples_foreground
-from nnunet_rs.data.sampling import CaseSampler, Sampling, target_weights
+from nnunet_rs.data.sampling import (
+    CaseSampler,
+    Sampling,
+    cases_drawn,
+    read_case_weights,
+    require_case_weights,
+    target_weights,
+)
 
 LABELS = LabelSet(("background", "liver", "tumour", "absent"), (0, 1, 2, 3))
 # Nine cases of a liver, of which one has a tumour of a hundredth of its voxels.
@@ -25,9 +33,9 @@ class Voxels:
         return SimpleNamespace(voxels=VOXELS[name])
 
 
-def drawn(classes: Any, labels: LabelSet = LABELS, foreground: bool = True) -> list[tuple[str, Any]]:
+def drawn(classes: Any, labels: LabelSet = LABELS, foreground: bool = True, cases: Any = None) -> list[tuple[str, Any]]:
     rule = PatchRule.of((4, 4, 4), labels)
-    sampler = CaseSampler(Voxels(), tuple(VOXELS), rule, labels, Sampling(classes=classes))  # type: ignore[arg-type]
+    sampler = CaseSampler(Voxels(), tuple(VOXELS), rule, labels, Sampling(classes=classes, cases=cases))  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     return [sampler.draw(foreground, rng) for _ in range(2000)]
 
@@ -110,3 +118,76 @@ def test_the_share_is_met_over_batches_and_epochs(batch_size: int, share: float,
     assert np.mean(counts) / batch_size == pytest.approx(share, abs=0.01)
     assert max(counts) - min(counts) <= 1  # evenly
     assert all(flags == sorted(flags) for flags in found)  # the last ones, as nnU-Net
+
+
+def share_of(case: str, found: list[tuple[str, Any]]) -> float:
+    return sum(name == case for name, _ in found) / len(found)
+
+
+@pytest.mark.parametrize("foreground", [False, True])
+@pytest.mark.parametrize(
+    ("cases", "share"),
+    [({"t": 8.0}, 0.5), ({"t": 0.5}, 1 / 17), ({"t": 0}, 0.0), ({"t": 1e308, "c0": 1e308}, 0.5), ({"c0": 0}, 0.125)],
+)
+def test_cases_are_drawn_by_their_weights(cases: Any, share: float, foreground: bool) -> None:
+    assert share_of("t", drawn("uniform", foreground=foreground, cases=cases)) == pytest.approx(share, abs=0.03)
+
+
+def test_weights_of_cases_hold_among_those_that_have_the_class() -> None:
+    found = drawn({"tumour": 0}, cases={"c0": 7.0, "t": 0.0, "c7": 0.0})  # so all samples are on the liver
+    assert share_of("c0", found) == pytest.approx(7 / 13, abs=0.03)
+    assert {name for name, _ in found} == {f"c{i}" for i in range(7)}
+
+
+def test_a_class_that_only_cases_of_no_weight_have_is_not_drawn() -> None:
+    assert shares(drawn("balanced", cases={"t": 0})) == {(1,): 1.0}
+    assert shares(drawn("inverse_frequency", cases={"t": 0})) == {(1,): 1.0}
+
+
+def test_cases_of_no_weight_are_left_out() -> None:
+    assert cases_drawn(["a", "b", "c"], None) == ("a", "b", "c")
+    assert cases_drawn(["a", "b", "c"], {"b": 0.0, "x": 0.0}) == ("a", "c")
+    assert cases_drawn([], {"b": 0.0}) == ()
+    with pytest.raises(PlanError, match="case sampling: every case that the fold trains on has the weight 0"):
+        cases_drawn(["a", "b"], {"a": 0, "b": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"case_1": 2, "case1": 1}, "'case1' is no training case of the dataset; did you mean case_1?"),
+        ({"x": 2, "y": 1}, "'x' (and 1 more) is no training case of the dataset; names are as in splits.json"),
+        ({"case_1": -1.0}, "case_1 is -1.0: must be a number from 0"),
+        ({"case_1": float("nan")}, "case_1 is nan"),
+        ({"case_1": float("inf")}, "case_1 is inf"),
+        ({"case_1": 10**400}, "must be a number from 0"),
+        ({"case_1": True}, "case_1 is True"),
+        ({"case_1": "2"}, "case_1 is '2'"),
+    ],
+)
+def test_bad_weights_of_cases(weights: Any, said: str) -> None:
+    require_case_weights({"case_1": 2, "case_2": 0.0}, {"case_1", "case_2"})
+    with pytest.raises(PlanError) as told:
+        require_case_weights(weights, {"case_1", "case_2"})
+    assert "case sampling: " in str(told.value)
+    assert said in str(told.value)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("w.csv", "case,weight\ncase_1,2.5\ncase_2, 0\n"), ("w.txt", "case_1,2.5\ncase_2,0\n"),
+    ("w.json", '{"case_1": 2.5, "case_2": 0}'),
+])  # fmt: skip
+def test_weights_of_cases_from_a_file(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_case_weights(tmp_path / name) == {"case_1": 2.5, "case_2": 0.0}
+
+
+@pytest.mark.parametrize(("name", "text", "said"), [
+    ("w.csv", "case_1,much\n", r"w\.csv: the weight of case case_1 is 'much': must be a number from 0"),
+    ("w.json", "[1, 2]", r"w\.json: expected case names and their weights"),
+    ("w.json", "{", r"w\.json: is not JSON"),
+])  # fmt: skip
+def test_files_that_hold_no_weights(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DatasetError, match=said):
+        read_case_weights(tmp_path / name)

@@ -58,6 +58,7 @@ def test_nothing_is_left_open(work: Path) -> None:
         "--keep-best --class-weights background=0.5 small=3",
         "--oversample-foreground 0.75 --class-sampling balanced",
         "--oversample-foreground 0 --class-sampling small=3 large=0.5",
+        "--case-sampling case_0=3 case_2=0",
     ],
 )
 def test_the_command_makes_the_same_training(work: Path, small_plan: Plan, line: str) -> None:
@@ -110,6 +111,7 @@ def test_a_changed_recipe_asks_for_what_it_changes(work: Path) -> None:
         (TrainOptions(deep_supervision=True, seed=1), r"--seed 0 \(now 1\); --no-deep-supervision \(now True\)"),
         (TrainOptions(oversample_foreground=0.5), r"no --oversample-foreground \(now 0.5\)"),
         (TrainOptions(class_sampling={"small": 2}), r"--class-sampling uniform \(now small=2\)"),
+        (TrainOptions(case_sampling={"case_0": 2}), r"no --case-sampling \(now case_0=2\)"),
         (TrainOptions(loss="ce"), r"--loss own.py:f \(now ce\)"),
         (TrainOptions(loss="other.py:f"), r"--loss own.py:f \(now .*other.py:f\)"),
     ],

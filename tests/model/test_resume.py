@@ -191,7 +191,7 @@ def test_resuming_needs_no_option_again(work: Path) -> None:
     """Recipe, length, network, loss and the rest are the checkpoint's; plan and defaults say otherwise here."""
     options = replace(
         SHORT, recipe=replace(FAST, momentum=0.5), learning_rate=1e-3, epochs=3, features=2, batch_size=1, norm="batch",
-        loss="ce", deep_supervision=True, seed=5, time_budget=3.6e6,
+        loss="ce", deep_supervision=True, seed=5, time_budget=3.6e6, case_sampling={"case_0": 3.0, "case_1": 0.0},
     )  # fmt: skip
     whole = train_fold(work, "3d_fullres", 0, options)
     expected, metadata = weights(whole.folder), read_metadata(whole.folder)
@@ -203,6 +203,7 @@ def test_resuming_needs_no_option_again(work: Path) -> None:
     assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in weights(rest.folder).items())
     assert read_metadata(rest.folder).config == metadata.config
     assert (metadata.config.learning_rate, metadata.config.features, metadata.config.epochs) == (1e-3, 2, 3)
+    assert metadata.config.case_sampling == {"case_0": 3.0, "case_1": 0.0}
 
 
 @contextmanager

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nnunet_rs.core.errors import PlanError
 from nnunet_rs.model.config import usual_config
 from nnunet_rs.model.network_options import NetworkOptions
 from nnunet_rs.model.options import TrainOptions
@@ -60,3 +61,23 @@ def test_the_names_of_version_0_1_still_give_functions() -> None:
 
 def test_one_process_is_a_group(work: Path) -> None:
     assert set_up(work, "2d", 0, TrainOptions()).group.size == 1
+
+
+def test_cases_may_be_weighted_that_the_fold_does_not_train_on(work: Path) -> None:
+    """A file of weights is for every fold: a case that this one holds out, or leaves out, may stand in it."""
+    weights = {f"case_{number}": 2.0 for number in range(6)}
+    assert set_up(work, "2d", 0, TrainOptions(case_sampling=weights)).config.case_sampling == weights
+    assert set_up(work, "2d", 0, TrainOptions()).config.case_sampling is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"case_9": 2.0}, "case sampling: 'case_9' is no training case of the dataset; did you mean case_"),
+        ({"case_1": -1.0}, "case sampling: case_1 is -1.0: must be a number from 0"),
+        ({f"case_{number}": 0.0 for number in range(6)}, "every case that the fold trains on has the weight 0"),
+    ],
+)
+def test_weights_of_cases_that_cannot_be(work: Path, weights: dict[str, float], said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        set_up(work, "2d", 0, TrainOptions(case_sampling=weights))

@@ -91,11 +91,15 @@ def first_line(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def among(name: str, known: Iterable[str]) -> str:
-    """Say which names there are, after the one that was probably meant."""
+def meant(name: str, known: Iterable[str]) -> str:
+    """Ask whether another name was meant; empty where none is like it."""
     import difflib
 
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def among(name: str, known: Iterable[str]) -> str:
+    """Say which names there are, after the one that was probably meant."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, 1)
-    meant = f"did you mean {close[0]}? " if close else ""
-    return f"{meant}there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
+    return f"{meant(name, names)}there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"

@@ -106,7 +106,7 @@ class Loader:
     store
         The prepared cases.
     names
-        The cases to draw from, each equally likely.
+        The cases to draw from, each equally likely unless the options say otherwise.
     configuration
         Its patch and batch sizes.
     labels

@@ -40,17 +40,20 @@ def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator
         _check_prepared(store, name, setup)
     _report_absent(store, setup, progress)
     previous = None if setup.first is None else setup.first.store
+    config = setup.config
+    sampling = Sampling(config.oversample_foreground, config.class_sampling)
     loading = LoaderOptions(
-        setup.config.seed,
+        config.seed,
         threads=options.threads or min(MOST_THREADS, max(1, processors() // setup.group.size)),
         share=(setup.group.rank, setup.group.size),
-        sampling=Sampling(setup.config.oversample_foreground, setup.config.class_sampling),
+        sampling=sampling,
         empty=partial(batch_memory, compute.device),
     )
     augmentation = _augmentation(setup)
     _report_mirroring(augmentation, setup, progress)
     more: dict[str, Any] = {"previous": previous, "partial": setup.partial}
-    yield Loader(store, setup.cases.train, configuration, plan.labels, augmentation, loading, **more)
+    trained = replace(loading, sampling=replace(sampling, cases=config.case_sampling))
+    yield Loader(store, setup.cases.train, configuration, plan.labels, augmentation, trained, **more)
     still = build_augmentation("none", configuration, plan.normalization, plan.labels.count)
     loading = replace(loading, purpose="validation")
     held_out = setup.cases.validation or setup.cases.train  # which no patch is drawn from if none is held out

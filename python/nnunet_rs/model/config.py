@@ -77,6 +77,7 @@ class TrainingConfig:
     oversample_foreground: float | None = None  # share of the samples that are centred on foreground; None: nnU-Net's
     class_sampling: str | dict[str, float] = "uniform"  # on which class: or balanced, inverse_frequency, weights
     class_weights: dict[str, float] | None = None  # of classes or regions, by name; None, or no name: 1
+    case_sampling: dict[str, float] | None = None  # how often a sample is of each case; None, or no name: 1
 
     keep_best: bool = False  # the epoch with the best Dice on validation patches is kept beside the last one
     cycle: int = 1  # 2: of a finished model that was trained further, and so on
@@ -105,6 +106,7 @@ _NAMES = tuple(
     if field.name in TrainOptions.__slots__ and field.name not in ("recipe", "learning_rate")
 )
 _CALLED = {"downsampling": "pooling"}  # options of the command that are not named as the field
+_MOST_SHOWN = 6  # weights in a message
 
 
 def new_config(options: TrainOptions, plan: Plan, configuration: str, *, on_gpu: bool = False) -> TrainingConfig:
@@ -360,7 +362,8 @@ def _pairs(weights: Mapping[str, float]) -> list[str]:
 
 def _value(value: object) -> str:
     if isinstance(value, Mapping):
-        return " ".join(_pairs(value))
+        pairs = _pairs(value)
+        return " ".join(pairs if len(pairs) <= _MOST_SHOWN else (*pairs[:_MOST_SHOWN], f"... ({len(pairs)})"))
     if isinstance(value, tuple):  # mirror axes
         return ",".join(map(str, value)) or "none"
     return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -58,6 +58,7 @@ class TrainOptions:
     oversample_foreground: float | None = None
     # On which class: uniform (one of those in the case, as nnU-Net), balanced, inverse_frequency, or weights by name.
     class_sampling: str | Mapping[str, float] | None = None
+    case_sampling: Mapping[str, float] | None = None  # how often samples are of each case, relative to others (1)
     mirror_axes: Shape | None = None  # of the image: 0 is z, 1 is y, 2 is x; None: the augmentation's
     pretrained: str | None = None  # a model, ours or nnU-Net's, whose weights training begins with
     seed: int | None = None  # None: 0

@@ -17,6 +17,7 @@ from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.augment import AUGMENTATIONS, default_mirror_axes
 from nnunet_rs.data.folds import Fold, read_plan_and_fold
 from nnunet_rs.data.mirroring import patch_axes
+from nnunet_rs.data.sampling import cases_drawn, require_case_weights
 from nnunet_rs.model.cascade import FirstStage, open_first_stage
 from nnunet_rs.model.config import OWN, TrainingConfig, new_config, next_cycle_config, resumed_config
 from nnunet_rs.model.context import Context
@@ -25,6 +26,7 @@ from nnunet_rs.model.distributed import ProcessGroup, current_group
 from nnunet_rs.model.header import Identity
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.plugins import Plugin, as_plugin
+from nnunet_rs.plan.files import read_fingerprint
 from nnunet_rs.plan.schema import Configuration, Plan
 from nnunet_rs.plan.training_plan import training_plan
 
@@ -127,6 +129,7 @@ def set_up(
     else:
         on_gpu = find_device(options.device).type != "cpu"
         config = new_config(options, plan, configuration, on_gpu=on_gpu)
+    _require_cases(options, config, WorkFolder(work), cases)
     if not cases.validation:
         config = replace(config, validation_batches=0)
     if config.keep_best and not config.validation_batches:
@@ -139,6 +142,15 @@ def set_up(
         first = open_first_stage(work, plan, configuration, (*cases.train, *cases.validation))
     configured, partial = plan.configurations[configuration], read_partial(work, plan, cases)
     return Setup(work, folder, plan, configured, fold, cases, config, options, plugins, group, first, partial)
+
+
+def _require_cases(options: TrainOptions, config: TrainingConfig, work: WorkFolder, cases: Fold) -> None:
+    """Raise a PlanError where samples cannot be drawn from the cases as asked for."""
+    if options.case_sampling is not None:
+        require_case_weights(
+            options.case_sampling, {case.name for case in read_fingerprint(work.fingerprint_file).cases}
+        )
+    cases_drawn(cases.train, config.case_sampling)
 
 
 def read_partial(work: Path, plan: Plan, cases: Fold) -> PartialLabels:

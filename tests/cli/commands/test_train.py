@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from nnunet_rs.cli import main
 from nnunet_rs.cli.commands.train import train_options
+from nnunet_rs.cli.console import UsageError
 from nnunet_rs.cli.parser import build_parser
 from nnunet_rs.model.losses import build_loss
 from nnunet_rs.model.options import TrainOptions
@@ -60,6 +61,7 @@ def asked(line: str) -> TrainOptions:
             "--class-sampling tumour=3 a=b=0 --class-weights background=0.5 tumour=2e1",
             TrainOptions(class_sampling={"tumour": 3, "a=b": 0}, class_weights={"background": 0.5, "tumour": 20}),
         ),
+        ("--case-sampling a=3 b=0.5", TrainOptions(case_sampling={"a": 3, "b": 0.5})),
     ],
 )
 def test_what_the_user_wants(line: str, expected: TrainOptions) -> None:
@@ -97,3 +99,11 @@ def test_options_of_a_cluster_are_refused_where_they_would_do_nothing(
 ) -> None:
     assert main(["train", str(tmp_path), "-c", "2d", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_weights_of_cases_come_from_a_file_too(tmp_path: Path) -> None:
+    file = tmp_path / "a=3.csv"
+    file.write_text("case,weight\na,3\nb,0.5\n")
+    assert asked(f"--case-sampling {file}") == TrainOptions(case_sampling={"a": 3, "b": 0.5})
+    with pytest.raises(UsageError, match="--case-sampling: 'b' is not a weight"):
+        asked("--case-sampling a=3 b")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_rs.cli import cluster, shared, values
@@ -195,6 +196,13 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         help="on which class: uniform (default, as nnU-Net: one of those in the case), balanced (every class equally "
         "often, however few cases have it), inverse_frequency (by its voxels), or weights as NAME=3 NAME=0.5",
     )
+    group.add_argument(
+        "--case-sampling",
+        metavar="FILE|CASE=W",
+        nargs="+",
+        help="how often samples are of each case, relative to others: weights as CASE=3 CASE=0.5, or a .csv or .json "
+        "file of them; cases that are not named have 1",
+    )
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
@@ -315,6 +323,7 @@ def train_options(arguments: argparse.Namespace) -> TrainOptions:
     given |= {name: as_plugin(name, given[name]) or given[name] for name in OWN}  # what is not found is told now
     given["on_epoch"] = as_plugin("on-epoch", arguments.on_epoch)
     given["class_sampling"] = _class_sampling(arguments.class_sampling)
+    given["case_sampling"] = _case_sampling(arguments.case_sampling)
     given["class_weights"] = dict(arguments.class_weights) if arguments.class_weights else None
     given["recipe"] = None if arguments.recipe is None else find_recipe(arguments.recipe)
     given["resume"] = arguments.resume or (arguments.all and not arguments.fresh)
@@ -325,10 +334,24 @@ def _class_sampling(words: list[str] | None) -> str | dict[str, float] | None:
     """Read a name, or weights of classes."""
     if not words or (len(words) == 1 and "=" not in words[0]):
         return words[0] if words else None
+    return _weights("--class-sampling", words)
+
+
+def _case_sampling(words: list[str] | None) -> dict[str, float] | None:
+    """Read weights of cases, or the file that has them."""
+    from nnunet_rs.data.sampling import read_case_weights
+
+    if not words:
+        return None
+    alone = len(words) == 1 and ("=" not in words[0] or words[0].lower().endswith((".csv", ".json")))
+    return read_case_weights(Path(words[0])) if alone else _weights("--case-sampling", words)
+
+
+def _weights(option: str, words: list[str]) -> dict[str, float]:
     try:
         return dict(map(values.weight, words))
     except argparse.ArgumentTypeError as error:
-        raise UsageError(f"--class-sampling: {error}") from error
+        raise UsageError(f"{option}: {error}") from error
 
 
 def _model_options(arguments: argparse.Namespace) -> ModelOptions:
