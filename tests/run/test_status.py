@@ -13,7 +13,8 @@ from nnunet_rs.core.locks import exclusive
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.run import status
 from nnunet_rs.run.jobs import JobRecord, add_job, note_planned
-from nnunet_rs.run.status import work_status
+from nnunet_rs.run.status import ModelStatus, work_status
+from nnunet_rs.run.watch import changes
 
 
 def epoch(number: int) -> dict[str, Any]:
@@ -70,3 +71,43 @@ def test_what_waits_says_how_many_epochs_it_is_to_have(make_work: Any) -> None:
         ("waiting", None),
     ]
     assert len((WorkFolder(work).jobs_folder / "jobs.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_new_cycle_on_top_of_a_finished_model(make_work: Any) -> None:
+    work = make_work({"3d_fullres": (0,)})
+    model = WorkFolder(work).model("3d_fullres", 0)
+
+    def status_now() -> ModelStatus:
+        return next(each for each in work_status(work) if (each.configuration, each.fold) == ("3d_fullres", 0))
+
+    assert (status_now().state, status_now().name) == ("unscored", "3d_fullres, fold 0")
+    with exclusive(model.path, "training"):  # its held-out cases are scored
+        assert status_now().state == "unscored"
+    model.next_cycle.path.mkdir()
+    with exclusive(model.path, "training"):
+        begun = status_now()
+        model.next_cycle.metrics_file.write_text("".join(json.dumps(epoch(number)) + "\n" for number in range(3)))
+        later = status_now()
+    assert [(each.state, each.name) for each in (begun, later)] == [("running", "3d_fullres, fold 0, cycle 2")] * 2
+    assert (begun.epochs, later.epochs, later.dice) == (0, 3, 0.375)
+    assert (later.note, f"process {os.getpid()}" in later.where) == ("the finished model serves until then", True)
+    model.next_cycle.checkpoint_file.write_bytes(b"")
+    left = status_now()
+    assert (left.state, left.epochs, left.cycle, left.where) == ("interrupted", 3, 2, "")
+
+
+def test_the_page_is_written_again_for_a_new_cycles_epochs(make_work: Any) -> None:
+    work = make_work({"3d_fullres": (0,)})
+    following = WorkFolder(work).model("3d_fullres", 0).next_cycle
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            following.path.mkdir()
+            following.metrics_file.write_text(json.dumps(epoch(0)) + "\n")
+
+    told = changes(work, 7.0, sleep)
+    next(told)
+    next(told)
+    assert len(slept) == 3

@@ -49,6 +49,12 @@ class ModelStatus:
     since: str = ""
     note: str = ""  # why it failed, or waits; a sign of life that is missing
     log: str = ""
+    cycle: int = 1  # 2: a finished model that is, or was, trained further, and so on
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        return f"{self.configuration}, fold {self.fold}" + (f", cycle {self.cycle}" if self.cycle > 1 else "")
 
 
 def work_status(work: Path) -> tuple[ModelStatus, ...]:
@@ -84,23 +90,67 @@ def _status(
     states: Mapping[str, str],
     planned: int | None,
 ) -> ModelStatus:
-    name, fold = place.configuration, place.fold
-    history, config = _history(plan, model), _config(model)
-    total, epochs = config.epochs if config else planned, len(history.epochs)
-    if model.is_finished():
-        dice = _dice(model)
-        return ModelStatus(name, fold, "done" if dice is not None else "unscored", epochs, total, dice)
-    validated = history.epochs[-1].mean_dice if history.epochs else None
     held = holder_of(model.path)
-    if held is not None:
-        note = _silence(held[1])
-        left = _left(history, config)
-        return ModelStatus(
-            name, fold, "running", epochs, total, validated, left, _where(held[0], job), held[0].since, note, _log(job)
-        )
-    state, note = _at_rest(model, job, states)
+    if model.is_finished() and not _is_trained_further(model, running=held is not None):
+        return _finished(plan, place, model, planned)
+    further = model.is_finished()
+    training = model.next_cycle if further else model
+    if further and job is not None and job.id not in states:
+        job = None  # it trained the model that is finished
+    history, config = _history(plan, training), _config(training)
+    state, note = _at_rest(training, job, states)
+    left: float | None = None
+    since = ""
     where = f"SLURM job {job.id}" if job is not None and job.engine == SLURM and state in ("queued", "failed") else ""
-    return ModelStatus(name, fold, state, epochs, total, validated, None, where, "", note, _log(job))
+    if held is not None:
+        state, note, left, since = "running", _silence(held[1]), _left(history, config), held[0].since
+        where = _where(held[0], job)
+    return ModelStatus(
+        place.configuration,
+        place.fold,
+        state,
+        epochs=len(history.epochs),
+        of=config.epochs if config else planned,
+        dice=history.epochs[-1].mean_dice if history.epochs else None,
+        seconds_left=left,
+        where=where,
+        since=since,
+        note="; ".join(filter(None, (note, _before(model) if further else ""))),
+        log=_log(job),
+        cycle=_cycle(config, model if further else None),
+    )
+
+
+def _finished(plan: Plan, place: Model, model: ModelFolder, planned: int | None) -> ModelStatus:
+    """Return the status of a finished model that is not trained further."""
+    config, dice = _config(model), _dice(model)
+    return ModelStatus(
+        place.configuration,
+        place.fold,
+        "done" if dice is not None else "unscored",
+        epochs=len(_history(plan, model).epochs),
+        of=config.epochs if config else planned,
+        dice=dice,
+        cycle=config.cycle if config else 1,
+    )
+
+
+def _is_trained_further(model: ModelFolder, *, running: bool) -> bool:
+    """Whether a new cycle on top of a finished model is under way: it has a checkpoint after its first epoch."""
+    return model.next_cycle.has_checkpoint() or (running and model.next_cycle.path.is_dir())
+
+
+def _cycle(config: TrainingConfig | None, finished: ModelFolder | None) -> int:
+    """Return which cycle a training is: before its first checkpoint, the one after the finished model's."""
+    if config is not None or finished is None:
+        return 1 if config is None else config.cycle
+    return _cycle(_config(finished), None) + 1
+
+
+def _before(model: ModelFolder) -> str:
+    """Say that the finished model is used meanwhile."""
+    dice = _dice(model)
+    return "the finished model serves until then" + (f" (Dice {dice:.3f})" if dice is not None else "")
 
 
 def _at_rest(model: ModelFolder, job: JobRecord | None, states: Mapping[str, str]) -> tuple[State, str]:

@@ -52,7 +52,7 @@ def _signature(work: Path) -> Signature:
     files = [folder.plan_file, folder.best_file]
     found = []
     for model in (model for name in folder.configurations() for model in folder.models(name)):
-        files += [model.metrics_file, model.metadata_file, model.summary_file]
+        files += [model.metrics_file, model.metadata_file, model.summary_file, model.next_cycle.metrics_file]
         found.append((str(model.path), int(holder_of(model.path) is not None)))
     files += [file for each in cohorts_of(work) for file in (each.path / WORKERS).glob("*")]
     for file in files:
@@ -114,7 +114,7 @@ def _row(model: ModelStatus) -> tuple[str, ...]:
     epochs = f"{model.epochs} of {model.of}" if model.of else str(model.epochs) if model.epochs else _NOTHING
     left = _NOTHING if model.seconds_left is None else clock(model.seconds_left)
     return (
-        f"{model.configuration}, fold {model.fold}",
+        model.name,
         model.state,
         epochs,
         left,

@@ -56,7 +56,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 
 def _lines(models: tuple[ModelStatus, ...]) -> list[str]:
-    running = [f"  {each.configuration}, fold {each.fold}: {_progress(each)}" for each in models if _runs(each)]
+    running = [f"  {each.name}: {_progress(each)}" for each in models if _runs(each)]
     return [_summary(models), *running] if models else []
 
 
@@ -96,10 +96,7 @@ def _cohort(each: CohortStatus) -> list[Table | str]:
 def _table(found: tuple[ModelStatus, ...]) -> Table:
     from nnunet_rs.report.tables import Table, number
 
-    rows = tuple(
-        (f"{each.configuration}, fold {each.fold}", each.state, _progress(each), number(each.dice), _remark(each))
-        for each in found
-    )
+    rows = tuple((each.name, each.state, _progress(each), number(each.dice), _remark(each)) for each in found)
     note = "Dice: of held-out cases; while a model trains, of validation patches."
     return Table("", ("model", "state", "epochs", "Dice", ""), rows, note)
 
