@@ -303,3 +303,45 @@ def test_labels_that_are_not_declared_are_told(
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     assert main(["evaluate", seg, seg, *declared, "-q"]) == 1
     assert "label-undeclared" in capsys.readouterr().err
+
+
+def test_classes_are_called_as_the_files_call_them(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nnunet_rs.core.types import LabelSet
+    from nnunet_rs.exchange.dicom.seg import write_seg
+    from nnunet_rs.exchange.dicom.source import Source
+    from nnunet_rs.exchange.dicom.structures import structures_of
+
+    seg, contours = labelled / "labels" / "1", labelled / "labels" / "2"
+
+    def scored(other: Path) -> dict[str, float]:
+        assert main(["evaluate", str(seg), str(other), "--json"]) == 0
+        return {name: row["Dice"] for name, row in json.loads(capsys.readouterr().out)["mean"].items()}
+
+    assert scored(contours) == {"1": 1, "2": 1}
+    assert main(["evaluate", str(seg), str(contours)]) == 0
+    shown = capsys.readouterr().out
+    assert "tumour" in shown
+    assert "liver" in shown
+    # Another program's numbers: the names decide.
+    voxels, other = np.zeros(SHAPE, np.uint8), tmp_path / "other"
+    voxels[2:6, 5:15, 5:15], voxels[3, 7, 7:9] = 1, 2
+    known = structures_of(LabelSet(("background", "Liver", "Tumour"), (0, 1, 2)))
+    write_seg(other, voxels, Source(only_series(labelled / "a", labelled / "a")), known)
+    assert scored(other) == {"1": 1, "2": 1}
+
+
+def test_files_of_labels_that_name_nothing_are_told_first(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pydicom
+
+    seg, target = labelled / "labels" / "1", tmp_path / "Dataset001_X"
+    (labelled / "labels" / "2").unlink()
+    dataset = pydicom.dcmread(seg)
+    dataset.SegmentSequence = []
+    dataset.save_as(seg)
+    assert main(["dicom", str(labelled), "-o", str(target), "--modality", "CT", "-q"]) == 1
+    assert f"{seg}: names no structure; export it again" in capsys.readouterr().err
+    assert not target.exists() or not list(target.rglob("*.nii.gz"))

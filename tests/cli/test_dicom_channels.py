@@ -220,3 +220,18 @@ def test_a_table_is_written_filled_in_and_used(
 def test_channels_need_a_dataset(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dicom", str(studies), *RULES]) == 2
     assert "name its folder (-o)" in capsys.readouterr().err
+
+
+def test_channels_of_other_names_are_taken_in_order_and_told(
+    work: Path, studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(out: str, *rules: str) -> int:
+        command = ["predict", str(work), "-i", str(studies), "-o", str(tmp_path / out), "--no-mirror"]
+        assert main([*command, "--channels", *rules]) == 0
+        return capsys.readouterr().err.count(
+            f"{studies}: channels MPRAGE, FLAIR are taken in this order; the model was trained on T1, FLAIR"
+        )
+
+    assert told("other", "MPRAGE=*t1*", "FLAIR=*flair*") == 1
+    assert told("same", "flair=*flair*", "t1=*t1*") == 0
+    np.testing.assert_array_equal(voxels(tmp_path / "other/first.nii.gz"), voxels(tmp_path / "same/first.nii.gz"))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_rs.core.dicom.references import common_grid, is_label_file, read_labels_on, values_in
+from nnunet_rs.core.dicom.named_labels import common_names, names_by_value
+from nnunet_rs.core.dicom.references import common_grid, is_label_file, read_labels_on, structures_in
 from nnunet_rs.core.errors import DatasetError, doing
 from nnunet_rs.core.folders import Folders, Listing, same_case
 from nnunet_rs.core.folders import left_out as issues_left_out
@@ -216,13 +217,24 @@ def label_files(folder: Path) -> dict[str, Path]:
 
 
 def found_labels(pairs: Sequence[CasePair]) -> LabelSet:
-    """Take every value found in any of the files as a class, 0 as the background."""
+    """Take every value found in any of the files as a class, 0 as the background.
+
+    SEG and RTSTRUCT files name their structures, and so the classes, where all of them agree on the values. Where they
+    do not, and no other file tells values, structures of one name are a class if both sides have the same names.
+    """
     values = {0}
+    ours: list[tuple[str, int]] = []
+    theirs: list[tuple[str, int]] = []
     for pair in pairs:
-        for path in (pair.prediction, pair.reference):
-            values.update(values_in(path) if is_label_file(path) else map(int, np.unique(read_labels(path).data)))
+        for path, structures in ((pair.prediction, ours), (pair.reference, theirs)):
+            if is_label_file(path):
+                structures += structures_in(path)
+            else:
+                values.update(map(int, np.unique(read_labels(path).data)))
+    names = names_by_value((*ours, *theirs)) or (common_names(ours, theirs) if values == {0} else {})
+    values.update(names or (value for _, value in (*ours, *theirs)))
     ordered = (0, *sorted(values - {0}))
-    return LabelSet(names=tuple(str(value) for value in ordered), values=ordered)
+    return LabelSet(names=tuple(names.get(value, str(value)) for value in ordered), values=ordered)
 
 
 def encoded(scan: ImageFile, labels: LabelSet) -> Labels:

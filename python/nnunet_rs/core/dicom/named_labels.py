@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,30 @@ def values_of(path: Path, found: Sequence[Named], labels: LabelSet | None) -> tu
     return painted, [Issue(path, "left-out", value, "declare them, if they are meant", fatal=False)]
 
 
+def names_by_value(found: Iterable[tuple[str, int]]) -> dict[int, str]:
+    """Return what each value is called by the structures of several files, given as names and values.
+
+    Empty where they do not agree: a name has two values or a value two names, a name is a number, a value is 0.
+    """
+    names: dict[int, str] = {}
+    values: dict[str, int] = {}
+    for name, value in found:
+        plain = _plain(name)
+        if not value or not _is_name(plain):
+            return {}
+        if values.setdefault(plain, value) != value or _plain(names.setdefault(value, name)) != plain:
+            return {}
+    return names
+
+
+def common_names(ours: Iterable[tuple[str, int]], theirs: Iterable[tuple[str, int]]) -> dict[int, str]:
+    """Return the names that two sets of files share by new values, from 1; empty where one side has others."""
+    one, other = ({_plain(name): name for name, _ in found} for found in (ours, theirs))
+    if one.keys() != other.keys() or not all(map(_is_name, one)):
+        return {}
+    return {value: one[plain] for value, plain in enumerate(sorted(one), 1)}
+
+
 def _declared(labels: LabelSet) -> list[tuple[str, int]]:
     """Names and values, in the order in which they are painted."""
     if labels.regions:
@@ -77,6 +101,10 @@ def _declared(labels: LabelSet) -> list[tuple[str, int]]:
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_]+", " ", name).strip().casefold()
+
+
+def _is_name(plain: str) -> bool:
+    return bool(plain) and not plain.isdigit()
 
 
 def code_of(sequence: Any) -> tuple[str, ...]:

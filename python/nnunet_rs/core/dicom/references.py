@@ -45,11 +45,12 @@ def label_file(path: Path) -> Path:
     return files[0]
 
 
-def values_in(path: Path) -> set[int]:
-    """Return the values that the structures of a file stand for, where nobody declares them; no voxel is read."""
+def structures_in(path: Path) -> list[tuple[str, int]]:
+    """Return the structures of a file and the values they stand for where nobody declares them; no voxel is read."""
     path = label_file(path)
     named = read_contours(path).names if label_kind(path) == "RTSTRUCT" else read_names(path)
-    return set(values_of(path, named, None)[0].values())
+    values, _ = values_of(path, named, None)
+    return [(one.name, values[one.number]) for one in named]
 
 
 def read_labels_on(path: Path, grid: Grid, labels: LabelSet | None = None) -> ImageFile:

@@ -140,12 +140,14 @@ def convert(
     Raises
     ------
     DatasetError
-        No series can be used; several modalities; a structure to keep is in no file.
+        No series can be used; several modalities; files of labels, and none names a structure; a structure to keep is
+        in no file.
     NnunetError
         A file cannot be written, or is there and not this tool's.
     """
     done = Converted()
     usable, structures = _usable(cases, done)
+    _require_structures(usable, structures)
     names = tuple(channels) or (_modality(usable),)
     labels, codes = _labels(structures, keep)
     done.labels = labels
@@ -177,10 +179,25 @@ def _usable(cases: Sequence[DatasetCase], done: Converted) -> tuple[list[Dataset
     return usable, structures
 
 
+def _require_structures(cases: Sequence[DatasetCase], structures: Sequence[Named]) -> None:
+    """See that files of labels, where there are any, name a structure: else they would make no label."""
+    files = [(case, path) for case in cases for path in case.labels]
+    if files and not structures:
+        case, path = files[0]
+        more = f" (nor do {len(files) - 1} others)" if files[1:] else ""
+        raise DatasetError(
+            f"{case.channels[0].shown.path(path)}: names no structure{more}; export it again, or take such files "
+            "away for a dataset of images alone"
+        )
+
+
 def _files(output: Path, case: DatasetCase) -> list[Path]:
-    folder = "imagesTr" if case.labels else "imagesTs"
-    files = [output / folder / _image_name(case, number) for number in range(len(case.channels))]
+    files = [output / _images(case) / _image_name(case, number) for number in range(len(case.channels))]
     return files + ([output / "labelsTr" / f"{case.name}.nii.gz"] if case.labels else [])
+
+
+def _images(case: DatasetCase) -> str:
+    return "imagesTr" if case.labels else "imagesTs"
 
 
 def _image_name(case: DatasetCase, channel: int) -> str:
@@ -231,22 +248,22 @@ def _labels(structures: Sequence[Named], keep: Sequence[str]) -> tuple[LabelSet 
 def _convert_case(
     case: DatasetCase, outputs: Outputs, labels: LabelSet | None, done: Converted, progress: Progress
 ) -> None:
-    labelled, first = bool(case.labels) and labels is not None, case.channels[0]
+    first = case.channels[0]
     try:
         for other in case.channels[1:]:
             require_none(compare_grids(first.grid, other.grid))
         with outputs.new_files(_image_name(case, 0)) as folder:
             for number, series in enumerate(case.channels):  # one at a time is in memory
                 name = _image_name(case, number)
-                _write_image(folder / ("imagesTr" if labelled else "imagesTs") / name, read_series(series))
-            if labels is not None and labelled:
+                _write_image(folder / _images(case) / name, read_series(series))
+            if labels is not None and case.labels:
                 (folder / "labelsTr").mkdir()
                 merged = _merged(case, first.grid, labels, progress)
                 write_labels(folder / "labelsTr" / f"{case.name}.nii.gz", merged, first.stack.header)
     except IssueError as error:
         done.refused.append(error.issue)
         return
-    (done.training if labelled else done.test).append(case.name)
+    (done.training if case.labels else done.test).append(case.name)
 
 
 def _merged(case: DatasetCase, grid: Grid, labels: LabelSet, progress: Progress) -> IntArray:

@@ -90,7 +90,9 @@ def _of_folder(
     if not choice.is_made:
         _require_one_channel(found.series, named, channels())
         return tuple(StandIn(one.name, one) for one in found.series), ()
-    studies = choice.studies(found.series, named, channels())
+    wanted = channels()
+    studies = choice.studies(found.series, named, wanted)
+    _report_other_names(named, studies.channels, wanted, progress)
     if studies.rest:
         names = examples([one.name for one in studies.rest])
         progress.say(f"{named}: {len(studies.rest)} series of no channel left out ({names})")
@@ -105,6 +107,15 @@ def _of_folder(
         if one is not None
     )
     return series, refused
+
+
+def _report_other_names(named: Path, channels: Sequence[str], wanted: Sequence[str], progress: Progress) -> None:
+    """Say that channels are taken in the order in which they are given, for the model's have other names."""
+    if wanted and [name.casefold() for name in channels] != [name.casefold() for name in wanted]:
+        progress.say(
+            f"{named}: channels {', '.join(channels)} are taken in this order; the model was trained on "
+            f"{', '.join(wanted)}"
+        )
 
 
 def _require_one_channel(series: Sequence[Series], named: Path, channels: Sequence[str]) -> None:

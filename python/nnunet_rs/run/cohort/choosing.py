@@ -56,8 +56,9 @@ def begin_choosing(
         several = [names] if asked.pairs and len(names) > 1 else []
         for members in [*((name,) for name in names), *several]:
             group = json.dumps([fold, *members])
-            loaded = _load(work, members, fold, asked.device, asked.options, networks=False)
-            found = _contents(work, members, fold, loaded)
+            held_out = _HeldOut(work, members, fold, asked.device, asked.options)
+            loaded = held_out.load(networks=False)
+            found = held_out.contents(loaded)
             contents[group] = {str(folder): content for folder, content in found.items()}
             with open_results(loaded.plan, found, OWN, progress) as results:
                 todo = begin_results(results, cases, OWN, progress)
@@ -70,24 +71,34 @@ def begin_choosing(
     return begin(WorkFolder(work).jobs_folder, cohort, groups, workers, progress)
 
 
-def _load(
-    work: Path, names: Sequence[str], fold: int, device: str, options: PredictOptions, *, networks: bool = True
-) -> Predictor | Pairs:
-    members = tuple(load_held_out(work, name, fold, device, options, networks=networks) for name in names)
-    return members[0] if len(members) == 1 else Pairs(members)
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """The networks of one configuration or of several, and the fold whose held-out cases they predict."""
 
+    work: Path
+    names: tuple[str, ...]
+    fold: int
+    device: str
+    options: PredictOptions
 
-def _contents(
-    work: Path, names: Sequence[str], fold: int, loaded: Predictor | Pairs
-) -> Mapping[Path, Mapping[str, Any]]:
-    """Return what each folder's prediction.json says."""
-    labels = loaded.plan.labels
-    if isinstance(loaded, Predictor):
-        return {held_out_folder(work, names, fold): prediction_content(loaded.describe(), labels)}
-    return {
-        held_out_folder(work, pair, fold): prediction_content(ensemble.describe(), labels)
-        for pair, ensemble in zip(combinations(names, 2), loaded.ensembles, strict=True)
-    }
+    def load(self, *, networks: bool = True) -> Predictor | Pairs:
+        """Return the only configuration's networks, or all pairs of them; errors as `load_held_out`."""
+        members = tuple(
+            load_held_out(self.work, name, self.fold, self.device, self.options, networks=networks)
+            for name in self.names
+        )
+        return members[0] if len(members) == 1 else Pairs(members)
+
+    def contents(self, loaded: Predictor | Pairs) -> Mapping[Path, Mapping[str, Any]]:
+        """Return what each folder's prediction.json says."""
+        labels = loaded.plan.labels
+        if isinstance(loaded, Predictor):
+            folder = held_out_folder(self.work, self.names, self.fold)
+            return {folder: prediction_content(loaded.describe(), labels)}
+        return {
+            held_out_folder(self.work, pair, self.fold): prediction_content(ensemble.describe(), labels)
+            for pair, ensemble in zip(combinations(self.names, 2), loaded.ensembles, strict=True)
+        }
 
 
 def choosing_job(work: Path, asked: ChoosingOptions) -> Job:
@@ -123,8 +134,9 @@ def open_work(cohort: Cohort, group: str, resources: Resources, progress: Progre
     fold, *names = json.loads(group)
     options = _with_threads(predict_options(cohort), resources)
     work = Path(cohort.option("work"))
-    loaded = _load(work, names, fold, cohort.option("device"), options)
-    contents = _contents(work, names, fold, loaded)
+    held_out = _HeldOut(work, tuple(names), fold, cohort.option("device"), options)
+    loaded = held_out.load()
+    contents = held_out.contents(loaded)
     named = {str(path): content for path, content in contents.items()}
     require_same_models(work, named, cohort.option("contents")[group])
     with open_results(loaded.plan, contents, OWN, progress) as results:
