@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_rs.cli import nnunet, shared, values
 from nnunet_rs.cli.renamed import Renamed
 from nnunet_rs.core.choices import PLANNER_NAMES
+from nnunet_rs.core.workspace import SPLITS_JSON
 
 if TYPE_CHECKING:
     from nnunet_rs.core.issues import Issue
@@ -67,7 +68,7 @@ def add_splits(parser: argparse.ArgumentParser) -> None:
         "--num-folds",
         metavar="N",
         type=values.num_folds,
-        help="folds of cross-validation (default: as many as splits.json has, else 5)",
+        help=f"folds of cross-validation (default: as many as {SPLITS_JSON} has, else 5)",
     )
 
 

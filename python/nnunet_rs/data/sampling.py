@@ -15,6 +15,7 @@ from nnunet_rs.core.choices import ClassSamplingName, names
 from nnunet_rs.core.errors import DatasetError, PlanError, among, meant
 from nnunet_rs.core.files import read_json
 from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.workspace import SPLITS_JSON
 from nnunet_rs.data.folds import read_case_table
 from nnunet_rs.data.patches import PatchRule
 
@@ -181,7 +182,7 @@ def require_case_weights(weights: Mapping[str, float], known: Collection[str]) -
         more = f" (and {len(unknown) - 1} more)" if unknown[1:] else ""
         raise PlanError(
             f"case sampling: {unknown[0]!r}{more} is no training case of the dataset; {meant(unknown[0], known)}names "
-            "are as in splits.json"
+            f"are as in {SPLITS_JSON}"
         )
     for name, weight in weights.items():
         _require_weight("case sampling", name, weight)
