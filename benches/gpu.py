@@ -22,7 +22,7 @@ import traceback
 
 os.environ.setdefault("BLOSC_NTHREADS", "1")
 
-from gpu_exam import correct, parts, peer, prediction, resuming, training  # noqa: F401 (their sections register)
+from gpu_exam import correct, graphs, parts, peer, prediction, resuming, training  # noqa: F401 (their sections register)
 from gpu_exam.shared import BEGUN, SECTIONS, Exam
 
 ORDER = (
@@ -42,6 +42,7 @@ ORDER = (
     "loader",
     "repeatable",
     "compiled_more",
+    "graphs",
 )
 
 

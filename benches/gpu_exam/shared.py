@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from nnunet_rs.core.types import LabelSet
 from nnunet_rs.data.store import Store
+from nnunet_rs.model.compiled import batch_loss
 from nnunet_rs.model.device import batch_memory, choose_compute, find_device, kernels_measured
 from nnunet_rs.model.ema import WeightEMA
 from nnunet_rs.model.losses import DeepSupervision, build_loss
@@ -62,6 +63,15 @@ class Exam:
         print(line, flush=True)
         self.file.write(line + "\n")
         self.file.flush()
+
+    @contextmanager
+    def going_on(self, **values: Any) -> Iterator[None]:
+        """Say what failed, and go on."""
+        try:
+            yield
+        except Exception as error:
+            self.say(**values, failed=f"{type(error).__name__}: {error}"[:400])
+        self.clear()
 
     def work(self) -> Path:
         """Return a prepared work folder of the dataset, made the first time."""
@@ -194,6 +204,7 @@ def networks(quick: bool) -> dict[str, Configuration]:
     if quick:
         return {
             "hippocampus": configuration((16, 24, 16), (4, 8, 12), 3),
+            "hippocampus_30": configuration((16, 24, 16), (3, 6, 9), 3),
             "hippocampus_fast": configuration((16, 24, 16), (4, 8, 12), 2),
             "large": configuration((32, 32, 32), (4, 8, 12, 16), 2),
             "residual": configuration((16, 16, 16), (4, 8, 12), 2, True, (1, 2, 2)),
@@ -201,6 +212,7 @@ def networks(quick: bool) -> dict[str, Configuration]:
         }
     return {
         "hippocampus": configuration((40, 56, 40), (32, 64, 128, 256), 9),
+        "hippocampus_30": configuration((40, 56, 40), (30, 60, 120, 240), 9),  # no multiples of 8, as the paper's
         "hippocampus_fast": configuration((40, 56, 40), (30, 60, 120, 240), 2),
         "large": configuration((128,) * 3, (32, 64, 128, 256, 320, 320), 2),
         "residual": configuration((96,) * 3, (32, 64, 128, 256, 320, 320), 2, True, (1, 3, 4, 6, 6, 6)),
@@ -223,11 +235,9 @@ class Step:
         self.scaler = self.compute.scaler()
         self.average = None if recipe.ema_decay is None else WeightEMA(self.network, recipe.ema_decay)
         self.loss = DeepSupervision(build_loss(LABELS)).to(exam.device)
-        self.forward: Any = self.network
-        if mode == "compiled":
-            self.forward = torch.compile(self.network)
-        elif mode == "graphs":
-            self.forward = torch.compile(self.network, mode="reduce-overhead")
+        self.whole: Any = None  # network and loss as one, as `model.compiled` has them
+        if mode != "eager":
+            self.whole = compiled_as(mode, batch_loss(self.network, self.loss, self.compute))
         empty = partial(batch_memory, exam.device)
         rng = np.random.default_rng(0)
         self.data, self.labels = (
@@ -252,10 +262,14 @@ class Step:
         data = data.to(compute.device, non_blocking=True, memory_format=compute.layout(self.c.dims))
         labels = labels.to(compute.device, non_blocking=True)
         self.optimiser.zero_grad(set_to_none=True)
-        with compute.autocast():
-            outputs = self.forward(data)
-        self.mark()
-        loss = self.loss(outputs, labels)
+        if self.whole is None:
+            with compute.autocast():
+                outputs = self.network(data)
+            self.mark()
+            loss = self.loss(outputs, labels)
+        else:
+            self.mark()
+            loss = self.whole(data, labels)
         self.mark()
         self.scaler.scale(loss).backward()
         self.mark()
@@ -267,9 +281,14 @@ class Step:
         self.scaler.update()
         self.mark()
         if self.average is not None:
-            self.average.update(self.network)
+            self.average.update()
         self.mark()
-        return loss.detach()
+        return loss.detach().clone()  # a graph's own memory is written again by the next iteration
+
+
+def compiled_as(mode: str, function: Any) -> Any:
+    """Compile a function, as nnU-Net does or with CUDA graphs."""
+    return torch.compile(function, dynamic=False, mode="reduce-overhead" if mode == "graphs" else None)
 
 
 PHASES = ("copy_and_forward", "loss", "backward", "clip", "optimiser", "average")

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import nibabel
 import numpy as np
 import torch
 from made import FLAT, LABELS, PLAIN, configuration
@@ -19,6 +20,7 @@ from nnunet_rs.predict.engines import torch_accumulator
 from nnunet_rs.predict.engines.torch_engine import torch_engine
 from nnunet_rs.predict.engines.torch_opening import _cast_convolutions
 from nnunet_rs.predict.ensemble import Ensemble
+from nnunet_rs.predict.folder import FolderOptions, predict_folder
 from nnunet_rs.predict.options import PredictOptions
 from nnunet_rs.predict.predictor import Predictor
 from nnunet_rs.predict.sliding_window import WindowOptions, sliding_window_scores
@@ -186,3 +188,25 @@ def predictors(audit: Audit) -> None:
             with_lowres = replace(members[0].options, step=1.0, mirror=False, batch=3)
             member = Predictor.load(work, "cuda", configuration=PLAIN.name, options=with_lowres)
             audit.require(member(image, spacing).shape == image.shape, "another shape")
+
+
+@section
+def folders(audit: Audit) -> None:
+    """Predict folders, where labels of one case are made beside the next one's windows; nothing stays on the GPU."""
+    with audit.checked("folders"):
+        work, images = audit.work(LABELS["classes"], PLAIN, FLAT), audit.folder / "images"
+        images.mkdir()
+        for index in range(3):
+            voxels = np.random.default_rng(index).normal(size=(40, 50, 30 + index)).astype(np.float32)
+            nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.0, 1.0, 2.0, 1.0])), images / f"case_{index}.nii.gz")
+        for name in (PLAIN.name, FLAT.name):
+            train(work, options_of(V2), name)
+        members = tuple(Predictor.load(work, "cuda", configuration=c.name) for c in (PLAIN, FLAT))
+        members[0](np.ones((16, 24, 20), np.float32) * np.arange(20, dtype=np.float32), (2.0, 1.0, 1.0))
+        before = torch.cuda.memory_allocated()
+        for number, each in enumerate((members[0], Ensemble(members))):
+            out, options = audit.folder / f"out_{number}", FolderOptions(save_probabilities=True)
+            audit.require(len(predict_folder(each, images, out, options).written) == 3, "not all cases were written")
+            audit.require(len(list(out.glob("*.b2nd"))) == 3, "not all probabilities were written")
+            held = torch.cuda.memory_allocated() - before
+            audit.require(held <= 0, f"{held} bytes more are held on the GPU")

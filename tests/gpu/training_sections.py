@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,33 +58,52 @@ def trainings(audit: Audit) -> None:
 @section
 def iterations(audit: Audit) -> None:
     """Count launches and waits of an iteration: what ten more iterations of a training add."""
-    rows = [
+    rows: list[tuple[str, Any, Any, str, dict[str, Any]]] = [
         ("paper, 3d", PLAIN, PAPER, "classes", {}),
         ("v2, 3d", PLAIN, V2, "classes", {}),
         ("fast, 3d", PLAIN, FAST, "classes", {}),
         ("v2, 3d, float16", PLAIN, V2, "classes", {"precision": "float16"}),
+        ("fast, 3d, float16", PLAIN, FAST, "classes", {"precision": "float16"}),
         ("v2, 3d, regions and ignore", PLAIN, V2, "regions and ignore", {}),
         ("v2, residual", RESIDUAL, V2, "classes", {}),
         ("v2, 2d", FLAT, V2, "classes", {}),
         ("fast, 2d", FLAT, FAST, "classes", {}),
     ]
     for what, each, recipe, labels, more in rows[1:3] if audit.short else rows:
-        with audit.checked(f"iteration: {what}"):
-            work = audit.work(LABELS[labels], each)
-            train(work, options_of(recipe, **more), each.name)  # what is made once
-            found = []
-            for batches in (FEW, MANY):
-                audit.gpu.begin_count()
-                audit.waiting.clear()
-                train(work, options_of(recipe, batches=batches, fresh=True, **more), each.name)
-                found.append((audit.gpu.counts(), Counter(audit.waiting)))
-            (before, waits_before), (after, waits_after) = found
-            number = MANY - FEW
-            counted = {key: (after[key] - before[key]) / number for key in ("launches", "waits", "pageable_in")}
-            audit.counted[f"iteration: {what}"] = counted
-            audit.places[f"iteration: {what}"] = {
-                place: count for place, count in (waits_after - waits_before).items() if count >= number
-            }
+        _count_iterations(audit, what, audit.work(LABELS[labels], each), options_of(recipe, **more), each.name)
+
+
+@section
+def compiled(audit: Audit) -> None:
+    """The same of compiled trainings: one that could not be compiled fails, for it was asked for."""
+    if audit.short:
+        return
+    for what, each, recipe, more in (
+        ("v2, 3d, compiled", PLAIN, V2, {}),
+        ("fast, 3d, compiled", PLAIN, FAST, {}),
+        ("v2, 3d, float16, compiled", PLAIN, V2, {"precision": "float16"}),
+        ("v2, residual, compiled", RESIDUAL, V2, {}),
+    ):
+        options = options_of(recipe, compile=True, **more)
+        _count_iterations(audit, what, audit.work(LABELS["classes"], each), options, each.name)
+
+
+def _count_iterations(audit: Audit, what: str, work: Path, options: Any, name: str) -> None:
+    with audit.checked(f"iteration: {what}"):
+        train(work, options, name)  # what is made once
+        found = []
+        for batches in (FEW, MANY):
+            audit.gpu.begin_count()
+            audit.waiting.clear()
+            train(work, replace(options, batches=batches, fresh=True), name)
+            found.append((audit.gpu.counts(), Counter(audit.waiting)))
+        (before, waits_before), (after, waits_after) = found
+        number = MANY - FEW
+        counted = {key: (after[key] - before[key]) / number for key in ("launches", "waits", "pageable_in")}
+        audit.counted[f"iteration: {what}"] = counted
+        audit.places[f"iteration: {what}"] = {
+            place: count for place, count in (waits_after - waits_before).items() if count >= number
+        }
 
 
 @section
@@ -150,16 +170,11 @@ def processes(audit: Audit) -> None:
     """Train on two GPUs, a process each, gloo in place of NCCL."""
     if audit.short:
         return
-    with audit.checked("two processes on two GPUs"):
-        work = audit.work(LABELS["classes"], PLAIN)
-        launch = [
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            str(HERE / "two_processes.py"),
-        ]
-        done = subprocess.run([sys.executable, *launch, str(work)], capture_output=True, text=True, timeout=600)
-        said = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line]
-        audit.require(done.returncode == 0, "; ".join(said[:4]))
+    for what, arguments in (("two processes on two GPUs", []), ("the same, compiled", ["compiled"])):
+        with audit.checked(what):
+            work = audit.work(LABELS["classes"], PLAIN)
+            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+            launch += [str(HERE / "two_processes.py"), str(work), *arguments]
+            done = subprocess.run([sys.executable, *launch], capture_output=True, text=True, timeout=1200)
+            said = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line]
+            audit.require(done.returncode == 0, "; ".join(said[:4]))

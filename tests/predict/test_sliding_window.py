@@ -6,7 +6,7 @@ import torch
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.model.device import choose_compute
 from nnunet_rs.predict.engines import device_source, torch_accumulator
-from nnunet_rs.predict.engines.engine import mirror_images
+from nnunet_rs.predict.engines.engine import TooManyWindowsError, mirror_images
 from nnunet_rs.predict.engines.torch_engine import DeviceEngine, TorchEngine
 from nnunet_rs.predict.sliding_window import WindowOptions, sliding_window_scores
 from nnunet_rs.predict.window_grid import sliding_window_grid
@@ -219,6 +219,19 @@ def test_batches_shrink_until_they_fit(engine, error):
     network.limit = 0
     with pytest.raises(NnunetError, match="single window"):
         list(sliding_window_scores(engine(network), image, window_grid, options))
+
+
+def test_a_window_that_does_not_fit_beside_others_says_so(engine):
+    class Full(type(engine(Identity()))):
+        def scores(self, *_):
+            raise TooManyWindowsError("cuda:0", "others hold 20.0 of its 24.0 GB")
+
+    plain = engine(Identity())
+    full = Full(plain.networks, plain.compute)
+    grid, options = sliding_window_grid((9, 7, 12), (6, 4, 6)), WindowOptions(activation="none")
+    said = r"cuda:0: a single window does not fit its memory \(others hold 20\.0 of its 24\.0 GB\); use .*--device cpu"
+    with pytest.raises(NnunetError, match=said):
+        list(sliding_window_scores(full, noise(2, 9, 7, 12), grid, options))
 
 
 def test_an_image_that_cannot_be_written_is_read(engine):

@@ -194,7 +194,9 @@ _GPU_WORDS = ("CUDA", "CUDNN", "CUBLAS", "HIP", "MPS", "engine")  # in errors th
 
 
 @contextmanager
-def out_of_memory_explained(advice: str, device: torch.device | None = None) -> Iterator[None]:
+def out_of_memory_explained(
+    advice: str, device: torch.device | None = None, kind: type[NnunetError] = TrainingError
+) -> Iterator[None]:
     """Turn an allocation that failed, on the device or on the processor, into one line that says what to change.
 
     With a device it says too what other processes hold of its memory.
@@ -202,7 +204,7 @@ def out_of_memory_explained(advice: str, device: torch.device | None = None) -> 
     Raises
     ------
     TrainingError
-        In place of PyTorch's error.
+        In place of PyTorch's error; or another `kind`.
     """
     try:
         yield
@@ -214,7 +216,7 @@ def out_of_memory_explained(advice: str, device: torch.device | None = None) -> 
         # PyTorch goes on about its own settings.
         said = f" ({first_line(error).partition('. Of the allocated')[0]})" if str(error) else ""
         others = taken_by_others(device) if on_gpu and device is not None else ""
-        raise TrainingError(f"out of {which}{said}; {f'{others}; ' if others else ''}{advice}") from error
+        raise kind(f"out of {which}{said}; {f'{others}; ' if others else ''}{advice}") from error
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from nnunet_rs.core.errors import TrainingError, first_line, is_out_of_memory
+from nnunet_rs.core.errors import NnunetError, TrainingError, first_line, is_out_of_memory
 
+RESUMED = "`train --resume` goes on from the last checkpoint"
 _MUCH = 0.1  # of a GPU's memory: more than what CUDA itself takes for a process
 # What CUDA's errors contain, and what to do; {device} and {version} (of PyTorch) are filled in.
 _CAUSES = {
@@ -26,24 +27,26 @@ _CAUSES = {
 
 
 @contextmanager
-def gpu_errors_explained(device: torch.device) -> Iterator[None]:
+def gpu_errors_explained(
+    device: torch.device, onward: str = RESUMED, kind: type[NnunetError] = TrainingError
+) -> Iterator[None]:
     """Turn errors of CUDA within the block, but for memory, into one line.
 
     Raises
     ------
     TrainingError
-        In place of PyTorch's error.
+        In place of PyTorch's error; or another `kind`. `onward` says how to go on after a failure in the middle.
     """
     try:
         yield
     except RuntimeError as error:
-        said = explained(error, device)
+        said = explained(error, device, onward)
         if not said:
             raise
-        raise TrainingError(said) from error
+        raise kind(said) from error
 
 
-def explained(error: RuntimeError, device: torch.device) -> str:
+def explained(error: RuntimeError, device: torch.device, onward: str = RESUMED) -> str:
     """Say what an error of CUDA means and what to do; nothing: it is none, or one of memory."""
     text = str(error)
     if device.type != "cuda" or is_out_of_memory(error):
@@ -54,8 +57,8 @@ def explained(error: RuntimeError, device: torch.device) -> str:
     if "CUDA error" not in text and "CUDA driver error" not in text:
         return ""
     return (
-        f"{device} failed ({first_line(error)}): the system's log and nvidia-smi say more; `train --resume` goes on "
-        "from the last checkpoint. Should it come again in the same place, CUDA_LAUNCH_BLOCKING=1 and -v show where"
+        f"{device} failed ({first_line(error)}): the system's log and nvidia-smi say more; {onward}. Should it "
+        "come again in the same place, CUDA_LAUNCH_BLOCKING=1 and -v show where"
     )
 
 

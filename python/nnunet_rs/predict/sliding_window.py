@@ -154,14 +154,14 @@ class _Windows:
         done = 0
         while done < len(self.grid.starts):
             count, size = self.engine.sizes(self._most(), len(self.grid.starts) - done)
-            starts, device = self.grid.starts[done : done + count], ""
+            starts, failed = self.grid.starts[done : done + count], ("", "")
             try:
                 with self.engine.memory():
                     sums = self._add(starts, size, sums)
             except TooManyWindowsError as error:
-                device = error.device
-            if device:  # here the error is gone, and with it what it kept of the failed try
-                self._make_room(size, sums, device)
+                failed = error.device, error.others
+            if any(failed):  # here the error is gone, and with it what it kept of the failed try
+                self._make_room(size, sums, *failed)
                 continue
             done += count
             if task is not None:
@@ -193,20 +193,21 @@ class _Windows:
         wanted = self.options.batch or self.engine.batch(prod(self.grid.tile))
         return min(wanted, self.limit or wanted)
 
-    def _make_room(self, tried: int, sums: WindowAccumulator | None, device: str) -> None:
+    def _make_room(self, tried: int, sums: WindowAccumulator | None, device: str, others: str) -> None:
         """Let a batch that did not fit have more memory, or make the next ones smaller."""
         if not self.source.give_back():
             if tried > 1:
                 self.limit = tried // 2
             elif sums is None or not sums.give_back():
-                raise NnunetError(_too_large(device))
+                raise NnunetError(_too_large(device, others))
         self.engine.release_memory()
 
 
-def _too_large(device: str) -> str:
+def _too_large(device: str, others: str) -> str:
     if device == "cpu":
         return "a single window does not fit into this machine's memory; end other programs, or use a larger machine"
-    return f"{device}: a single window does not fit its memory; use a device with more, or --device cpu"
+    held = f" ({others})" if others else ""
+    return f"{device}: a single window does not fit its memory{held}; use a device with more, or --device cpu"
 
 
 def _region(part: _Part, sums: WindowAccumulator, grid: WindowGrid) -> Iterator[ScoreBlock]:

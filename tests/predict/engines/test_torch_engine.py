@@ -1,5 +1,6 @@
 import pytest
 import torch
+from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.model.device import Compute
 from nnunet_rs.predict.engines import torch_engine as module
 from nnunet_rs.predict.engines.engine import TooManyWindowsError
@@ -71,3 +72,12 @@ def test_other_errors_are_told():
 
     with pytest.raises(RuntimeError, match="shapes differ"):
         list(DeviceEngine((fail,), CPU).scores(torch.ones(2, 1, 4, 4), (), "none"))
+
+
+def test_a_gpu_that_fails_amid_a_prediction_is_one_line_with_a_way_on():
+    engine = DeviceEngine((), Compute(torch.device("cuda", 0), torch.float32))
+    with (
+        pytest.raises(NnunetError, match=r"cuda:0 failed \(CUDA error: x\).*the same command goes on with the cases"),
+        engine.memory(),
+    ):
+        raise RuntimeError("CUDA error: x")

@@ -11,6 +11,7 @@ from torch import Tensor
 from nnunet_rs.core.errors import is_out_of_memory
 from nnunet_rs.core.types import FloatArray, Shape
 from nnunet_rs.model.device import release_memory
+from nnunet_rs.model.gpu_errors import taken_by_others
 from nnunet_rs.predict.engines.engine import TooManyWindowsError
 
 PLENTY = 1 << 62  # where nothing tells: found out by trying
@@ -45,7 +46,7 @@ def fitting(device: torch.device) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         release_memory(device, error)
-        raise TooManyWindowsError(str(device)) from error
+        raise TooManyWindowsError(str(device), taken_by_others(device)) from error
 
 
 def pinned(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:

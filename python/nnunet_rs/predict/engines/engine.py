@@ -128,10 +128,10 @@ class HostEngine:
 class TooManyWindowsError(Exception):
     """A batch does not fit the device's memory, and nothing of it has been yielded yet."""
 
-    def __init__(self, device: str) -> None:
-        """Name the device."""
+    def __init__(self, device: str, others: str = "") -> None:
+        """Name the device, and say what others hold of its memory."""
         super().__init__(device)
-        self.device = device
+        self.device, self.others = device, others
 
 
 def mirror_images(axes: Shape) -> tuple[Shape, ...]:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.types import FloatArray, Shape
 from nnunet_rs.model.device import Compute, kernels_measured, release_memory, require_unforked
+from nnunet_rs.model.gpu_errors import gpu_errors_explained
 from nnunet_rs.predict.blend import OutputActivation, WindowAccumulator
 from nnunet_rs.predict.engines.device_memory import fitting, idle_memory
 from nnunet_rs.predict.engines.device_source import DeviceSource
@@ -21,6 +23,7 @@ from nnunet_rs.predict.window_source import Previous, WindowSource
 
 Network = Callable[[Tensor], Tensor]  # a module, or what computes like one
 
+AGAIN = "the same command goes on with the cases that are left"
 # Voxels of network input to go through a device at once: enough to keep it busy with small windows, little enough
 # that feature maps of large ones do not add up.
 DEVICE_VOXELS = 1 << 22
@@ -131,8 +134,8 @@ class DeviceEngine:
         return DeviceSource(image, previous, grid, self.compute.device)
 
     def memory(self) -> AbstractContextManager[None]:
-        """See Engine."""
-        return self.compute.memory()
+        """See Engine; an error of the device is told in one line."""
+        return gpu_errors_explained(self.compute.device, AGAIN, NnunetError)
 
     def accumulator(
         self,

@@ -8,18 +8,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.workspace import ModelFolder
 from nnunet_rs.model.blocks import CONVOLUTION, TRANSPOSED
 from nnunet_rs.model.checkpoint import load_model, network_of
-from nnunet_rs.model.device import Compute, choose_compute, find_device
+from nnunet_rs.model.device import Compute, choose_compute, find_device, out_of_memory_explained
+from nnunet_rs.model.gpu_errors import gpu_errors_explained
 from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.nnunet_models import holds_nnunet_models, read_nnunet_model
 from nnunet_rs.model.plugin_checks import PluginNetwork
 from nnunet_rs.model.plugins import as_own
 from nnunet_rs.model.unfinished import load_unfinished
-from nnunet_rs.predict.engines.torch_engine import DeviceEngine, TorchEngine, torch_engine
+from nnunet_rs.predict.engines.torch_engine import AGAIN, DeviceEngine, TorchEngine, torch_engine
 from nnunet_rs.predict.options import PredictOptions
 
+FEWER = "predict with fewer folds at a time (-f), on a device with more memory, or with --device cpu"
 CONVOLUTIONS = (*CONVOLUTION.values(), *TRANSPOSED.values())
 
 
@@ -29,7 +32,8 @@ def open_torch(
     """Load the networks of fold folders; parameters and errors as `open_models`."""
     place = find_device(device)
     choose_compute(place, options.precision)  # before a network computes anything
-    loaded = [_load(folder, place, options) for folder in folders]
+    with gpu_errors_explained(place, AGAIN, NnunetError), out_of_memory_explained(FEWER, place, NnunetError):
+        loaded = [_load(folder, place, options) for folder in folders]
     all_metadata = tuple(metadata for _, metadata in loaded)
     precision = options.precision
     if place.type == "cpu" and precision == "auto" and any(metadata.source for metadata in all_metadata):
