@@ -52,19 +52,38 @@ def open_models(folders: Sequence[Path], device: str, options: PredictOptions) -
     NnunetError
         No such device; a precision that it does not have; or an engine that is not installed and has no substitute.
     """
-    if device == "auto" and not _may_have_gpu():
-        device = "cpu"
+    device, unused = _chosen_device(device)
     obstacle = _obstacle(folders, device, options)
     if not obstacle and (options.engine == "openvino" or (options.engine == "auto" and _openvino_is_faster())):
-        return _open_openvino(folders, options)
+        return _with_remarks(_open_openvino(folders, options), unused)
     remark = f"computed by PyTorch: {obstacle}" if obstacle and _worth_saying(device, options) else ""
     if importlib.util.find_spec("torch") is None:
         reason = obstacle or "--engine torch was asked for"
         raise NnunetError(f"PyTorch is not installed, and this prediction takes it: {reason}; pip install torch")
     from nnunet_rs.predict.engines.torch_opening import open_torch
 
-    engine, all_metadata = open_torch(folders, device, options)
-    return Opened(replace(engine, remarks=(*engine.remarks, *filter(None, (remark,)))), all_metadata)
+    return _with_remarks(Opened(*open_torch(folders, device, options)), remark, unused)
+
+
+def _with_remarks(opened: Opened, *remarks: str) -> Opened:
+    """Add remarks that say something to the engine's."""
+    engine: Any = opened.engine
+    return replace(opened, engine=replace(engine, remarks=(*engine.remarks, *filter(None, remarks))))
+
+
+def _chosen_device(device: str) -> tuple[str, str]:
+    """Return the device, the processor for an `auto` that can be nothing else, and why a GPU here is not used."""
+    if device != "auto" or not _may_have_gpu():
+        return "cpu" if device == "auto" else device, ""
+    if importlib.util.find_spec("torch") is None:
+        return "cpu", "computed by the processor: PyTorch, which takes the GPU, is not installed"
+    from nnunet_rs.model.device import find_device
+    from nnunet_rs.model.gpu_versions import why_no_gpu
+
+    if find_device(device).type != "cpu":
+        return device, ""
+    why = why_no_gpu()
+    return "cpu", f"warning: predicting on the processor, for PyTorch cannot use the GPU: {why}" if why else ""
 
 
 def _obstacle(folders: Sequence[Path], device: str, options: PredictOptions) -> str:
@@ -102,7 +121,7 @@ def _may_have_gpu() -> bool:
     """Whether PyTorch may find a GPU here, told without importing it if the system's devices can tell."""
     torch = sys.modules.get("torch")
     if torch is not None:
-        return bool(torch.cuda.is_available())
+        return torch.version.cuda is not None or bool(torch.cuda.is_available())
     if sys.platform.startswith("linux"):
         return any(Path(device).exists() for device in _GPUS)
     return sys.platform == "win32" and importlib.util.find_spec("torch") is not None
