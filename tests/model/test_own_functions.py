@@ -4,6 +4,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -102,3 +103,24 @@ def test_a_function_of_the_users_own_is_called_after_each_epoch(work: Path, tmp_
         train_fold(work, "3d_fullres", 0, replace(ANEW, on_epoch=f"{file}:broken"))
     resumed = train_fold(work, "3d_fullres", 0, replace(SHORT, resume=True))  # without it
     assert losses(resumed) == losses(result)
+
+
+LOGGERS = [("wandb", "WandB", "init"), ("mlflow", "MLflow", "log_params")]  # library, class, what is told the options
+
+
+@pytest.mark.parametrize(("library", "logger", "logs"), LOGGERS)
+def test_the_loggers_of_the_page_find_what_they_log(
+    work: Path, monkeypatch: pytest.MonkeyPatch, library: str, logger: str, logs: str
+) -> None:
+    """The page's own text, with a stand-in for the library: what it asks of a training and its epochs is there."""
+    stand_in, namespace = MagicMock(), {}
+    monkeypatch.setitem(sys.modules, library, stand_in)
+    page = Path(__file__).parents[2] / "docs" / "howto" / "own-functions.md"
+    texts = re.findall(r"<<'PY'\n(.*?)^PY$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    exec(next(text for text in texts if library in text), namespace)
+    trained = train_fold(work, "3d_fullres", 0, replace(SHORT, on_epoch=namespace[logger]))
+    given = getattr(stand_in, logs).call_args
+    assert {"epochs": 2, "seed": 3}.items() <= (given.kwargs.get("config") or given.args[0]).items()
+    log = stand_in.init.return_value.log if library == "wandb" else stand_in.log_metrics
+    assert [call.kwargs["step"] for call in log.call_args_list] == [0, 1]
+    assert [call.args[0]["loss"] for call in log.call_args_list] == losses(trained)
