@@ -181,9 +181,8 @@ def test_arguments_that_do_not_go_together_are_wrong_usage(
     ],
 )
 def test_a_folder_that_is_not_named_is_wrong_usage(
-    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nnunet_rs.select.selection.load_predictor", lambda *_, **__: None)
     assert main(arguments) == 2
     err = capsys.readouterr().err
     assert said in err

@@ -33,18 +33,14 @@ def test_a_container_has_no_more_memory_than_it_is_granted(tmp_path: Path) -> No
     assert resources.available_memory(tmp_path) == 48576
 
 
-def test_instruction_sets_come_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instruction_sets_come_from_the_system(tmp_path: Path) -> None:
     text = (
         "processor\t: 0\nmodel name\t: A fast one\nflags\t\t: fpu avx2 fma\n\nprocessor\t: 1\nflags\t\t: fpu avx2 fma\n"
     )
-    monkeypatch.setattr(resources.Path, "read_text", lambda self: text)
-    assert resources.processor() == resources.Processor("A fast one", frozenset({"fpu", "avx2", "fma"}))
-
-    def none(self: Path) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(resources.Path, "read_text", none)
-    assert resources.processor().instructions == frozenset()
+    told_in = tmp_path / "cpuinfo"
+    assert resources.processor(told_in).instructions == frozenset()  # not every system tells
+    told_in.write_text(text)
+    assert resources.processor(told_in) == resources.Processor("A fast one", frozenset({"fpu", "avx2", "fma"}))
 
 
 @pytest.mark.parametrize(("busy", "threads", "told"), [(4.2, 2, True), (3.9, 2, False), (9.0, 1, False)])

@@ -10,22 +10,22 @@ from nnunet_rs.core.budget import Budget
 from nnunet_rs.core.check import check_dataset
 from nnunet_rs.core.dataset import read_dataset
 from nnunet_rs.core.progress import Silent
-from nnunet_rs.core.types import Dataset
+from nnunet_rs.core.types import Case, Dataset
 from nnunet_rs.plan import dataset_scan as module
 from nnunet_rs.plan.dataset_scan import DatasetScan, scan_dataset
 
 
-@pytest.fixture
-def read(monkeypatch) -> list[str]:
-    """The names of the cases that are read, in order."""
-    names, original = [], module.check_case
+class Read(list[str]):
+    """Remembers the names of the cases that are read, in order."""
 
-    def noting(dataset, case):
-        names.append(case.name)
-        return original(dataset, case)
+    def __init__(self, last: str = "") -> None:
+        super().__init__()
+        self.last = last  # the case at which the user interrupts
 
-    monkeypatch.setattr(module, "check_case", noting)
-    return names
+    def __call__(self, case: Case, *_: object) -> None:
+        self.append(case.name)
+        if case.name == self.last:
+            raise KeyboardInterrupt
 
 
 def _survey(dataset: Dataset, work: Path | None = None, memory: int = 1 << 30, **options) -> DatasetScan:
@@ -67,60 +67,49 @@ def test_visits_each_case_once_and_counts_it(raw_dataset) -> None:
     assert Counter.count == 3
 
 
-def test_a_second_survey_reads_nothing(raw_dataset, work, read) -> None:
+def test_a_second_survey_reads_nothing(raw_dataset, work) -> None:
+    read = Read()
     dataset = read_dataset(raw_dataset())
     first = _survey(dataset, work)
     files = {path.name: path.read_bytes() for path in work.iterdir()}
     assert sorted(files) == ["fingerprint.json", "survey.json"]
-    read.clear()
-    assert _survey(dataset, work) == first
+    assert _survey(dataset, work, visit=read) == first
     assert read == []
     assert {path.name: path.read_bytes() for path in work.iterdir()} == files
 
 
-def test_one_case_more_is_one_reading(raw_dataset, work, read) -> None:
+def test_one_case_more_is_one_reading(raw_dataset, work) -> None:
+    read = Read()
     dataset = read_dataset(raw_dataset())
     whole = _survey(dataset)
     part = Dataset(**{name: getattr(dataset, name) for name in dataset.__slots__} | {"training": dataset.training[:3]})
     _survey(part, work)
-    read.clear()
-    assert _survey(dataset, work).fingerprint == whole.fingerprint
+    assert _survey(dataset, work, visit=read).fingerprint == whole.fingerprint
     assert read == ["case_3"]
 
 
 @pytest.mark.parametrize("change", ["touch", "remove"])
-def test_a_changed_or_missing_case_makes_the_statistics_anew(raw_dataset, work, read, change) -> None:
-    root = raw_dataset()
+def test_a_changed_or_missing_case_makes_the_statistics_anew(raw_dataset, work, change) -> None:
+    root, read = raw_dataset(), Read()
     _survey(read_dataset(root), work)
-    read.clear()
     if change == "touch":
         (root / "labelsTr" / "case_1.nii.gz").touch()
     else:
         (root / "imagesTr" / "case_1_0000.nii.gz").unlink()
         (root / "labelsTr" / "case_1.nii.gz").unlink()
     dataset = read_dataset(root)
-    assert _survey(dataset, work).fingerprint == fingerprint_dataset(dataset)
+    assert _survey(dataset, work, visit=read).fingerprint == fingerprint_dataset(dataset)
     assert len(read) == len(dataset.training)
 
 
-def test_goes_on_after_an_interruption(raw_dataset, work, read, monkeypatch) -> None:
+def test_goes_on_after_an_interruption(raw_dataset, work) -> None:
     dataset = read_dataset(raw_dataset())
-    noted = module.check_case
-
-    def interrupted(dataset, case):
-        if case.name == "case_2":
-            raise KeyboardInterrupt
-        return noted(dataset, case)
-
-    monkeypatch.setattr(module, "check_case", interrupted)
+    before, after = Read(last="case_2"), Read()
     with pytest.raises(KeyboardInterrupt):
-        scan_dataset(dataset, work, Budget(1 << 30), threads=1)
-    monkeypatch.setattr(module, "check_case", noted)
-    done = list(read)
-    read.clear()
-    assert _survey(dataset, work).fingerprint == fingerprint_dataset(dataset)
-    assert sorted([*done, *read]) == ["case_0", "case_1", "case_2", "case_3"]
-    assert done
+        scan_dataset(dataset, work, Budget(1 << 30), threads=1, visit=before)
+    assert _survey(dataset, work, visit=after).fingerprint == fingerprint_dataset(dataset)
+    assert sorted([*before, *after]) == ["case_0", "case_1", "case_2", "case_3"]
+    assert before
 
 
 def test_saves_on_the_way(raw_dataset, work, monkeypatch) -> None:
@@ -140,7 +129,7 @@ def test_a_damaged_survey_is_made_anew(raw_dataset, work, damage) -> None:
     assert len(json.loads((work / "survey.json").read_text())["cases"]) == 4
 
 
-def test_faulty_cases_are_listed_and_read_again(raw_dataset, work, read) -> None:
+def test_faulty_cases_are_listed_and_read_again(raw_dataset, work, monkeypatch) -> None:
     root = raw_dataset()
     whole = (root / "imagesTr" / "case_1_0000.nii.gz").read_bytes()
     (root / "imagesTr" / "case_1_0000.nii.gz").write_bytes(whole[:100])
@@ -150,7 +139,8 @@ def test_faulty_cases_are_listed_and_read_again(raw_dataset, work, read) -> None
     assert [issue.rule for issue in found.issues] == ["gzip-truncated"]
     assert found.fingerprint is not None
     assert [case.name for case in found.fingerprint.cases] == list(found.valid())
-    read.clear()
+    read, check_case = [], module.check_case
+    monkeypatch.setattr(module, "check_case", lambda of, case: (read.append(case.name), check_case(of, case))[1])
     assert _survey(dataset, work) == found
     assert read == ["case_1"]
 

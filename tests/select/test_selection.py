@@ -83,39 +83,47 @@ def test_the_pair_uses_all_folds_and_post_processing_is_applied(work, tmp_path, 
     np.testing.assert_array_equal(ours, PostProcessing(((1, 2),)).apply(plain))
 
 
+class Said(Silent):
+    """A Progress that remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        if not text.startswith("computed by "):
+            self.lines.append(text)
+
+
 @pytest.fixture
-def said(monkeypatch):
-    """What is said, line by line; give `Silent` for it to be heard."""
-    lines = []
-    monkeypatch.setattr(Silent, "say", lambda _, text: text.startswith("computed by ") or lines.append(text))
-    return lines
+def said() -> Said:
+    return Said()
 
 
 def test_folds_that_are_not_there_are_told(work, said):
     home = work / "models" / "2d"
-    load_predictor(work, "cpu", configuration="2d", options=FAST, progress=Silent())
-    assert said == [f"{home}: folds 2, 3, 4 are not trained, and so not in the average"]
-    said.clear()
-    load_predictor(work, "cpu", [0], configuration="2d", options=FAST, progress=Silent())
-    load_predictor(home / "fold_0", "cpu", options=FAST, progress=Silent())
-    assert said == []
+    load_predictor(work, "cpu", configuration="2d", options=FAST, progress=said)
+    assert said.lines == [f"{home}: folds 2, 3, 4 are not trained, and so not in the average"]
+    said.lines.clear()
+    load_predictor(work, "cpu", [0], configuration="2d", options=FAST, progress=said)
+    load_predictor(home / "fold_0", "cpu", options=FAST, progress=said)
+    assert said.lines == []
     (work / "splits.json").unlink()
     (home / "fold_1" / "model.json").unlink()
-    load_predictor(home, "cpu", options=FAST, progress=Silent())
-    assert said == [f"{home}: fold 1 is not trained, and so not in the average"]
+    load_predictor(home, "cpu", options=FAST, progress=said)
+    assert said.lines == [f"{home}: fold 1 is not trained, and so not in the average"]
 
 
 def test_a_choice_among_other_models_is_told(work, said):
     choose_best(work, device="cpu", options=FAST)
     content = json.loads((work / "best.json").read_text())
     assert set(content["models"]) == set(content["configurations"])
-    load_predictor(work, "cpu", options=FAST, progress=Silent())
-    assert not [line for line in said if "chosen" in line]
+    load_predictor(work, "cpu", options=FAST, progress=said)
+    assert not [line for line in said.lines if "chosen" in line]
     name = content["configurations"][0]
     content["models"][name]["fold_1"] = "that of another model"
     (work / "best.json").write_text(json.dumps(content))
-    load_predictor(work, "cpu", options=FAST, progress=Silent())
-    assert [line for line in said if "chosen" in line] == [
+    load_predictor(work, "cpu", options=FAST, progress=said)
+    assert [line for line in said.lines if "chosen" in line] == [
         f"warning: {work / 'best.json'} was chosen before {name}, fold 1 was trained again: run nnunet-rs best {work}"
     ]
 
@@ -148,9 +156,9 @@ def test_another_version_is_refused(work):
 
 
 def test_folds_that_are_not_scored_are_told(work, said):
-    choose_best(work, pairs=False, device="cpu", options=FAST, progress=Silent())
-    assert "3d_fullres: not scored on fold 2: all are compared on the same cases" in said
-    assert not [line for line in said if line.startswith("2d: not scored")]
+    choose_best(work, pairs=False, device="cpu", options=FAST, progress=said)
+    assert "3d_fullres: not scored on fold 2: all are compared on the same cases" in said.lines
+    assert not [line for line in said.lines if line.startswith("2d: not scored")]
 
 
 def test_equal_candidates_the_simpler_one_and_no_score_at_all(work, said, monkeypatch):
@@ -158,9 +166,11 @@ def test_equal_candidates_the_simpler_one_and_no_score_at_all(work, said, monkey
     dices = {("2d",): 0.5, ("3d_fullres",): 0.5 + 1e-15, ("2d", "3d_fullres"): 0.5 + 2e-15}
     known = {"large": 2}
     monkeypatch.setattr(_Search, "score", lambda _, names, folds: Candidate(names, dices[names], {}, 2, known))
-    choice = choose_best(work, device="cpu", options=FAST, progress=Silent())
+    choice = choose_best(work, device="cpu", options=FAST, progress=said)
     assert choice.configurations == ("2d",)
-    assert not [line for line in said if line.startswith("warning: neither")]
+    assert not [line for line in said.lines if line.startswith("warning: neither")]
     known.clear()
-    choose_best(work, device="cpu", options=FAST, progress=Silent())
-    assert [line for line in said if line.startswith("warning: neither references nor predictions hold any class")]
+    choose_best(work, device="cpu", options=FAST, progress=said)
+    assert [
+        line for line in said.lines if line.startswith("warning: neither references nor predictions hold any class")
+    ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GROUP = Path("/sys/fs/cgroup")  # control groups, version 2: what a container is granted
+CPUINFO = Path("/proc/cpuinfo")
 _UNKNOWN = 4 << 30  # bytes taken to be free where the system does not tell
 
 
@@ -46,10 +47,10 @@ class Processor:
     instructions: frozenset[str]  # sets, as Linux spells them; empty where the system does not tell
 
 
-def processor() -> Processor:
+def processor(told_in: Path = CPUINFO) -> Processor:
     """Return the processor's name and its instruction sets."""
     try:
-        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+        lines = [line.partition(":") for line in told_in.read_text().splitlines()]
     except OSError:
         return Processor(platform.processor() or platform.machine(), frozenset())
     told = {key.strip(): value.strip() for key, _, value in reversed(lines)}
