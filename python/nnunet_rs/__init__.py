@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from nnunet_rs.predict.probabilities import Probabilities, open_probabilities, read_probabilities
     from nnunet_rs.report.viewer.widget import view
     from nnunet_rs.select.cross_validation import validate_fold
-    from nnunet_rs.select.selection import choose_best, load_predictor
+    from nnunet_rs.select.loading import load_predictor
+    from nnunet_rs.select.selection import choose_best
 
     __version__: str
 
@@ -121,7 +122,8 @@ _HOMES = {
     "plan.files": "read_fingerprint read_plan write_plan",
     "plan.schema": "Fingerprint Plan",
     "report.viewer.widget": "view",
-    "select.selection": "choose_best load_predictor",
+    "select.loading": "load_predictor",
+    "select.selection": "choose_best",
     "evaluate.folders": "evaluate_folders",
     "predict.folder": "FolderOptions predict_folder",
     "predict.own_network": "sliding_window",

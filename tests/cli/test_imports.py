@@ -4,7 +4,8 @@ import sys
 CODE = """
 import sys
 from nnunet_rs.cli.imports import import_lean
-import_lean()
+import_lean("nibabel")
+import_lean("openvino")
 print(sorted({"nibabel", "openvino", "pydicom", "openvino.tools.ovc", "openvino_telemetry"} & set(sys.modules)))
 import pydicom
 """

@@ -24,11 +24,12 @@ from nnunet_rs.predict.options import PredictOptions
 from nnunet_rs.run.cluster import ClusterOptions
 from nnunet_rs.run.cohort.board import WORKERS
 from nnunet_rs.run.cohort.follow import Followed, follow
-from nnunet_rs.run.cohort.predicting import Begun, Prediction, begin_prediction, end_prediction
+from nnunet_rs.run.cohort.predicting import Begun, begin_prediction, end_prediction
 from nnunet_rs.run.executor import Executor
 from nnunet_rs.run.jobs import jobs_of
 from nnunet_rs.run.ray import Ray
 from nnunet_rs.run.slurm import Slurm
+from nnunet_rs.select.prediction import Prediction
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Ray's own
 SCANS = int(os.environ.get("CLUSTER_SCANS", "200"))

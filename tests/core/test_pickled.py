@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nnunet_rs.core import pickled
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.pickled import read_plain_pickle
 
@@ -58,3 +59,16 @@ def test_other_instructions_are_refused(tmp_path: Path) -> None:
         path.write_bytes(pickletools.optimize(pickle.dumps(value)))
         with pytest.raises(DatasetError, match=r"a\.pkl: "):
             read_plain_pickle(path)
+
+
+def test_instructions_are_called_as_python_calls_them() -> None:
+    known = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
+    assert {code: name for code, (name, _) in pickled._READ.items()} == {code: known[code] for code in pickled._READ}
+
+
+def test_instructions_come_out_as_python_reads_them() -> None:
+    value = [1, 300, -70000, 1 << 40, 0.5, "a", "b" * 300, b"c", None, True, ("d", Path), {"e": []}, ()]
+    for protocol in range(5):
+        content = pickle.dumps(value, protocol)
+        expected = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(content)]
+        assert list(pickled._instructions(content)) == expected

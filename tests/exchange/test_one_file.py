@@ -17,7 +17,7 @@ from nnunet_rs.exchange.import_nnunet import ImportOptions
 from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.trained_models import find_models
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
-from nnunet_rs.select.selection import Chosen, load_predictor
+from nnunet_rs.select.loading import Chosen, load_predictor
 
 EXACT = PredictOptions(precision="float32")
 

@@ -19,6 +19,7 @@ from nnunet_rs.exchange.import_nnunet import ImportOptions, import_nnunet
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.nnunet_models import NnunetChoice
+from nnunet_rs.model.torch_file import read_torch_file
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
 
 FULL = "nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -261,3 +262,22 @@ def test_labels_are_nnunets_own(name: str, configuration: str, shared: Path, tmp
     assert expected
     found = {path: read_labels(tmp_path / path.name).data for path in expected}
     assert sum(int((labels != read_labels(path).data).sum()) for path, labels in found.items()) <= 13
+
+
+def test_a_model_folder_of_another_name_is_read_once(results: Path, image, tmp_path: Path, monkeypatch) -> None:
+    """Whatever a user calls it; which configuration it is the checkpoint says."""
+    other = tmp_path / "a model of mine"
+    shutil.copytree(results / FULL, other)
+    read: list[Path] = []
+
+    def reads(path: Path) -> Any:
+        read.append(path)
+        return read_torch_file(path)
+
+    monkeypatch.setattr("nnunet_rs.model.nnunet_weights.read_torch_file", reads)
+    found = Predictor.load(other, "cpu", [0], options=PredictOptions(precision="float32"))(image, (3.0, 1.0, 1.0))
+    assert read == [other / "fold_0" / "checkpoint_final.pth"]
+    np.testing.assert_array_equal(found, segment(results / FULL, image, 0))
+    with pytest.raises(CheckpointError, match="has no model of 2d; there are 3d_fullres"):
+        Predictor.load(other, "cpu", configuration="2d")
+    np.testing.assert_array_equal(segment(other, image, 0), found)

@@ -15,6 +15,7 @@ from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.recipe import V2
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.model.unet import build_unet
+from nnunet_rs.predict.predictor import PredictOptions, Predictor
 from trainings import ANEW, SHORT, Heard, losses
 
 
@@ -28,6 +29,10 @@ def test_network_and_optimiser_of_the_users_own(work: Path) -> None:
     assert read_metadata(folder).config.network.endswith("test_own_functions:wide")
     loaded, _ = load_model(folder, network=wide)
     assert loaded.heads[0].in_channels == 5
+    predictor = Predictor.load(folder, "cpu", options=PredictOptions(network=wide))
+    assert predictor.engine.describe().startswith("PyTorch")
+    (remark,) = (remark for remark in predictor.engine.remarks if "computed by PyTorch" in remark)
+    assert remark.endswith("test_own_functions:wide, which is PyTorch's")
 
 
 def test_an_optimiser_of_the_users_own_brings_its_rate(work: Path) -> None:

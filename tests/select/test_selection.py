@@ -9,8 +9,9 @@ from nnunet_rs.predict.ensemble import Ensemble
 from nnunet_rs.predict.folder import predict_folder
 from nnunet_rs.predict.predictor import PredictOptions, Predictor
 from nnunet_rs.select.choice import Candidate, read_choice
+from nnunet_rs.select.loading import Chosen, load_predictor
 from nnunet_rs.select.postprocessing import PostProcessing
-from nnunet_rs.select.selection import Chosen, _Search, choose_best, load_predictor
+from nnunet_rs.select.selection import _Search, choose_best
 
 FAST = PredictOptions(mirror=False)
 

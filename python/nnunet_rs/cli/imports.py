@@ -9,27 +9,26 @@ import gc
 import importlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # A library, and what it would import besides, which it does without where that is not installed.
-_LEAN = (
-    ("nibabel", "pydicom"),  # for extensions of NIfTI headers that hold DICOM; several times slower than all the rest
-    ("openvino", "openvino.tools.ovc"),  # the conversion of models, and with it OpenVINO's telemetry
-)
+_LEAN = {
+    "nibabel": "pydicom",  # for extensions of NIfTI headers that hold DICOM; several times slower than all the rest
+    "openvino": "openvino.tools.ovc",  # the conversion of models, and with it OpenVINO's telemetry
+}
 
 
-def import_lean() -> None:
-    """Import those libraries without what they would import besides; one that is not installed is left out."""
-    for library, beside in _LEAN:
-        if library in sys.modules or beside in sys.modules:
-            continue
-        sys.modules[beside] = None  # type: ignore[assignment]  # Python's own way to say that there is none
-        try:
+def import_lean(library: str) -> None:
+    """Import one of those libraries without what it would import besides; if it is not installed, do nothing."""
+    beside = _LEAN[library]
+    if library in sys.modules or beside in sys.modules:
+        return
+    sys.modules[beside] = None  # type: ignore[assignment]  # Python's own way to say that there is none
+    try:
+        with suppress(ImportError):
             importlib.import_module(library)
-        except ImportError:
-            continue
-        finally:
-            del sys.modules[beside]
+    finally:
+        del sys.modules[beside]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from nnunet_rs.cli import commands, nnunet, shared
-from nnunet_rs.cli.command import own_names
+from nnunet_rs.cli.command import Command, own_names
 
 WIDTH = 100
 INTRO = "nnU-Net, accelerated in Rust: from a folder of scans and labels to a segmentation network."
@@ -45,9 +45,7 @@ def build_parser() -> RootParser:
             formatter_class=_Formatter,
             allow_abbrev=False,
         )
-        command.add_arguments(parser)
-        shared.add_display(parser)
-        nnunet.add(command.name, parser)
+        parser.command = command
     subparsers.choices[commands.completion.COMMAND.name].set_defaults(grammar=root)
     return root
 
@@ -72,12 +70,32 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Tells wrong usage in one line, with the way to the help."""
+    """Tells wrong usage in one line, with the way to the help; a command's options are added with their first use."""
+
+    command: Command | None = None  # whose options are still to be added
 
     @property
     def arguments(self) -> Sequence[argparse.Action]:
         """Every argument that it takes; argparse itself has no public way to list them."""
+        self._complete()
         return tuple(self._actions)
+
+    def format_help(self) -> str:
+        """Give the page that `--help` prints."""
+        self._complete()
+        return super().format_help()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, as argparse does."""
+        self._complete()
+        return super().parse_known_args(args, namespace)
+
+    def _complete(self) -> None:
+        command, self.command = self.command, None
+        if command is not None:
+            command.add_arguments(self)
+            shared.add_display(self)
+            nnunet.add(command.name, self)
 
     def error(self, message: str) -> NoReturn:
         """Leave with code 2."""

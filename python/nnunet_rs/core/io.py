@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunet_rs.core import metaimage, nifti, nrrd, pictures, tiff
 from nnunet_rs.core.content import reason
-from nnunet_rs.core.dicom import reader as dicom
+from nnunet_rs.core.dicom import format as dicom
 from nnunet_rs.core.image_file import Grid, ImageFile, compare_grids
 from nnunet_rs.core.image_format import Format
 from nnunet_rs.core.issues import Issue, IssueError, require_none

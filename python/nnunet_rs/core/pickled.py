@@ -7,10 +7,10 @@ the number that its bytes are. Whatever else the file asks for is refused.
 from __future__ import annotations
 
 import io
-import pickletools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ class RefusedError(Exception):
     """An instruction that lists and numbers do not need."""
 
 
-_MARK = object()
 _NOTHING = {"PROTO", "FRAME"}
+_KEPT = {"MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"}
 _CONSTANTS = {
     "NONE": None,
     "NEWTRUE": True,
@@ -73,22 +73,27 @@ class _NumberType:
     code: str
 
 
-_FIXED = {  # what follows an instruction whose argument has one size; all others without argument are read so too
-    "BININT": "<i", "BININT1": "<B", "BININT2": "<H", "BINFLOAT": ">d", "BINPUT": "<B", "BINGET": "<B",
-    "LONG_BINPUT": "<I", "LONG_BINGET": "<I", "PROTO": "<B", "FRAME": "<Q",
+_SIMPLE = {  # instructions without argument
+    "(": "MARK", ".": "STOP", "N": "NONE", "\x88": "NEWTRUE", "\x89": "NEWFALSE", "]": "EMPTY_LIST", "}": "EMPTY_DICT",
+    ")": "EMPTY_TUPLE", "a": "APPEND", "e": "APPENDS", "s": "SETITEM", "u": "SETITEMS", "t": "TUPLE", "\x85": "TUPLE1",
+    "\x86": "TUPLE2", "\x87": "TUPLE3", "\x93": "STACK_GLOBAL", "\x94": "MEMOIZE", "R": "REDUCE", "b": "BUILD",
+    "Q": "BINPERSID",
 }  # fmt: skip
-_TEXTS = {"BINUNICODE": "<I", "SHORT_BINUNICODE": "<B"}  # the length of a text
-_OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
-_READ = {
-    code: (opcode.name, struct.Struct(_FIXED.get(opcode.name, "") or _TEXTS.get(opcode.name, "")))
-    for code, opcode in _OPCODES.items()
-    if opcode.arg is None or opcode.name in _FIXED or opcode.name in _TEXTS
-}
+_FIXED = {  # those whose argument has one size
+    "J": ("BININT", "<i"), "K": ("BININT1", "<B"), "M": ("BININT2", "<H"), "G": ("BINFLOAT", ">d"),
+    "q": ("BINPUT", "<B"), "r": ("LONG_BINPUT", "<I"), "h": ("BINGET", "<B"), "j": ("LONG_BINGET", "<I"),
+    "\x80": ("PROTO", "<B"), "\x95": ("FRAME", "<Q"),
+}  # fmt: skip
+_TEXTS = {"X": ("BINUNICODE", "<I"), "\x8c": ("SHORT_BINUNICODE", "<B")}  # the length of a text, before it
+_TEXT_NAMES = {name for name, _ in _TEXTS.values()}
+_READ = {ord(code): (name, struct.Struct("")) for code, name in _SIMPLE.items()}
+_READ |= {ord(code): (name, struct.Struct(form)) for code, (name, form) in (_FIXED | _TEXTS).items()}
+_GLOBAL = ord("c")  # followed by a module's name and a function's, a line each
 
 
 def _instructions(content: bytes) -> Iterator[tuple[str, Any]]:
     """Yield names and arguments as `pickletools.genops`, several times faster where a pickle has many."""
-    at, stream = 0, io.BytesIO(content)
+    at = 0
     while at < len(content):
         code = content[at]
         at += 1
@@ -96,16 +101,32 @@ def _instructions(content: bytes) -> Iterator[tuple[str, Any]]:
             name, fixed = _READ[code]
             argument: Any = fixed.unpack_from(content, at)[0] if fixed.size else None
             at += fixed.size
-            if name in _TEXTS:
+            if name in _TEXT_NAMES:
                 end = at + argument
                 argument, at = str(content[at:end], "utf-8", "surrogatepass"), end
+        elif code == _GLOBAL:
+            end = content.index(b"\n", content.index(b"\n", at) + 1)
+            name, argument, at = "GLOBAL", content[at:end].decode().replace("\n", " "), end + 1
         else:
-            name, argument = _OPCODES[code].name, None
-            stream.seek(at)
-            if (described := _OPCODES[code].arg) is not None:
-                argument = described.reader(stream)
-            at = stream.tell()
+            name, argument, at = _rare(content, code, at)
         yield name, argument
+
+
+def _rare(content: bytes, code: int, at: int) -> tuple[str, Any, int]:
+    """Return name and argument of any instruction, and where the next one stands."""
+    known = _described()[chr(code)]
+    stream = io.BytesIO(content)
+    stream.seek(at)
+    argument = None if known.arg is None else known.arg.reader(stream)
+    return known.name, argument, stream.tell()
+
+
+@cache
+def _described() -> dict[str, Any]:
+    """Return Python's own description of every instruction; it takes longer to import than most pickles to be read."""
+    import pickletools
+
+    return {opcode.code: opcode for opcode in pickletools.opcodes}
 
 
 class Pickled:
@@ -113,6 +134,7 @@ class Pickled:
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        self.marks: list[int] = []  # how high the stack was
         self.memo: dict[int, Any] = {}
 
     def run(self, content: bytes) -> Any:
@@ -122,6 +144,8 @@ class Pickled:
                 return self.stack.pop()
             if name in _VALUES:
                 self.stack.append(argument)
+            elif name in _KEPT:
+                self.memo[len(self.memo) if name == "MEMOIZE" else int(argument)] = self.stack[-1]
             elif name in _CONSTANTS:
                 self.stack.append(_CONSTANTS[name])
             elif name not in _NOTHING:
@@ -135,9 +159,7 @@ class Pickled:
         elif name in ("EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE"):
             self.stack.append({"EMPTY_LIST": [], "EMPTY_DICT": {}, "EMPTY_TUPLE": ()}[name])
         elif name == "MARK":
-            self.stack.append(_MARK)
-        elif name in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
-            self.memo[len(self.memo) if name == "MEMOIZE" else int(argument)] = self.stack[-1]
+            self.marks.append(len(self.stack))
         elif name in ("APPEND", "APPENDS"):
             items = self.taken(name == "APPENDS", 1)
             self.stack[-1].extend(items)
@@ -180,8 +202,8 @@ class Pickled:
     def taken(self, marked: bool, count: int) -> list[Any]:
         """Take the values down to the last mark, or so many."""
         if marked:
-            place = next(i for i in range(len(self.stack) - 1, -1, -1) if self.stack[i] is _MARK)
-            items, self.stack[place:] = self.stack[place + 1 :], []
+            place = self.marks.pop()
+            items, self.stack[place:] = self.stack[place:], []
             return items
         if len(self.stack) < count:
             raise ValueError("its stack is empty")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.types import FloatArray, IntArray, Mask
-from nnunet_rs.data.previous_stage import one_hot
+from nnunet_rs.data.previous_labels import one_hot
 from nnunet_rs.data.transform import SeededTransform
 
 Operation: TypeAlias = Callable[[Mask, float], Mask]

@@ -49,7 +49,15 @@ class NnunetFolder:
     path: Path
     trainer: str  # "" where the folder has another name than nnU-Net gives it
     plans: str
-    configuration: str
+    named: str = ""  # the configuration, by the folder's name
+
+    @property
+    def configuration(self) -> str:
+        """The configuration; where the folder has another name, as a checkpoint in it says, which is read for that."""
+        from nnunet_rs.model.nnunet_weights import read_nnunet_checkpoint
+
+        first = None if self.named else next(iter(self.folds().values()), None)
+        return self.named if first is None else read_nnunet_checkpoint(first / FINAL).configuration
 
     def folds(self, checkpoint: str = FINAL) -> dict[FoldName, Path]:
         """Folders of the folds that have this checkpoint, by number or "all", in order."""
@@ -132,12 +140,7 @@ def find_nnunet_models(
     if fold_of(folder.name) is not None and (folder.parent / PLANS).is_file():
         return (folder,)
     found = choose_folders(nnunet_folders(folder), choice)
-    there = [model.configuration for model in found]
-    if configuration is None and len(there) > 1:
-        raise CheckpointError(f"{folder}: has models of {', '.join(there)}; name the configuration to use (-c)")
-    if configuration not in (None, *there):
-        raise CheckpointError(f"{folder}: has no model of {configuration}; there are {', '.join(there)}")
-    model = next(model for model in found if configuration in (None, model.configuration))
+    model = found[0] if configuration is None and len(found) == 1 else _of_configuration(folder, found, configuration)
     trained = model.folds(choice.checkpoint)
     if folds is not None and list(folds) == ["all"] and "all" not in trained:
         folds = None  # each of them, where no network has seen every case
@@ -148,6 +151,15 @@ def find_nnunet_models(
         known = ", ".join(map(str, trained)) or "none"
         raise CheckpointError(f"{model.path}: {where} is missing; folds with {choice.checkpoint}: {known}")
     return tuple(trained[fold] for fold in wanted)
+
+
+def _of_configuration(folder: Path, found: Sequence[NnunetFolder], configuration: str | None) -> NnunetFolder:
+    there = [model.configuration for model in found]
+    if configuration is None:
+        raise CheckpointError(f"{folder}: has models of {', '.join(there)}; name the configuration to use (-c)")
+    if configuration not in there:
+        raise CheckpointError(f"{folder}: has no model of {configuration}; there are {', '.join(there)}")
+    return found[there.index(configuration)]
 
 
 def choose_folders(found: Sequence[NnunetFolder], choice: NnunetChoice) -> tuple[NnunetFolder, ...]:
@@ -266,10 +278,6 @@ def _down_to_models(folder: Path, source: Path) -> Path:
 
 def _folder(path: Path) -> NnunetFolder:
     named = _MODEL.fullmatch(path.name)
-    if named is not None:
-        return NnunetFolder(path, named["trainer"], named["plans"], named["configuration"])
-    from nnunet_rs.model.nnunet_weights import read_nnunet_checkpoint
-
-    first = next(iter(NnunetFolder(path, "", "", "").folds().values()), None)
-    configuration = "" if first is None else read_nnunet_checkpoint(first / FINAL).configuration
-    return NnunetFolder(path, "", "", configuration)
+    if named is None:
+        return NnunetFolder(path, "", "")
+    return NnunetFolder(path, named["trainer"], named["plans"], named["configuration"])

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nnunet_rs.core.choices import AugmentationName, LossTerms, OptimiserName, ScheduleName, TrainRecipeName, complete
+from nnunet_rs.core.choices import (
+    PLANNER_NAMES,
+    AugmentationName,
+    LossTerms,
+    OptimiserName,
+    ScheduleName,
+    TrainRecipeName,
+    complete,
+)
 from nnunet_rs.core.errors import NnunetError, among
-from nnunet_rs.plan.planners import PLANNERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ def find_recipe(name: str) -> TrainRecipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    if name in PLANNERS:
+    if name in PLANNER_NAMES:
         trained = recipe_of_plan(name).name
         raise NnunetError(
             f"training recipe {name!r}: this is a planner (preprocess --planner {name}); its training is "

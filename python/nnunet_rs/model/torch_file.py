@@ -102,14 +102,15 @@ class _Archive:
             raise ValueError(f"data.pkl has {info.file_size} bytes")
         return self.zip.read(info)
 
-    def storage(self, key: str, kind: str) -> NDArray[Any]:
-        """Return the numbers of a storage, as a view of the file where they are not compressed."""
+    def storage(self, key: str) -> tuple[bytes | mmap.mmap, int, int]:
+        """Return the bytes with a storage, the file's where it is not compressed; where it begins and ends in them."""
         info = self.entry(f"data/{key}")
         if info.compress_type != zipfile.ZIP_STORED:
-            return np.frombuffer(self.zip.read(info), kind)
+            content = self.zip.read(info)
+            return content, 0, len(content)
         name, further = struct.unpack_from("<HH", self.content, info.header_offset + _LOCAL_HEADER - 4)
         start = info.header_offset + _LOCAL_HEADER + name + further
-        return np.frombuffer(self.content, kind, info.file_size // np.dtype(kind).itemsize, start)
+        return self.content, start, min(start + info.file_size, len(self.content))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +171,15 @@ class _TorchPickle(Pickled):
 
     def tensor(self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> NDArray[Any]:
         """Return a tensor as a view of its storage."""
-        numbers = self.archive.storage(storage.key, _TYPES[storage.kind])
         if len(shape) != len(strides) or min((offset, *shape, *strides), default=0) < 0:
             raise ValueError(f"a tensor has shape {shape} and strides {strides}")
+        kind = np.dtype(_TYPES[storage.kind])
+        content, start, end = self.archive.storage(storage.key)
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-        if prod(shape) and last >= len(numbers):
+        first, steps = start + offset * kind.itemsize, tuple(step * kind.itemsize for step in strides)
+        if prod(shape) and start + (last + 1) * kind.itemsize > end:
             raise ValueError(f"a tensor of shape {shape} reaches beyond its storage")
-        steps = [step * numbers.itemsize for step in strides]
-        view = np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps, writeable=False)
+        view: NDArray[Any] = np.ndarray(shape, kind, content, first, steps) if prod(shape) else np.empty(shape, kind)
         if storage.kind == "torch.BFloat16Storage":
             return (view.astype(np.uint32) << 16).view(np.float32)
         return view

@@ -16,7 +16,6 @@ from nnunet_rs.core.io import FORMATS
 from nnunet_rs.core.types import ChannelStats, Dataset, LabelSet
 from nnunet_rs.core.workspace import DATASET_JSON
 from nnunet_rs.plan.normalization import SCHEMES, Normalization, scheme_of_class
-from nnunet_rs.plan.planner import with_memory
 from nnunet_rs.plan.schema import Configuration, Plan, Resampling
 from nnunet_rs.plan.topology import features_of
 from nnunet_rs.plan.validation import check_plan
@@ -140,6 +139,8 @@ def plan_from_nnunet(plans_file: Path, dataset: Dataset) -> Plan:
     PlanError
         The file is missing or malformed, is of another number of channels, or wants what cannot be done here.
     """
+    from nnunet_rs.plan.planner import with_memory  # which predictions by nnU-Net's models have no use for
+
     content = _content(plans_file)
     plans = NnunetPlans(plans_file, content, dataset.channels, dataset.labels, dataset.ending, training=True)
     planner = plans.content.get("experiment_planner_used", "of a planner that is not named")

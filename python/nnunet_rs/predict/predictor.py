@@ -21,7 +21,7 @@ from nnunet_rs.core.types import FloatArray, FoldName, IntArray, Labels, Shape, 
 from nnunet_rs.core.workspace import fold_name
 from nnunet_rs.data.mirroring import AXES, image_axes
 from nnunet_rs.data.preprocess import Prepared, find_configuration, prepare
-from nnunet_rs.data.previous_stage import on_grid
+from nnunet_rs.data.previous_labels import on_grid
 from nnunet_rs.data.resampling import described, require_memory, scores_axis
 from nnunet_rs.model.metadata import ModelMetadata, common_mirror_axes
 from nnunet_rs.model.model_file import model_source

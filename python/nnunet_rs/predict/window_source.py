@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.types import FloatArray, IntArray, Shape3
-from nnunet_rs.data.previous_stage import one_hot
+from nnunet_rs.data.previous_labels import one_hot
 from nnunet_rs.predict.window_grid import WindowGrid
 
 

@@ -12,7 +12,7 @@ from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.types import Case
 from nnunet_rs.core.workspace import WorkFolder
 from nnunet_rs.data.preprocess import find_configuration
-from nnunet_rs.data.previous_stage import on_grid
+from nnunet_rs.data.previous_labels import on_grid
 from nnunet_rs.data.store import StoreLayout, open_store
 from nnunet_rs.model.cascade import SegmentationSource, first_stage_sources, lacking, previous_store
 from nnunet_rs.plan.files import read_plan

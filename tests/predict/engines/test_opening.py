@@ -1,6 +1,7 @@
 """Which device `auto` is where a GPU may be there: one that cannot be used is said, with the reason."""
 
 import importlib.util
+import sys
 import warnings
 
 import pytest
@@ -52,3 +53,28 @@ def test_a_gpu_is_left_alone_where_pytorch_is_not_installed(make_work, monkeypat
     predictor = Predictor.load(work)
     assert "OpenVINO" in predictor.engine.describe()
     assert "computed by the processor: PyTorch, which takes the GPU, is not installed" in predictor.engine.remarks
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (
+            lambda patch: patch.setitem(sys.modules, "openvino", None),
+            "OpenVINO is not installed (pip install openvino)",
+        ),
+        (
+            lambda patch: patch.setattr("openvino.__version__", "2023.3.0-13775-releases/2023/3"),
+            "OpenVINO 2023.3.0-13775-releases/2023/3 is too old (pip install 'openvino>=2025.1')",
+        ),
+    ],
+    ids=["missing", "too old"],
+)
+def test_an_openvino_that_cannot_be_used_is_said_and_pytorch_computes(make_work, monkeypatch, broken, said) -> None:
+    pytest.importorskip("openvino")
+    work = make_work({"3d_fullres": (0,)})
+    broken(monkeypatch)
+    for engine in ("auto", "openvino"):
+        predictor = Predictor.load(work, "cpu", engine=engine)
+        assert predictor.engine.describe().startswith("PyTorch")
+        assert f"computed by PyTorch: {said}" in predictor.engine.remarks
+    assert not any(said in remark for remark in Predictor.load(work, "cpu", engine="torch").engine.remarks)

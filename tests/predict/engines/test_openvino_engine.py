@@ -49,6 +49,31 @@ def test_folds_and_mirror_images_are_those_of_torch(engines, monkeypatch, large:
         np.testing.assert_allclose(sums[0][axes], expected, atol=2e-5)
 
 
+def test_two_windows_at_a_time_have_the_scores_of_one(make_plan):
+    (c,) = make_plan().configurations.values()
+    weights = {name: tensor.numpy() for name, tensor in build_unet(c, 1, 3).state_dict().items()}
+    windows = np.random.default_rng(0).normal(size=(3, 1, 8, 8, 8)).astype(np.float32)
+    found = []
+    for streams in (1, 2):
+        engine = compile_graphs([build_graph(c, 1, NetworkOptions(), weights)], "float32", 2, streams=streams)
+        assert engine.networks[0].get_property("NUM_STREAMS") == streams
+        found.append({(one.mirrored, one.windows.start): one.scores.copy() for one in engine.scores(windows, (0, 1))})
+    assert len(found[0]) == 12
+    for key, expected in found[0].items():
+        np.testing.assert_allclose(found[1][key], expected, atol=1e-5)
+
+
+def test_what_goes_wrong_in_compiling_is_told_by_the_first_window(make_plan, monkeypatch):
+    class Broken:
+        def compile_model(self, *_):
+            raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(openvino_engine, "the_core", Broken)
+    engine = compile_graphs([object()], "float32", 1)
+    with pytest.raises(RuntimeError, match="no such operator"):
+        next(engine.scores(np.zeros((1, 1, 8, 8, 8), np.float32), ()))
+
+
 def test_folds_share_the_memory_of_windows_and_scores(engines):
     engine, windows = engines[0], np.ones((3, 1, 8, 8, 8), np.float32)
     places = {scored.scores.ctypes.data for scored in engine.scores(windows, (0,))}

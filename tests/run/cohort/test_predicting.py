@@ -18,11 +18,12 @@ from nnunet_rs.run.cohort.board import TRIES
 from nnunet_rs.run.cohort.claims import Claims, cancel, report_lost
 from nnunet_rs.run.cohort.files import COHORT_JSON, this_process
 from nnunet_rs.run.cohort.follow import Followed, follow, require_all
-from nnunet_rs.run.cohort.predicting import Begun, Prediction, begin_prediction
+from nnunet_rs.run.cohort.predicting import Begun, begin_prediction
 from nnunet_rs.run.cohort.worker import work
 from nnunet_rs.run.executor import Resources
 from nnunet_rs.run.local import InProcess, PerDevice
-from nnunet_rs.select.selection import load_predictor
+from nnunet_rs.select.loading import load_predictor
+from nnunet_rs.select.prediction import Prediction
 
 NAMES = [f"case_{number}" for number in range(5)]
 

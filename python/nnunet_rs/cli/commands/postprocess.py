@@ -82,8 +82,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 def _decision(arguments: argparse.Namespace, console: Console) -> Decision:
     from nnunet_rs.evaluate.folders import pair_files
-    from nnunet_rs.select.postprocessing import choose_postprocessing
     from nnunet_rs.select.postprocessing_folder import Decision, keep_largest, read_decision
+    from nnunet_rs.select.postprocessing_trial import choose_postprocessing
 
     if arguments.source is not None:
         return read_decision(arguments.source)

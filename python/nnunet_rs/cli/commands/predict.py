@@ -22,7 +22,7 @@ from nnunet_rs.core.workspace import REPORT_HTML
 if TYPE_CHECKING:
     from nnunet_rs.core.types import Case, LabelSet
     from nnunet_rs.predict.pipeline import CasePredictor, FolderOptions
-    from nnunet_rs.run.cohort.predicting import Prediction
+    from nnunet_rs.select.prediction import Prediction
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,9 +118,9 @@ def _add_structures(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Segment a folder of images, one image, or series of DICOM."""
     with without_collection():
-        import_lean()
+        import_lean("openvino")
         import nnunet_rs.predict.engines.opening
-        import nnunet_rs.select.selection  # noqa: F401
+        import nnunet_rs.select.prediction  # noqa: F401
     cluster.require_cluster(arguments)
     _require_images(arguments)
     if arguments.on:
@@ -173,12 +173,13 @@ def _predict(
     arguments: argparse.Namespace, console: Console, asked: Prediction, load: Callable[[], CasePredictor]
 ) -> Outcome:
     """Segment images that are files."""
-    from nnunet_rs.core.case_list import read_case_list
-    from nnunet_rs.predict.folder import kept_labels, predict_cases, predict_files, predict_folder
-
     folder = None if arguments.list else _one_folder(arguments)
     more, wanted = Wanted.of(arguments, asked.written.part[1]), asked.written
     predictor = load()
+    with without_collection():  # meanwhile the networks are compiled
+        import_lean("nibabel")
+        from nnunet_rs.core.case_list import read_case_list
+        from nnunet_rs.predict.folder import kept_labels, predict_cases, predict_files, predict_folder
     with more.missed(arguments.output, console):
         if arguments.list:
             cases = read_case_list(arguments.list, len(predictor.plan.channels), arguments.output)
@@ -214,7 +215,7 @@ def _prediction(arguments: argparse.Namespace) -> Prediction:
     from nnunet_rs.model.plugins import own_function
     from nnunet_rs.predict.options import PredictOptions
     from nnunet_rs.predict.pipeline import FolderOptions
-    from nnunet_rs.run.cohort.predicting import Prediction
+    from nnunet_rs.select.prediction import Prediction
 
     network = own_function("network", arguments.network) if arguments.network else None
     options = PredictOptions(

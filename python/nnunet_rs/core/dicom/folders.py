@@ -7,8 +7,7 @@ from pathlib import Path
 
 from nnunet_rs.core.dicom.library import is_dicom
 from nnunet_rs.core.dicom.listing import ENDING
-from nnunet_rs.core.dicom.reader import opened
-from nnunet_rs.core.dicom.series import files_below, find_series
+from nnunet_rs.core.dicom.walk import files_below
 from nnunet_rs.core.io import find_format
 from nnunet_rs.core.unzip import is_zip
 
@@ -49,5 +48,8 @@ def series_paths(root: Path) -> dict[str, Path]:
     """
     if not is_dicom_input([root]):
         return {}
+    from nnunet_rs.core.dicom.reader import opened
+    from nnunet_rs.core.dicom.series import find_series
+
     with opened(root) as folder:
         return {one.name: root / (one.name + ENDING) for one in find_series(folder, named=root).series}

@@ -13,9 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nnunet_rs.core.dicom.series import Series
+if TYPE_CHECKING:
+    from nnunet_rs.core.dicom.series import Series
 
+NAME = "dicom"  # of the format, as it stands in `Header.format`
 ENDING = ".dcm"
 
 

@@ -13,17 +13,15 @@ from pathlib import Path
 from nnunet_rs.core.content import DEFLATE
 from nnunet_rs.core.dicom.headers import label_kind
 from nnunet_rs.core.dicom.library import is_dicom
-from nnunet_rs.core.dicom.listing import ENDING, is_series_name, series_behind
+from nnunet_rs.core.dicom.listing import is_series_name, series_behind
 from nnunet_rs.core.dicom.pixels import read_pixels
 from nnunet_rs.core.dicom.series import Found, Series, find_series
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.image_file import ImageFile
-from nnunet_rs.core.image_format import Format
 from nnunet_rs.core.issues import Issue, IssueError, require_none
-from nnunet_rs.core.types import Header, IntArray, Shape, Spacing3
+from nnunet_rs.core.types import Shape, Spacing3
 from nnunet_rs.core.unzip import unpacked
 
-NAME = "dicom"
 _SHOWN = 3
 
 
@@ -187,20 +185,3 @@ def _shown(series: Series) -> str:
     z, y, x = series.stack.shape
     what = " ".join(word for word in (series.origin.modality, series.part) if word)
     return f"{what} ({x} x {y} x {z})"
-
-
-def _write_labels(path: Path, labels: IntArray, header: Header) -> None:  # noqa: ARG001
-    """Refuse: a SEG file tells of its patient and images, which a header here does not."""
-    advice = "name a .nii.gz, or predict from DICOM with --dicom-seg or --rtstruct"
-    raise DatasetError(f"{path}: a DICOM segmentation is written with its source images only; {advice}")
-
-
-FORMAT = Format(
-    name=NAME,
-    endings={ENDING: "SimpleITKIO"},
-    read=read,
-    read_grid=read_grid,
-    write_labels=_write_labels,
-    results=".nii.gz",
-    folders=True,
-)

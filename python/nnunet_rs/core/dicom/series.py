@@ -17,13 +17,12 @@ from nnunet_rs.core.dicom.library import is_dicom
 from nnunet_rs.core.dicom.plane import Origin, Plane
 from nnunet_rs.core.dicom.private import Shown, is_private
 from nnunet_rs.core.dicom.stack import ORIENTATION_TOLERANCE, Stack, is_even, repeats, stacked
+from nnunet_rs.core.dicom.walk import files_below
 from nnunet_rs.core.errors import DatasetError
-from nnunet_rs.core.files import TEMPORARY
 from nnunet_rs.core.image_file import Grid
 from nnunet_rs.core.issues import Issue, IssueError
 
 _SAME_SPACING = 1e-3  # relative
-_HIDDEN = (".", "__MACOSX")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +110,6 @@ def _read(root: Path, tick: Callable[[int], None]) -> tuple[list[Plane], list[Is
         except IssueError as error:
             left.append(error.issue)
     return planes, left, others
-
-
-def files_below(root: Path) -> Iterator[Path]:
-    """Yield the files of a folder and of those below it, sorted; links to folders are not followed."""
-    if root.is_file():
-        yield root
-        return
-    for folder, below, names in os.walk(root, onerror=_raise):
-        below[:] = sorted(name for name in below if not name.startswith((*_HIDDEN, TEMPORARY)))
-        for name in sorted(names):
-            path = Path(folder, name)
-            if not name.startswith(".") and path.is_file():
-                yield path
-
-
-def _raise(error: OSError) -> None:
-    raise DatasetError(f"{error.filename}: cannot be listed: {error.strerror}; check its permissions") from error
 
 
 def _without_duplicates(planes: Sequence[Plane], shown: Shown) -> tuple[list[Plane], list[Issue]]:

@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from nnunet_rs.core.choices import Precision
 from nnunet_rs.core.errors import NnunetError
 from nnunet_rs.core.workspace import WEIGHTS, ModelFolder
-from nnunet_rs.model.metadata import ModelMetadata, read_metadata
+from nnunet_rs.model.metadata import ModelMetadata, common_mirror_axes, read_metadata
 from nnunet_rs.model.network_options import require_more_than_a_voxel
 from nnunet_rs.model.nnunet_models import holds_nnunet_models, read_nnunet_model
 from nnunet_rs.model.weights import read_weights, require_weights
@@ -128,7 +129,7 @@ def _may_have_gpu() -> bool:
 
 
 def _open_openvino(folders: Sequence[Path], options: PredictOptions) -> Opened:
-    from nnunet_rs.predict.engines.openvino_engine import MOST_CHANNELS, choose_precision, compile_graphs
+    from nnunet_rs.predict.engines.openvino_engine import MOST_CHANNELS, SMALL, choose_precision, compile_graphs
     from nnunet_rs.predict.engines.openvino_graph import build_graph
 
     loaded = [_read(folder, options) for folder in folders]
@@ -138,7 +139,11 @@ def _open_openvino(folders: Sequence[Path], options: PredictOptions) -> Opened:
         build_graph(m.plan_configuration, m.channels[0], m.network, weights, most=MOST_CHANNELS)
         for weights, m in loaded
     ]
-    return Opened(compile_graphs(graphs, precision, options.threads, options.cache), all_metadata)
+    # mirror images of a window are many: two at a time, each by half of the threads, wait less for each other
+    mirrored = options.mirror and common_mirror_axes(all_metadata)
+    streams = 2 if mirrored and prod(all_metadata[0].plan_configuration.patch_size) <= SMALL else 1
+    engine = compile_graphs(graphs, precision, options.threads, options.cache, streams=streams)
+    return Opened(engine, all_metadata)
 
 
 def _precision(all_metadata: Sequence[ModelMetadata], options: PredictOptions) -> Precision:

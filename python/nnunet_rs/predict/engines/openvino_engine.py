@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 OLDEST = (2025, 1)  # the first release with `CompiledModel.release_memory`
 CACHE_BYTES = 2 << 30
 MOST_CHANNELS = 16  # of an output: `build_graph`
+SMALL = 1 << 17  # voxels of a window: of larger ones the feature maps exist once, and all threads work on one window
 LARGE = 256 << 20  # bytes of one window's scores: beyond, one window is computed at a time
 _UNFORKED = Unforked("OpenVINO")
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -82,9 +84,14 @@ def choose_precision(precision: Precision) -> Precision:
 
 
 def compile_graphs(
-    graphs: Sequence[Model], precision: Precision, threads: int | None = None, cache: Path | None = None
+    graphs: Sequence[Model],
+    precision: Precision,
+    threads: int | None = None,
+    cache: Path | None = None,
+    *,
+    streams: int = 1,
 ) -> OpenvinoEngine:
-    """Return the engine of the networks of one configuration.
+    """Return the engine of the networks of one configuration; they are compiled while the program goes on.
 
     Parameters
     ----------
@@ -98,22 +105,31 @@ def compile_graphs(
         A folder for what compiling makes, by a hash of the network, its weights and this setting, so that the next time
         takes half as long. It is made; where it cannot be written nothing is kept. The oldest files beyond
         CACHE_BYTES are removed.
+    streams
+        Windows that are computed at a time, each by its share of the threads, in memory of its own; at most 2.
     """
     _UNFORKED.require()
+    threads = threads or processors()
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],  # its own default on processors with bfloat16 is bfloat16
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",  # all threads work on one window: the memory of feature maps once
-        "INFERENCE_NUM_THREADS": str(threads or processors()),
+        "NUM_STREAMS": str(min(streams, threads)),
+        "INFERENCE_NUM_THREADS": str(threads),
         "ENABLE_CPU_PINNING": "NO",  # two predictions beside each other would be bound to the same processors
     }
     if cache is not None and _writable(cache):
         settings["CACHE_DIR"] = str(cache)
-    core = the_core()
+    compiler = ThreadPoolExecutor(1, "compile")
+    compiling = compiler.submit(_compiled, the_core(), graphs, settings)
+    compiler.shutdown(wait=False)
+    return OpenvinoEngine(compiling, precision)
+
+
+def _compiled(core: Core, graphs: Sequence[Model], settings: dict[str, str]) -> tuple[CompiledModel, ...]:
     networks = tuple(core.compile_model(graph, "CPU", settings) for graph in graphs)
     if "CACHE_DIR" in settings:
         _keep_newest(Path(settings["CACHE_DIR"]))
-    return OpenvinoEngine(networks, precision)
+    return networks
 
 
 def _writable(folder: Path) -> bool:
@@ -180,11 +196,16 @@ def _scores_shape(network: CompiledModel) -> Shape:
 class OpenvinoEngine(HostEngine):
     """Engine of compiled networks; scores are NumPy arrays."""
 
-    networks: tuple[CompiledModel, ...]
+    compiling: Future[tuple[CompiledModel, ...]]
     precision: Precision
     remarks: tuple[str, ...] = ()
     _idle: list[_Slot] = field(default_factory=list)  # that wait to be used again
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def networks(self) -> tuple[CompiledModel, ...]:
+        """The networks, as soon as they are compiled."""
+        return self.compiling.result()
 
     def describe(self) -> str:
         """See Engine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,79 +14,49 @@ from nnunet_rs.core.document import decode
 from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.progress import Progress, Silent
 from nnunet_rs.core.record import digest
-from nnunet_rs.core.types import Case, FoldName
+from nnunet_rs.core.types import Case
 from nnunet_rs.core.workspace import jobs_beside
 from nnunet_rs.model.nnunet_models import NnunetChoice
 from nnunet_rs.model.plugins import Plugin, own_function
 from nnunet_rs.predict.ensemble import Pairs
 from nnunet_rs.predict.folder import begin_results
 from nnunet_rs.predict.options import PredictOptions
-from nnunet_rs.predict.pipeline import CasePredictor, FolderOptions, Pipeline, half_of_memory, kept_labels, open_results
-from nnunet_rs.predict.prediction_json import prediction_content
+from nnunet_rs.predict.pipeline import CasePredictor, FolderOptions, Pipeline, half_of_memory, open_results
 from nnunet_rs.predict.results import Results
 from nnunet_rs.run.cohort.files import Cohort, CohortFolder, Item, as_options, begin
 from nnunet_rs.run.cohort.work import ItemSettled, as_seen_here
 from nnunet_rs.run.executor import Resources
-from nnunet_rs.select.selection import load_predictor
+from nnunet_rs.select.prediction import Prediction
 
 KIND = "predict"
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A prediction of many images, as the command line asks for it."""
+def handed_out(wanted: Prediction, content: dict[str, Any]) -> dict[str, str]:
+    """Return what workers are told of a prediction."""
+    return as_options(
+        model=wanted.model.absolute(),
+        output=wanted.output.absolute(),
+        device=wanted.device,
+        folds=wanted.folds,
+        configuration=wanted.configuration,
+        written=wanted.written,
+        content=content,
+        **plain_options(wanted.options),
+    )
 
-    model: Path
-    output: Path  # folder
-    device: str = "auto"
-    folds: tuple[FoldName, ...] | None = None
-    configuration: str | None = None
-    options: PredictOptions = field(default_factory=PredictOptions)
-    written: FolderOptions = field(default_factory=FolderOptions)
 
-    def load(self, progress: Progress, *, networks: bool = True, threads: int | None = None) -> CasePredictor:
-        """Load the models; errors as `load_predictor`."""
-        options = self.options if self.options.threads else replace(self.options, threads=threads)
-        return load_predictor(
-            self.model,
-            self.device,
-            self.folds,
-            configuration=self.configuration,
-            options=options,
-            progress=progress,
-            networks=networks,
-        )
-
-    def content(self, predictor: CasePredictor) -> dict[str, Any]:
-        """Return the content of prediction.json."""
-        return prediction_content(predictor.describe(), kept_labels(predictor.plan, self.written))
-
-    def to_options(self, content: dict[str, Any]) -> dict[str, str]:
-        """Return what workers are told."""
-        return as_options(
-            model=self.model.absolute(),
-            output=self.output.absolute(),
-            device=self.device,
-            folds=self.folds,
-            configuration=self.configuration,
-            written=self.written,
-            content=content,
-            **plain_options(self.options),
-        )
-
-    @classmethod
-    def of(cls, cohort: Cohort) -> Prediction:
-        """Read what `to_options` returned."""
-        folds = cohort.option("folds")
-        return cls(
-            Path(cohort.option("model")),
-            Path(cohort.option("output")),
-            cohort.option("device"),
-            None if folds is None else tuple(folds),
-            cohort.option("configuration"),
-            predict_options(cohort),
-            decode(FolderOptions, cohort.option("written"), "written"),
-        )
+def prediction_of(cohort: Cohort) -> Prediction:
+    """Read what `handed_out` returned."""
+    folds = cohort.option("folds")
+    return Prediction(
+        Path(cohort.option("model")),
+        Path(cohort.option("output")),
+        cohort.option("device"),
+        None if folds is None else tuple(folds),
+        cohort.option("configuration"),
+        predict_options(cohort),
+        decode(FolderOptions, cohort.option("written"), "written"),
+    )
 
 
 def plain_options(options: PredictOptions) -> dict[str, Any]:
@@ -149,7 +119,7 @@ def begin_prediction(
     if not todo:
         return None
     home, key = jobs_beside(wanted.output), digest({"content": content, "written": asdict(wanted.written)})
-    cohort = Cohort(KIND, str(wanted.output.absolute()), key, (), (), "", wanted.to_options(content))
+    cohort = Cohort(KIND, str(wanted.output.absolute()), key, (), (), "", handed_out(wanted, content))
     return Begun(*begin(home, cohort, {"": [body_of(case) for case in todo]}, workers, progress), todo)
 
 
@@ -200,7 +170,7 @@ def open_work(cohort: Cohort, _group: str, resources: Resources, progress: Progr
     CheckpointError
         They are not those that the cohort was made with.
     """
-    wanted = Prediction.of(cohort)
+    wanted = prediction_of(cohort)
     predictor = wanted.load(progress, threads=resources.threads)
     content = wanted.content(predictor)
     require_same_models(wanted.model, content, cohort.option("content"))
