@@ -152,6 +152,24 @@ def cascade(audit: Audit) -> None:
 
 
 @section
+def too_small(audit: Audit) -> None:
+    """Train on a GPU that is too small for the plan: one line that says what to change."""
+    with audit.checked("a GPU that is too small"):
+        work = audit.work(LABELS["classes"], PLAIN)
+        torch.cuda.empty_cache()
+        audit.gpu.set_memory((audit.gpu.used() + (4 << 20)) / 2**30)
+        try:
+            train(work, options_of(V2))
+        except TrainingError as error:
+            said = str(error)
+        else:
+            said = "it was trained"
+        finally:
+            audit.gpu.set_memory(80.0)
+        audit.require(said.startswith("out of GPU memory") and "--batch-size" in said and "\n" not in said, said)
+
+
+@section
 def second_gpu(audit: Audit) -> None:
     """Train and predict on the second GPU: the first one stays untouched."""
     for recipe in (V2,) if audit.short else (V2, FAST):
@@ -162,7 +180,7 @@ def second_gpu(audit: Audit) -> None:
             train(work, options_of(recipe, device="cuda:1"))
             predictor = Predictor.load(work, "cuda:1")
             predictor(np.ones((16, 24, 20), np.float32) * np.arange(20, dtype=np.float32), (2.0, 1.0, 1.0))
-            audit.require(audit.gpu.used(0) == before, "the first GPU's memory was taken")
+            audit.require(audit.gpu.used(0) <= before, "the first GPU's memory was taken")
 
 
 @section
