@@ -64,7 +64,7 @@ def prepare_and_train(folder: Path) -> None:
     run_line("nnunet-rs preprocess Task04_Hippocampus -o work")
     for configuration in ("2d", "3d_fullres"):
         run_line(f"nnunet-rs train work -c {configuration} -f 0")
-    TRAINED["work"] = folder / "work"
+    TRAINED["work"] = shutil.copytree(folder / "work", folder.with_name(f"{folder.name} trained"))  # the page goes on
 
 
 def run_line(line: str) -> None:
