@@ -132,6 +132,20 @@ def test_axes_that_the_patch_does_not_have(model, axes) -> None:
         read_metadata(model[0])
 
 
+@pytest.mark.parametrize("orientations", [{"RA": 1}, {"RAR": 1}, {"ras": 2}, {"RAS": 0}, {"RAS": 2, "": 1}])
+def test_orientations_that_no_file_has(model, orientations) -> None:
+    changed(model[0] / "model.json", lambda document: document.update(orientations=orientations))
+    with pytest.raises(CheckpointError, match=r"orientations has .*: must be a code of three letters"):
+        read_metadata(model[0])
+
+
+def test_orientations_are_kept_and_may_be_missing(model) -> None:
+    changed(model[0] / "model.json", lambda document: document.update(orientations={"RAS": 2, "SPL": 1}))
+    assert read_metadata(model[0]).orientations == {"RAS": 2, "SPL": 1}
+    changed(model[0] / "model.json", lambda document: document.pop("orientations"))
+    assert read_metadata(model[0]).orientations is None
+
+
 def test_models_share_the_axes_that_all_have(metadata: ModelMetadata) -> None:
     all_metadata = [replace(metadata, mirror_axes=axes) for axes in ((0, 1, 2), (1, 2), (0, 2))]
     assert common_mirror_axes(all_metadata) == (2,)

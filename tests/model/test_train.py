@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from nnunet_rs.core.errors import DatasetError, PlanError, TrainingError
-from nnunet_rs.core.types import LabelSet
+from nnunet_rs.core.types import Header, LabelSet
 from nnunet_rs.core.workspace import WorkFolder
-from nnunet_rs.data.folds import read_splits
+from nnunet_rs.data.folds import read_plan_and_fold, read_splits
+from nnunet_rs.data.preprocess import Prepared
+from nnunet_rs.data.store import Store, StoreLayout
 from nnunet_rs.model.checkpoint import load_model
 from nnunet_rs.model.history import History
 from nnunet_rs.model.metadata import read_metadata
@@ -219,3 +221,17 @@ def test_ablations_stand_in_the_card_and_load(work: Path, change: dict[str, Any]
     assert ("ReLU" in kinds) is (change.get("activation") == "relu")
     assert ("BatchNorm3d" in kinds) is (change.get("norm") == "batch")
     assert ("MaxPool3d" in kinds) is (change.get("downsampling") == "max_pool")
+
+
+def test_a_model_knows_how_training_images_were_stored(work: Path) -> None:
+    store, plan = Store(work / "prepared" / "3d_fullres"), read_plan(work / "plan.json")
+    turned = Header("itk", ((-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 2, 0), (0, 0, 0, 1)))
+    unplaced = Header("tiff", turned.affine)
+    cases = read_plan_and_fold(work, "3d_fullres", 0)[1]
+    for name, header in ((cases.train[0], turned), (cases.train[1], unplaced), (cases.validation[0], turned)):
+        image, labels, _ = store.read_patch(name, (0, 0, 0), store.shape(name))
+        geometry = replace(store.record(name).geometry, header=header)
+        layout = StoreLayout.of(plan.configurations["3d_fullres"], plan.labels)
+        store.write(name, Prepared(image, labels, None, geometry), store.record(name).keys, layout)
+    folder = train_fold(work, "3d_fullres", 0, SHORT).folder
+    assert read_metadata(folder).orientations == {"RAS": 2, "LPS": 1}

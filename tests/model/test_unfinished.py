@@ -37,6 +37,7 @@ def test_the_last_checkpoint_predicts(begun: Path) -> None:
     network, metadata = load_unfinished(begun)
     assert (metadata.configuration, metadata.fold, metadata.mirror_axes) == ("3d_fullres", 0, ())
     assert metadata.plan_configuration.features[0] == 6
+    assert metadata.orientations == {"RAS": 4}
     assert metadata.unfinished == "1 epochs of 3"
     assert network(torch.zeros(1, 1, *metadata.plan_configuration.patch_size)).shape[:2] == (1, 3)
 

@@ -74,25 +74,6 @@ class Geometry:
         return full
 
 
-def canonical_axes(header: Header) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Return how a file's axes are brought nearest to S, A, R: growing index towards superior, anterior, right.
-
-    Returns
-    -------
-    axes
-        Axis i of S, A, R is the file's axis axes[i] (z, y, x).
-    flipped
-        Whether the file's axis runs the other way.
-    """
-    from nibabel.orientations import io_orientation
-
-    turned = {
-        int(world): (2 - axis, bool(sign < 0)) for axis, (world, sign) in enumerate(io_orientation(header.affine))
-    }
-    (z, flip_z), (y, flip_y), (x, flip_x) = (turned[world] for world in (2, 1, 0))
-    return (z, y, x), (flip_z, flip_y, flip_x)
-
-
 def rounded(affine: NDArray[np.float64]) -> list[list[float]]:
     """Return the rows of an affine that matter, for messages."""
     return [[round(float(number), 6) for number in row] for row in affine[:3]]

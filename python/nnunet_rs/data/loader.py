@@ -144,6 +144,7 @@ class Loader:
     ) -> None:
         if not names:
             raise DatasetError("no case to draw patches from")
+        self.store = store
         self.options = options or LoaderOptions()
         self.batch_size = self.options.batch_size or configuration.batch_size
         self.augmentation = augmentation

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_rs.core.errors import DatasetError, PlanError, among
-from nnunet_rs.core.geometry import Geometry, canonical_axes, nonzero_box
+from nnunet_rs.core.geometry import Geometry, nonzero_box
 from nnunet_rs.core.kernels import resample_labels
+from nnunet_rs.core.orientation import CANONICAL, Turn, turn_towards
 from nnunet_rs.core.types import Box, FloatArray, Header, IntArray, Mask, Shape3, Spacing3, Volume
 from nnunet_rs.data.normalize import intensity_maps
 from nnunet_rs.data.resampling import coarse_axis, require_resampling, resampled_image
@@ -50,6 +51,7 @@ def prepare(
     *,
     threads: int | None = None,
     overwrite: bool = False,
+    orientation: str | None = None,
 ) -> Prepared:
     """Prepare one case for training or prediction.
 
@@ -67,6 +69,9 @@ def prepare(
         Of the resampling kernels; None: all processors.
     overwrite
         The image's memory may be used; else it is not changed.
+    orientation
+        What the image is turned to first, as "LPS"; None: it is taken as stored. Of a plan that reorients it is not
+        looked at.
 
     Raises
     ------
@@ -82,7 +87,7 @@ def prepare(
     """
     # Cropped first: what is left out costs nothing later. Normalised before it is resampled: statistics are of voxels
     # that were measured, and the mask of the non-zero region fits them; resampled, it would no longer fit the image.
-    case = unscaled(crop(volume, labels), plan, overwrite=overwrite)
+    case = unscaled(crop(volume, labels), plan, overwrite=overwrite, orientation=orientation)
     return prepare_crop(normalized(case), find_configuration(plan, configuration), threads=threads)
 
 
@@ -149,12 +154,12 @@ class Normalized:
     geometry: Geometry  # `resampled` still the cropped shape
 
 
-def unscaled(cropped: Cropped, plan: Plan, *, overwrite: bool = False) -> Unscaled:
-    """Transpose a cropped case to the plan's axes and see how it is normalised.
+def unscaled(cropped: Cropped, plan: Plan, *, overwrite: bool = False, orientation: str | None = None) -> Unscaled:
+    """Bring a cropped case to the plan's axes and see how it is normalised; `orientation` as in `prepare`.
 
     The image is a copy that may be changed; unless `overwrite`: then it may be the cropped one.
     """
-    geometry = _turned(cropped, plan)
+    geometry = _turned(cropped, plan, orientation)
     turned = geometry.turn(cropped.image)
     image = np.ascontiguousarray(turned) if overwrite else np.array(turned, order="C")
     labels = None if cropped.labels is None else np.ascontiguousarray(geometry.turn(cropped.labels))
@@ -163,11 +168,25 @@ def unscaled(cropped: Cropped, plan: Plan, *, overwrite: bool = False) -> Unscal
     return Unscaled(image, labels, mask, geometry, maps)
 
 
-def _turned(cropped: Cropped, plan: Plan) -> Geometry:
+def turn_of(header: Header, plan: Plan, orientation: str | None = None) -> Turn:
+    """Return how an image is turned before its axes are transposed: which axis of the file each is, and which flip.
+
+    `orientation` as in `prepare`.
+    """
+    target = CANONICAL if plan.reorient else orientation
+    return ((0, 1, 2), (False, False, False)) if target is None else turn_towards(header, target)
+
+
+def working_axes(header: Header, plan: Plan, orientation: str | None = None) -> Turn:
+    """Return `transpose` and `flipped` of a case's Geometry; `orientation` as in `prepare`."""
+    axes, flips = turn_of(header, plan, orientation)
+    a, b, c = plan.transpose
+    return (axes[a], axes[b], axes[c]), (flips[a], flips[b], flips[c])
+
+
+def _turned(cropped: Cropped, plan: Plan, orientation: str | None) -> Geometry:
     """Describe a cropped case in the plan's axes, not resampled."""
-    axes, flips = canonical_axes(cropped.header) if plan.reorient else ((0, 1, 2), (False, False, False))
-    transpose = cast("Shape3", tuple(axes[axis] for axis in plan.transpose))
-    flipped = cast("tuple[bool, bool, bool]", tuple(flips[axis] for axis in plan.transpose))
+    transpose, flipped = working_axes(cropped.header, plan, orientation)
     box = []
     for axis, flip in zip(transpose, flipped, strict=True):
         (start, stop), size = cropped.box[axis], cropped.shape[axis]

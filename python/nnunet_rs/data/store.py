@@ -27,6 +27,7 @@ from nnunet_rs.core.document import encode
 from nnunet_rs.core.errors import DatasetError, NnunetError
 from nnunet_rs.core.files import temporary_beside, write_atomically
 from nnunet_rs.core.names import HIDDEN
+from nnunet_rs.core.orientation import count_orientations
 from nnunet_rs.core.types import FloatArray, IntArray, LabelSet, Mask, Shape3
 from nnunet_rs.core.workspace import PREPARED_CASE
 from nnunet_rs.data.archive import Entry, check_entry, read_archive, read_entry, write_archive
@@ -81,6 +82,17 @@ def prepared_name(plan: Plan, name: str) -> str:
 def open_store(work: Path, plan: Plan, name: str, *, cache: int = 0) -> Store:
     """Return the store of a configuration in a work folder; `cache` as in Store."""
     return Store(prepared_folder(work) / prepared_name(plan, name), cache=cache)
+
+
+def stored_orientations(store: Store, cases: Sequence[str]) -> dict[str, int] | None:
+    """Count the orientations that the files of prepared cases are stored in; None where none of them says it.
+
+    Raises
+    ------
+    DatasetError
+        A case has not been prepared, or its file is damaged.
+    """
+    return count_orientations(store.record(case).geometry.header for case in cases) or None
 
 
 def normalization_key(plan: Plan) -> str:

@@ -15,6 +15,7 @@ from nnunet_rs.core.errors import CheckpointError, NnunetError
 from nnunet_rs.core.files import write_bytes
 from nnunet_rs.core.outputs import Outputs
 from nnunet_rs.core.progress import Progress, Silent
+from nnunet_rs.core.text import counted
 from nnunet_rs.core.types import FloatArray
 from nnunet_rs.core.workspace import ModelFolder
 from nnunet_rs.data.mirroring import AXES, image_axes
@@ -208,6 +209,7 @@ def describe(metadata: ModelMetadata, file: str) -> dict[str, Any]:
             "activation": "sigmoid" if plan.labels.regions else "softmax",
         },
         "before": [
+            *_orientation(metadata),
             f"axes z, y, x of the image in the order {list(plan.transpose)}",
             "crop to the smallest box that holds all voxels that are not 0 in some channel",
             "normalise each channel as plan.normalization says",
@@ -229,6 +231,16 @@ def describe(metadata: ModelMetadata, file: str) -> dict[str, Any]:
         "plan": plan_to_json(plan),
         "model": {"digest": metadata.digest, "source": metadata.source, "network": encode(metadata.network)},
     }
+
+
+def _orientation(metadata: ModelMetadata) -> list[str]:
+    """Say which way the image's axes must run, where it is known."""
+    if metadata.plan.reorient:
+        return ["turn the image to right, anterior, superior (x, y, z)"]
+    if not metadata.orientations:
+        return []
+    stored = ", ".join(f"{codes} ({counted(count, 'case')})" for codes, count in metadata.orientations.items())
+    return [f"the image's axes x, y, z run as those of training images' files: {stored}"]
 
 
 def _previous(metadata: ModelMetadata) -> list[str]:

@@ -33,7 +33,7 @@ def describe(model: Description) -> str:
     sections = (
         _head(model),
         _labels(model.plan.labels),
-        _images(model.plan),
+        _images(model.plan, model.all_metadata),
         _networks(model.all_metadata),
         _scores(model),
         _use(model),
@@ -68,7 +68,7 @@ def _labels(labels: LabelSet) -> Iterator[str]:
         yield from _table(("region", "labels", "written as"), rows)
 
 
-def _images(plan: Plan) -> Iterator[str]:
+def _images(plan: Plan, all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:
     yield "## Images that it needs"
     yield ""
     rows = [
@@ -81,6 +81,9 @@ def _images(plan: Plan) -> Iterator[str]:
         "turned to the axes right, anterior, superior first" if plan.reorient else "taken as their files store them"
     )
     yield f"CASE_0000.nii.gz and so on, a file a channel, of one case on one grid. Images are {turned}."
+    seen = sorted({codes for metadata in all_metadata for codes in metadata.orientations or ()})
+    if seen and not plan.reorient:
+        yield f"Those of the training were stored {', '.join(seen)}; `predict` turns images that are stored otherwise."
 
 
 def _networks(all_metadata: Sequence[ModelMetadata]) -> Iterator[str]:

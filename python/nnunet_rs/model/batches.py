@@ -14,6 +14,7 @@ from nnunet_rs.core.workspace import PLAN_JSON
 from nnunet_rs.data.augment import Augmentation, build_augmentation, with_first_stage_channels, with_mirror_axes
 from nnunet_rs.data.loader import Loader, LoaderOptions
 from nnunet_rs.data.mirroring import axes_named, declares_mirror_axes, image_axes, mirrored_axes
+from nnunet_rs.data.preprocess import working_axes
 from nnunet_rs.data.resampling import resampled_shape
 from nnunet_rs.data.sampling import Sampling
 from nnunet_rs.data.store import Store, normalization_key, open_store
@@ -85,12 +86,13 @@ def _report_mirroring(augmentation: Augmentation, setup: Setup, progress: Progre
 
 def _check_prepared(store: Store, case: str, setup: Setup) -> None:
     """Check that a case was prepared as the plan says: plan.json may have been edited, or made anew, since."""
-    record, transpose = store.record(case), setup.plan.transpose
+    record = store.record(case)
     if not any(key.endswith(normalization_key(setup.plan)) for key in record.keys):
         raise DatasetError(
             f"{store.folder}: case {case} was normalised by other rules than those of {PLAN_JSON}; run preprocess again"
         )
     geometry = record.geometry
+    transpose, _ = working_axes(geometry.header, setup.plan)
     planned = resampled_shape(geometry.cropped_shape, geometry.working_spacing, setup.configuration)
     if geometry.transpose != transpose or geometry.resampled != planned:
         raise DatasetError(

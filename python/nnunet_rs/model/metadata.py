@@ -10,6 +10,7 @@ from typing import Any
 from nnunet_rs.core.document import Kind, decode, encode
 from nnunet_rs.core.errors import CheckpointError, PlanError
 from nnunet_rs.core.files import read_json
+from nnunet_rs.core.orientation import is_orientation
 from nnunet_rs.core.types import FoldName, Shape
 from nnunet_rs.core.workspace import MODEL_JSON, ModelFolder
 from nnunet_rs.data.folds import Fold
@@ -37,6 +38,9 @@ class ModelMetadata:
     # version, with a function of the user's own).
     mirror_axes: Shape | None = None
     cases: Fold | None = None  # what it was trained on, and what was held out
+    # Of the training cases' images, how many were stored in which orientation, as {"LPS": 20}; None: not known (by an
+    # earlier version, by nnU-Net, or their files do not say it).
+    orientations: dict[str, int] | None = None
     first_stage: dict[str, str] | None = None  # of a cascade's second: digests of the models whose segmentations it saw
     source: str = ""  # of a model that another program trained: which, and what it said of it
     ending: str = ""  # of the training images' files, as .nrrd; empty: as the work folder's dataset.json says
@@ -109,6 +113,7 @@ def read_metadata(folder: Path) -> ModelMetadata:
         names = ", ".join(metadata.plan.configurations)
         raise CheckpointError(f'{path}: configuration is "{metadata.configuration}": must be one of {names}')
     _require_axes(metadata, path)
+    _require_orientations(metadata, path)
     return metadata
 
 
@@ -128,6 +133,15 @@ def _require_axes(metadata: ModelMetadata, path: Path) -> None:
         raise CheckpointError(
             f"{path}: mirror_axes is {list(axes)}: must be axes of the patch in ascending order, of 0 to {dims - 1}"
         )
+
+
+def _require_orientations(metadata: ModelMetadata, path: Path) -> None:
+    for codes, count in (metadata.orientations or {}).items():
+        if not is_orientation(codes) or count < 1:
+            raise CheckpointError(
+                f'{path}: orientations has "{codes}": {count}: must be a code of three letters, as "LPS", and how many '
+                "training cases are stored so"
+            )
 
 
 def _decoded(body: dict[str, Any], path: Path) -> ModelMetadata:

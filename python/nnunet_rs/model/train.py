@@ -24,6 +24,7 @@ from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.data.loader import Loader
 from nnunet_rs.data.mirroring import mirrored_axes
+from nnunet_rs.data.store import stored_orientations
 from nnunet_rs.model.batches import open_loaders
 from nnunet_rs.model.begin import finished_before, read_saved, report_changed_rate, report_recipe, resume_or_begin
 from nnunet_rs.model.checkpoint import save_model
@@ -155,6 +156,7 @@ def train_locked(
         setup = _with_rate(setup, state.optimiser)
         training, validation = (stack.enter_context(loader) for loader in open_loaders(setup, compute, progress))
         loss = _loss(setup).to(compute.device)
+        setup = replace(setup, orientations=stored_orientations(training.store, setup.cases.train))
         job = replace(_job(setup, compute, loss, training, validation, on_epoch), overhead=overhead)
 
         # A user's own functions are tried before anything that is there is moved.
@@ -354,6 +356,7 @@ def _metadata(setup: Setup, job: TrainingJob, state: TrainingState) -> ModelMeta
         best=state.history.best,
         mirror_axes=job.mirror_axes,
         cases=setup.cases,
+        orientations=setup.orientations,
         first_stage=None if setup.first is None else setup.first.models,
     )
 

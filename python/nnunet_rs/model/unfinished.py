@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nnunet_rs.core.errors import CheckpointError
+from nnunet_rs.core.errors import CheckpointError, NnunetError
 from nnunet_rs.core.workspace import PLAN_JSON, ModelFolder
+from nnunet_rs.data.folds import read_plan_and_fold
+from nnunet_rs.data.store import open_store, stored_orientations
 from nnunet_rs.model.checkpoint import load_weights
 from nnunet_rs.model.config import TrainingConfig
 from nnunet_rs.model.header import Identity, config_of, identity_of
@@ -72,6 +74,7 @@ def load_unfinished(
         end=None,
         best=None,
         mirror_axes=known_mirror_axes(config.augmentation, configuration.dims) if axes is None else axes,
+        orientations=_orientations(model, plan, identity),
         unfinished=f"{len(epochs)} epochs of {config.epochs or 'a time budget'}",
         digest=digest_of(path),
     )
@@ -79,6 +82,16 @@ def load_unfinished(
     built = build(configuration, *network_channels(plan, configuration), config.network_options)
     load_weights(built, weights_of(tensors), str(path))
     return built.to(device).eval().requires_grad_(False), metadata
+
+
+def _orientations(model: ModelFolder, plan: Plan, identity: Identity) -> dict[str, int] | None:
+    """Return how many training cases are stored in which orientation; None where prepared cases are not there."""
+    assert model.work is not None  # the plan was read from it
+    try:
+        _, cases = read_plan_and_fold(model.work.path, identity.configuration, identity.fold)
+        return stored_orientations(open_store(model.work.path, plan, identity.configuration), cases.train)
+    except NnunetError:
+        return None
 
 
 def _plan(model: ModelFolder, identity: Identity, config: TrainingConfig) -> Plan:

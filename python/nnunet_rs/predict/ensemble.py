@@ -15,11 +15,13 @@ from nnunet_rs.core.errors import CheckpointError
 from nnunet_rs.core.progress import Share, Task
 from nnunet_rs.core.types import FloatArray, IntArray, Volume
 from nnunet_rs.data.preprocess import Prepared
+from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.arrays import as_volume
 from nnunet_rs.predict.export import OutputGrid, ScoreConverter
 from nnunet_rs.predict.exporter import Exporter, do_parts
 from nnunet_rs.predict.fold_agreement import FoldAgreement
+from nnunet_rs.predict.orientation import seen_orientation
 from nnunet_rs.predict.prediction_json import PREDICTION
 from nnunet_rs.predict.predictor import Predictor, SinkMaker
 from nnunet_rs.predict.probabilities import probabilities_of
@@ -52,6 +54,11 @@ class Ensemble:
     def plan(self) -> Plan:
         """What the first member was trained for; labels and channels are those of all."""
         return self.members[0].plan
+
+    @property
+    def all_metadata(self) -> tuple[ModelMetadata, ...]:
+        """What is known of every network."""
+        return _all_metadata(self.members)
 
     def describe(self) -> dict[str, Any]:
         """Return what determines the results."""
@@ -102,6 +109,11 @@ class Pairs:
         return self.members[0].plan
 
     @property
+    def all_metadata(self) -> tuple[ModelMetadata, ...]:
+        """What is known of every network."""
+        return _all_metadata(self.members)
+
+    @property
     def ensembles(self) -> tuple[Ensemble, ...]:
         """The pairs, as what they are one by one; errors as `Ensemble`."""
         return tuple(Ensemble(pair) for pair in combinations(self.members, 2))
@@ -129,7 +141,15 @@ class Pairs:
 
 def _prepared(members: Sequence[Predictor], volume: Volume, overwrite: bool) -> tuple[Prepared, ...]:
     *others, last = members
-    return (*(member.prepare(volume) for member in others), last.prepare(volume, overwrite=overwrite))
+    orientation = seen_orientation(volume, _all_metadata(members))  # one for all: they are averaged plane by plane
+    return (
+        *(member.prepare(volume, orientation=orientation) for member in others),
+        last.prepare(volume, overwrite=overwrite, orientation=orientation),
+    )
+
+
+def _all_metadata(members: Sequence[Predictor]) -> tuple[ModelMetadata, ...]:
+    return tuple(metadata for member in members for metadata in member.all_metadata)
 
 
 def _averaged(

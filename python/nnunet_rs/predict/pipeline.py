@@ -21,11 +21,14 @@ from nnunet_rs.core.progress import Progress, Task
 from nnunet_rs.core.record import FOLD_DICE, digest
 from nnunet_rs.core.resources import available_memory
 from nnunet_rs.core.types import Case, Header, IntArray, LabelSet, Volume
+from nnunet_rs.data.preprocess import turn_of
 from nnunet_rs.data.resampling import spacing_remark
+from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.plan.schema import Plan
 from nnunet_rs.predict.ensemble import Pairs
 from nnunet_rs.predict.exporter import Exporter
 from nnunet_rs.predict.fold_agreement import FoldAgreement
+from nnunet_rs.predict.orientation import seen_orientation, turned_issue
 from nnunet_rs.predict.predictor import SinkMaker
 from nnunet_rs.predict.probabilities import ProbabilityFile
 from nnunet_rs.predict.probability_forms import ProbabilityForm
@@ -40,6 +43,10 @@ class CasePredictor(Protocol):
     @property
     def plan(self) -> Plan:
         """Labels and channels."""
+
+    @property
+    def all_metadata(self) -> tuple[ModelMetadata, ...]:
+        """What is known of every network."""
 
     def describe(self) -> dict[str, Any]:
         """Return what determines the results."""
@@ -194,12 +201,20 @@ class Pipeline:
         with ExitStack() as stack:
             stack.enter_context(self.memory.hold(min(wanted, self.memory.total)))
             volume = read_volume(case.images, case.name, warn)
-            z, y, x = volume.data.shape[1:]
-            remark = spacing_remark((z, y, x), volume.spacing, self.predictor.plan)
-            if remark:
-                self.progress.say(f"warning: {case.images[0]}: {remark}")
+            self._remark(case, volume, warn)
             prepared = self._prepare(case, volume)
             return _Ready(volume.header, prepared, stack.pop_all().close)
+
+    def _remark(self, case: Case, volume: Volume, warn: Warnings) -> None:
+        """Say what is unusual about an image: its orientation, its spacing."""
+        orientation = seen_orientation(volume, self.predictor.all_metadata)
+        if turned := turned_issue(case, volume, orientation):
+            warn(turned)
+        plan, file = self.predictor.plan, case.images[0]
+        (z, y, x), _ = turn_of(volume.header, plan, orientation)
+        shape, spacing = volume.data.shape[1:], volume.spacing
+        if remark := spacing_remark((shape[z], shape[y], shape[x]), (spacing[z], spacing[y], spacing[x]), plan):
+            self.progress.say(f"warning: {file}: {remark}")
 
     def _prepare(self, case: Case, volume: Volume) -> Any:
         """Prepare an image; what is wrong with it is told with its files."""

@@ -39,6 +39,7 @@ from nnunet_rs.predict.export import OutputGrid, ProbabilitySink, ScoreConverter
 from nnunet_rs.predict.exporter import Exporter
 from nnunet_rs.predict.fold_agreement import FoldAgreement
 from nnunet_rs.predict.options import PredictOptions as PredictOptions
+from nnunet_rs.predict.orientation import seen_orientation
 from nnunet_rs.predict.prediction_json import PREDICTION
 from nnunet_rs.predict.probabilities import probabilities_of
 from nnunet_rs.predict.sliding_window import ScoreBlock, WindowOptions, sliding_window_scores
@@ -201,16 +202,18 @@ class Predictor:
         """Segment an image; `task` advances by every window's share of 1. Errors as `__call__`."""
         return Labels(self.predict_prepared(self.prepare(volume), task), volume.spacing, volume.header)
 
-    def prepare(self, volume: Volume, *, overwrite: bool = False) -> Prepared:
+    def prepare(self, volume: Volume, *, overwrite: bool = False, orientation: str | None = None) -> Prepared:
         """Bring an image to the network's grid (a cascade: to that of both stages); errors as `__call__`.
 
-        With `overwrite` the image's memory may be used.
+        With `overwrite` the image's memory may be used. It is turned to `orientation`; None: to `seen_orientation`.
         """
         require_volume(volume)
         require_channels(volume, self.plan)
         first = None if self.previous is None else self.previous.prepare(volume)
         threads = self.options.threads
-        own = prepare(volume, self.plan, self.configuration.name, threads=threads, overwrite=overwrite)
+        orientation = orientation or seen_orientation(volume, self.all_metadata)
+        name, turned = self.configuration.name, orientation
+        own = prepare(volume, self.plan, name, threads=threads, overwrite=overwrite, orientation=turned)
         return replace(own, first=first)
 
     def predict_prepared(

@@ -44,7 +44,8 @@ class ProbabilityFile:
         geometry, channels = prepared.geometry, plan.labels.outputs
         window_grid = output.window_grid
         self._grid, self._geometry, self._regions = window_grid, geometry, bool(plan.labels.regions)
-        self._across = geometry.transpose[window_grid.axes[0]]  # file axis that planes are stacked along
+        across = window_grid.axes[0]  # working axis that planes are stacked along
+        self._across, self._backwards = geometry.transpose[across], geometry.flipped[across]  # the file's axis
         chunks = (channels, *(1 if axis == self._across else n for axis, n in enumerate(geometry.shape)))
         self._folder, whole = path.parent, (channels, *geometry.shape)
         with blosc2_writes(self._folder):
@@ -61,14 +62,15 @@ class ProbabilityFile:
             self._write(low + first + offset, values[:, offset])
 
     def _write(self, plane: int, values: FloatArray | None) -> None:
+        """Write a plane, counted along the working axis."""
         block = np.zeros((self._array.shape[0], *self._thin()), np.float16)
         if not self._regions:
             block[0] = 1
         if values is not None:
-            working = block.transpose(0, *(axis + 1 for axis in self._geometry.transpose))
-            turned = working.transpose(0, *(axis + 1 for axis in self._grid.axes))[:, 0]
+            turned = self._geometry.turn(block).transpose(0, *(axis + 1 for axis in self._grid.axes))[:, 0]
             inside = (slice(*self._geometry.box[axis]) for axis in self._grid.axes[1:])
             turned[(slice(None), *inside)] = values
+        plane = self._array.shape[1 + self._across] - 1 - plane if self._backwards else plane
         place = tuple(slice(plane, plane + 1) if axis == self._across else slice(None) for axis in range(3))
         with blosc2_writes(self._folder):
             self._array[(slice(None), *place)] = block
@@ -86,8 +88,7 @@ class ProbabilityArray:
         self.values: FloatArray = np.zeros((plan.labels.outputs, *geometry.shape), np.float32)
         if not plan.labels.regions:
             self.values[0] = 1
-        working = self.values.transpose(0, *(axis + 1 for axis in geometry.transpose))
-        inside = working[(slice(None), *(slice(*ends) for ends in geometry.box))]
+        inside = geometry.turn(self.values)[(slice(None), *(slice(*ends) for ends in geometry.box))]
         self._turned = inside.transpose(0, *(axis + 1 for axis in output.window_grid.axes))
 
     def put(self, first: int, values: FloatArray) -> None:

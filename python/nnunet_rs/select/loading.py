@@ -14,6 +14,7 @@ from nnunet_rs.core.labels import decode_labels, encode_labels
 from nnunet_rs.core.progress import Progress, Silent, Task
 from nnunet_rs.core.types import FloatArray, FoldName, IntArray, Volume
 from nnunet_rs.core.workspace import ModelFolder, WorkFolder
+from nnunet_rs.model.metadata import ModelMetadata
 from nnunet_rs.model.model_file import model_source
 from nnunet_rs.model.staleness import report_staleness
 from nnunet_rs.model.trained_models import missing_folds
@@ -38,6 +39,11 @@ class Chosen:
     def plan(self) -> Plan:
         """Labels and channels."""
         return self.predictor.plan
+
+    @property
+    def all_metadata(self) -> tuple[ModelMetadata, ...]:
+        """What is known of every network."""
+        return self.predictor.all_metadata
 
     def describe(self) -> dict[str, Any]:
         """Return what determines the results."""
