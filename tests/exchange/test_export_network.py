@@ -20,6 +20,12 @@ def work(make_work):
     return make_work({"3d_fullres": (0, 1)})
 
 
+def record(work: Path, fold: int, **values) -> None:
+    """Let model.json of a fold say so."""
+    path = work / "models" / "3d_fullres" / f"fold_{fold}" / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
 def computed(path: Path, window):
     request = the_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     request.infer({0: window})
@@ -29,6 +35,7 @@ def computed(path: Path, window):
 @pytest.mark.parametrize(("form", "ending"), [("onnx", ".onnx"), ("openvino", ".xml")])
 def test_a_network_goes_out_and_computes_the_same(work, tmp_path: Path, form, ending, capsys):
     target = tmp_path / "networks"
+    record(work, 1, orientations={"LPS": 2, "RAS": 1})
     assert main(["export", str(work), "-o", str(target), "--format", form, "-q"]) == 0
     for fold in (0, 1):
         network, metadata = load_model(work / "models" / "3d_fullres" / f"fold_{fold}")
@@ -42,6 +49,7 @@ def test_a_network_goes_out_and_computes_the_same(work, tmp_path: Path, form, en
         told = json.loads(path.with_suffix(".json").read_text())
         assert (told["network"], told["fold"]) == (path.name, fold)
         assert told["input"]["shape"] == ["batch", 1, *metadata.plan_configuration.patch_size]
+        assert ("LPS (2 cases), RAS (1 case)" in told["before"][0]) == (fold == 1)
         assert told["output"]["channels"] == ["background", "large", "small"]
         assert told["plan"]["configurations"]["3d_fullres"]["spacing"] == list(metadata.plan_configuration.spacing)
     (target / f"3d_fullres_fold_0{ending}").write_text("edited")
