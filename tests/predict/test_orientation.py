@@ -8,7 +8,7 @@ import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from nnunet_rs.core.io import read_volume
 from nnunet_rs.core.types import Header, LabelSet, Region
-from nnunet_rs.data.previous_stage import on_grid
+from nnunet_rs.data.previous_labels import on_grid
 from nnunet_rs.predict.ensemble import Ensemble, Pairs
 from nnunet_rs.predict.exporter import Exporter
 from nnunet_rs.predict.folder import FolderOptions, predict_folder
