@@ -156,7 +156,6 @@ def train_locked(
         setup = _with_rate(setup, state.optimiser)
         training, validation = (stack.enter_context(loader) for loader in open_loaders(setup, compute, progress))
         loss = _loss(setup).to(compute.device)
-        setup = replace(setup, orientations=stored_orientations(training.store, setup.cases.train))
         job = replace(_job(setup, compute, loss, training, validation, on_epoch), overhead=overhead)
 
         # A user's own functions are tried before anything that is there is moved.
@@ -356,7 +355,7 @@ def _metadata(setup: Setup, job: TrainingJob, state: TrainingState) -> ModelMeta
         best=state.history.best,
         mirror_axes=job.mirror_axes,
         cases=setup.cases,
-        orientations=setup.orientations,
+        orientations=stored_orientations(job.training.store, setup.cases.train),
         first_stage=None if setup.first is None else setup.first.models,
     )
 
