@@ -50,6 +50,7 @@ class Setup:
     group: ProcessGroup
     first: FirstStage | None = None  # of a cascade's second stage
     partial: PartialLabels = NONE  # cases that are annotated in part
+    orientations: dict[str, int] | None = None  # of the training cases' files, as in ModelMetadata
 
     @property
     def mirror_axes(self) -> Shape | None:

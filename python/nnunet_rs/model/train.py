@@ -24,7 +24,7 @@ from nnunet_rs.core.workspace import ModelFolder, WorkFolder
 from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.data.loader import Loader
 from nnunet_rs.data.mirroring import mirrored_axes
-from nnunet_rs.data.store import stored_orientations
+from nnunet_rs.data.store import Store, stored_orientations
 from nnunet_rs.model.batches import open_loaders
 from nnunet_rs.model.begin import finished_before, read_saved, report_changed_rate, report_recipe, resume_or_begin
 from nnunet_rs.model.checkpoint import save_model
@@ -153,8 +153,8 @@ def train_locked(
 
         # Network and optimiser as they are before the first iteration; where batches come from; the loss.
         state = _first_state(setup, compute, progress, resumed=saved is not None, finished=home if finished else None)
-        setup = _with_rate(setup, state.optimiser)
         training, validation = (stack.enter_context(loader) for loader in open_loaders(setup, compute, progress))
+        setup = _as_begun(setup, state.optimiser, training.store)
         loss = _loss(setup).to(compute.device)
         job = replace(_job(setup, compute, loss, training, validation, on_epoch), overhead=overhead)
 
@@ -201,10 +201,10 @@ def _first_state(
     return TrainingState(network, optimiser, compute.scaler(), ema, History(setup.plan.labels.score_names))
 
 
-def _with_rate(setup: Setup, optimiser: Optimizer) -> Setup:
-    """Return the setup with the learning rate that the optimiser was built with: a user's own brings one."""
-    rate = float(optimiser.param_groups[0]["lr"])
-    return replace(setup, config=replace(setup.config, learning_rate=rate))
+def _as_begun(setup: Setup, optimiser: Optimizer, store: Store) -> Setup:
+    """Return the setup with the optimiser's learning rate (a user's own brings one) and the cases' orientations."""
+    config = replace(setup.config, learning_rate=float(optimiser.param_groups[0]["lr"]))
+    return replace(setup, config=config, orientations=stored_orientations(store, setup.cases.train))
 
 
 def _network(setup: Setup) -> nn.Module:
@@ -355,7 +355,7 @@ def _metadata(setup: Setup, job: TrainingJob, state: TrainingState) -> ModelMeta
         best=state.history.best,
         mirror_axes=job.mirror_axes,
         cases=setup.cases,
-        orientations=stored_orientations(job.training.store, setup.cases.train),
+        orientations=setup.orientations,
         first_stage=None if setup.first is None else setup.first.models,
     )
 
