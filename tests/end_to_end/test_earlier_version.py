@@ -81,7 +81,7 @@ def test_a_model_with_its_recipe_as_a_table_predicts_the_same_and_is_known(neste
 def test_a_training_with_its_recipe_as_a_table_goes_on_as_it_would_have(
     nested: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The losses are those that the version before made of the same checkpoint."""
+    """The losses are those that the version before made of the same checkpoint, but for Muon's steps: it took five."""
     run("preprocess Dataset001_Made -o work -c 2d")  # the scans have moved since
     assert main(["train", "work", "-c", "2d", "-f", "1", "--resume", "-q"]) == 1
     assert "was begun with --loss own:loss, and nothing is imported by a name" in capsys.readouterr().err
@@ -92,7 +92,7 @@ def test_a_training_with_its_recipe_as_a_table_goes_on_as_it_would_have(
     for name in ("epoch", "iterations", "learning_rate"):
         assert [epoch[name] for epoch in found] == pytest.approx([epoch[name] for epoch in expected])
     for name in ("loss", "validation_loss"):
-        assert [epoch[name] for epoch in found] == pytest.approx([epoch[name] for epoch in expected], rel=1e-3)
+        assert [epoch[name] for epoch in found] == pytest.approx([epoch[name] for epoch in expected], rel=1e-2)
     config = read_metadata(folder).config
     assert (config.loss, config.norm, config.epochs) == ("own:loss", "batch", 3)
 

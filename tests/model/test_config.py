@@ -81,7 +81,8 @@ def test_a_gpu_takes_batches_as_planned(small_plan: Plan, on_gpu: bool, batch_si
     found = new_config(TrainOptions(recipe=FAST), plan, NAME, on_gpu=on_gpu)
     assert found.batch_size == batch_size
     # The command for another fold says it: that may be trained on another device.
-    assert command_words(found, plan, NAME) == ("--recipe", "fast", "--batch-size", str(batch_size))
+    words = ("--recipe", "fast", "--batch-size", str(batch_size), "--small-patches", "0" if on_gpu else "0.5")
+    assert command_words(found, plan, NAME) == words
     assert new_config(TrainOptions(recipe=FAST, batch_size=3), plan, NAME, on_gpu=on_gpu).batch_size == 3
 
 

@@ -82,9 +82,8 @@ def as_tf32(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", [(32, 864), (128, 3456)])
 @pytest.mark.parametrize("kind", ["drawn", "decaying", "four large"])
-def test_where_tf32_is_forced_the_result_stays_near(
-    shape: tuple[int, int], kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_tf32_is_forced_the_result_stays_near(shape: tuple[int, int], kind: str) -> None:
+    """As NVIDIA's own switch does, whatever PyTorch is told."""
     spectra = {
         "decaying": torch.logspace(0, -4, shape[0]),
         "four large": torch.cat([torch.ones(4), torch.full((shape[0] - 4,), 1e-3)]),
@@ -92,19 +91,10 @@ def test_where_tf32_is_forced_the_result_stays_near(
     u, _, v = torch.linalg.svd(drawn(*shape), full_matrices=False)
     matrix = u * spectra[kind] @ v if kind in spectra else drawn(*shape)
     (exact,) = orthogonal([matrix])
-    monkeypatch.setattr(muon, "_tf32_forced", lambda _: True)
     with Products(as_tf32):
         (rough,) = orthogonal([matrix])
     assert (rough - exact).norm() < 0.06 * exact.norm()
     assert torch.linalg.svdvals(rough).max() < 1.3
-    torch.testing.assert_close(orthogonal([matrix])[0], exact, rtol=1e-3, atol=1e-4)  # exact products: no difference
-
-
-def test_it_is_restarted_where_nvidias_switch_forces_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    for value, forced in (("1", True), ("0", False), ("", False)):
-        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", value)
-        assert muon._tf32_forced(torch.device("cuda")) is forced
-        assert not muon._tf32_forced(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
@@ -144,7 +134,7 @@ def test_equals_pytorchs_on_the_kernel_as_a_matrix(shape: tuple[int, ...]) -> No
     kernel = nn.Parameter(drawn(*shape))
     matrix = nn.Parameter(kernel.detach().flatten(1).clone())
     ours = Muon([kernel], 0.02, 0.01)
-    theirs = torch.optim.Muon([matrix], 0.02, 0.01)
+    theirs = torch.optim.Muon([matrix], 0.02, 0.01, ns_steps=ITERATIONS)
     for seed in range(5):
         gradient = drawn(*shape, seed=seed + 1)
         kernel.grad, matrix.grad = gradient, gradient.flatten(1).clone()

@@ -66,10 +66,11 @@ def turned(configuration, normalization):
 
 @pytest.mark.parametrize(("configuration", "changes", "axes", "said"), [
     ("3d_fullres", {}, (), "no axis"),
-    ("3d_fullres", {"augmentation": "light"}, (0, 1, 2), "z, y, x"),
+    ("3d_fullres", {"augmentation": "light"}, (), "no axis"),
+    ("3d_fullres", {"augmentation": "light", "recipe": V2}, (0, 1, 2), "z, y, x"),
     ("3d_fullres", {"augmentation": "light", "mirror_axes": (0, 2)}, (0, 2), "z, x"),
     ("3d_fullres", {"mirror_axes": (1,)}, (1,), "y"),
-    ("2d", {"augmentation": "light"}, (0, 1), "y, x"),
+    ("2d", {"augmentation": "light", "recipe": V2}, (0, 1), "y, x"),
     ("2d", {"augmentation": "light", "mirror_axes": (0, 1)}, (0,), "y; z lies across the slices of 2d"),
     ("3d_fullres", {"augmentation": turned}, (1,), "y"),
     ("3d_fullres", {"augmentation": twice}, (), "no axis; should .*:twice mirror, let it say so"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from math import prod
 from typing import Any
 
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.progress import Progress
 from nnunet_rs.core.resources import processors
+from nnunet_rs.core.types import Shape
 from nnunet_rs.core.workspace import PLAN_JSON
 from nnunet_rs.data.augment import Augmentation, build_augmentation, with_first_stage_channels, with_mirror_axes
 from nnunet_rs.data.loader import Loader, LoaderOptions
@@ -21,12 +23,15 @@ from nnunet_rs.data.store import Store, normalization_key, open_store
 from nnunet_rs.model.device import Compute, batch_memory
 from nnunet_rs.model.plugin_checks import check_augmentation
 from nnunet_rs.model.setup import Setup
+from nnunet_rs.plan.schema import Configuration
 
 MOST_THREADS = 8  # that make batches: four keep a fast GPU supplied, and only two batches are made ahead
 
 
 def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator[Loader]:
-    """Yield where training and validation batches come from; patches of validation are not augmented.
+    """Yield where training, validation and small batches come from, the last where the training begins with such.
+
+    Patches of validation are not augmented.
 
     Raises
     ------
@@ -50,19 +55,36 @@ def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator
         sampling=sampling,
         empty=partial(batch_memory, compute.device),
     )
-    augmentation = _augmentation(setup)
+    augmentation = _augmentation(setup, configuration)
     _report_mirroring(augmentation, setup, progress)
     more: dict[str, Any] = {"previous": previous, "partial": setup.partial}
     trained = replace(loading, sampling=replace(sampling, cases=config.case_sampling))
     yield Loader(store, setup.cases.train, configuration, plan.labels, augmentation, trained, **more)
     still = build_augmentation("none", configuration, plan.normalization, plan.labels.count)
-    loading = replace(loading, purpose="validation")
     held_out = setup.cases.validation or setup.cases.train  # which no patch is drawn from if none is held out
-    yield Loader(store, held_out, configuration, plan.labels, still, loading, **more)
+    yield Loader(store, held_out, configuration, plan.labels, still, replace(loading, purpose="validation"), **more)
+    patch = small_patch(configuration)
+    if setup.config.small_patches and patch != configuration.patch_size:
+        smaller = replace(configuration, patch_size=patch)
+        augmentation = _augmentation(setup, smaller)
+        yield Loader(store, setup.cases.train, smaller, plan.labels, augmentation, loading, **more)
 
 
-def _augmentation(setup: Setup) -> Augmentation:
-    plan, configuration, own = setup.plan, setup.configuration, setup.plugin("augmentation")
+def small_patch(configuration: Configuration) -> Shape:
+    """Return a patch of half the length, or little more where the network's strides ask for it.
+
+    Sides that are at most half of the longest are kept: few slices are needed together. So is all of it where the
+    lowest feature map would be a single voxel, which has no deviation to be normalised by.
+    """
+    patch = configuration.patch_size
+    steps = [prod(stride[axis] for stride in configuration.strides) for axis in range(len(patch))]
+    halved = [-(-side // (2 * step)) * step for side, step in zip(patch, steps, strict=True)]
+    smaller = tuple(s if 2 * s <= max(patch) else half for s, half in zip(patch, halved, strict=True))
+    return smaller if prod(smaller) > prod(steps) else patch
+
+
+def _augmentation(setup: Setup, configuration: Configuration) -> Augmentation:
+    plan, own = setup.plan, setup.plugin("augmentation")
     if own is None:
         name, classes = setup.config.augmentation, plan.labels.count
         return build_augmentation(name, configuration, plan.normalization, classes, setup.mirror_axes)

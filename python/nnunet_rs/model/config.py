@@ -74,6 +74,7 @@ class TrainingConfig:
     measured: MeasuredCompute | None = None  # None: nothing was (see model.measured_compute)
 
     # Of each class: in which patches (see `data.sampling`), and how much in the loss
+    small_patches: float = 0.0  # the first part of the training, whose patches are half as long
     oversample_foreground: float | None = None  # share of the samples that are centred on foreground; None: nnU-Net's
     class_sampling: str | dict[str, float] = "uniform"  # on which class: or balanced, inverse_frequency, weights
     class_weights: dict[str, float] | None = None  # of classes or regions, by name; None, or no name: 1
@@ -135,11 +136,19 @@ def new_config(options: TrainOptions, plan: Plan, configuration: str, *, on_gpu:
             f"learning rate is {asked['learning_rate']:g}, but an optimiser of your own brings its rate: set it "
             "there, or leave one out"
         )
-    config = replace(usual_config(plan.recipe, plan.configurations[configuration], recipe, on_gpu=on_gpu), **asked)
+    usual = usual_config(plan.recipe, plan.configurations[configuration], recipe, on_gpu=on_gpu)
+    config = replace(_beside_own(usual, options), **asked)
     if config.time_budget is not None and config.schedule == "one_cycle" and "epochs" not in asked:
         config = replace(config, epochs=None)
     _require_range(config, plan.labels)
     return config
+
+
+def _beside_own(usual: TrainingConfig, options: TrainOptions) -> TrainingConfig:
+    """Leave out what a recipe would do to functions of the user's own: networks may want the planned patch."""
+    if is_own(options.augmentation):  # says itself how it mirrors
+        usual = replace(usual, mirror_axes=None, small_patches=0.0)
+    return replace(usual, small_patches=0.0) if is_own(options.network) else usual
 
 
 def resumed_config(
@@ -177,7 +186,8 @@ def resumed_config(
     asked = _all_asked(options, may_change)
     recipe = options.recipe or RECIPES.get(saved.recipe)
     fresh = new_config(replace(options, recipe=recipe), plan, configuration) if saved.unknown else saved
-    known_now = {name: getattr(fresh, name) for name in saved.unknown}
+    # Versions that did not record mirror axes mirrored as the augmentation does, whatever the recipe says today.
+    known_now = {name: None if name == "mirror_axes" else getattr(fresh, name) for name in saved.unknown}
     config = replace(saved, **{**known_now, **asked, "unknown": ()})
     _require_range(config, plan.labels)
     return config
@@ -278,6 +288,8 @@ def _require_range(config: TrainingConfig, labels: LabelSet) -> None:
             raise PlanError("class weights: every class has the weight 0; nothing would be learnt")
     if not 0 < config.learning_rate < math.inf:
         raise PlanError(f"learning rate is {config.learning_rate:g}: must be a number above 0")
+    if not 0 <= config.small_patches < 1:
+        raise PlanError(f"small patches is {config.small_patches:g}: must be a share of the training, 0 to below 1")
     if config.batch_size < 1:
         raise PlanError(f"batch size is {config.batch_size}: must be at least 1")
     if config.features < 1:
@@ -291,6 +303,8 @@ def command_words(config: TrainingConfig, plan: Plan, configuration: str) -> tup
     on_gpu = usual_config(plan.recipe, plan.configurations.get(configuration), recipe, on_gpu=True)
     if usual.batch_size != on_gpu.batch_size:
         usual = replace(usual, batch_size=0)  # said always: the other fold may be trained on another device
+    if usual.small_patches != on_gpu.small_patches:
+        usual = replace(usual, small_patches=-1.0)
     words = [] if config.recipe == recipe_of_plan(plan.recipe).name else ["--recipe", config.recipe]
     if config.time_budget is not None and config.epochs is None:
         usual = replace(usual, epochs=None)
@@ -317,13 +331,15 @@ def usual_config(
     deep supervision is the training recipe's. Without a configuration there is no batch size and no features: 0.
     """
     shared = {field.name for field in fields(TrainRecipe)} & {field.name for field in fields(TrainingConfig)}
+    shared -= {"small_patches"}
     network = NetworkOptions()
     return TrainingConfig(
         **{name: getattr(recipe, name) for name in shared},
         recipe=recipe.name,
         time_budget=None,
         batch_size=0 if configuration is None else _usual_batch(configuration, recipe, on_gpu=on_gpu),
-        mirror_axes=None,
+        mirror_axes=None if recipe.mirrored else (),
+        small_patches=0.0 if on_gpu else recipe.small_patches,
         seed=0,
         network=None,
         features=0 if configuration is None else configuration.features[0],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,6 +54,7 @@ class TrainingJob:
     training: Batches
     validation: Batches
     dims: int
+    small: Batches | None = None  # smaller patches, of the training's first part
     partial: PartialLabels = NONE  # cases that are annotated in part
     mirror_axes: Shape = ()  # of the patch, along which training samples are mirrored
     on_epoch: Callable[[History], None] | None = None
@@ -117,9 +118,11 @@ class Loop:
         """Do the iterations that are left of an epoch."""
         job, position = self.job, self.state.position
         self.state.network.train()
-        batches = iter(job.training.epoch(position.epoch, job.config.batches, position.batch))
+        source, batches = self._batches()
         while position.batch < job.config.batches and not self._stop:
             before = time.monotonic()
+            if source is not self._source():
+                source, batches = self._batches()
             batch = next(batches)
             ready = time.monotonic()
             loss = self._iterate(batch)
@@ -137,6 +140,18 @@ class Loop:
         before = time.monotonic()
         self._add_losses(self._pending.rest())
         position.training += time.monotonic() - before
+
+    def _source(self) -> Batches:
+        """Return where the next batch comes from: small patches in the training's first part."""
+        job = self.job
+        if job.small is not None and share(job.config, self.state.position, self._reserve()) < job.config.small_patches:
+            return job.small
+        return job.training
+
+    def _batches(self) -> tuple[Batches, Iterator[TrainingBatch]]:
+        """Return where the epoch's next batches come from, and those batches."""
+        source, position = self._source(), self.state.position
+        return source, iter(source.epoch(position.epoch, self.job.config.batches, position.batch))
 
     def _iterate(self, batch: TrainingBatch) -> Tensor:
         """Forward, backward, one step of the optimiser; returns the loss, on the device."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,7 @@ MOMENTUM = 0.95
 ADAM_RATE = 0.1  # of what is no kernel, as a part of the kernels' rate
 ADAM_BETAS = (0.9, 0.95)
 POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # drives singular values of (0, 1] to about 1, steepest at 0
-ITERATIONS = 5
-RESTARTED = (3, 2)  # iterations whose polynomials are multiplied with each other where products are inexact
+ITERATIONS = 3  # five, as is usual, made no network better in our trials (docs/log.md), and take nearly twice as long
 SMALL = 1e-7  # the least norm that is divided by
 
 
@@ -96,14 +94,11 @@ def is_kernel(parameter: Tensor) -> bool:
 def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
     """Return about the orthogonal matrix nearest to each matrix, UVᵀ of USVᵀ, by a Newton-Schulz iteration.
 
-    Singular values come out between 0.7 and 1.2, which is near enough; those far below the greatest are raised some
-    hundred times. Each of the five steps multiplies X by the polynomial aI + bXXᵀ + c(XXᵀ)². The polynomials are
-    multiplied with each other before they meet X: a kernel as a matrix is many times longer than high, so that all but
-    two products are of its height squared.
-
-    All of it in float32, whatever the host program lets products of float32 be computed in: the polynomials' product
-    grows without bound where their errors are those of TF32 or bfloat16. Where NVIDIA's own switch forces TF32, XXᵀ is
-    computed once more after three steps, which bounds what the errors come to.
+    Singular values come out between 0.7 and 1.1, which is near enough; those far below the greatest are raised some
+    forty times. Each of the steps multiplies X by the polynomial aI + bXXᵀ + c(XXᵀ)². The polynomials are multiplied
+    with each other before they meet X: a kernel as a matrix is many times longer than high, so that all but two
+    products are of its height squared. All of it in float32, whatever the host program lets products of float32 be
+    computed in.
     """
     if not matrices:
         return []
@@ -112,8 +107,7 @@ def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
     with full_float32(), torch.autocast(device.type, enabled=False):
         stacks = _stacked([x if x.dtype is torch.float64 else x.float() for x in wide])
         for together in _together(stacks):
-            for index, iterations in enumerate(RESTARTED if _tf32_forced(device) else (ITERATIONS,)):
-                _iterate(together, iterations, first=index == 0)
+            _iterate(together)
     nearest = list(wide)
     for stack in stacks:
         for place, x in zip(stack.places, stack.matrices, strict=True):
@@ -153,18 +147,15 @@ def _stacks(x: Tensor) -> bool:
     return x.device.type != "cpu"
 
 
-def _iterate(stacks: Sequence[_Stack], iterations: int, *, first: bool) -> None:
-    """Bring every X that many iterations further; the first ones begin with X / ‖X‖, whose square is XXᵀ's trace."""
+def _iterate(stacks: Sequence[_Stack]) -> None:
+    """Bring every X its iterations further, beginning with X / ‖X‖, whose square is XXᵀ's trace."""
     height = max(stack.matrices.shape[1] for stack in stacks)
     squares = stacks[0].matrices.new_zeros((sum(len(stack.places) for stack in stacks), height, height))
     parts = _parts(squares, stacks)
     for stack, part in zip(stacks, parts, strict=True):
         _multiply(stack.matrices, stack.matrices.mT, part)
-    if first:
-        norms = squares.diagonal(dim1=1, dim2=2).sum(1).clamp_(min=SMALL**2)[:, None, None]  # squared
-        products = _polynomials(squares.div_(norms), iterations).mul_(norms.rsqrt_())
-    else:
-        products = _polynomials(squares, iterations)
+    norms = squares.diagonal(dim1=1, dim2=2).sum(1).clamp_(min=SMALL**2)[:, None, None]  # squared
+    products = _polynomials(squares.div_(norms)).mul_(norms.rsqrt_())
     for stack, part in zip(stacks, _parts(products, stacks), strict=True):
         stack.matrices = _multiply(part, stack.matrices)
 
@@ -189,20 +180,15 @@ def _multiply(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
     return out
 
 
-def _polynomials(squares: Tensor, iterations: int) -> Tensor:
+def _polynomials(squares: Tensor) -> Tensor:
     """Return the product of the iterations' polynomials for each XXᵀ, (k, n, n)."""
     a, b, c = POLYNOMIAL
     identity = a * torch.eye(squares.shape[1], device=squares.device, dtype=squares.dtype)
     product: Tensor | None = None
-    for left in range(iterations, 0, -1):
+    for left in range(ITERATIONS, 0, -1):
         factor = torch.add(identity, squares, alpha=b).baddbmm_(squares, squares, alpha=c)
         product = factor if product is None else factor @ product
         if left > 1:
             squares = factor @ squares @ factor
     assert product is not None
     return product
-
-
-def _tf32_forced(device: torch.device) -> bool:
-    """Whether products of float32 are computed in TF32 whatever PyTorch is told."""
-    return device.type == "cuda" and os.environ.get("NVIDIA_TF32_OVERRIDE", "0") not in ("", "0")

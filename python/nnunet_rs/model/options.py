@@ -54,6 +54,7 @@ class TrainOptions:
     class_weights: Mapping[str, float] | None = None  # in the loss, of classes (the background too) or regions, by name
     loss: str | LossFunction | None = None  # ce_dice, ce, dice, or the user's own
     augmentation: str | AugmentationFunction | None = None  # a name that data.augment knows, or the user's own
+    small_patches: float | None = None  # first part of the training, 0 to 1, whose patches are half as long
     # Share of the samples that are centred on foreground, 0 to 1; None: as nnU-Net, a third of each batch, rounded up.
     oversample_foreground: float | None = None
     # On which class: uniform (one of those in the case, as nnU-Net), balanced, inverse_frequency, or weights by name.

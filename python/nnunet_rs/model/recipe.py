@@ -50,6 +50,8 @@ class TrainRecipe:
     # samples waits for their kernels to be launched.
     most_samples: tuple[int, int] | None = None
     ema_decay: float | None = None  # of the weights' exponential moving average, which is then the model; None: none
+    small_patches: float = 0.0  # on processors: the first part of a training, whose patches are half as long
+    mirrored: bool = True  # in augmentation, and so in prediction
 
 
 PAPER = TrainRecipe(
@@ -95,6 +97,8 @@ FAST = TrainRecipe(
     gradient_clip=12.0,
     most_samples=(8, 2),  # many steps of few samples: where time is short they learn most
     ema_decay=0.9999,  # reached after 90 000 iterations: until then the average reaches over a tenth of all so far
+    small_patches=0.5,
+    mirrored=False,
 )
 
 RECIPES = complete(TrainRecipeName, {recipe.name: recipe for recipe in (PAPER, V2, FAST)})

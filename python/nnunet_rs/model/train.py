@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -153,10 +153,10 @@ def train_locked(
 
         # Network and optimiser as they are before the first iteration; where batches come from; the loss.
         state = _first_state(setup, compute, progress, resumed=saved is not None, finished=home if finished else None)
-        training, validation = (stack.enter_context(loader) for loader in open_loaders(setup, compute, progress))
-        setup = _as_begun(setup, state.optimiser, training.store)
+        loaders = [stack.enter_context(loader) for loader in open_loaders(setup, compute, progress)]
+        setup = _as_begun(setup, state.optimiser, loaders[0].store)
         loss = _loss(setup).to(compute.device)
-        job = replace(_job(setup, compute, loss, training, validation, on_epoch), overhead=overhead)
+        job = replace(_job(setup, compute, loss, loaders, on_epoch), overhead=overhead)
 
         # A user's own functions are tried before anything that is there is moved.
         try_plugins(job, state, setup.context, setup.plugins)
@@ -262,11 +262,11 @@ def _job(
     setup: Setup,
     compute: Compute,
     loss: nn.Module,
-    training: Loader,
-    validation: Loader,
+    loaders: Sequence[Loader],
     on_epoch: Callable[[History], None] | None,
 ) -> TrainingJob:
     """Gather what stays the same while the network is trained."""
+    training, validation, *small = loaders
     return TrainingJob(
         model=setup.model,
         identity=setup.identity,
@@ -277,6 +277,7 @@ def _job(
         loss=loss,
         training=training,
         validation=validation,
+        small=next(iter(small), None),
         mirror_axes=mirrored_axes(training.augmentation),
         dims=setup.configuration.dims,
         group=setup.group,

@@ -33,13 +33,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_work(parser, "work folder of `nnunet-rs preprocess`")
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)  # nnU-Net's `train 27 3d_fullres 0`
     parser.add_argument("-c", "--configuration", metavar="CONFIG", help=f"2d, 3d_fullres, ... as in {PLAN_JSON}")
-    parser.add_argument(
-        "-f",
-        "--fold",
-        metavar="FOLD",
-        type=values.fold,
-        help="fold to leave out, from 0; all: none, one network of every case",
-    )
+    of_one = "fold to leave out, from 0; all: none, one network of every case"
+    parser.add_argument("-f", "--fold", metavar="FOLD", type=values.fold, help=of_one)
     parser.add_argument("--folds", metavar="FOLD", type=values.fold, nargs="+", help="these folds in turn, or all")
     parser.add_argument(
         "--all",
@@ -182,6 +177,12 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("samples")
+    group.add_argument(
+        "--small-patches",
+        metavar="FRACTION",
+        type=values.fraction,
+        help="first part of the training, 0 to below 1, with patches of half the length (default: the recipe's)",
+    )
     group.add_argument(
         "--oversample-foreground",
         metavar="FRACTION",

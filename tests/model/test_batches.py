@@ -1,0 +1,97 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.types import Shape
+from nnunet_rs.model.batches import small_patch
+from nnunet_rs.model.config import new_config
+from nnunet_rs.model.metadata import read_metadata
+from nnunet_rs.model.options import TrainOptions
+from nnunet_rs.model.recipe import FAST, V2
+from nnunet_rs.model.train import train_fold
+from nnunet_rs.plan.schema import Configuration, Plan
+from torch import Tensor, nn
+from trainings import ANEW, SHORT, StopsAfter, weights
+
+
+@pytest.mark.parametrize(
+    ("patch", "steps", "expected"),
+    [
+        ((128, 128, 128), (32, 32, 32), (64, 64, 64)),
+        ((40, 56, 40), (8, 8, 8), (24, 32, 24)),  # multiples of what the network divides by, rounded up
+        ((20, 256, 224), (4, 32, 32), (20, 128, 128)),  # few slices are kept together
+        ((256, 224), (32, 32), (128, 128)),
+        ((64, 32), (4, 4), (32, 32)),
+        ((32, 32, 32), (32, 32, 32), (32, 32, 32)),  # half of it would be less than a voxel of the lowest feature map
+        ((64, 64, 64), (32, 32, 32), (64, 64, 64)),  # and here it would be one
+    ],
+)
+def test_small_patches_have_half_the_length(
+    small3d: Configuration, patch: Shape, steps: Shape, expected: Shape
+) -> None:
+    strides = ((1,) * len(patch), steps)
+    assert small_patch(replace(small3d, patch_size=patch, strides=strides)) == expected
+
+
+class Sizes:
+    """A loss that notes what sizes it is given while gradients are computed."""
+
+    def __init__(self) -> None:
+        self.seen: list[Shape] = []
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            self.seen.append(tuple(target.shape[1:]))
+        return nn.functional.cross_entropy(logits.float(), target.long())
+
+
+def test_the_first_part_of_a_training_has_small_patches(work: Path) -> None:
+    loss = Sizes()
+    train_fold(work, "3d_fullres", 0, replace(SHORT, loss=loss, epochs=2, batches=5, small_patches=0.3))
+    assert loss.seen[-10:] == [(4, 4, 4)] * 3 + [(4, 8, 8)] * 7
+    loss = Sizes()
+    train_fold(work, "2d", 0, replace(SHORT, loss=loss, epochs=1, batches=4))
+    assert loss.seen[-4:] == [(8, 8)] * 2 + [(16, 8)] * 2
+    loss = Sizes()
+    train_fold(work, "3d_fullres", 0, replace(ANEW, loss=loss, epochs=1, recipe=V2))
+    assert loss.seen[-4:] == [(4, 8, 8)] * 4
+
+
+@pytest.mark.parametrize("stop", [2, 6])
+def test_a_training_resumes_in_either_part(work: Path, stop: int) -> None:
+    options = replace(SHORT, epochs=1, batches=8)
+    train_fold(work, "3d_fullres", 0, options)
+    expected = weights(work / "models" / "3d_fullres" / "fold_0")
+    stopped = train_fold(work, "3d_fullres", 0, replace(options, fresh=True), StopsAfter(stop))
+    assert not stopped.finished
+    assert train_fold(work, "3d_fullres", 0, replace(options, resume=True)).finished
+    found = weights(work / "models" / "3d_fullres" / "fold_0")
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+    assert read_metadata(work / "models" / "3d_fullres" / "fold_0").config.small_patches == 0.5
+
+
+def test_the_recipe_decides_unless_told_otherwise(small_plan: Plan) -> None:
+    def small(options: TrainOptions, *, on_gpu: bool = False) -> float:
+        return new_config(options, small_plan, "3d_fullres", on_gpu=on_gpu).small_patches
+
+    assert small(TrainOptions(recipe=FAST)) == 0.5
+    assert small(TrainOptions(recipe=FAST), on_gpu=True) == 0
+    assert small(TrainOptions(recipe=FAST, small_patches=0.2), on_gpu=True) == 0.2
+    assert small(TrainOptions(recipe=V2)) == 0
+    assert small(TrainOptions(recipe=FAST, network="own.py:network")) == 0
+    assert small(TrainOptions(recipe=FAST, augmentation="own.py:augmentation")) == 0
+    with pytest.raises(PlanError, match="small patches is 1: must be a share of the training, 0 to below 1"):
+        small(TrainOptions(small_patches=1.0))
+
+
+def test_fast_mirrors_where_it_is_asked_to(small_plan: Plan) -> None:
+    def axes(options: TrainOptions) -> Shape | None:
+        return new_config(options, small_plan, "3d_fullres").mirror_axes
+
+    assert axes(TrainOptions(recipe=FAST)) == ()
+    assert axes(TrainOptions(recipe=FAST, mirror_axes=(0, 1))) == (0, 1)
+    assert axes(TrainOptions(recipe=V2)) is None
+    assert axes(TrainOptions(recipe=FAST, augmentation="own.py:augmentation")) is None
