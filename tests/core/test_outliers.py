@@ -114,3 +114,18 @@ def test_nothing_is_said_of_scans_as_they_vary() -> None:
         for index in range(300)
     ]
     assert told(measured) == []
+
+
+def test_images_that_are_stored_otherwise_than_others_are_told_once() -> None:
+    def cases(*codes: str, shape: tuple[int, int, int] = (40, 50, 60)) -> list[ComparedCase]:
+        return [
+            ComparedCase(str(number), Path("a"), shape, (1.0, 1.0, 1.0), orientation=stored)
+            for number, stored in enumerate(codes)
+        ]
+
+    (issue,) = outliers(Path("dataset.json"), cases("RAS", "LPS", "LPS", ""), ("MR",))
+    assert (issue.rule, issue.fatal) == ("orientations", False)
+    assert "LPS (2 cases), RAS (1 case)" in issue.value
+    assert "--reorient" in issue.advice
+    assert outliers(Path("dataset.json"), cases("LPS", "LPS", ""), ("MR",)) == []
+    assert outliers(Path("dataset.json"), cases("LPS", "SAR", shape=(1, 50, 60)), ("MR",)) == []  # slices

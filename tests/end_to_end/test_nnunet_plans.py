@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from nnunet_rs.core.io import read_labels
 from nnunet_rs.data.pipeline import PrepareOptions, prepare_dataset
 from nnunet_rs.data.store import Store, open_store
 from nnunet_rs.model.metadata import read_metadata
+from nnunet_rs.plan.comparison import decide_alike
 from nnunet_rs.plan.files import read_plan
 
 
@@ -112,3 +114,34 @@ def test_a_reorienting_reader_prepares_what_a_reoriented_copy_becomes(
             (expected, labels, _), (found, found_labels, _) = (whole(stores[name], case) for stores in stored)
             np.testing.assert_array_equal(found_labels, labels)
             np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_cases_of_any_orientation_are_turned_where_that_is_asked_for(raw_dataset, tmp_path: Path, capsys) -> None:
+    """Planned, prepared and trained as a dataset that is stored so; and exported with a reader that reorients."""
+    usual = raw_dataset(cases=4)
+    other = tmp_path / "other" / usual.name
+    for number, axes in enumerate(("RAS", "LPS", "SRA", "AIL")):
+        for path in usual.rglob(f"case_{number}*.nii.gz"):
+            _turned(path, other / path.relative_to(usual), axes)
+    (other / "dataset.json").write_text((usual / "dataset.json").read_text())
+    assert run("check", other) == 0
+    assert "AIL (1 case), LPS (1 case), RAS (1 case), SRA (1 case)" in capsys.readouterr().out
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run("preprocess", usual, "-o", first, "-c", "3d_fullres", "--features", 4) == 0
+    assert run("preprocess", other, "-o", second, "-c", "3d_fullres", "--features", 4, "--reorient") == 0
+    plans = [read_plan(work / "plan.json") for work in (first, second)]
+    assert [plan.reorient for plan in plans] == [False, True]
+    assert decide_alike(plans[0], replace(plans[1], reorient=False))
+    assert run("preprocess", other, "-o", second, "-c", "3d_fullres") == 0
+    assert read_plan(second / "plan.json") == plans[1]
+    stores = [open_store(work, plan, "3d_fullres") for work, plan in zip((first, second), plans, strict=True)]
+    for number in range(4):
+        (expected, labels, _), (found, found_labels, _) = (whole(store, f"case_{number}") for store in stores)
+        np.testing.assert_array_equal(found_labels, labels)
+        np.testing.assert_array_equal(found, expected)
+    line = ("train", second, "-c", "3d_fullres", "-f", 0, "--epochs", 1, "--batches", 2, "--device", "cpu")
+    assert run(*line, "--threads", 1) == 0
+    assert run("plan", other, "--reorient", "--as-nnunet", tmp_path / "plans.json") == 0
+    exported = json.loads((tmp_path / "plans.json").read_text())
+    assert exported["image_reader_writer"].endswith("WithReorient")
+    assert exported["original_median_spacing_after_transp"] == [3, 1, 1]

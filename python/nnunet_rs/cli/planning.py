@@ -47,6 +47,11 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--patch-size", metavar="Z,Y,X", type=values.patch, help="patch size in voxels (two numbers: 2d only)"
     )
+    group.add_argument(
+        "--reorient",
+        action="store_true",
+        help="turn images to the axes right, anterior, superior first, as nnU-Net's NibabelIOWithReorient does",
+    )
     group.add_argument("--batch-size", metavar="N", type=values.count, help="samples in a batch")
     group.add_argument("--features", metavar="N", type=values.count, help="feature maps of the first stage")
 
@@ -108,6 +113,7 @@ def overrides(arguments: argparse.Namespace) -> PlanOverrides:
         patch_size=arguments.patch_size,
         batch_size=arguments.batch_size,
         features=arguments.features,
+        reorient=arguments.reorient,
     )
 
 

@@ -16,6 +16,7 @@ from nnunet_rs.core.issues import Issue, IssueError, fatal
 from nnunet_rs.core.labels import encode_labels, present_classes
 from nnunet_rs.core.memory_estimate import estimate_case_memory
 from nnunet_rs.core.names import TAKEN, result_ending
+from nnunet_rs.core.orientation import stored_orientation
 from nnunet_rs.core.outliers import ComparedCase, outliers
 from nnunet_rs.core.partial_labels import KEY as PARTIAL
 from nnunet_rs.core.progress import Progress, Silent
@@ -152,7 +153,8 @@ def _see(dataset: Dataset, budget: Budget, case: Case) -> CheckedCase:
 def _measured(case: Case, volume: Volume) -> ComparedCase:
     z, y, x = volume.data.shape[1:]
     lows = tuple(float(channel.min()) for channel in volume.data)
-    return ComparedCase(case.name, case.images[0], (z, y, x), volume.spacing, lows)
+    stored = stored_orientation(volume.header) or ""
+    return ComparedCase(case.name, case.images[0], (z, y, x), volume.spacing, lows, stored)
 
 
 def _name_issues(case: Case) -> list[Issue]:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _LARGEST = sys.float_info.max
 _WHOLE = 1 << 63  # whole numbers that NumPy can hold
-LINE = 110  # a list or table that fits into this many characters stays on one line
+LINE = 140  # a list or table that fits into this many characters stays on one line
 _OURS = "nnunet_rs "  # how the value of `format` begins
 _ENVELOPE = ("format", "version")
 

@@ -66,6 +66,15 @@ def turn_towards(header: Header, orientation: str) -> Turn:
     return (z, y, x), (flip_z, flip_y, flip_x)
 
 
+def axes_towards(stored: str, orientation: str) -> tuple[int, int, int]:
+    """Return which axis (z, y, x) of a file of one orientation becomes which of another; as `turn_towards`."""
+    z, y, x = (
+        2 - next(axis for axis, code in enumerate(stored) if AXES[code][0] == AXES[wanted][0])
+        for wanted in reversed(orientation)
+    )
+    return z, y, x
+
+
 def lies_in(header: Header, orientation: str) -> bool:
     """Whether an image's axes, as they are stored, are turned against an orientation by `MOST_TURNED` or less."""
     directions = np.asarray(header.affine, np.float64)[:3, :3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from statistics import median
 import numpy as np
 
 from nnunet_rs.core.issues import Issue
+from nnunet_rs.core.orientation import by_frequency
+from nnunet_rs.core.text import counted
 from nnunet_rs.core.types import Shape3, Spacing3
 
 # Warnings are for mistakes alone: factors that scans of one kind do not differ by. Slices of 0.5 to 10 mm are of one
@@ -31,12 +34,14 @@ class ComparedCase:
     shape: Shape3  # z, y, x
     spacing: Spacing3  # of z, y, x, mm
     lows: tuple[float, ...] = ()  # the smallest intensity of each channel; empty: unknown
+    orientation: str = ""  # that the file is stored in, as "LPS"; empty: unknown
 
 
 def outliers(dataset_file: Path, cases: Sequence[ComparedCase], channels: Sequence[str]) -> list[Issue]:
     """Warn of cases that are far from the median of all, and of a unit that none of them can have.
 
-    Rules: `spacing-unit` (of all cases), `spacing-outlier`, `size-outlier`, `intensity-outlier` (of CT).
+    Rules: `spacing-unit` and `orientations` (of all cases), `spacing-outlier`, `size-outlier`, `intensity-outlier` (of
+    CT).
     """
     if not cases:
         return []
@@ -46,7 +51,7 @@ def outliers(dataset_file: Path, cases: Sequence[ComparedCase], channels: Sequen
     for channel, name in enumerate(channels):
         if name.lower() == "ct":
             issues += _air(cases, channel)
-    return issues
+    return issues + _orientations(dataset_file, cases)
 
 
 def far_off(shape: Sequence[float], spacing: Sequence[float], usual: Sequence[float], extent: Sequence[float]) -> bool:
@@ -89,6 +94,17 @@ def _unit(file: Path, cases: Sequence[ComparedCase]) -> list[Issue]:
     unit = "metres" if longest < EXTENT[0] else "micrometres"
     value = f"what is scanned is {longest:.3g} mm long (median of the cases), by the spacing in the headers"
     return [Issue(file, "spacing-unit", value, f"spacing is in mm: see that it is not in {unit}", fatal=False)]
+
+
+def _orientations(file: Path, cases: Sequence[ComparedCase]) -> list[Issue]:
+    """Warn of volumes whose files store axes in different directions or orders; slices lie anywhere in the body."""
+    counts = by_frequency(Counter(case.orientation for case in cases if case.orientation and 1 not in case.shape))
+    if len(counts) < 2:
+        return []
+    stored = ", ".join(f"{codes} ({counted(count, 'case')})" for codes, count in counts.items())
+    value = f"images are stored in different orientations: {stored}; networks see axes as files store them"
+    advice = "plan or preprocess with --reorient turns all to right, anterior, superior first"
+    return [Issue(file, "orientations", value, advice, fatal=False)]
 
 
 def _spacing(case: ComparedCase, usual: Sequence[float], shape: Sequence[float]) -> list[Issue]:

@@ -291,7 +291,10 @@ class _Reading:
 
 
 def _measured(print: CasePrint | None, files: Mapping[str, Path]) -> ComparedCase | None:
-    return None if print is None else ComparedCase(print.name, files[print.name], print.shape, print.spacing)
+    if print is None:
+        return None
+    file = files[print.name]
+    return ComparedCase(print.name, file, print.shape, print.spacing, orientation=print.orientation)
 
 
 def _file_signature(root: Path, path: Path) -> list[object]:

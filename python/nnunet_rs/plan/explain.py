@@ -66,6 +66,9 @@ def why_order(order: Sequence[int], target: Floats, shape: Floats) -> str:
     )
 
 
+WHY_REORIENT = "images are turned to right, anterior, superior first, as asked for; axes z, y, x are then S, A, R"
+
+
 def why_normalization(
     channels: Sequence[str], rules: Sequence[Normalization], fingerprint: Fingerprint, planner: Planner
 ) -> tuple[str, ...]:

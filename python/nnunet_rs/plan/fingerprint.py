@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.geometry import nonzero_box
 from nnunet_rs.core.kernels import ForegroundAccumulator
+from nnunet_rs.core.orientation import stored_orientation
 from nnunet_rs.core.types import Box, ChannelStats, Dataset, IntArray, Volume
 from nnunet_rs.plan.schema import CasePrint, Fingerprint
 from nnunet_rs.plan.spacing import percentile
@@ -62,7 +63,9 @@ class FingerprintBuilder:
             The case was added before, or image and labels do not fit each other.
         """
         crop = nonzero_box(volume.data) if box is None else box
-        found = CasePrint(case, _shape(volume.data), _lengths(crop), volume.spacing)
+        found = CasePrint(
+            case, _shape(volume.data), _lengths(crop), volume.spacing, stored_orientation(volume.header) or ""
+        )
         with self._lock:
             if case in self._cases:
                 raise ValueError(f"case {case} was added before")

@@ -23,7 +23,7 @@ from nnunet_rs.plan.schema import (
     Plan,
     Resampling,
 )
-from nnunet_rs.plan.spacing import median_of_cases, transposed
+from nnunet_rs.plan.spacing import median_of_cases, reoriented, transposed
 from nnunet_rs.plan.validation import check_fingerprint
 
 
@@ -154,7 +154,8 @@ def _same_json(path: Path, content: dict[str, Any]) -> bool:
 def _median_case(plan: Plan, fingerprint: Fingerprint | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return spacing and shape of the median case, working axes."""
     if fingerprint is not None:
-        spacing, shape = median_of_cases(fingerprint)
+        known = plan.reorient and all(case.orientation for case in fingerprint.cases)
+        spacing, shape = median_of_cases(reoriented(fingerprint) if known else fingerprint)
         return transposed(spacing, plan.transpose), transposed(shape, plan.transpose)
     finest = max(plan.configurations.values(), key=lambda c: (c.dims, -c.spacing[-1]))
     ones = (1.0,) * (3 - finest.dims)

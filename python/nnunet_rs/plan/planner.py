@@ -22,6 +22,7 @@ from nnunet_rs.plan.spacing import (
     front_axis,
     median_shape,
     raised,
+    reoriented,
     shape_at,
     target_spacing,
     transposed,
@@ -37,6 +38,7 @@ class PlanOverrides:
     patch_size: tuple[int, ...] | None = None  # working axes; three entries for the 3-D configurations, two for 2d
     batch_size: int | None = None  # of every configuration
     features: int | None = None  # of the first resolution
+    reorient: bool = False  # turn images to right, anterior, superior first; `spacing` is then along S, A, R
 
 
 def make_plan(
@@ -77,6 +79,7 @@ def make_plan(
     table = _table(planner, recipe)
     overrides = overrides or PlanOverrides()
     _check(dataset, fingerprint, overrides)
+    fingerprint = reoriented(fingerprint) if overrides.reorient else fingerprint
     setting = _setting(dataset, table, overrides, training_cases or len(fingerprint.cases))
     target = overrides.spacing or target_spacing(fingerprint, table.coarse_percentile, table.anisotropy)
     shape = median_shape(fingerprint, target, table.round_cases)
@@ -94,9 +97,11 @@ def make_plan(
         reasons=(
             explain.why_planner(setting),
             explain.why_spacing(fingerprint, target, table, overrides.spacing is not None),
+            *((explain.WHY_REORIENT,) if overrides.reorient else ()),
             explain.why_order(order, target, shape),
             *explain.why_normalization(dataset.channels, normalization, fingerprint, table),
         ),
+        reorient=overrides.reorient,
     )
 
 

@@ -18,6 +18,7 @@ class CasePrint:
     shape: Shape3  # before the crop to non-zero
     shape_after_crop: Shape3
     spacing: Spacing3
+    orientation: str = ""  # that its first file is stored in, as "LPS"; empty: not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
+from nnunet_rs.core.errors import PlanError
+from nnunet_rs.core.orientation import CANONICAL, axes_towards
+from nnunet_rs.core.text import examples
 from nnunet_rs.core.types import Shape3, Spacing3
-from nnunet_rs.plan.schema import Fingerprint
+from nnunet_rs.plan.schema import CasePrint, Fingerprint
 
 Floats: TypeAlias = tuple[float, ...]
+
+
+def reoriented(fingerprint: Fingerprint) -> Fingerprint:
+    """Return the fingerprint of the images turned to right, anterior, superior first.
+
+    Raises
+    ------
+    PlanError
+        It is not known how an image is stored.
+    """
+    unknown = [case.name for case in fingerprint.cases if not case.orientation]
+    if unknown:
+        raise PlanError(
+            f"--reorient: it is not known in which orientation {examples(unknown)} are stored: their files do not say "
+            "it, or were read by an earlier version (preprocess --fresh reads them again)"
+        )
+    return replace(fingerprint, cases=tuple(map(_reoriented, fingerprint.cases)))
+
+
+def _reoriented(case: CasePrint) -> CasePrint:
+    z, y, x = axes_towards(case.orientation, CANONICAL)
+    shape, crop, spacing = case.shape, case.shape_after_crop, case.spacing
+    return CasePrint(
+        case.name,
+        (shape[z], shape[y], shape[x]),
+        (crop[z], crop[y], crop[x]),
+        (spacing[z], spacing[y], spacing[x]),
+        CANONICAL,
+    )
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_rs.core.errors import NnunetError, PlanError
 from nnunet_rs.core.labels import MAX_VALUE
+from nnunet_rs.core.orientation import is_orientation
 from nnunet_rs.plan.normalization import SCHEMES
 
 if TYPE_CHECKING:
@@ -214,6 +215,8 @@ def check_case_print(case: CasePrint, where: str, error: type[NnunetError] = Pla
         raise error(f"{where}: shape and shape_after_crop are {shapes}: must be positive, the second no larger")
     if not all(SPACING[0] <= edge <= SPACING[1] for edge in case.spacing):
         raise error(f"{where}.spacing is {list(case.spacing)}: must be in mm, {SPACING[0]} to {SPACING[1]}")
+    if case.orientation and not is_orientation(case.orientation):
+        raise error(f'{where}.orientation is "{case.orientation}": must be a code of three letters, as "LPS", or empty')
 
 
 def _check_previous(plan: Plan, configuration: Configuration, where: str) -> None:
