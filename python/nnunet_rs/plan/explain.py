@@ -66,7 +66,7 @@ def why_order(order: Sequence[int], target: Floats, shape: Floats) -> str:
     )
 
 
-WHY_REORIENT = "images are turned to right, anterior, superior first, as asked for; axes z, y, x are then S, A, R"
+REORIENTED = "; images are turned to right, anterior, superior first, as asked for: z, y, x are S, A, R"
 
 
 def why_normalization(

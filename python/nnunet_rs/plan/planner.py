@@ -78,8 +78,7 @@ def make_plan(
     """
     table = _table(planner, recipe)
     overrides = overrides or PlanOverrides()
-    _check(dataset, fingerprint, overrides)
-    fingerprint = reoriented(fingerprint) if overrides.reorient else fingerprint
+    fingerprint = _checked(dataset, fingerprint, overrides)
     setting = _setting(dataset, table, overrides, training_cases or len(fingerprint.cases))
     target = overrides.spacing or target_spacing(fingerprint, table.coarse_percentile, table.anisotropy)
     shape = median_shape(fingerprint, target, table.round_cases)
@@ -97,8 +96,7 @@ def make_plan(
         reasons=(
             explain.why_planner(setting),
             explain.why_spacing(fingerprint, target, table, overrides.spacing is not None),
-            *((explain.WHY_REORIENT,) if overrides.reorient else ()),
-            explain.why_order(order, target, shape),
+            explain.why_order(order, target, shape) + (explain.REORIENTED if overrides.reorient else ""),
             *explain.why_normalization(dataset.channels, normalization, fingerprint, table),
         ),
         reorient=overrides.reorient,
@@ -146,7 +144,8 @@ def _setting(dataset: Dataset, planner: Planner, overrides: PlanOverrides, cases
     )
 
 
-def _check(dataset: Dataset, fingerprint: Fingerprint, overrides: PlanOverrides) -> None:
+def _checked(dataset: Dataset, fingerprint: Fingerprint, overrides: PlanOverrides) -> Fingerprint:
+    """Return the fingerprint of the images as they are seen; raise a PlanError where nothing can be planned."""
     if not fingerprint.cases:
         raise PlanError("the fingerprint holds no case: planning needs at least one")
     for case in fingerprint.cases:
@@ -161,6 +160,7 @@ def _check(dataset: Dataset, fingerprint: Fingerprint, overrides: PlanOverrides)
             f"they must be of the same dataset; take the fingerprint again"
         )
     _check_overrides(overrides)
+    return reoriented(fingerprint) if overrides.reorient else fingerprint
 
 
 def _check_overrides(overrides: PlanOverrides) -> None:
