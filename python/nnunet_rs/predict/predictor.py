@@ -162,8 +162,8 @@ class Predictor:
         Parameters
         ----------
         array
-            (c, z, y, x), or (z, y, x) of a model with one channel; any number type, intensities as in the training
-            images' files.
+            (c, z, y, x), or (z, y, x) of a model with one channel; any number type, intensities and the directions of
+            the axes as in the training images' files.
         spacing
             Of z, y, x, in mm.
 
