@@ -164,7 +164,7 @@ class Summary:
         """Write the JSON (`content`, if that holds more), and beside it the scores of every case and target as CSV."""
         json_file, csv_file = self.files(path)
         write_json(json_file, content or self.to_json())
-        with write_atomically(csv_file) as temporary, temporary.open("w", newline="") as file:
+        with write_atomically(csv_file) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["case", "label", "name", *KEYS.values()])
             for case in self.cases:

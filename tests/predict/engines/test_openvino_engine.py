@@ -1,4 +1,5 @@
 import json
+import locale
 import os
 import subprocess
 import sys
@@ -72,6 +73,18 @@ def test_what_goes_wrong_in_compiling_is_told_by_the_first_window(make_plan, mon
     engine = compile_graphs([object()], "float32", 1)
     with pytest.raises(RuntimeError, match="no such operator"):
         next(engine.scores(np.zeros((1, 1, 8, 8, 8), np.float32), ()))
+
+
+def test_several_compiled_at_once_leave_the_locale_as_it_was(make_plan):
+    """OpenVINO sets it to C while it compiles; two threads that did so left it there."""
+    (c,) = make_plan().configurations.values()
+    weights = {name: tensor.numpy() for name, tensor in build_unet(c, 1, 3).state_dict().items()}
+    before = locale.setlocale(locale.LC_ALL)
+    for _ in range(10):
+        graphs = [build_graph(c, 1, NetworkOptions(), weights) for _ in range(6)]
+        for engine in [compile_graphs(graphs[part::3], "float32", 2) for part in range(3)]:
+            assert len(engine.networks) == 2
+        assert locale.setlocale(locale.LC_ALL) == before
 
 
 def test_folds_share_the_memory_of_windows_and_scores(engines):

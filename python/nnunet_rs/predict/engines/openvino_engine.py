@@ -119,10 +119,17 @@ def compile_graphs(
     }
     if cache is not None and _writable(cache):
         settings["CACHE_DIR"] = str(cache)
-    compiler = ThreadPoolExecutor(1, "compile")
-    compiling = compiler.submit(_compiled, the_core(), graphs, settings)
-    compiler.shutdown(wait=False)
-    return OpenvinoEngine(compiling, precision)
+    return OpenvinoEngine(_compiler().submit(_compiled, the_core(), graphs, settings), precision)
+
+
+@cache
+def _compiler() -> ThreadPoolExecutor:
+    """Return the process's only thread that compiles.
+
+    While it compiles, OpenVINO sets the process's locale to C, and then back to what it found: where two threads did
+    so beside each other, one would find C, and leave it behind.
+    """
+    return ThreadPoolExecutor(1, "compile")
 
 
 def _compiled(core: Core, graphs: Sequence[Model], settings: dict[str, str]) -> tuple[CompiledModel, ...]:
