@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import openvino
+import openvino.opset13 as opset13
 import pytest
 import torch
 from nnunet_rs.core.errors import NnunetError
@@ -75,14 +77,23 @@ def test_what_goes_wrong_in_compiling_is_told_by_the_first_window(make_plan, mon
         next(engine.scores(np.zeros((1, 1, 8, 8, 8), np.float32), ()))
 
 
-def test_several_compiled_at_once_leave_the_locale_as_it_was(make_plan):
+def deep() -> openvino.Model:
+    """Twelve convolutions: what takes a while to compile."""
+    rng = np.random.default_rng(0)
+    x = image = opset13.parameter([1, 4, 8, 8, 8], np.float32)
+    for _ in range(12):
+        kernel = opset13.constant(rng.normal(size=(4, 4, 3, 3, 3)).astype(np.float32))
+        x = opset13.relu(opset13.convolution(x, kernel, [1] * 3, [1] * 3, [1] * 3, [1] * 3))
+    return openvino.Model([x], [image])
+
+
+def test_several_compiled_at_once_leave_the_locale_as_it_was(tmp_path: Path):
     """OpenVINO sets it to C while it compiles; two threads that did so left it there."""
-    (c,) = make_plan().configurations.values()
-    weights = {name: tensor.numpy() for name, tensor in build_unet(c, 1, 3).state_dict().items()}
     before = locale.setlocale(locale.LC_ALL)
-    for _ in range(10):
-        graphs = [build_graph(c, 1, NetworkOptions(), weights) for _ in range(6)]
-        for engine in [compile_graphs(graphs[part::3], "float32", 2) for part in range(3)]:
+    for number in range(8):
+        parts = range(3)
+        engines = [compile_graphs([deep(), deep()], "float32", 2, tmp_path / f"{number}_{part}") for part in parts]
+        for engine in engines:
             assert len(engine.networks) == 2
         assert locale.setlocale(locale.LC_ALL) == before
 
