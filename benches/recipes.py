@@ -136,7 +136,8 @@ class Bench:
     def words(self, run: Run) -> list[str]:
         """Return the options of `train`."""
         words = list(self.variants[run.recipe])
-        return [*words, "--mirror-axes", mirror] if (mirror := self.mirror(run.dataset)) != "all" else words
+        mirror = "all" if "fast" in words else self.mirror(run.dataset)  # which fast does not unless it is told to
+        return words if mirror == "all" else [*words, "--mirror-axes", mirror]
 
     def ours(self, run: Run, home: Path) -> dict[str, Any]:
         """Train in a work folder of the run's own, which shares the prepared cases."""

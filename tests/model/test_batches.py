@@ -11,9 +11,10 @@ from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST, V2
 from nnunet_rs.model.train import train_fold
+from nnunet_rs.plan.files import read_plan, write_plan
 from nnunet_rs.plan.schema import Configuration, Plan
 from torch import Tensor, nn
-from trainings import ANEW, SHORT, StopsAfter, weights
+from trainings import ANEW, SHORT, Heard, StopsAfter, weights
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,21 @@ def test_the_first_part_of_a_training_has_small_patches(work: Path) -> None:
     loss = Sizes()
     train_fold(work, "3d_fullres", 0, replace(ANEW, loss=loss, epochs=1, recipe=V2))
     assert loss.seen[-4:] == [(4, 8, 8)] * 4
+
+
+def test_it_is_said_which_patches_there_are(work: Path) -> None:
+    heard = Heard()
+    train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, batches=2, small_patches=0.3), heard)
+    assert "patches are 4 x 4 x 4 in the first 0.3 of the training, then 4 x 8 x 8" in heard.lines
+    heard = Heard()
+    train_fold(work, "3d_fullres", 0, replace(ANEW, epochs=1, batches=2, small_patches=0.0), heard)
+    assert not any("patches are" in line for line in heard.lines)
+    plan = read_plan(work / "plan.json")
+    whole = replace(plan.configurations["2d"], patch_size=(8, 2))
+    write_plan(work / "plan.json", replace(plan, configurations={**plan.configurations, "2d": whole}))
+    heard = Heard()
+    train_fold(work, "2d", 0, replace(SHORT, epochs=1, batches=2), heard)
+    assert "all patches are 8 x 2: half of that is too small for this network" in heard.lines
 
 
 @pytest.mark.parametrize("stop", [2, 6])

@@ -63,9 +63,9 @@ def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator
     still = build_augmentation("none", configuration, plan.normalization, plan.labels.count)
     held_out = setup.cases.validation or setup.cases.train  # which no patch is drawn from if none is held out
     yield Loader(store, held_out, configuration, plan.labels, still, replace(loading, purpose="validation"), **more)
-    patch = small_patch(configuration)
-    if setup.config.small_patches and patch != configuration.patch_size:
-        smaller = replace(configuration, patch_size=patch)
+    smaller = replace(configuration, patch_size=small_patch(configuration))
+    _report_small_patches(setup, smaller.patch_size, progress)
+    if setup.config.small_patches and smaller.patch_size != configuration.patch_size:
         augmentation = _augmentation(setup, smaller)
         yield Loader(store, setup.cases.train, smaller, plan.labels, augmentation, loading, **more)
 
@@ -81,6 +81,19 @@ def small_patch(configuration: Configuration) -> Shape:
     halved = [-(-side // (2 * step)) * step for side, step in zip(patch, steps, strict=True)]
     smaller = tuple(s if 2 * s <= max(patch) else half for s, half in zip(patch, halved, strict=True))
     return smaller if prod(smaller) > prod(steps) else patch
+
+
+def _report_small_patches(setup: Setup, patch: Shape, progress: Progress) -> None:
+    """Say which patches the first part of a training has, where it is to have smaller ones."""
+    planned, part = setup.configuration.patch_size, setup.config.small_patches
+    if part and patch == planned:
+        progress.say(f"all patches are {_sides(planned)}: half of that is too small for this network")
+    elif part:
+        progress.say(f"patches are {_sides(patch)} in the first {part:g} of the training, then {_sides(planned)}")
+
+
+def _sides(patch: Shape) -> str:
+    return " x ".join(map(str, patch))
 
 
 def _augmentation(setup: Setup, configuration: Configuration) -> Augmentation:

@@ -301,8 +301,9 @@ def command_words(config: TrainingConfig, plan: Plan, configuration: str) -> tup
     recipe = RECIPES.get(config.recipe, recipe_of_plan(plan.recipe))
     usual = usual_config(plan.recipe, plan.configurations.get(configuration), recipe)
     on_gpu = usual_config(plan.recipe, plan.configurations.get(configuration), recipe, on_gpu=True)
+    # What depends on the device is said always: the other fold may be trained on another one.
     if usual.batch_size != on_gpu.batch_size:
-        usual = replace(usual, batch_size=0)  # said always: the other fold may be trained on another device
+        usual = replace(usual, batch_size=0)
     if usual.small_patches != on_gpu.small_patches:
         usual = replace(usual, small_patches=-1.0)
     words = [] if config.recipe == recipe_of_plan(plan.recipe).name else ["--recipe", config.recipe]
@@ -331,15 +332,14 @@ def usual_config(
     deep supervision is the training recipe's. Without a configuration there is no batch size and no features: 0.
     """
     shared = {field.name for field in fields(TrainRecipe)} & {field.name for field in fields(TrainingConfig)}
-    shared -= {"small_patches"}
+    of_recipe = {name: getattr(recipe, name) for name in shared}
     network = NetworkOptions()
     return TrainingConfig(
-        **{name: getattr(recipe, name) for name in shared},
+        **{**of_recipe, "small_patches": 0.0 if on_gpu else recipe.small_patches},
         recipe=recipe.name,
         time_budget=None,
         batch_size=0 if configuration is None else _usual_batch(configuration, recipe, on_gpu=on_gpu),
         mirror_axes=None if recipe.mirrored else (),
-        small_patches=0.0 if on_gpu else recipe.small_patches,
         seed=0,
         network=None,
         features=0 if configuration is None else configuration.features[0],
