@@ -5,11 +5,13 @@ import pytest
 import torch
 from nnunet_rs.core.errors import PlanError
 from nnunet_rs.core.types import Shape
-from nnunet_rs.model.batches import small_patch
+from nnunet_rs.model.batches import open_loaders, small_patch
 from nnunet_rs.model.config import new_config
+from nnunet_rs.model.device import choose_compute
 from nnunet_rs.model.metadata import read_metadata
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST, V2
+from nnunet_rs.model.setup import set_up
 from nnunet_rs.model.train import train_fold
 from nnunet_rs.plan.files import read_plan, write_plan
 from nnunet_rs.plan.schema import Configuration, Plan
@@ -73,6 +75,16 @@ def test_it_is_said_which_patches_there_are(work: Path) -> None:
     heard = Heard()
     train_fold(work, "2d", 0, replace(SHORT, epochs=1, batches=2), heard)
     assert "all patches are 8 x 2: half of that is too small for this network" in heard.lines
+
+
+def test_weights_of_cases_hold_for_small_patches_too(work: Path) -> None:
+    first, drawn, *others = set_up(work, "3d_fullres", 0, SHORT).cases.train
+    weights = dict.fromkeys((first, *others), 0.0)
+    setup = set_up(work, "3d_fullres", 0, replace(SHORT, case_sampling=weights, small_patches=0.5))
+    training, validation, small = open_loaders(setup, choose_compute(torch.device("cpu")), Heard())
+    with training, validation, small:
+        for loader in (training, small):
+            assert {name for batch in loader.epoch(0, 6) for name in batch.names} == {drawn}
 
 
 @pytest.mark.parametrize("stop", [2, 6])

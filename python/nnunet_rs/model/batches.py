@@ -67,7 +67,7 @@ def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator
     _report_small_patches(setup, smaller.patch_size, progress)
     if setup.config.small_patches and smaller.patch_size != configuration.patch_size:
         augmentation = _augmentation(setup, smaller)
-        yield Loader(store, setup.cases.train, smaller, plan.labels, augmentation, loading, **more)
+        yield Loader(store, setup.cases.train, smaller, plan.labels, augmentation, trained, **more)
 
 
 def small_patch(configuration: Configuration) -> Shape:
