@@ -20,22 +20,24 @@ from trainings import ANEW, SHORT, Heard, StopsAfter, weights
 
 
 @pytest.mark.parametrize(
-    ("patch", "steps", "expected"),
+    ("patch", "steps", "spacing", "expected"),
     [
-        ((128, 128, 128), (32, 32, 32), (64, 64, 64)),
-        ((40, 56, 40), (8, 8, 8), (24, 32, 24)),  # multiples of what the network divides by, rounded up
-        ((20, 256, 224), (4, 32, 32), (20, 128, 128)),  # few slices are kept together
-        ((256, 224), (32, 32), (128, 128)),
-        ((64, 32), (4, 4), (32, 32)),
-        ((32, 32, 32), (32, 32, 32), (32, 32, 32)),  # half of it would be less than a voxel of the lowest feature map
-        ((64, 64, 64), (32, 32, 32), (64, 64, 64)),  # and here it would be one
+        ((128, 128, 128), (32, 32, 32), (1, 1, 1), (64, 64, 64)),
+        ((40, 56, 40), (8, 8, 8), (1, 1, 1), (24, 32, 24)),  # multiples of what the network divides by, rounded up
+        ((20, 256, 224), (4, 32, 32), (5, 1.6, 1.6), (20, 128, 128)),  # thick slices are kept together
+        ((32, 80, 80), (8, 16, 16), (1, 1, 1), (16, 48, 48)),  # these are as thin as the rest
+        ((20, 80, 80), (4, 16, 16), (3, 1.6, 1.6), (12, 48, 48)),
+        ((256, 224), (32, 32), (1.6, 1.6), (128, 128)),
+        ((64, 32), (4, 4), (1, 1), (32, 16)),
+        ((32, 32, 32), (32, 32, 32), (1, 1, 1), (32, 32, 32)),  # half: less than one voxel in the lowest map
+        ((64, 64, 64), (32, 32, 32), (1, 1, 1), (64, 64, 64)),  # and here it would be one
     ],
 )
 def test_small_patches_have_half_the_length(
-    small3d: Configuration, patch: Shape, steps: Shape, expected: Shape
+    small3d: Configuration, patch: Shape, steps: Shape, spacing: tuple[float, ...], expected: Shape
 ) -> None:
     strides = ((1,) * len(patch), steps)
-    assert small_patch(replace(small3d, patch_size=patch, strides=strides)) == expected
+    assert small_patch(replace(small3d, patch_size=patch, strides=strides, spacing=spacing)) == expected
 
 
 class Sizes:
@@ -56,7 +58,7 @@ def test_the_first_part_of_a_training_has_small_patches(work: Path) -> None:
     assert loss.seen[-10:] == [(4, 4, 4)] * 3 + [(4, 8, 8)] * 7
     loss = Sizes()
     train_fold(work, "2d", 0, replace(SHORT, loss=loss, epochs=1, batches=4))
-    assert loss.seen[-4:] == [(8, 8)] * 2 + [(16, 8)] * 2
+    assert loss.seen[-4:] == [(8, 4)] * 2 + [(16, 8)] * 2
     loss = Sizes()
     train_fold(work, "3d_fullres", 0, replace(ANEW, loss=loss, epochs=1, recipe=V2))
     assert loss.seen[-4:] == [(4, 8, 8)] * 4

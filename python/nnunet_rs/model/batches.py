@@ -25,6 +25,7 @@ from nnunet_rs.model.plugin_checks import check_augmentation
 from nnunet_rs.model.setup import Setup
 from nnunet_rs.plan.schema import Configuration
 
+COARSE = 2.0  # times the finest spacing: from there on the planner's pooling leaves an axis behind, too
 MOST_THREADS = 8  # that make batches: four keep a fast GPU supplied, and only two batches are made ahead
 
 
@@ -73,13 +74,15 @@ def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator
 def small_patch(configuration: Configuration) -> Shape:
     """Return a patch of half the length, or little more where the network's strides ask for it.
 
-    Sides that are at most half of the longest are kept: few slices are needed together. So is all of it where the
-    lowest feature map would be a single voxel, which has no deviation to be normalised by.
+    An axis across thick slices is kept whole: few of them belong together. So is the patch where the lowest feature map
+    would be a single voxel, which has no deviation to be normalised by.
     """
     patch = configuration.patch_size
     steps = [prod(stride[axis] for stride in configuration.strides) for axis in range(len(patch))]
     halved = [-(-side // (2 * step)) * step for side, step in zip(patch, steps, strict=True)]
-    smaller = tuple(s if 2 * s <= max(patch) else half for s, half in zip(patch, halved, strict=True))
+    spacing = configuration.spacing[-len(patch) :]
+    thick = [length >= COARSE * min(spacing) for length in spacing]
+    smaller = tuple(s if coarse else half for s, half, coarse in zip(patch, halved, thick, strict=True))
     return smaller if prod(smaller) > prod(steps) else patch
 
 
