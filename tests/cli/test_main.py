@@ -108,7 +108,7 @@ def test_help_and_completion_name_what_there_is_to_choose_from(
     shown = " ".join(capsys.readouterr().out.split())
     assert "augmentation: paper, v2, fast (default" in shown
     assert "ce_dice, ce, dice, or your own" in shown
-    assert "paper, paper-batchgenerators, v2, light, none, or your own" in shown
+    assert "paper, paper-batchgenerators, v2, light, strong, progressive, none, or your own" in shown
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

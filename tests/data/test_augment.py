@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
 from nnunet_rs.core.errors import PlanError
-from nnunet_rs.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
+from nnunet_rs.data.augment import AUGMENTATIONS, LATER_PASSES, Augmentation, build_augmentation, with_mirror_axes
+from nnunet_rs.data.mirroring import mirrored_axes
 from nnunet_rs.plan.schema import Configuration, Normalization
 
 
@@ -49,6 +52,23 @@ def test_shapes_values_and_repeatability(name: str, patch: tuple[int, ...], in_p
         np.testing.assert_array_equal(labels, again[1])
         changed += not np.array_equal(image, still[0])
     assert changed >= 6 if name != "none" else changed == 0
+
+
+def test_progressive_begins_light_and_ends_strong() -> None:
+    """Both mirror what the training mirrors, and make the channels of a second stage alike."""
+    first = replace(_configuration((10, 12, 8)), previous="3d_lowres")
+    for configuration, classes in ((_configuration((10, 12, 8)), 0), (first, 3)):
+        made = build_augmentation("progressive", configuration, (), classes, mirror_axes=(0, 2))
+        assert made.later == build_augmentation("strong", configuration, (), classes, mirror_axes=(0, 2))
+        light = build_augmentation("light", configuration, (), classes, mirror_axes=(0, 2))
+        assert replace(made, later=None, later_passes=math.inf) == light
+        rng = np.random.default_rng(0)
+        assert {made.at(passes, rng) is made.later for passes in (0.0, 0.0, 0.0)} == {False}
+        assert {made.at(LATER_PASSES, rng) is made.later for _ in range(20)} == {True}
+    own = with_mirror_axes(Augmentation((4, 4), later=Augmentation((4, 4), mirror_axes=None)), (1,))
+    assert own.later is not None
+    assert own.later.mirror_axes == (1,)
+    assert mirrored_axes(Augmentation((4, 4), later=Augmentation((4, 4), mirror_axes=(0,)))) == (0,)
 
 
 def test_unknown_name() -> None:

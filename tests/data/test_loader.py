@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from nnunet_rs.core.errors import DatasetError
 from nnunet_rs.core.geometry import Geometry
-from nnunet_rs.core.types import Header, LabelSet
+from nnunet_rs.core.types import Header, LabelSet, Shape
 from nnunet_rs.data.augment import Augmentation, build_augmentation
 from nnunet_rs.data.loader import Batch, Loader, LoaderOptions
 from nnunet_rs.data.preprocess import Prepared
@@ -65,7 +65,7 @@ def _same(one: list[Batch], other: list[Batch]) -> bool:
 
 
 @pytest.mark.parametrize("patch", [(4, 8, 8), (8, 8)])
-@pytest.mark.parametrize("name", ["none", "paper", "paper-batchgenerators", "v2", "light"])
+@pytest.mark.parametrize("name", ["none", "paper", "paper-batchgenerators", "v2", "light", "progressive"])
 def test_the_same_batches_for_one_and_eight_threads(store, patch, name) -> None:
     one = _take(_loader(store, patch, name, threads=1, seed=3, ahead=0))
     eight = _take(_loader(store, patch, name, threads=8, seed=3, ahead=3))
@@ -104,7 +104,7 @@ def test_an_epoch_does_not_depend_on_what_came_before(store) -> None:
         fifth = list(loader.epoch(5, 3))
         half = list(itertools.islice(loader.epoch(0, 3), 2))
         again = list(loader.epoch(1, 3))
-        single = loader.batch(1, 2)
+        single = loader.batch(1, 2, 3)
         late = list(loader.epoch(1, 3, start=1))
     assert _same(second, _take(_loader(store, name="light"), 1, 3))
     assert _same(fifth, _take(_loader(store, name="light"), 5, 3))
@@ -112,6 +112,31 @@ def test_an_epoch_does_not_depend_on_what_came_before(store) -> None:
     assert _same(again, second)
     assert _same([single], [second[2]])
     assert _same(late, second[1:])
+
+
+def test_augmentation_gets_stronger_with_the_passes_over_the_cases(store) -> None:
+    """Three samples a batch of three cases: a batch is a pass in 3-D; 21 slices are one of a 2-D training."""
+
+    class Noting(Augmentation):
+        def draw(self, rng: np.random.Generator) -> None:
+            seen.append(self)
+
+    def share_of_later(patch: Shape, epoch: int, batches: int, before: int = 0) -> float:
+        seen.clear()
+        later = Noting(patch)
+        augmentation = Noting(patch, later=later, later_passes=40.0)
+        options = LoaderOptions(threads=1, ahead=0, before=before)
+        with Loader(store, NAMES, _configuration(patch), LABELS, augmentation, options) as loader:
+            assert len(list(loader.epoch(epoch, batches))) == batches
+        return sum(one is later for one in seen) / len(seen)
+
+    seen: list[Augmentation] = []
+    assert share_of_later((4, 8, 8), 0, 1) == 0
+    assert share_of_later((4, 8, 8), 1, 20) == pytest.approx(0.75, abs=0.15)  # 20 to 40 passes
+    assert share_of_later((4, 8, 8), 2, 20) == 1
+    assert share_of_later((8, 8), 2, 20) == pytest.approx(50 / 280, abs=0.15)  # 40 of 280 batches to 60
+    assert share_of_later((8, 8), 14, 20) == 1
+    assert share_of_later((4, 8, 8), 0, 20, before=20) == pytest.approx(0.75, abs=0.15)  # a network's second cycle
 
 
 def test_validation_repeats_an_epoch_from_what_is_made_ahead(store) -> None:
@@ -183,7 +208,7 @@ def test_masks_reach_the_augmentation(tmp_path: Path) -> None:
             return super().apply(drawn, image, seg, rng)
 
     with Loader(store, ("a",), _configuration((6, 9, 9)), LABELS, Looking((6, 9, 9))) as loader:
-        loader.batch(0, 0)
+        loader.batch(0, 0, 1)
     np.testing.assert_array_equal(seen[0][1], mask)
 
 

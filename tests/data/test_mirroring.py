@@ -56,7 +56,7 @@ def test_what_ours_mirror(name: str, patch: tuple[int, ...]) -> None:
         assert mirrored_axes(build_augmentation(name, configuration(patch), mirror_axes=axes)) == axes
 
 
-@pytest.mark.parametrize("name", ["paper", "v2", "light", "paper-batchgenerators"])
+@pytest.mark.parametrize("name", ["paper", "v2", "light", "strong", "progressive", "paper-batchgenerators"])
 def test_the_rest_of_the_augmentation_is_kept(name: str) -> None:
     whole = build_augmentation(name, configuration((8, 8, 8)))
     less = build_augmentation(name, configuration((8, 8, 8)), mirror_axes=())

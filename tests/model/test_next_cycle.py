@@ -58,6 +58,7 @@ def test_a_new_cycle_begins_with_the_weights_and_the_whole_rate(work: Path, fold
     assert seen == [True, True, True]
     assert result.finished
     assert result.folder == fold.path
+    assert read_metadata(fold.path).config.iterations_before == 8  # what augmentation goes by
     metadata = read_metadata(fold.path)
     assert (metadata.config.cycle, metadata.config.epochs, metadata.config.batches) == (2, 3, 4)
     assert metadata.iterations == 12

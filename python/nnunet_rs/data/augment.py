@@ -30,6 +30,7 @@ from nnunet_rs.data.warp import WarpSpatial
 from nnunet_rs.plan.schema import Configuration, Normalization
 
 NNUNET_CASCADE_AUGMENTATION = CascadeAugmentationRule()
+LATER_PASSES = 100.0  # over the cases, until all samples are augmented as `AugmentationRecipe.later` says
 
 Chain: TypeAlias = Callable[[SpatialRange], tuple[Transform, ...]]
 
@@ -46,6 +47,7 @@ class AugmentationRecipe:
     cascade_augmentation: CascadeAugmentationRule | None = (
         NNUNET_CASCADE_AUGMENTATION  # in the first segmentation, of a cascade's second stage
     )
+    later: AugmentationName | None = None  # what more and more of the samples have instead, see `Augmentation.at`
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,14 @@ class Augmentation:
     # Axes of the patch, 0 the first, that samples are mirrored along: prediction mirrors along the same. None: those of
     # the transforms that are known to mirror (`mirroring.mirrored_axes`).
     mirror_axes: Shape | None = None
+    later: Augmentation | None = None  # what takes this one's place in more and more of the samples
+    later_passes: float = math.inf  # over the cases, after which it does so in all of them
+
+    def at(self, passes: float, rng: np.random.Generator) -> Augmentation:
+        """Return how to augment a sample of a training that has seen its cases so often: in this way, or as `later`."""
+        if self.later is None or rng.random() * self.later_passes >= passes:
+            return self
+        return self.later
 
     def draw(self, rng: np.random.Generator) -> Any:
         """Draw how a sample will be moved; None: it will not."""
@@ -144,11 +154,12 @@ def build_augmentation(
         chain = (*chain, ZeroOutside(masked))
     spatial = None if recipe.spatial is None else recipe.engine(ranges)
     augmentation = Augmentation(patch=ranges.patch, spatial=spatial, transforms=chain)
-    return (
-        augmentation
-        if configuration.previous is None
-        else with_first_stage_channels(augmentation, classes, recipe.cascade_augmentation)
-    )
+    if configuration.previous is not None:
+        augmentation = with_first_stage_channels(augmentation, classes, recipe.cascade_augmentation)
+    if recipe.later is None:
+        return augmentation
+    later = build_augmentation(recipe.later, configuration, normalization, classes, axes)
+    return replace(augmentation, later=later, later_passes=LATER_PASSES)
 
 
 def default_mirror_axes(name: str, dims: int) -> Shape:
@@ -170,7 +181,8 @@ def with_mirror_axes(augmentation: Augmentation, axes: Shape) -> Augmentation:
             f"{list(augmentation.mirror_axes or ())} (axes of the patch): change it there, or leave the option out"
         )
     kept = tuple(transform for transform in augmentation.transforms if not is_mirror(transform))
-    return replace(augmentation, transforms=(*kept, Mirror(axes)) if axes else kept, mirror_axes=axes)
+    later = None if augmentation.later is None else with_mirror_axes(augmentation.later, axes)
+    return replace(augmentation, transforms=(*kept, Mirror(axes)) if axes else kept, mirror_axes=axes, later=later)
 
 
 def with_first_stage_channels(
@@ -180,13 +192,17 @@ def with_first_stage_channels(
 ) -> Augmentation:
     """Append the step that turns a first segmentation into channels, after cascade augmentation (None: unchanged)."""
     made = () if cascade_augmentation is None else (CascadeAugmentation(cascade_augmentation, classes),)
-    return replace(augmentation, transforms=(*augmentation.transforms, *made, MoveSegAsOneHot(classes)))
+    later = augmentation.later
+    if later is not None:
+        later = with_first_stage_channels(later, classes, cascade_augmentation)
+    return replace(augmentation, transforms=(*augmentation.transforms, *made, MoveSegAsOneHot(classes)), later=later)
 
 
 _STILL = SpatialRule(p_rotation=0, p_scaling=0, angle=0, scale=(1, 1), p_elastic=0)
 _PAPER = SpatialRule()
 _V2 = SpatialRule(angle=math.radians(30), scale=(0.7, 1.4), p_elastic=0, order=1)
 _LIGHT = SpatialRule(p_rotation=0.15, p_scaling=0.15, scale=(0.85, 1.2), p_elastic=0, order=1)
+_STRONG = SpatialRule(p_rotation=0.6, p_scaling=0.6, angle=math.radians(30), scale=(0.7, 1.4), p_elastic=0, order=1)
 
 
 def _paper(ranges: SpatialRange) -> tuple[Transform, ...]:  # noqa: ARG001
@@ -232,7 +248,10 @@ _RECIPES = {
         _PAPER, _paper_batchgenerators, BatchgeneratorsSpatial, _mirror_batchgenerators
     ),
     "v2": AugmentationRecipe(_V2, _v2, cascade_augmentation=replace(NNUNET_CASCADE_AUGMENTATION, p_class=0.5)),
-    "light": AugmentationRecipe(_LIGHT, _light),  # ours, for processors
+    # Ours: the lighter, the sooner a network learns; the stronger, the later it knows its cases by heart.
+    "light": AugmentationRecipe(_LIGHT, _light),
+    "strong": AugmentationRecipe(_STRONG, _light),
+    "progressive": AugmentationRecipe(_LIGHT, _light, later="strong"),
     "none": AugmentationRecipe(None, _none, mirrored=False, cascade_augmentation=None),
 }
 AUGMENTATIONS = complete(AugmentationName, _RECIPES)

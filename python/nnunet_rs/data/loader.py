@@ -1,4 +1,7 @@
-"""Batches for training, made by threads of this process; a batch is a function of (seed, epoch, index) alone."""
+"""Batches for training, made by threads of this process; a batch is a function of its seed, epoch and index.
+
+And, where augmentation gets stronger with time, of how many batches an epoch has.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class LoaderOptions:
-    """How a Loader works; of it `seed`, `purpose`, `batch_size`, `share` and `sampling` alone change a batch."""
+    """How a Loader works; of it `threads`, `ahead` and `empty` change no batch."""
 
     seed: int = 0
     purpose: Purpose = "training"
@@ -45,6 +48,7 @@ class LoaderOptions:
     ahead: int = 2  # batches that are made while one is used
     share: tuple[int, int] = (0, 1)  # (k, n): the samples k, k + n, k + 2n … of every batch, of n processes' k-th
     sampling: Sampling = AS_NNUNET
+    before: int = 0  # batches that the network has learnt from in earlier cycles
     empty: Callable[[Shape, Any], NDArray[Any]] = np.empty  # (shape, number type) -> memory for a batch, as pinned
 
 
@@ -58,9 +62,16 @@ class PatchSampler:
     previous: PreviousStore | None = None  # a cascade's second stage: the segmentations of its first
 
     def __call__(
-        self, name: str, foreground: bool, rng: np.random.Generator, centre: tuple[int, ...] | None = None
+        self,
+        name: str,
+        foreground: bool,
+        rng: np.random.Generator,
+        centre: tuple[int, ...] | None = None,
+        passes: float = 0.0,
     ) -> tuple[FloatArray, IntArray]:
         """Make a sample of the case `name`, about its foreground if `foreground`, about the classes `centre` if given.
+
+        `passes`: how often the training has seen its cases, on average.
 
         Returns
         -------
@@ -70,12 +81,13 @@ class PatchSampler:
             Class indices (*patch).
         """
         start = choose_start(self.rule, self.store.class_locations(name), foreground, rng, centre)
-        drawn = self.augmentation.draw(rng)
-        region = self.augmentation.region(drawn)
+        augmentation = self.augmentation.at(passes, rng)
+        drawn = augmentation.draw(rng)
+        region = augmentation.region(drawn)
         size = (1, *region)[-3:]
         image, seg = self._read(name, _around(start, self.rule.patch, size), size)
         flat = (slice(None), 0) if len(region) == 2 else (slice(None),)
-        return self.augmentation.apply(drawn, image[flat], seg[flat], rng)
+        return augmentation.apply(drawn, image[flat], seg[flat], rng)
 
     def whole(self, name: str, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
         """Give a whole case, (c, z, y, x) and (z, y, x), with the augmentation's transforms but its spatial step."""
@@ -156,6 +168,9 @@ class Loader:
         self._channels = {name: store.record(name).channels for name in names}[names[0]]
         if previous is not None:
             self._channels += labels.count - 1
+        # A pass is a sample of every case, of slices of every slice.
+        slices = (store.record(name).geometry.resampled[0] for name in names) if rule.patch[0] == 1 else ()
+        self._samples_a_pass = sum(slices) or len(names)
         self._pool = ThreadPoolExecutor(self.options.threads or processors(), thread_name_prefix="loader")
         self._pending: dict[tuple[int, int], _Pending] = {}
 
@@ -185,27 +200,31 @@ class Loader:
         for index in range(start, batches):
             wanted = [(epoch, index + k) for k in range(self.options.ahead + 1)]
             wanted = [(e, k) if k < batches else (following, (k - batches) % batches) for e, k in wanted]
-            self._submit(wanted)
+            self._submit(wanted, batches)
             pending = self._pending.pop(wanted[0])
             names = tuple(sample.result() for sample in pending.samples)
             yield Batch(pending.batch.data, pending.batch.labels, names)
 
-    def batch(self, epoch: int, index: int) -> Batch:
-        """Make one batch in this thread."""
-        batch = self._empty()
-        names = tuple(self._fill(batch, epoch, index, slot) for slot in range(len(self._samples)))
+    def batch(self, epoch: int, index: int, batches: int) -> Batch:
+        """Make one batch of an epoch of `batches` in this thread."""
+        batch, passes = self._empty(), self._passes(epoch, index, batches)
+        names = tuple(self._fill(batch, epoch, index, slot, passes) for slot in range(len(self._samples)))
         return Batch(batch.data, batch.labels, names)
 
-    def _submit(self, wanted: Sequence[tuple[int, int]]) -> None:
-        """Start making the batches of `wanted` that are not in the making, and drop others."""
+    def _passes(self, epoch: int, index: int, batches: int) -> float:
+        """Return how often the cases have been seen before a batch of an epoch of `batches`, on average."""
+        return (self.options.before + epoch * batches + index) * self.batch_size / self._samples_a_pass
+
+    def _submit(self, wanted: Sequence[tuple[int, int]], batches: int) -> None:
+        """Start making the batches of `wanted` that are not in the making, and drop others; an epoch has `batches`."""
         for stale in [key for key in self._pending if key not in wanted]:
             for sample in self._pending.pop(stale).samples:
                 sample.cancel()
         for key in wanted:
             if key not in self._pending:
-                batch = self._empty()
+                batch, passes = self._empty(), self._passes(*key, batches)
                 slots = range(len(self._samples))
-                samples = [self._pool.submit(self._fill, batch, *key, slot) for slot in slots]
+                samples = [self._pool.submit(self._fill, batch, *key, slot, passes) for slot in slots]
                 self._pending[key] = _Pending(batch, samples)
 
     def _empty(self) -> Batch:
@@ -213,7 +232,7 @@ class Loader:
         count, empty = len(self._samples), self.options.empty
         return Batch(empty((count, self._channels, *patch), np.float32), empty((count, *patch), np.int16), ())
 
-    def _fill(self, batch: Batch, epoch: int, index: int, slot: int) -> str:
+    def _fill(self, batch: Batch, epoch: int, index: int, slot: int, passes: float) -> str:
         """Make the sample at a slot of this share of a batch; returns the case's name."""
         sample = self._samples[slot]
         stream = _STREAMS[self.options.purpose]
@@ -222,7 +241,7 @@ class Loader:
         foreground = oversamples_foreground(sample, self.batch_size, index, share, epoch)
         name, centre = self._cases.draw(foreground, rng)
         try:
-            batch.data[slot], batch.labels[slot] = self._sampler(name, foreground, rng, centre)
+            batch.data[slot], batch.labels[slot] = self._sampler(name, foreground, rng, centre, passes)
         except Exception as error:
             raise DatasetError(f"case {name}, batch {index} of epoch {epoch}: {named(error)}") from error
         if offset := self._offsets.get(name, 0):

@@ -35,7 +35,7 @@ def axes_named(image_axes: Iterable[int]) -> str:
 
 
 def mirrored_axes(augmentation: Augmentation) -> Shape:
-    """Return the axes along which of the patch an augmentation mirrors.
+    """Return the axes of the patch along which an augmentation mirrors, at first or later.
 
     What it says itself (`Augmentation.mirror_axes`) holds; else the axes of those of its transforms that are known to
     mirror: `Mirror`, and batchgenerators' MirrorTransform.
@@ -51,7 +51,8 @@ def mirrored_axes(augmentation: Augmentation) -> Shape:
         raise PlanError(
             f"the augmentation mirrors axes {sorted(found)}: those of the patch are counted from 0 to {dims - 1}"
         )
-    return tuple(sorted(found))
+    later = () if augmentation.later is None else mirrored_axes(augmentation.later)
+    return tuple(sorted({*found, *later}))
 
 
 def declares_mirror_axes(augmentation: Augmentation) -> bool:

@@ -49,9 +49,9 @@ class PreparedDataset:
     foreground
         Share of the patches that are centred on foreground, as nnU-Net oversamples it.
     augmentation
-        A name of nnU-Net's ("paper", "v2", "light"), which reads the larger region that its rotations show. Or a
-        transform of `nnunet_rs.transforms`, of batchgenerators or your own, which is given the patch in
-        batchgenerators' form. None: patches as they are.
+        A name ("paper", "v2", "light", "strong"), which reads the larger region that its rotations show. Or a transform
+        of `nnunet_rs.transforms`, of batchgenerators or your own, which is given the patch in batchgenerators' form.
+        None: patches as they are.
     seed
         Random numbers follow from it, from the epoch (`set_epoch`) and from the index alone, whatever the number of
         workers.

@@ -59,7 +59,8 @@ def open_loaders(setup: Setup, compute: Compute, progress: Progress) -> Iterator
     augmentation = _augmentation(setup, configuration)
     _report_mirroring(augmentation, setup, progress)
     more: dict[str, Any] = {"previous": previous, "partial": setup.partial}
-    trained = replace(loading, sampling=replace(sampling, cases=config.case_sampling))
+    weighted = replace(sampling, cases=config.case_sampling)
+    trained = replace(loading, sampling=weighted, before=config.iterations_before)
     yield Loader(store, setup.cases.train, configuration, plan.labels, augmentation, trained, **more)
     still = build_augmentation("none", configuration, plan.normalization, plan.labels.count)
     held_out = setup.cases.validation or setup.cases.train  # which no patch is drawn from if none is held out

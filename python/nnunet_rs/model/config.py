@@ -82,6 +82,7 @@ class TrainingConfig:
 
     keep_best: bool = False  # the epoch with the best Dice on validation patches is kept beside the last one
     cycle: int = 1  # 2: of a finished model that was trained further, and so on
+    iterations_before: int = 0  # in the cycles before this one
 
     # Fields that an earlier version, or another program, did not record: they hold what the recipe says.
     unknown: tuple[str, ...] = ()

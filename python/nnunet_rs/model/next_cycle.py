@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from nnunet_rs.core.errors import CheckpointError
@@ -54,7 +56,9 @@ def finished_config(model: ModelFolder, training: ModelFolder) -> TrainingConfig
     """Return what the finished model's training was, where a new cycle begins on top of it; None: none begins."""
     if training == model or training.has_checkpoint():
         return None
-    return read_metadata(model.path).config
+    metadata = read_metadata(model.path)
+    config = metadata.config
+    return replace(config, iterations_before=config.iterations_before + metadata.iterations)
 
 
 def take_finished(network: nn.Module, model: ModelFolder, setup: Setup, progress: Progress) -> None:
