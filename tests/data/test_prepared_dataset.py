@@ -16,6 +16,7 @@ import pytest
 import torch
 from nnunet_rs import PreparedDataset, plan_dataset, prepare_dataset, read_dataset, transforms
 from nnunet_rs.core.errors import DatasetError, PlanError
+from nnunet_rs.data.augment import Augmentation
 from nnunet_rs.data.folds import read_splits
 from nnunet_rs.data.pipeline import PrepareOptions
 from nnunet_rs.data.previous_stage import PreviousStore
@@ -75,6 +76,25 @@ def test_patches_are_the_plans_and_follow_from_seed_epoch_and_index(
     assert any(not np.array_equal(again[k]["image"], items[k]["image"]) for k in range(len(items)))
     other = PreparedDataset(work, configuration, seed=1, **options)
     assert any(not np.array_equal(other[k]["image"], items[k]["image"]) for k in range(len(items)))
+
+
+def test_progressive_augmentation_goes_by_the_epochs(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two patches of each case an epoch are two passes in 3-D, and a part of one in 2-D."""
+    seen: list[float] = []
+
+    def noting(self: Augmentation, passes: float, rng: np.random.Generator) -> Augmentation:
+        seen.append(passes)
+        return self
+
+    monkeypatch.setattr(Augmentation, "at", noting)
+    for configuration in ("3d_fullres", "2d"):
+        dataset = PreparedDataset(work, configuration, per_case=2, augmentation="progressive")
+        for epoch in (0, 1, 30):
+            dataset.set_epoch(epoch)
+            _ = dataset[0]
+    assert seen[:3] == [0, 2, 60]
+    assert seen[3] == 0 < seen[4] < 2
+    assert seen[5] == pytest.approx(30 * seen[4])
 
 
 def test_patches_are_centred_on_foreground_as_often_as_asked(work: Path) -> None:

@@ -89,6 +89,15 @@ def test_weights_of_cases_hold_for_small_patches_too(work: Path) -> None:
             assert {name for batch in loader.epoch(0, 6) for name in batch.names} == {drawn}
 
 
+def test_loaders_know_of_the_cycles_before(work: Path) -> None:
+    setup = set_up(work, "3d_fullres", 0, SHORT)
+    setup = replace(setup, config=replace(setup.config, iterations_before=70))
+    loaders = list(open_loaders(setup, choose_compute(torch.device("cpu")), Heard()))
+    assert [loader.options.before for loader in loaders] == [70, 0, 70]  # training, validation, small patches
+    for loader in loaders:
+        loader.close()
+
+
 @pytest.mark.parametrize("stop", [2, 6])
 def test_a_training_resumes_in_either_part(work: Path, stop: int) -> None:
     options = replace(SHORT, epochs=1, batches=8)

@@ -58,8 +58,8 @@ def test_a_new_cycle_begins_with_the_weights_and_the_whole_rate(work: Path, fold
     assert seen == [True, True, True]
     assert result.finished
     assert result.folder == fold.path
-    assert read_metadata(fold.path).config.iterations_before == 8  # what augmentation goes by
     metadata = read_metadata(fold.path)
+    assert metadata.config.iterations_before == 8  # augmentation goes by all of them
     assert (metadata.config.cycle, metadata.config.epochs, metadata.config.batches) == (2, 3, 4)
     assert metadata.iterations == 12
     assert len(History.read(fold.metrics_file, CLASSES).epochs) == 3

@@ -64,7 +64,7 @@ class Augmentation:
     later_passes: float = math.inf  # over the cases, after which it does so in all of them
 
     def at(self, passes: float, rng: np.random.Generator) -> Augmentation:
-        """Return how to augment a sample of a training that has seen its cases so often: in this way, or as `later`."""
+        """Return how to augment a sample after so many passes over the cases: in this way, or as `later`."""
         if self.later is None or rng.random() * self.later_passes >= passes:
             return self
         return self.later
@@ -248,7 +248,7 @@ _RECIPES = {
         _PAPER, _paper_batchgenerators, BatchgeneratorsSpatial, _mirror_batchgenerators
     ),
     "v2": AugmentationRecipe(_V2, _v2, cascade_augmentation=replace(NNUNET_CASCADE_AUGMENTATION, p_class=0.5)),
-    # Ours: the lighter, the sooner a network learns; the stronger, the later it knows its cases by heart.
+    # Ours: the lighter, the sooner a network learns; the stronger, the later it overfits.
     "light": AugmentationRecipe(_LIGHT, _light),
     "strong": AugmentationRecipe(_STRONG, _light),
     "progressive": AugmentationRecipe(_LIGHT, _light, later="strong"),

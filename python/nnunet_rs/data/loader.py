@@ -71,7 +71,7 @@ class PatchSampler:
     ) -> tuple[FloatArray, IntArray]:
         """Make a sample of the case `name`, about its foreground if `foreground`, about the classes `centre` if given.
 
-        `passes`: how often the training has seen its cases, on average.
+        `passes`: over the cases so far, which an augmentation may get stronger with.
 
         Returns
         -------
@@ -88,6 +88,12 @@ class PatchSampler:
         image, seg = self._read(name, _around(start, self.rule.patch, size), size)
         flat = (slice(None), 0) if len(region) == 2 else (slice(None),)
         return augmentation.apply(drawn, image[flat], seg[flat], rng)
+
+    def samples_a_pass(self, names: Sequence[str]) -> int:
+        """Return how many samples are one pass over these cases: one of every case, in 2-D of every slice."""
+        if self.rule.patch[0] > 1:
+            return len(names)
+        return sum(self.store.record(name).geometry.resampled[0] for name in names)
 
     def whole(self, name: str, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
         """Give a whole case, (c, z, y, x) and (z, y, x), with the augmentation's transforms but its spatial step."""
@@ -168,9 +174,7 @@ class Loader:
         self._channels = {name: store.record(name).channels for name in names}[names[0]]
         if previous is not None:
             self._channels += labels.count - 1
-        # A pass is a sample of every case, of slices of every slice.
-        slices = (store.record(name).geometry.resampled[0] for name in names) if rule.patch[0] == 1 else ()
-        self._samples_a_pass = sum(slices) or len(names)
+        self._samples_a_pass = self._sampler.samples_a_pass(names)
         self._pool = ThreadPoolExecutor(self.options.threads or processors(), thread_name_prefix="loader")
         self._pending: dict[tuple[int, int], _Pending] = {}
 

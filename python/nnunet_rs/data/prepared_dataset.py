@@ -49,9 +49,9 @@ class PreparedDataset:
     foreground
         Share of the patches that are centred on foreground, as nnU-Net oversamples it.
     augmentation
-        A name ("paper", "v2", "light", "strong"), which reads the larger region that its rotations show. Or a transform
-        of `nnunet_rs.transforms`, of batchgenerators or your own, which is given the patch in batchgenerators' form.
-        None: patches as they are.
+        A name ("paper", "v2", "light", "strong"), which reads the larger region that its rotations show; "progressive"
+        goes from light to strong with the epochs (`set_epoch`). Or a transform of `nnunet_rs.transforms`, of
+        batchgenerators or your own, which is given the patch in batchgenerators' form. None: patches as they are.
     seed
         Random numbers follow from it, from the epoch (`set_epoch`) and from the index alone, whatever the number of
         workers.
@@ -80,6 +80,7 @@ class PreparedDataset:
     names: tuple[str, ...] = field(init=False, repr=False)
     epoch: int = field(default=0, init=False, repr=False)
     _sampler: PatchSampler = field(init=False, repr=False)
+    _samples_a_pass: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.split not in ("training", "validation"):
@@ -94,6 +95,7 @@ class PreparedDataset:
         if not self.names:
             raise DatasetError(f"fold {self.fold} holds out no case to validate with")
         self._sampler = self._open(plan, plan.configurations[self.configuration])
+        self._samples_a_pass = self._sampler.samples_a_pass(self.names)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other patches from now on; call it before each epoch, as with PyTorch's DistributedSampler."""
@@ -117,7 +119,8 @@ class PreparedDataset:
         rng = np.random.default_rng((self.seed, self.epoch, index))
         try:
             if self.patches:
-                image, labels = self._sampler(name, rng.random() < self.foreground, rng)
+                passes = self.epoch * len(self) / self._samples_a_pass
+                image, labels = self._sampler(name, rng.random() < self.foreground, rng, passes=passes)
             else:
                 image, labels = self._sampler.whole(name, rng)
         except Exception as error:

@@ -25,7 +25,7 @@ from nnunet_rs.model.plugin_checks import check_augmentation
 from nnunet_rs.model.setup import Setup
 from nnunet_rs.plan.schema import Configuration
 
-COARSE = 2.0  # times the finest spacing: from there on the planner's pooling leaves an axis behind, too
+COARSE = 2.0  # times the finest spacing: from there on `plan.topology` does not pool an axis with the others
 MOST_THREADS = 8  # that make batches: four keep a fast GPU supplied, and only two batches are made ahead
 
 

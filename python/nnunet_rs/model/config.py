@@ -73,8 +73,9 @@ class TrainingConfig:
     channels_last: bool | None = None  # the memory layout; None: what was measured, else contiguous
     measured: MeasuredCompute | None = None  # None: nothing was (see model.measured_compute)
 
-    # Of each class: in which patches (see `data.sampling`), and how much in the loss
     small_patches: float = 0.0  # the first part of the training, whose patches are half as long
+
+    # Of each class: in which patches (see `data.sampling`), and how much in the loss
     oversample_foreground: float | None = None  # share of the samples that are centred on foreground; None: nnU-Net's
     class_sampling: str | dict[str, float] = "uniform"  # on which class: or balanced, inverse_frequency, weights
     class_weights: dict[str, float] | None = None  # of classes or regions, by name; None, or no name: 1
