@@ -56,6 +56,9 @@ def test_the_first_part_of_a_training_has_small_patches(work: Path) -> None:
     loss = Sizes()
     train_fold(work, "3d_fullres", 0, replace(SHORT, loss=loss, epochs=2, batches=5, small_patches=0.3))
     assert loss.seen[-10:] == [(4, 4, 4)] * 3 + [(4, 8, 8)] * 7
+    loss, brief = Sizes(), replace(FAST, small_iterations=2)
+    train_fold(work, "3d_fullres", 0, replace(SHORT, loss=loss, epochs=2, batches=5, fresh=True, recipe=brief))
+    assert loss.seen[-10:] == [(4, 4, 4)] * 2 + [(4, 8, 8)] * 8  # two at most, of the five that are half of it
     loss = Sizes()
     train_fold(work, "2d", 0, replace(SHORT, loss=loss, epochs=1, batches=4))
     assert loss.seen[-4:] == [(8, 4)] * 2 + [(16, 8)] * 2
@@ -67,7 +70,8 @@ def test_the_first_part_of_a_training_has_small_patches(work: Path) -> None:
 def test_it_is_said_which_patches_there_are(work: Path) -> None:
     heard = Heard()
     train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, batches=2, small_patches=0.3), heard)
-    assert "patches are 4 x 4 x 4 in the first 0.3 of the training, then 4 x 8 x 8" in heard.lines
+    first = "the first 0.3 of the training (2500 iterations at most)"
+    assert f"patches are 4 x 4 x 4 in {first}, then 4 x 8 x 8" in heard.lines
     heard = Heard()
     train_fold(work, "3d_fullres", 0, replace(ANEW, epochs=1, batches=2, small_patches=0.0), heard)
     assert not any("patches are" in line for line in heard.lines)

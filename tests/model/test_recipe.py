@@ -36,7 +36,8 @@ def test_the_page_says_what_the_recipe_does(recipe: TrainRecipe) -> None:
     assert ("every resolution" in said["loss at"]) == recipe.deep_supervision
     most = {float(count) for count in recipe.most_samples or ()}
     assert most <= numbers(said["samples in a batch"])
-    assert numbers(said["patches"]) == ({recipe.small_patches} if recipe.small_patches else set())
+    limits = {recipe.small_patches, float(recipe.small_iterations or 0)}
+    assert numbers(said["patches"]) == (limits if recipe.small_patches else set())
     assert ("none is mirrored" in said["augmentation"]) == (not recipe.mirrored)
     if recipe.schedule != "one_cycle":
         assert float(recipe.epochs) in numbers(said["schedule"])

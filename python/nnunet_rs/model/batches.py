@@ -93,7 +93,9 @@ def _report_small_patches(setup: Setup, patch: Shape, progress: Progress) -> Non
     if part and patch == planned:
         progress.say(f"all patches are {_sides(planned)}: half of that is too small for this network")
     elif part:
-        progress.say(f"patches are {_sides(patch)} in the first {part:g} of the training, then {_sides(planned)}")
+        most = setup.config.small_iterations
+        first = f"the first {part:g} of the training" + ("" if most is None else f" ({most} iterations at most)")
+        progress.say(f"patches are {_sides(patch)} in {first}, then {_sides(planned)}")
 
 
 def _sides(patch: Shape) -> str:

@@ -74,6 +74,7 @@ class TrainingConfig:
     measured: MeasuredCompute | None = None  # None: nothing was (see model.measured_compute)
 
     small_patches: float = 0.0  # the first part of the training, whose patches are half as long
+    small_iterations: int | None = None  # that part has at most; None: no limit
 
     # Of each class: in which patches (see `data.sampling`), and how much in the loss
     oversample_foreground: float | None = None  # share of the samples that are centred on foreground; None: nnU-Net's

@@ -143,10 +143,11 @@ class Loop:
 
     def _source(self) -> Batches:
         """Return where the next batch comes from: small patches in the training's first part."""
-        job = self.job
-        if job.small is not None and share(job.config, self.state.position, self._reserve()) < job.config.small_patches:
-            return job.small
-        return job.training
+        job, position = self.job, self.state.position
+        most = job.config.small_iterations
+        if job.small is None or (most is not None and position.iterations >= most):
+            return job.training
+        return job.small if share(job.config, position, self._reserve()) < job.config.small_patches else job.training
 
     def _batches(self) -> tuple[Batches, Iterator[TrainingBatch]]:
         """Return where the epoch's next batches come from, and those batches."""

@@ -51,6 +51,7 @@ class TrainRecipe:
     most_samples: tuple[int, int] | None = None
     ema_decay: float | None = None  # of the weights' exponential moving average, which is then the model; None: none
     small_patches: float = 0.0  # on processors: the first part of a training, whose patches are half as long
+    small_iterations: int | None = None  # that part has at most; None: no limit
     mirrored: bool = True  # in augmentation, and so in prediction
 
 
@@ -98,6 +99,7 @@ FAST = TrainRecipe(
     most_samples=(8, 2),  # many steps of few samples: where time is short they learn most
     ema_decay=0.9999,  # reached after 90 000 iterations: until then the average reaches over a tenth of all so far
     small_patches=0.5,
+    small_iterations=2500,  # after which networks learn little more from them
     mirrored=False,
 )
 
