@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+LEAST_SPAN = 0.02  # of Dice in a panel
 COLOURS = ("#0b6e99", "#d1495b", "#5c8a3a", "#8d5fa8", "#c9822b", "#4a4a4a")
 MARKS = "osD^vP"
 
@@ -33,8 +34,9 @@ def draw(lines: Sequence[dict[str, Any]], folder: Path) -> None:
     for axis, dataset in zip(axes.flat, datasets, strict=False):
         _panel(axis, [line for line in lines if line["dataset"] == dataset], recipes)
         axis.set_title(dataset.replace("_", " "), fontsize=10)
-    for axis in axes[-1]:
+    for axis in axes.flat[max(0, len(datasets) - columns) : len(datasets)]:  # the lowest panel of every column
         axis.set_xlabel("processor time, minutes")
+        axis.tick_params(axis="x", labelbottom=True)
     for axis in axes[:, 0]:
         axis.set_ylabel("Dice, held-out cases")
     handles, labels = _legend(axes)
@@ -54,6 +56,8 @@ def minutes(line: dict[str, Any]) -> float:
 
 def _panel(axis: Any, lines: Sequence[dict[str, Any]], recipes: Sequence[str]) -> None:
     """Draw the runs of a dataset as points, and a line through the means of each budget."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     for index, recipe in enumerate(recipes):
         colour, mark = COLOURS[index % len(COLOURS)], MARKS[index % len(MARKS)]
         by_budget = defaultdict(list)
@@ -68,9 +72,12 @@ def _panel(axis: Any, lines: Sequence[dict[str, Any]], recipes: Sequence[str]) -
             times, dices = ([mean(map(f, group)) for group in ordered] for f in (minutes, lambda line: line["dice"]))
             axis.plot(times, dices, mark + "-", color=colour, label=recipe, markersize=6)
     axis.set_xscale("log")
-    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-        which(lambda value, _: f"{value:.2g}")
-    axis.tick_params(axis="x", which="both", labelsize=8)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_ylim()
+    around = max(0.0, LEAST_SPAN - (high - low)) / 2  # a panel that shows less makes chance look like a trend
+    axis.set_ylim(low - around, high + around)
     axis.grid(True, which="both", color="#e5e5e5", linewidth=0.6)
     if any("detection" in line for line in lines):
         axis.text(0.02, 0.98, "×: F1 of lesions", transform=axis.transAxes, va="top", fontsize=8)

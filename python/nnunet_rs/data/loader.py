@@ -25,6 +25,7 @@ from nnunet_rs.data.store import Store
 from nnunet_rs.plan.schema import Configuration
 
 Purpose = Literal["training", "validation"]
+SHORTEST_PASS = 25  # batches: a network that has seen few of them does not overfit yet, however few its cases are
 _STREAMS: dict[Purpose, int] = {"training": 0, "validation": 1}  # apart: the same epoch has other patches for each
 
 
@@ -174,7 +175,7 @@ class Loader:
         self._channels = {name: store.record(name).channels for name in names}[names[0]]
         if previous is not None:
             self._channels += labels.count - 1
-        self._samples_a_pass = self._sampler.samples_a_pass(names)
+        self._samples_a_pass = max(self._sampler.samples_a_pass(names), SHORTEST_PASS * self.batch_size)
         self._pool = ThreadPoolExecutor(self.options.threads or processors(), thread_name_prefix="loader")
         self._pending: dict[tuple[int, int], _Pending] = {}
 
