@@ -80,7 +80,7 @@ def _panel(axis: Any, lines: Sequence[dict[str, Any]], recipes: Sequence[str]) -
     axis.set_ylim(low - around, high + around)
     axis.grid(True, which="both", color="#e5e5e5", linewidth=0.6)
     if any("detection" in line for line in lines):
-        axis.text(0.02, 0.98, "×: F1 of lesions", transform=axis.transAxes, va="top", fontsize=8)
+        axis.text(0.98, 0.98, "×: F1 of lesions", transform=axis.transAxes, ha="right", va="top", fontsize=8)
 
 
 def _legend(axes: Any) -> tuple[list[Any], list[str]]:

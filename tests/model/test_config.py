@@ -109,6 +109,7 @@ def test_a_changed_recipe_asks_for_what_it_changes(work: Path) -> None:
     [
         (TrainOptions(recipe=PAPER), r"fold_0: was begun with --recipe fast \(now paper\): leave that out to go on"),
         (TrainOptions(recipe=replace(FAST, gradient_clip=1.0)), r"gradient_clip 12.0 of the recipe \(now 1.0\)"),
+        (TrainOptions(recipe=replace(FAST, small_iterations=9)), r"small_iterations 2500 of the recipe \(now 9\)"),
         (TrainOptions(deep_supervision=True, seed=1), r"--seed 0 \(now 1\); --no-deep-supervision \(now True\)"),
         (TrainOptions(oversample_foreground=0.5), r"no --oversample-foreground \(now 0.5\)"),
         (TrainOptions(class_sampling={"small": 2}), r"--class-sampling uniform \(now small=2\)"),

@@ -217,7 +217,7 @@ class Loader:
         return Batch(batch.data, batch.labels, names)
 
     def _passes(self, epoch: int, index: int, batches: int) -> float:
-        """Return how often the cases have been seen before a batch of an epoch of `batches`, on average."""
+        """Return the passes over the cases before a batch of an epoch of `batches`; `SHORTEST_PASS` bounds them."""
         return (self.options.before + epoch * batches + index) * self.batch_size / self._samples_a_pass
 
     def _submit(self, wanted: Sequence[tuple[int, int]], batches: int) -> None:

@@ -50,8 +50,9 @@ class PreparedDataset:
         Share of the patches that are centred on foreground, as nnU-Net oversamples it.
     augmentation
         A name ("paper", "v2", "light", "strong"), which reads the larger region that its rotations show; "progressive"
-        goes from light to strong with the epochs (`set_epoch`). Or a transform of `nnunet_rs.transforms`, of
-        batchgenerators or your own, which is given the patch in batchgenerators' form. None: patches as they are.
+        goes from light to strong in 100 passes over the cases, counted by the epochs (`set_epoch`). Or a transform of
+        `nnunet_rs.transforms`, of batchgenerators or your own, which is given the patch in batchgenerators' form.
+        None: patches as they are.
     seed
         Random numbers follow from it, from the epoch (`set_epoch`) and from the index alone, whatever the number of
         workers.

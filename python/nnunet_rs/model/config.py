@@ -101,7 +101,9 @@ class TrainingConfig:
 
 
 OWN = ("network", "loss", "optimiser", "augmentation")  # what a function of the user's own may be
-_CONSTANTS = ("weight_decay", "momentum", "gradient_clip", "schedule", "plateau", "ema_decay")  # of a recipe alone
+_CONSTANTS = (  # of a recipe alone
+    "weight_decay", "momentum", "gradient_clip", "schedule", "plateau", "ema_decay", "small_iterations",
+)  # fmt: skip
 # What may change when a training is resumed: it bounds the training or says how exactly it computes.
 _FREE = ("epochs", "time_budget", "validation_batches", "precision", "channels_last", "keep_best")
 _NAMES = tuple(

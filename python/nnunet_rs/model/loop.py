@@ -144,8 +144,8 @@ class Loop:
     def _source(self) -> Batches:
         """Return where the next batch comes from: small patches in the training's first part."""
         job, position = self.job, self.state.position
-        most = job.config.small_iterations
-        if job.small is None or (most is not None and position.iterations >= most):
+        most = math.inf if job.config.small_iterations is None else job.config.small_iterations
+        if job.small is None or position.iterations >= most:
             return job.training
         return job.small if share(job.config, position, self._reserve()) < job.config.small_patches else job.training
 

@@ -99,7 +99,7 @@ FAST = TrainRecipe(
     most_samples=(8, 2),  # many steps of few samples: where time is short they learn most
     ema_decay=0.9999,  # reached after 90 000 iterations: until then the average reaches over a tenth of all so far
     small_patches=0.5,
-    small_iterations=2500,  # after which networks learn little more from them
+    small_iterations=2500,  # after which networks learn slowly from them
     mirrored=False,
 )
 

@@ -181,8 +181,8 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         "--small-patches",
         metavar="FRACTION",
         type=values.fraction,
-        help="first part of the training, 0 to below 1, with patches of half the length (default: the recipe's); "
-        "fast has at most 2500 iterations of them",
+        help="first part of the training, 0 to below 1, with patches of half the length (default: the recipe's, "
+        "which may also limit their iterations)",
     )
     group.add_argument(
         "--oversample-foreground",
