@@ -169,6 +169,14 @@ def test_arguments_that_do_not_go_together_are_wrong_usage(
     assert "plan needs DATA, or both" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [["--skip-faulty"], ["--groups", "p"], ["--strata", "s.csv"], ["--num-folds", "3"]])
+def test_a_fingerprint_has_no_cases_to_be_spread_over_folds(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--fingerprint", "a", "--dataset-json", "b", *option]) == 2
+    assert f"{option[0]} is about a dataset's cases" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -40,8 +40,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Decide everything about a dataset, from its scans or from nnU-Net's own files."""
     if (arguments.data is None) == (arguments.fingerprint is None or arguments.dataset_json is None):
         raise UsageError("plan needs DATA, or both --fingerprint and --dataset-json")
-    if arguments.plans and not arguments.data:
-        raise UsageError("--plans replaces planning: give it DATA, without --fingerprint")
+    if not arguments.data:
+        _require_no_cases(arguments)
     outputs = _plans_file(arguments, console) if arguments.as_nnunet else None
     decided, fingerprint, reader = (
         _plan(arguments, console) if arguments.data else _plan_from_nnunet(arguments, console)
@@ -59,6 +59,21 @@ def _run(arguments: argparse.Namespace, console: Console) -> Outcome:
     lines = [f"written: {path}" for path in written if path]
     said = explain(decided) if arguments.explain else ["--explain tells the reasons"]
     return Outcome({"plan": plan_to_json(decided)}, (plan_table(decided), *said, *lines))
+
+
+def _require_no_cases(arguments: argparse.Namespace) -> None:
+    """Refuse what is about a dataset's cases: nnU-Net's fingerprint has their sizes, not their names or scans."""
+    if arguments.plans:
+        raise UsageError("--plans replaces planning: give it DATA, without --fingerprint")
+    about_cases = {
+        "--skip-faulty": arguments.skip_faulty,
+        "--groups": arguments.groups,
+        "--strata": arguments.strata,
+        "--num-folds": arguments.num_folds,
+    }
+    given = [option for option, value in about_cases.items() if value]
+    if given:
+        raise UsageError(f"{given[0]} is about a dataset's cases, which --fingerprint does not name: give plan DATA")
 
 
 def _plans_file(arguments: argparse.Namespace, console: Console) -> Outputs:
