@@ -70,8 +70,10 @@ def test_the_first_part_of_a_training_has_small_patches(work: Path) -> None:
 def test_it_is_said_which_patches_there_are(work: Path) -> None:
     heard = Heard()
     train_fold(work, "3d_fullres", 0, replace(SHORT, epochs=1, batches=2, small_patches=0.3), heard)
+    assert heard.done == 0.25 + 1  # a small one, and a planned one of four times its voxels
     first = "the first 0.3 of the training (2500 iterations at most)"
-    assert f"patches are 4 x 4 x 4 in {first}, then 4 x 8 x 8" in heard.lines
+    counted = "a batch of the small ones is counted as 0.25 of a planned one"
+    assert f"patches are 4 x 4 x 4 in {first}, then 4 x 8 x 8; {counted}" in heard.lines
     heard = Heard()
     train_fold(work, "3d_fullres", 0, replace(ANEW, epochs=1, batches=2, small_patches=0.0), heard)
     assert not any("patches are" in line for line in heard.lines)

@@ -5,7 +5,16 @@ import torch
 from nnunet_rs.model.config import TrainingConfig, new_config
 from nnunet_rs.model.options import TrainOptions
 from nnunet_rs.model.recipe import FAST, PAPER, V2, PlateauRule, TrainRecipe
-from nnunet_rs.model.schedule import Plateau, Position, is_over, learning_rate, one_cycle, polynomial, share
+from nnunet_rs.model.schedule import (
+    Plateau,
+    Position,
+    batches_left,
+    is_over,
+    learning_rate,
+    one_cycle,
+    polynomial,
+    share,
+)
 from nnunet_rs.plan.schema import Plan
 
 
@@ -98,3 +107,13 @@ def test_plateau_stops_below_the_least_rate(small_plan: Plan) -> None:
     assert is_over(paper, Position(epoch=1, plateau=Plateau(factor=0.2**4)))
     patient = replace(paper, plateau=replace(paper.plateau, stop_below=1e-9))
     assert not is_over(patient, Position(epoch=1, plateau=Plateau(factor=0.2**4)))
+
+
+def test_small_patches_count_as_the_part_that_they_are(small_plan: Plan) -> None:
+    half = config(small_plan, FAST, epochs=4, batches=10)  # the first 20 of 40 are small
+    assert batches_left(half, Position()) == 40
+    assert batches_left(half, Position(), 0.25) == 20 * 0.25 + 20
+    assert batches_left(half, Position(epoch=1, batch=5, iterations=15), 0.25) == 5 * 0.25 + 20
+    assert batches_left(half, Position(epoch=3, batch=1, iterations=31), 0.25) == 9
+    brief = config(small_plan, replace(FAST, small_iterations=12), epochs=4, batches=10)
+    assert batches_left(brief, Position(), 0.25) == 12 * 0.25 + 28

@@ -87,6 +87,11 @@ def small_patch(configuration: Configuration) -> Shape:
     return smaller if prod(smaller) > prod(steps) else patch
 
 
+def small_part(configuration: Configuration) -> float:
+    """Return which part of a planned patch's voxels a small one has."""
+    return prod(small_patch(configuration)) / prod(configuration.patch_size)
+
+
 def _report_small_patches(setup: Setup, patch: Shape, progress: Progress) -> None:
     """Say which patches the first part of a training has, where it is to have smaller ones."""
     planned, part = setup.configuration.patch_size, setup.config.small_patches
@@ -95,7 +100,9 @@ def _report_small_patches(setup: Setup, patch: Shape, progress: Progress) -> Non
     elif part:
         most = setup.config.small_iterations
         first = f"the first {part:g} of the training" + ("" if most is None else f" ({most} iterations at most)")
-        progress.say(f"patches are {_sides(patch)} in {first}, then {_sides(planned)}")
+        line = f"patches are {_sides(patch)} in {first}, then {_sides(planned)}"
+        counted = f"; a batch of the small ones is counted as {small_part(setup.configuration):.2g} of a planned one"
+        progress.say(line + (counted if setup.config.time_budget is None else ""))
 
 
 def _sides(patch: Shape) -> str:

@@ -28,7 +28,7 @@ from nnunet_rs.model.metrics import Counts, count_voxels
 from nnunet_rs.model.optimiser import set_rate
 from nnunet_rs.model.pending_losses import PendingLosses
 from nnunet_rs.model.plugins import is_own
-from nnunet_rs.model.schedule import Overhead, Position, is_over, learning_rate, share
+from nnunet_rs.model.schedule import Overhead, Position, batches_left, is_over, learning_rate, share
 from nnunet_rs.model.state import TrainingState, save_state
 from nnunet_rs.model.training_batch import Batches, TrainingBatch
 from nnunet_rs.model.validation_patch import PatchKeeper
@@ -54,7 +54,8 @@ class TrainingJob:
     training: Batches
     validation: Batches
     dims: int
-    small: Batches | None = None  # smaller patches, of the training's first part
+    small: Batches | None = None  # smaller patches, of the training's first part,
+    small_part: float = 1.0  # which have this part of a planned one's voxels
     partial: PartialLabels = NONE  # cases that are annotated in part
     mirror_axes: Shape = ()  # of the patch, along which training samples are mirrored
     on_epoch: Callable[[History], None] | None = None
@@ -379,15 +380,14 @@ class Loop:
         task.advance(before - self._shown, self._note())
 
     def _left(self) -> float:
-        """Return what is left of the way: seconds where a time budget bounds it, else iterations."""
-        config, position = self.job.config, self.state.position
-        if config.time_budget is not None:
-            return max(config.time_budget - position.seconds, 0.0)
-        epochs = config.epochs or 0  # without a budget there is a number of epochs
-        return epochs * config.batches - position.epoch * config.batches - position.batch
+        """Return what is left of the way: seconds where a time budget bounds it, else batches."""
+        if (budget := self.job.config.time_budget) is not None:
+            return max(budget - self.state.position.seconds, 0.0)
+        return batches_left(self.job.config, self.state.position, self.job.small_part)
 
     def _title(self) -> str:
-        unit = "" if self.job.config.time_budget is not None else " (batches)"
+        unit = " (batches)" if self.job.small is None else " (planned batches)"
+        unit = "" if self.job.config.time_budget is not None else unit
         return f"{self.job.identity.configuration}, fold {self.job.identity.fold}{unit}"
 
     def _note(self) -> str:

@@ -79,6 +79,19 @@ def share(config: TrainingConfig, position: Position, reserve: float = 0.0) -> f
     return max(_by_iterations(config, epochs), _by_clock(config, position, reserve))
 
 
+def batches_left(config: TrainingConfig, position: Position, small_part: float = 1.0) -> float:
+    """Return how many batches are to come where epochs bound a training.
+
+    Those of small patches count `small_part` each, the part of a planned patch's voxels that they have: about what they
+    take of the time.
+    """
+    whole = (config.epochs or 0) * config.batches
+    small = math.ceil(config.small_patches * whole)
+    small = small if config.small_iterations is None else min(small, config.small_iterations)
+    left = whole - position.epoch * config.batches - position.batch
+    return left - max(small - position.iterations, 0) * (1 - small_part)
+
+
 def learning_rate(config: TrainingConfig, position: Position, reserve: float = 0.0) -> float:
     """Return the learning rate of the next iteration; parameters as of `share`."""
     if config.schedule == "one_cycle":

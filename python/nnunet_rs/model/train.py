@@ -25,7 +25,7 @@ from nnunet_rs.data.folds import read_plan_and_fold
 from nnunet_rs.data.loader import Loader
 from nnunet_rs.data.mirroring import mirrored_axes
 from nnunet_rs.data.store import Store, stored_orientations
-from nnunet_rs.model.batches import open_loaders
+from nnunet_rs.model.batches import open_loaders, small_part
 from nnunet_rs.model.begin import finished_before, read_saved, report_changed_rate, report_recipe, resume_or_begin
 from nnunet_rs.model.checkpoint import save_model
 from nnunet_rs.model.compiled import gradient_step
@@ -278,6 +278,7 @@ def _job(
         training=training,
         validation=validation,
         small=next(iter(small), None),
+        small_part=small_part(setup.configuration),
         mirror_axes=mirrored_axes(training.augmentation),
         dims=setup.configuration.dims,
         group=setup.group,
