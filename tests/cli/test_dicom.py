@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("pydicom")
 
 from dicom_files import picture, save, slice_file, write_series
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from nnunet_rs.cli import main
 from nnunet_rs.core.dataset_json import read_declared_labels
 from nnunet_rs.core.dicom.reader import only_series
@@ -81,6 +82,32 @@ def written_grid(path: Path):
     from nnunet_rs.core.io import read_scan
 
     return read_scan(path).grid
+
+
+def test_a_sagittal_series_is_turned_for_the_network_and_its_seg_lies_as_the_series(work: Path, tmp_path: Path) -> None:
+    """The twin: the same volume as NIfTI, its axes stored as those of the training's images, by nibabel."""
+    voxels, series = picture(SHAPE, 1), tmp_path / "series" / "a"
+    write_series(series, voxels, "sagittal", Modality="MR")
+    affine = only_series(series, series).stack.header.affine
+    stored = nibabel.Nifti1Image(voxels.T, affine)
+    assert nibabel.aff2axcodes(affine) != ("L", "P", "S")
+    there = ornt_transform(io_orientation(affine), axcodes2ornt("LPS"))
+    back = ornt_transform(axcodes2ornt("LPS"), io_orientation(affine))
+    (tmp_path / "twin").mkdir()
+    nibabel.save(stored.as_reoriented(there), tmp_path / "twin" / "a_0000.nii.gz")
+    labels, segs = read_declared_labels(next(tmp_path.glob("Dataset*/dataset.json"))), {}
+    for seen in (None, {"LPS": 3}):
+        metadata = work / "models" / "3d_fullres" / "fold_0" / "model.json"
+        metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"orientations": seen}))
+        out = tmp_path / ("turned" if seen else "as_stored")
+        assert predict(work, series.parent, out, "--dicom-seg", "-q") == 0
+        grid = written_grid(out / "a.nii.gz")
+        segs[seen is not None] = read_labels_on(out / "seg" / "a.dcm", grid, labels).labels()
+    assert predict(work, tmp_path / "twin", tmp_path / "of_twin", "-q") == 0
+    twin = nibabel.load(tmp_path / "of_twin" / "a.nii.gz").as_reoriented(back)
+    np.testing.assert_array_equal(segs[True], np.asarray(twin.dataobj).T)
+    assert len(np.unique(segs[True])) > 1
+    assert not np.array_equal(segs[False], segs[True])
 
 
 def test_forms_of_a_seg_and_a_zip(work: Path, scans: Path, tmp_path: Path) -> None:
