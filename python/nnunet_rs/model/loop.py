@@ -392,7 +392,7 @@ class Loop:
 
     def _note(self) -> str:
         position, history = self.state.position, self.state.history
-        parts = [f"epoch {position.epoch + 1}"]
+        parts = [f"epoch {max(position.epoch + (position.batch > 0), 1)}"]  # at its end the epoch that is told
         if position.loss:
             parts.append(f"loss {self._mean_loss():.3f}")
         if history.epochs and (dice := history.epochs[-1].mean_dice) is not None:
