@@ -167,11 +167,16 @@ def test_a_cascade_feeds_its_first_stage_to_the_second(train, make_plan):
     np.testing.assert_array_equal(one_hot, [lower == 1, lower == 4])
 
 
-def test_bfloat16_stays_close_to_float32(train, make_plan):
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_bfloat16_stays_close_to_float32(train, make_plan, engine):
+    if engine == "openvino":
+        openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            pytest.skip("OpenVINO computes in bfloat16 on processors that have it, and this one has not")
     work = train(make_plan(), 0)
     array = image(12, 12, 12)
     exact, rough = (
-        Predictor.load(work, "cpu", options=PredictOptions(precision=precision))(array, (1, 1, 1))
+        Predictor.load(work, "cpu", options=PredictOptions(precision=precision, engine=engine))(array, (1, 1, 1))
         for precision in ("float32", "bfloat16")
     )
     assert (exact == rough).mean() > 0.95
