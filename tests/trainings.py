@@ -27,6 +27,7 @@ class Heard:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.done = 0.0
+        self.note = ""
         self.timed = False
 
     def task(self, name: str, total: float, *, timed: bool = False) -> Any:
@@ -41,6 +42,7 @@ class Heard:
 
     def advance(self, count: float = 1, note: str = "") -> None:
         self.done += count
+        self.note = note or self.note
 
     def say(self, text: str) -> None:
         self.lines.append(text)

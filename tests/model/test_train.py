@@ -38,6 +38,7 @@ def test_learns_and_leaves_a_model(work: Path) -> None:
     assert last.mean_dice > 0.5
     assert [len(history.epochs) for history in drawn] == [1, 2, 3, 4, 5, 6]
     assert heard.done == 120 * 0.25 + 120  # small patches have a quarter of the voxels
+    assert heard.note.startswith("epoch 6, ")  # the last one, of six
     assert sum(line.startswith("epoch") for line in heard.lines) == 6
     metadata = read_metadata(result.folder)
     assert (metadata.fold, metadata.config.recipe, metadata.config.seed, metadata.iterations) == (1, "fast", 3, 240)

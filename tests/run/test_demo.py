@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.image
 import nibabel
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from nnunet_rs.plan.files import read_plan
 from nnunet_rs.run.demo import DemoOptions, DemoResult, run_demo
+from trainings import Heard
 
 TINY = DemoOptions(
     training=5, test=3, vram_gb=0.02, spacing=(12.0, 6.0, 6.0), features=4, epochs=1, batches=2, device="cpu"
@@ -47,3 +49,11 @@ def test_another_demo_in_the_same_folder_keeps_the_first_ones_model(demo: DemoRe
     again = run_demo(demo.dataset.parent, replace(TINY, batches=3))
     assert again.training.finished
     assert (demo.training.folder / "previous_1" / "weights.safetensors").read_bytes() == weights
+
+
+def test_a_demo_cut_short_says_how_many_batches_it_did(tmp_path: Path) -> None:
+    heard = Heard()
+    cut = run_demo(tmp_path, replace(TINY, batches=100_000, time_budget=3.0), heard)
+    done = cut.training.history.epochs[-1].iterations
+    assert done < 100_000
+    assert any(f"{done} of 100000 batches on this machine" in line for line in heard.lines)

@@ -28,7 +28,7 @@ from nnunet_rs.model.metrics import Counts, count_voxels
 from nnunet_rs.model.optimiser import set_rate
 from nnunet_rs.model.pending_losses import PendingLosses
 from nnunet_rs.model.plugins import is_own
-from nnunet_rs.model.schedule import Overhead, Position, batches_left, is_over, learning_rate, share
+from nnunet_rs.model.schedule import Overhead, Position, batches_left, has_small_patches, is_over, learning_rate, share
 from nnunet_rs.model.state import TrainingState, save_state
 from nnunet_rs.model.training_batch import Batches, TrainingBatch
 from nnunet_rs.model.validation_patch import PatchKeeper
@@ -144,11 +144,10 @@ class Loop:
 
     def _source(self) -> Batches:
         """Return where the next batch comes from: small patches in the training's first part."""
-        job, position = self.job, self.state.position
-        most = math.inf if job.config.small_iterations is None else job.config.small_iterations
-        if job.small is None or position.iterations >= most:
-            return job.training
-        return job.small if share(job.config, position, self._reserve()) < job.config.small_patches else job.training
+        small = self.job.small
+        if small is not None and has_small_patches(self.job.config, self.state.position, self._reserve()):
+            return small
+        return self.job.training
 
     def _batches(self) -> tuple[Batches, Iterator[TrainingBatch]]:
         """Return where the epoch's next batches come from, and those batches."""
@@ -392,7 +391,7 @@ class Loop:
 
     def _note(self) -> str:
         position, history = self.state.position, self.state.history
-        parts = [f"epoch {max(position.epoch + (position.batch > 0), 1)}"]  # at its end the epoch that is told
+        parts = [f"epoch {max(position.epoch + (position.batch > 0), 1)}"]  # between epochs: the one before
         if position.loss:
             parts.append(f"loss {self._mean_loss():.3f}")
         if history.epochs and (dice := history.epochs[-1].mean_dice) is not None:

@@ -79,11 +79,17 @@ def share(config: TrainingConfig, position: Position, reserve: float = 0.0) -> f
     return max(_by_iterations(config, epochs), _by_clock(config, position, reserve))
 
 
+def has_small_patches(config: TrainingConfig, position: Position, reserve: float = 0.0) -> bool:
+    """Whether the next iteration is of a training's first part, whose patches are small; parameters as of `share`."""
+    limit = math.inf if config.small_iterations is None else config.small_iterations
+    return position.iterations < limit and share(config, position, reserve) < config.small_patches
+
+
 def batches_left(config: TrainingConfig, position: Position, small_part: float = 1.0) -> float:
     """Return how many batches are to come where epochs bound a training.
 
-    Those of small patches count `small_part` each, the part of a planned patch's voxels that they have: about what they
-    take of the time.
+    Those that `has_small_patches` speaks of count `small_part` each, the part of a planned patch's voxels that they
+    have: about what they take of the time.
     """
     whole = (config.epochs or 0) * config.batches
     small = math.ceil(config.small_patches * whole)

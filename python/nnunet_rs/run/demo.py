@@ -135,10 +135,11 @@ def _train(work: Path, options: DemoOptions, progress: Progress) -> TrainResult:
     trained = train_model(work, Model(CONFIGURATION, 0), ModelOptions(training), progress).training
     if not trained.finished:
         raise KeyboardInterrupt
-    done = len(trained.history.epochs)
-    if options.time_budget is not None and options.epochs is not None and done < options.epochs:
+    done = trained.history.epochs[-1].iterations if trained.history.epochs else 0
+    planned = None if options.epochs is None else options.epochs * options.batches
+    if options.time_budget is not None and planned is not None and done < planned:
         progress.say(
-            f"the demo trains for {clock(options.time_budget)} at most: {done} of {options.epochs} epochs on this "
-            "machine, so scores are lower than they could be"
+            f"the demo trains for {clock(options.time_budget)} at most: {done} of {planned} batches on this machine, "
+            "so scores are lower than they could be"
         )
     return trained
