@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
 GROUP = Path("/sys/fs/cgroup")  # control groups, version 2: what a container is granted
 CPUINFO = Path("/proc/cpuinfo")
+SPINS = 30_000  # of a thread that waits for others, about a millisecond, before it sleeps; GNU OpenMP's own: 300 000
 _UNKNOWN = 4 << 30  # bytes taken to be free where the system does not tell
 
 
@@ -28,6 +30,16 @@ def load() -> float:
         return 0.0
 
 
+def limit_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let PyTorch's threads sleep soon where they wait for each other, so that others may compute meanwhile.
+
+    Sets GOMP_SPINCOUNT, which GNU's OpenMP reads when PyTorch is loaded, unless it or OMP_WAIT_POLICY is set. Each of
+    two programs whose threads wait in busy loops holds up the thread that the other one waits for.
+    """
+    if not environment.get("OMP_WAIT_POLICY"):
+        environment.setdefault("GOMP_SPINCOUNT", str(SPINS))
+
+
 def busy_remark(threads: int) -> str:
     """Say that others keep the processors busy, and how slow threads that wait for each other become; or nothing."""
     there, busy = os.cpu_count() or 1, load()
@@ -35,7 +47,7 @@ def busy_remark(threads: int) -> str:
         return ""
     return (
         f"other programs keep the processors busy (load {busy:.1f} on {there}): {threads} threads wait for each other, "
-        "which can be many times slower than one; give -j 1, or set OMP_WAIT_POLICY=passive"
+        "which can be slower than one; give -j 1, or set OMP_WAIT_POLICY=passive"
     )
 
 
