@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -17,6 +18,7 @@ from nnunet_rs.cli.console import Console, Outcome
 from nnunet_rs.cli.parser import WIDTH, build_parser
 from nnunet_rs.core.choices import PLANNER_NAMES, ComparedMetric, NnunetNames, names
 from nnunet_rs.core.errors import DatasetError, doing
+from nnunet_rs.core.resources import SPINS
 from nnunet_rs.core.termination import Terminated
 
 NAMES = [command.name for command in COMMANDS]
@@ -323,6 +325,16 @@ def test_checking_and_planning_wait_for_no_torch(raw_dataset, tmp_path: Path) ->
     arguments = [sys.executable, "-c", code, str(raw_dataset()), str(tmp_path / "work")]
     shown = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert shown.stderr.splitlines()[-1] == "False", shown.stderr
+
+
+def test_threads_wait_shortly_and_that_is_set_before_pytorch_is_loaded() -> None:
+    code = (
+        "import os, sys; from nnunet_rs.cli import main; main(['check', 'nowhere'])\n"
+        "assert 'torch' not in sys.modules; print(os.environ['GOMP_SPINCOUNT'])"
+    )
+    left = {name: text for name, text in os.environ.items() if name not in {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}}
+    shown = subprocess.run([sys.executable, "-c", code], env=left, capture_output=True, text=True, check=True).stdout
+    assert shown.split() == [str(SPINS)]
 
 
 def test_training_a_configuration_that_there_is_not(raw_dataset, tmp_path: Path, capsys) -> None:

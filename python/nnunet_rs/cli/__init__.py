@@ -14,7 +14,6 @@ from nnunet_rs.cli import commands
 from nnunet_rs.cli.console import Console, Display, UsageError
 from nnunet_rs.cli.parser import build_parser
 from nnunet_rs.cli.renamed import remarks
-from nnunet_rs.core.resources import limit_spinning
 from nnunet_rs.core.termination import Terminated, termination_unwinds
 
 WRONG_USAGE = 2  # as argparse has it
@@ -37,7 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0 done, 1 it did not work, 2 wrong usage, 130 interrupted, 143 asked to end by SIGTERM, and so on for
         other signals. What the parser itself finds wrong leaves by `SystemExit` with code 2.
     """
-    limit_spinning()  # before a command loads PyTorch
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
@@ -49,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = time.monotonic()
     try:
         from nnunet_rs.cli.paths import commands_as_typed, fill
+        from nnunet_rs.core.resources import limit_spinning
 
+        limit_spinning()  # before a command loads PyTorch
         fill(arguments, os.environ, console.say)
         console.as_typed = commands_as_typed(arguments)
         with termination_unwinds(watched=True), _warnings_shown(arguments.verbose):
